@@ -424,6 +424,12 @@ def test_a_crash_elsewhere_is_passed_on_to_those_who_listen_here(met: Me) -> Non
     assert met.hears(m.CrashedHere(b"{}"), sender=55, name="stranger") == []
 
 
+def test_how_far_timers_are_elsewhere_is_noted(met: Me) -> None:
+    words = m.TimersAt("back", {"tick": 5.0})
+    assert met.hears(words) == [d.HearTimers(words)]
+    assert met.hears(words, sender=55, name="stranger") == []
+
+
 def test_the_kingpin_after_this_one_knows_the_members_of_the_others() -> None:
     me = Me()
     for each in (member(ME, 1), member(YOU, 1)):

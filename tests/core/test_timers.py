@@ -81,6 +81,9 @@ class World:
         self.ready.remove(uid)
         self.take(self.timers.handle_gone(uid, why, self.now))
 
+    def elsewhere(self, why: str, role: str = ROLE) -> None:
+        self.timers.handle_elsewhere(role, why, self.now)
+
     def wish(self, name: str, role: str = ROLE) -> Answer | None:
         """Ask for a run; return the answer, if there is one at once."""
         before = len(self.answers)
@@ -570,7 +573,7 @@ def test_what_cannot_run_now_says_why() -> None:
     assert error() == "back.tick is running already, for 7.0 s (overlap=False)."
     world.ready.clear()
     assert error() == "back.tick cannot run: no worker of 'back' is ready."
-    world.timers.handle_elsewhere(ROLE, "runs on 'b'")
+    world.elsewhere("runs on 'b'")
     assert error() == "back.tick does not run on this machine: runs on 'b'."
 
 
@@ -579,31 +582,109 @@ def test_what_cannot_run_now_says_why() -> None:
 
 def test_where_the_lease_is_not_only_those_for_each_worker_run() -> None:
     world = World(every(), every(each=True, name="both"))
-    world.timers.handle_elsewhere(ROLE, "runs on 'b'")
+    world.elsewhere("runs on 'b'")
     assert world.after(60) == [(1, "both"), (2, "both")]
     tick, both = world.timers.rows(world.now)
-    assert (tick.note, both.note) == ("runs on 'b'", "")
+    assert (tick.note, tick.is_here, tick.next) == ("runs on 'b'", False, 0)
+    assert (both.note, both.is_here) == ("", True)
     assert world.timers.needs_lease(ROLE)
     assert not world.timers.needs_lease("front")
-    world.timers.handle_elsewhere(ROLE, "")
+    world.elsewhere("")
     world.end(1)
     world.end(2)
     assert (1, "tick") in world.after(60)
     assert world.timers.is_running(ROLE)
     assert not world.timers.is_running("front")
-    assert world.told == []
+
+
+def test_nothing_wakes_for_what_another_machine_runs() -> None:
+    world = World(every())
+    world.elsewhere("runs on 'b'")
+    assert world.due_in() == math.inf
+    world.elsewhere("")
+    world.elsewhere("")  # said again
+    assert world.due_in() == 60
 
 
 def test_what_waits_for_a_worker_is_dropped_with_the_lease() -> None:
     world = World(every())
     world.ready.clear()
     world.after(60)
-    world.timers.handle_elsewhere("front", "runs on 'b'")
+    world.elsewhere("runs on 'b'", "front")
     assert world.row.note == "waits for a worker of 'back'"
-    world.timers.handle_elsewhere(ROLE, "runs on 'b'")
-    world.timers.handle_elsewhere(ROLE, "")
+    world.elsewhere("runs on 'b'")
+    world.elsewhere("")
     world.ready = [1]
     assert world.look() == []
+
+
+@pytest.mark.parametrize("make", [every, cron])
+def test_a_machine_that_takes_over_goes_on_where_the_other_has_stopped(make: Any) -> None:
+    here, there = World(make(600.0)), World(make(600.0))
+    there.elsewhere("runs on 'a'")
+    first = here.due_in()
+    assert len(here.after(first)) == 1
+    told = here.timers.times_of_role(ROLE, here.now)
+    assert told == {"tick": here.now.wall + 600}
+    there.timers.handle_heard(ROLE, told)
+    there.after(first + 605)  # the other has died, and its lease was given to nobody for a while
+    assert there.row.next == here.now.wall + 600
+    assert there.begun == []
+    there.elsewhere("")
+    assert there.look() == [(1, "tick")]
+    assert there.due_in() == pytest.approx(595)
+    assert there.told == []
+
+
+def test_what_waits_for_a_worker_there_is_run_here() -> None:
+    here, there = World(every(600.0)), World(every(600.0))
+    here.ready.clear()
+    here.after(660)
+    there.elsewhere("runs on 'a'")
+    there.timers.handle_heard(ROLE, here.timers.times_of_role(ROLE, here.now))
+    there.after(660)
+    there.elsewhere("")
+    assert there.look() == [(1, "tick")]
+    assert there.due_in() == pytest.approx(540)
+
+
+@pytest.mark.parametrize(("mine", "told"), [(cron(600.0), 3.5), (every(600.0), 601.0)])
+def test_another_schedule_there_counts_for_nothing_here(mine: TimerInfo, told: float) -> None:
+    world = World(mine)
+    due = world.due_in()
+    world.elsewhere("runs on 'a'")
+    world.timers.handle_heard(ROLE, {"tick": world.now.wall + told})
+    world.elsewhere("")
+    assert world.due_in() == due
+
+
+@pytest.mark.parametrize(("gone_by", "runs"), [(610.0, 1), (640.0, 0)])
+def test_who_has_heard_nothing_makes_up_for_a_moment_only(gone_by: float, runs: int) -> None:
+    world = World(every(600.0))
+    world.elsewhere("nobody has had its lease yet")
+    world.after(gone_by)
+    world.elsewhere("")
+    assert len(world.look()) == runs
+    assert world.due_in() == pytest.approx(1200 - gone_by)
+
+
+def test_what_is_heard_is_of_no_use_where_they_run() -> None:
+    world = World(every(600.0), cron(0, name="never"), every(name="both", each=True))
+    world.timers.handle_heard(ROLE, {"tick": world.now.wall + 5})
+    assert world.timers.state.heard == {}
+    world.timers.handle_heard("front", {"tick": world.now.wall + 5})  # no worker of it was ready here yet
+    assert world.timers.state.heard == {"front": {"tick": world.now.wall + 5}}
+    assert world.timers.times_of_role(ROLE, world.now) == {"tick": world.now.wall + 600}
+
+
+def test_what_is_gone_does_not_come_back_with_the_lease() -> None:
+    world = World(every())
+    world.wish("tick")
+    world.timers.handle_declared(2, ROLE, (), world.now)
+    world.elsewhere("runs on 'a'")
+    world.after(600)
+    world.elsewhere("")
+    assert world.due_in() == math.inf
 
 
 def test_only_timers_for_each_need_no_lease() -> None:

@@ -100,7 +100,7 @@ def _run(timer: str, name: str | None, node: str | None) -> None:
 
 def _has(timer: str, app: Client) -> bool:
     """Return whether a timer runs on this machine."""
-    return any(each.label == timer and each.next and not each.note for each in app.timers())
+    return any(each.label == timer and each.is_here for each in app.timers())
 
 
 def _show(name: str | None, node: str | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from mob.core.news import Change
-from mob.wire.messages import Member, Node, RoleInfo, Running, Words
+from mob.wire.messages import Member, Node, RoleInfo, Running, TimersAt, Words
 
 KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "debug", "note")
 """What may happen to an app."""
@@ -137,6 +137,12 @@ class PassOn(_Decision, frozen=True):
     report: bytes
 
 
+class HearTimers(_Decision, frozen=True):
+    """Another machine runs the timers of a role: note how far it is."""
+
+    words: TimersAt
+
+
 class Answer(_Decision, frozen=True):
     """Tell who asked for it that a reload or a change of size is done, or why it is not."""
 
@@ -200,6 +206,7 @@ Decision = (
     | DumpStacks
     | Record
     | PassOn
+    | HearTimers
     | Answer
     | LendTerminal
     | TakeBackTerminal

@@ -21,6 +21,7 @@ from mob.core.crew import Crew
 from mob.core.decisions import (
     Announce,
     Decision,
+    HearTimers,
     PassOn,
     SeekLease,
     Tell,
@@ -229,6 +230,8 @@ class Membership:
             return [SeekLease(words.role)]
         if isinstance(words, m.CrashedHere):
             return [] if neighbour is None else [PassOn(words.report)]
+        if isinstance(words, m.TimersAt):
+            return [] if neighbour is None else [HearTimers(words)]
         if isinstance(words, m.Leaving):
             return [] if neighbour is None else self._lose(neighbour, "has ended")
         decisions: list[Decision] = []

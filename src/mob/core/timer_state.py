@@ -51,7 +51,7 @@ class RoleTimer(msgspec.Struct):
     due: float
     """The same with its jitter; infinity if it is never due again."""
     pending: float | None = None
-    """Since when a run is due that could not begin yet."""
+    """Since when (without jitter) a run is due that could not begin yet."""
     rounds: list[Round] = []
     missed: int = 0
     """Runs that were missed since that was told last."""
@@ -101,6 +101,8 @@ class TimerState(msgspec.Struct):
     """What each worker has declared, in the order in which they did."""
     number: int = 0
     """Of the last run."""
+    heard: dict[str, dict[str, float]] = {}
+    """By role and name: the time of day for which a timer is due next, as the machine has said that runs it."""
     seen: Instant | None = None
     """The clocks when they were looked at last."""
 

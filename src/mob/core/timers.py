@@ -41,6 +41,8 @@ FREQUENT = 3600.0
 """Seconds between two runs up to which a cron line goes by the new time at once when the clock was set back."""
 MOST_COUNTED = 1000
 """Missed runs of a cron line that are counted; beyond that it is "more than"."""
+UNKNOWN = 30.0
+"""Seconds by which a timer may be overdue when this machine gets its lease and has not heard of it."""
 ELSEWHERE = "waits for the lease of the timers"
 
 
@@ -139,21 +141,56 @@ class Timers:
     def _sweep(self) -> None:
         self.state.timers = [each for each in self.state.timers if each.rounds or not each.is_gone]
 
-    def handle_elsewhere(self, role: str, why: str) -> None:
-        """Another machine has the lease of a role's timers, or may have it; nothing (`why`): this one has it."""
-        self.elsewhere.pop(role, None)
-        if not why:
-            return
-        self.elsewhere[role] = why
-        for timer in self.state.timers:
-            if timer.role == role and not timer.info.each:
+    def handle_elsewhere(self, role: str, why: str, now: Instant) -> None:
+        """Another machine has the lease of a role's timers, or may have it; nothing (`why`): this one has it, and goes
+        on where the other has stopped, as far as it was heard of."""
+        shared = [each for each in self.state.timers if each.role == role and not each.info.each]
+        if why:
+            self.elsewhere[role] = why
+            for timer in shared:
                 timer.pending = None
+        elif self.elsewhere.pop(role, ""):
+            heard = self.state.heard.pop(role, {})
+            for timer in shared:
+                self._go_on(timer, heard.get(timer.info.name), now)
+
+    def _go_on(self, timer: RoleTimer, due: float | None, now: Instant) -> None:
+        """From now on a timer runs here. It is due at that time of day, if the other machine has said so and has the
+        same schedule; what was due here long before is not made up for, because nobody knows whether it was run."""
+        if due is not None and timer.info.line:
+            is_known = self._cron(timer).after(due - EARLY) == due
+        elif due is not None:
+            due = due - now.wall + now.boot
+            is_known = due <= now.boot + timer.info.every + EARLY
+        else:
+            is_known = False
+        if due is not None and is_known:
+            timer.base = due
+        elif timer.clock(now) - timer.base > UNKNOWN:
+            self._passed(timer, timer.clock(now))
+        if not timer.is_gone:
+            timer.due = timer.base + self._jitter(timer.info)
+
+    def handle_heard(self, role: str, times: dict[str, float]) -> None:
+        """The machine that runs the timers of a role says for which times they are due next."""
+        if role in self.elsewhere or not self.needs_lease(role):
+            self.state.heard[role] = times
+
+    def _is_elsewhere(self, timer: RoleTimer) -> bool:
+        return timer.role in self.elsewhere and not timer.info.each
+
+    def times_of_role(self, role: str, now: Instant) -> dict[str, float]:
+        """Return the same of this machine, for the others; a run that waits for a worker is still due."""
+        shared = [each for each in self.state.timers if each.role == role and not (each.info.each or each.is_gone)]
+        due = {each.info.name: each.wall(each.pending or each.base, now) for each in shared}
+        return {name: when for name, when in due.items() if when < math.inf}
 
     # ---------------------------------------------------------------------------------------------------- time
 
     def next_wake(self, now: Instant) -> float:
         """Return the time of day at which something is due; infinity if that is never."""
-        return min((each.wall(each.due, now) for each in self.state.timers), default=math.inf)
+        own = [each for each in self.state.timers if not self._is_elsewhere(each)]
+        return min((each.wall(each.due, now) for each in own), default=math.inf)
 
     def handle_wake(self, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
         """Time has passed, a clock was set, or other workers are ready."""
@@ -169,7 +206,7 @@ class Timers:
         if slept >= JUMP:
             why = f"the machine was suspended for {duration_text(slept)}"
         for timer in self.state.timers:
-            if timer.clock(now) >= timer.due - EARLY:
+            if timer.clock(now) >= timer.due - EARLY and not self._is_elsewhere(timer):
                 self._fall_due(timer, now, why)
             decisions += self._try(timer, now, ready)
         return decisions
@@ -192,12 +229,11 @@ class Timers:
         """A timer is due, perhaps for more than one time."""
         put_off = timer.due - timer.base
         passed, last = self._passed(timer, timer.clock(now) - put_off + EARLY)
-        if timer.info.each or timer.role not in self.elsewhere:
-            if timer.pending is not None:
-                timer.miss(1, f"no worker of {timer.role!r} was ready")
-            if passed > 1:
-                timer.miss(passed - 1, why)
-            timer.pending = last + put_off
+        if timer.pending is not None:
+            timer.miss(1, f"no worker of {timer.role!r} was ready")
+        if passed > 1:
+            timer.miss(passed - 1, why)
+        timer.pending = last
         timer.due = timer.base + self._jitter(timer.info)
 
     def _passed(self, timer: RoleTimer, when: float) -> tuple[int, float]:
@@ -224,7 +260,7 @@ class Timers:
         """Begin a run that is due, if that can be."""
         if timer.pending is None:
             return []
-        info, late = timer.info, timer.clock(now) - timer.pending
+        info, late = timer.info, timer.clock(now) - timer.pending - timer.info.jitter
         if info.max_late is not None and late > info.max_late:
             timer.pending = None
             timer.miss(1, f"it would have begun {duration_text(late)} late (max_late={info.max_late:g})")
@@ -350,8 +386,10 @@ class Timers:
         return tuple(self._row(each, now) for each in self.state.timers if not each.is_gone)
 
     def _row(self, timer: RoleTimer, now: Instant) -> TimerMetrics:
-        is_elsewhere = timer.role in self.elsewhere and not timer.info.each
-        due = timer.due if timer.pending is None else timer.pending
+        is_elsewhere = self._is_elsewhere(timer)
+        due = timer.wall(timer.due if timer.pending is None else timer.pending, now)
+        if is_elsewhere:
+            due = self.state.heard.get(timer.role, {}).get(timer.info.name, math.inf)
         note = self.elsewhere[timer.role] if is_elsewhere else ""
         if timer.pending is not None and not is_elsewhere:
             note = f"waits for a worker of {timer.role!r}"
@@ -359,7 +397,7 @@ class Timers:
             role=timer.role,
             name=timer.info.name,
             schedule=timer.info.schedule + (", in each worker" if timer.info.each else ""),
-            next=0.0 if due == math.inf else timer.wall(due, now),
+            next=0.0 if due == math.inf else due,
             last=timer.last,
             seconds=timer.seconds,
             outcome=timer.outcome,
@@ -367,6 +405,7 @@ class Timers:
             running=sum(len(each.open) for each in timer.rounds),
             runs=dict(timer.runs),
             note=note,
+            is_here=not is_elsewhere,
         )
 
     def needs_lease(self, role: str) -> bool:

@@ -688,6 +688,8 @@ class Kingpin:
                     self.post_mortems.record(decision, self.console.take_last_lines(decision.member.uid))
                 case d.PassOn(report=report):
                     self.listeners.tell(report)
+                case d.HearTimers(words):
+                    self._keep_time().hear(words)
                 case d.Answer(ticket=(uid, number), error=error, text=text):
                     self._post(uid, m.Done(number, error, text))
                 case d.LendTerminal(ticket=(uid, _) as ticket):

@@ -18,9 +18,9 @@ import msgspec
 from mob.core import decisions as d
 from mob.core.decisions import Decision
 from mob.core.lease import LeaseWish
-from mob.core.states import MobsterState
+from mob.core.states import MobsterState, SlotState
 from mob.core.supervisor import Supervisor
-from mob.core.timer_state import TimerState
+from mob.core.timer_state import Instant, TimerState
 from mob.core.timers import ELSEWHERE, BeginTimerRun, CronTimes, TimerDecision, Timers
 from mob.kingpin.connections import Connection, Connections
 from mob.rim.alarm import Alarm, instant
@@ -28,12 +28,19 @@ from mob.rim.board import Board
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
+TOLD_APART = 1.0
+"""Seconds between two words to other machines about the timers of one role, at least."""
+SAME = 0.01
+"""Seconds by which a time may differ that is told as the same: clocks go at different speeds."""
+COMING = (SlotState.FILLED, SlotState.WAITING)
+"""States of a place in which a worker is, or will be."""
+
 
 class TimerLeases(Protocol):
     """The leases of this machine, as far as timers need them."""
 
-    def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> None:
-        """Seek the lease of a role's timers from now on."""
+    def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> bool:
+        """Seek the lease of a role's timers from now on; return whether this machine has it already."""
         ...
 
 
@@ -62,6 +69,8 @@ class Timekeeper:
         state = None if not left else msgspec.msgpack.decode(left, type=TimerState)
         self._timers = Timers(random.random, _times_of, state)
         self._leased: set[str] = set()  # roles whose lease is sought
+        self._told: dict[str, tuple[float, dict[str, float]]] = {}  # what other machines were told of a role, and when
+        self._will_tell = False
         self._alarm = Alarm(around.reactor, self._look)
         self._will_look = False
         for role in dict.fromkeys(each.role for each in self._timers.state.timers):
@@ -115,6 +124,9 @@ class Timekeeper:
                     if member.state == MobsterState.READY:
                         self._timers.handle_ready(member.uid, member.role, instant())
                     self._look_soon()
+                case d.Announce(m.NodeIs()):
+                    self._told.clear()  # whoever has come has heard nothing
+                    self._look_soon()
                 case _:
                     pass
         self._carry_out(found)
@@ -129,7 +141,10 @@ class Timekeeper:
         """Begin what is due, and sleep until something else is."""
         self._will_look = False
         now = instant()
-        self._carry_out(self._timers.handle_wake(now, self._ready))
+        decisions = self._timers.handle_wake(now, self._ready)
+        if self._leased:
+            self._tell_others(now)
+        self._carry_out(decisions)
         self._alarm.set(self._timers.next_wake(now), now)
 
     def _ready(self, role: str) -> Sequence[int]:
@@ -156,19 +171,53 @@ class Timekeeper:
             return
         assert self._leases is not None
         self._leased.add(role)
-        self._timers.handle_elsewhere(role, ELSEWHERE)
-        self._leases.add_timers(role, partial(self._wish, role), partial(self._handle_lease, role))
+        if not self._leases.add_timers(role, partial(self._wish, role), partial(self._handle_lease, role)):
+            self._timers.handle_elsewhere(role, ELSEWHERE, instant())
 
     def _wish(self, role: str) -> LeaseWish:
         """What a role's timers want of their lease."""
+        supervisor = self._around.supervisor
         if self._timers.is_running(role):
             return LeaseWish.KEEP
-        return LeaseWish.TAKE if self._timers.needs_lease(role) and self._ready(role) else LeaseWish.NONE
+        if supervisor.stopping or not self._timers.needs_lease(role):
+            return LeaseWish.NONE
+        if self._ready(role):
+            return LeaseWish.TAKE
+        is_coming = any(slot.revival.failures <= 1 for slot in supervisor.crew.slots_of(role) if slot.state in COMING)
+        return LeaseWish.KEEP if is_coming else LeaseWish.NONE
 
     def _handle_lease(self, role: str, why: str) -> None:
         """This machine has the lease now (no `why`), or has it not, and why."""
-        self._timers.handle_elsewhere(role, why)
+        was_here = role not in self._timers.elsewhere
+        if was_here and why:
+            self._tell_others(instant(), has_time=False)
+        self._timers.handle_elsewhere(role, why, instant())
+        self._told.pop(role, None)
+        if was_here and why:
+            more = " A run that is under way goes on here." if self._timers.is_running(role) else ""
+            self._around.carry_out([d.Tell(f"this machine does not run the timers of {role!r} any more: {why}.{more}")])
+        elif not was_here and not why:
+            self._around.carry_out([d.Tell(f"this machine runs the timers of {role!r}: it has their lease.")])
         self._look_soon()
+
+    def hear(self, words: m.TimersAt) -> None:
+        """The machine that runs the timers of a role says how far it is."""
+        self._timers.handle_heard(words.role, words.times)
+
+    def _tell_others(self, now: Instant, has_time: bool = True) -> None:
+        """Tell the other machines how far this one is, so that one that takes over misses and repeats nothing."""
+        self._will_tell = False
+        for role in self._leased - self._timers.elsewhere.keys():
+            told_at, told = self._told.get(role, (-TOLD_APART, {}))
+            times = self._timers.times_of_role(role, now)
+            if all(abs(times.get(name, 0.0) - told.get(name, 0.0)) < SAME for name in times.keys() | told.keys()):
+                continue
+            if now.awake >= told_at + TOLD_APART or not has_time:
+                self._told[role] = now.awake, times
+                self._around.carry_out([d.Write(0, m.TimersAt(role, times))])
+            elif not self._will_tell:
+                self._will_tell = True
+                self._around.reactor.call_at(told_at + TOLD_APART, lambda: self._tell_others(instant()))
 
 
 def _times_of(info: m.TimerInfo) -> CronTimes:

@@ -74,15 +74,16 @@ class Leases:
         lease = self._leases.get(role)
         return None if lease is None else lease.until
 
-    def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> None:
-        """Seek the lease of a role's timers from now on; it is wanted as `wish` says."""
+    def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> bool:
+        """Seek the lease of a role's timers from now on; it is wanted as `wish` says. Return whether this machine has
+        it already, because the Kingpin before this one had."""
         name = TIMERS + role
         self._of_timers[name] = TimerLease(wish, on_news)
         self._leases[name] = lease = Lease(name, self._membership.number, self._membership.name)
         if (data := self._left.pop(name, None)) is not None:
             lease.adopt(data)
-            on_news("")
         self.look_soon()
+        return data is not None
 
     def data(self) -> dict[str, LeaseData]:
         """What is held, for the Kingpin that follows."""

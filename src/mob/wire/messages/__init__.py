@@ -46,6 +46,7 @@ from mob.wire.messages.cluster import (
     ReadLease as ReadLease,
     Send as Send,
     Taken as Taken,
+    TimersAt as TimersAt,
     Turned as Turned,
     WantEverything as WantEverything,
     Words as Words,

@@ -92,7 +92,15 @@ class CrashedHere(Base, frozen=True, tag=145):
     report: bytes
 
 
-Words = Alive | Changed | Everything | WantEverything | Leaving | LeaseFree | CrashedHere
+class TimersAt(Base, frozen=True, tag=134):
+    """I run the timers of that role, and have seen to all that was due before these times: seconds since the epoch, by
+    the name of the timer."""
+
+    role: str
+    times: dict[str, float]
+
+
+Words = Alive | Changed | Everything | WantEverything | Leaving | LeaseFree | CrashedHere | TimersAt
 """What a letter says."""
 
 

@@ -211,6 +211,8 @@ class TimerMetrics(Base, frozen=True):
     """Runs since the app was started, by outcome; "missed" are those that never began."""
     note: str = ""
     """Why it does not run here or now, if there is something to say."""
+    is_here: bool = True
+    """Whether this machine of a cluster runs it; always, if there is but one."""
 
     @property
     def label(self) -> str:
