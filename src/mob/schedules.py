@@ -20,8 +20,8 @@ from mob.errors import PlanError, nearest
 
 try:
     from cronsim import CronSim, CronSimError
-except ImportError as error:
-    raise PlanError("mob.cron needs the package cronsim: pip install 'mobsters[cron]'") from error
+except ImportError as _error:
+    raise PlanError("mob.cron needs the package cronsim: pip install 'mobsters[cron]'") from _error
 
 NAMED = {
     "@yearly": "0 0 1 1 *",

@@ -236,7 +236,7 @@ class Crew:
     """All of it, and the elementary steps."""
 
     def __init__(self, plan: Plan, luck: Callable[[], float] = lambda: 0.5) -> None:
-        self.plan = plan
+        self.plan: Plan = plan
         self.luck = luck
         """A random number from 0 to 1, for each question another."""
         self.leases: dict[str, Leased] = {

@@ -57,7 +57,7 @@ class Supervisor:
     def __init__(
         self, plan: Plan, luck: Callable[[], float] = lambda: 0.5, is_stopped: Callable[[int], bool] = lambda pid: False
     ) -> None:
-        self.plan = plan
+        self.plan: Plan = plan
         self.crew: Crew = Crew(plan, luck)
         self.hand_overs: HandOvers = HandOvers(self.crew)
         self.rollout: Rollout = Rollout(self.crew, self.hand_overs)

@@ -89,7 +89,7 @@ class Kingpin:
         supervisor: Supervisor | None = None,
         starter: Starter | None = None,
     ) -> None:
-        self.plan = plan
+        self.plan: Plan = plan
         self.command: list[str] = upgrade.command()
         """What this process was started as, and is to be started as at an upgrade."""
         self.directory: str = places.here()

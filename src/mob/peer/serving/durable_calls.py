@@ -22,6 +22,7 @@ from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.exports import Export, Variant
 from mob.plan import QUEUE
 from mob.wire import messages as m
+from mob.wire.arguments import Decode
 from mob.wire.failures import describe
 from mob.wire.kinds import is_stream
 
@@ -49,7 +50,7 @@ class KeptExport(Variant):
         self.cost_mark: int = export.cost_mark
         self._serving = serving
         self._inner = export
-        self.decode = self._decode
+        self.decode: Decode = self._decode
         self.function: Callable[..., Any] = self._run
 
     def _decode(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
