@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mob.core.jobs import BACKOFF, DEATHS, LONGEST, Entry, JobBook, JobState
+from mob.core.jobs import BACKOFF, DEATHS, LONGEST, Entry, JobBook, JobState, said_of
+from mob.wire.messages import AppMetric, AppSample
 
 
 def entry(id: str, **more: object) -> Entry:
@@ -179,6 +180,20 @@ def test_a_clock_that_is_set_past_the_time_makes_it_due() -> None:
     jobs = book(entry("a", due=200, is_at=True))
     jobs.shift(3600.0, 100.0)
     assert taken(jobs) == ["a"]
+
+
+def test_how_many_there_are_is_said_in_a_line() -> None:
+    def metric(name: str, *samples: tuple[str, str, str, float]) -> AppMetric:
+        made = tuple(AppSample(role, (of, state), value) for role, of, state, value in samples)
+        return AppMetric(name, "gauge", "", ("of", "state"), (), made)
+
+    jobs = metric(
+        "queue_jobs",
+        *(("queue", "back", "dead", 1.0), ("queue", "back", "waiting", 1200.0), ("queue", "front", "waiting", 1.0)),
+        *(("queue", "back", "running", 0.0), ("back", "x", "dead", 7.0)),
+    )
+    assert said_of([metric("orders", ("queue", "x", "dead", 9.0)), jobs]) == "1,201 waiting, 1 dead"
+    assert said_of([]) == ""
 
 
 def test_how_it_is_called() -> None:

@@ -118,6 +118,9 @@ def test_jobs_are_measured(apps: Apps) -> None:
 
     wanted = {f'queue_jobs{{role="queue",of="back",state="{state}"}}' for state in made}
     wait_until(lambda: all(measured().get(each) == 1 for each in wanted), f"they are counted: {measured()}")
+    (keeper,) = (row for row in client.overview() if row.role == "queue")
+    assert keeper.note == "1 later, 1 running, 1 dead"
+    assert "1 later, 1 running, 1 dead" in mob_command(app.directory, "ps", app.name).stdout
     (app.directory / "go").touch()
     made["running"].result(PATIENCE)
     name = 'queue_attempts_total{role="queue",of="back",outcome="%s"}'

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from msgspec import Struct
+
+from mob.plan import QUEUE
+from mob.wire.messages import AppMetric
 
 BACKOFF = 1.0
 """Seconds until a job that has failed is tried again."""
@@ -40,6 +43,20 @@ class JobState(StrEnum):
     RUNNING = "running"
     DEAD = "dead"
     """It has failed too often, and is not tried again unless somebody wants it."""
+
+
+COUNTED = "queue_jobs"
+"""The metric that says how many jobs there are, by the role that runs them and by their state."""
+
+
+def said_of(metrics: Iterable[AppMetric]) -> str:
+    """Return how many jobs there are, as `mob ps` says it: `3 waiting, 1 dead`; "" if there are none."""
+    counts: Counter[str] = Counter()
+    for metric in metrics:
+        for sample in metric.samples if metric.name == COUNTED else ():
+            if sample.role == QUEUE:
+                counts[sample.labels[-1]] += int(sample.value)
+    return ", ".join(f"{counts[state]:,} {state}" for state in JobState if counts[state])
 
 
 class Entry(Struct):

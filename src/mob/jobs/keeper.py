@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from mob.core.jobs import Entry, JobBook, JobState
+from mob.core.jobs import COUNTED, Entry, JobBook, JobState
 from mob.errors import (
     ArgumentError,
     Busy,
@@ -73,7 +73,7 @@ FINAL = (Forbidden, ArgumentError)
 COUNT_AFTER = 0.5
 """Seconds after which a change is counted: what is measured is told once a second."""
 
-JOBS = metering.gauge("queue_jobs", "Durable jobs that are not done, by the role that runs them.", ["of", "state"])
+JOBS = metering.gauge(COUNTED, "Durable jobs that are not done, by the role that runs them.", ["of", "state"])
 ENDED = metering.counter("queue_attempts", "Attempts of durable jobs that have ended.", ["of", "outcome"])
 
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode

@@ -7,6 +7,7 @@ import time
 from time import monotonic
 from typing import Protocol
 
+from mob.core.jobs import said_of
 from mob.core.registry import Registry
 from mob.kingpin.connections import Connections
 from mob.kingpin.output.console import Console
@@ -62,6 +63,10 @@ class Measured:
             custom=registry.custom.shown(),
             timers=() if self.timekeeper is None else self.timekeeper.rows(),
         )
+
+    def jobs(self) -> str:
+        """Return how many durable jobs there are, as people read it."""
+        return said_of(self._registry.custom.shown())
 
     def since(self, since: float) -> tuple[float, tuple[m.Point, ...], tuple[m.Event, ...]]:
         """Return the present time, and the measurements and events since another time."""

@@ -22,6 +22,7 @@ from mob.kingpin.output.followers import Followers
 from mob.kingpin.processes.kills import Kills
 from mob.kingpin.processes.post_mortems import PostMortems
 from mob.kingpin.processes.stacks import StackRequests
+from mob.plan import QUEUE
 from mob.wire import messages as m
 
 
@@ -64,7 +65,7 @@ class RequestHandler:
         supervisor = self._supervisor
         match message:
             case m.Overview(id=number):
-                say(m.Rows(number, tuple(supervisor.rows(now))))
+                say(m.Rows(number, tuple(self._rows(now))))
             case m.WantMetrics(id=number):
                 say(m.MetricsAre(number, self._measured.now()))
             case m.WantReadiness(id=number):
@@ -103,6 +104,14 @@ class RequestHandler:
                 self._doer.handle_upgrade((uid, number))
             case _:
                 pass  # of a process that is gone by now, or of a client, which has no role to be ready for
+
+    def _rows(self, now: float) -> list[m.Row]:
+        """Return the table of `mob ps`; the row of the keeper of jobs says how many there are."""
+        rows, keeper = self._supervisor.rows(now), self._supervisor.crew.roles.get(QUEUE)
+        if keeper is None or not keeper.plan.keeps_jobs:
+            return rows
+        text = self._measured.jobs()
+        return [msgspec.structs.replace(row, note=row.note or text) if row.role == QUEUE else row for row in rows]
 
     def _follow(self, connection: Connection, follow: m.Follow) -> None:
         is_there = any(each.pid == follow.pid for each in self._supervisor.processes.values())
