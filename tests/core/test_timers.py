@@ -205,6 +205,14 @@ def test_the_outcome_is_kept_and_the_timer_goes_on() -> None:
     assert (row.outcome, row.error, row.runs) == ("ok", "", {"failed": 1, "ok": 1})
 
 
+def test_that_it_fails_is_told_once_and_that_it_does_not_any_more() -> None:
+    world = World(every())
+    for error in ("", "ValueError: no", "ValueError: no", "", ""):
+        world.after(60)
+        world.end(error=error)
+    assert world.told == ["timer back.tick has failed: ValueError: no", "timer back.tick is ok again."]
+
+
 def test_a_worker_that_dies_in_a_run_loses_it_and_the_timer_goes_on() -> None:
     world = World(every())
     world.after(60)

@@ -138,6 +138,10 @@ def test_it_runs_again_and_again(client: mob.Client, name: str) -> None:
 def test_what_is_raised_is_an_error_and_the_timer_goes_on(app: RunningApp, client: mob.Client) -> None:
     found = wait_timer(client, "back.broken", lambda each: runs(each, "failed") >= 3, "has failed three times")
     assert (found.outcome, found.error) == ("failed", "ValueError: no report today")
+    app.wait_for(r"mob \| timer back.broken has failed: ValueError: no report today")
+    shown = mob_command(app.directory, "ps", app.name).stdout
+    assert "the last run of the timer back.broken failed: ValueError: no report today" in shown
+    assert any("timer back.broken has failed" in each.text for each in client.history().events)
     app.wait_for(r"back\.\d \d+ \| the timer back.broken raised ValueError: no report today")
     app.wait_for(r'back\.\d \d+ \|     raise ValueError\("no report today"\)')
     wait_until(lambda: any(client.require("back").what_was_seen().result(PATIENCE)), "the hook has seen it")
@@ -285,13 +289,13 @@ def test_a_stop_waits_for_the_run_and_begins_none(apps: Apps) -> None:
     back = """
 import time, mob
 
-@mob.every(0.01, overlap=True)
+@mob.every(0.01)
 def tick():
     print("begins", flush=True)
     time.sleep(0.3)
     print("ends", flush=True)
 """
-    app = apps.start('.role("back", "./back.py", threads=2)', back=back)
+    app = apps.start('.role("back", "./back.py")', back=back)
     app.wait_for("begins")
     assert app.stop() == 0
     assert app.output.count("begins") == app.output.count("ends")

@@ -30,7 +30,7 @@ from mob.cli.output import console
 from mob.cli.shown import STATE_STYLES, duration, size
 from mob.client import Client
 from mob.core.printable import printable
-from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row
+from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row, TimerMetrics
 
 PIPE_WIDTH = 160
 """Into a pipe: lines are for another program, not for a window."""
@@ -76,6 +76,7 @@ class Seen(NamedTuple):
     processes: list[ProcessRow]
     callers: tuple[CallerMetrics, ...]
     lacks: str
+    timers: tuple[TimerMetrics, ...] = ()
 
 
 @click.command()
@@ -86,7 +87,8 @@ def ps(name: str | None, node: str | None, as_json: bool) -> None:
     """Show the processes of a running app, on all of its machines; without a name, of all apps if several run.
 
     hand: calls, messages and HTTP requests not finished. cpu: 100 % is a whole core. shared: memory in which large
-    buffers are on their way to others. Below the table: calls that wait at their callers for a worker.
+    buffers are on their way to others. Below the table: calls that wait at their callers for a worker, and timers whose
+    last run failed.
     """
     names = [name] if name is not None or node is not None else shown_apps()
     if len(names) == 1:
@@ -128,7 +130,11 @@ def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool)
         screen = console_for_tables()
         for seen in heard:
             screen.print(table(seen.title, seen.processes))
-            for line in [*waiting(seen.callers), *([f"the Kingpin tries again: {seen.lacks}"] if seen.lacks else [])]:
+            for line in [
+                *waiting(seen.callers),
+                *failing(seen.timers),
+                *([f"the Kingpin tries again: {seen.lacks}"] if seen.lacks else []),
+            ]:
                 screen.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for _, complains in shown:
         complains()
@@ -151,7 +157,13 @@ def _seen(app: Client) -> Seen:
     rows = app.overview()
     processes = [_process(row, by_pid.get(row.pid), roles.get(row.role), app) for row in rows]
     where = f" · machine {app.node}" if app.node else ""
-    return Seen(f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes, measured.callers, measured.lacks)
+    return Seen(
+        f"{measured.app}{where} · Kingpin {measured.kingpin_pid}",
+        processes,
+        measured.callers,
+        measured.lacks,
+        measured.timers,
+    )
 
 
 def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None, app: Client) -> ProcessRow:
@@ -176,6 +188,19 @@ def waiting(callers: Sequence[CallerMetrics]) -> list[str]:
         what = "1 call to {} waits at its caller" if calls == 1 else f"{calls:,} calls to {{}} wait at their callers"
         lines.append(f"{what.format(role)} for a worker, {taken}: {', '.join(who + more)}")
     return lines
+
+
+def failing(timers: Sequence[TimerMetrics]) -> list[str]:
+    """Return a line for each timer whose last run went wrong.
+
+    >>> failing([TimerMetrics("back", "report", "every 60 s", 0.0, outcome="failed", error="ValueError: no")])
+    ['the last run of the timer back.report failed: ValueError: no']
+    """
+    wrong = [each for each in timers if each.outcome not in ("", "ok")]
+    return [f"the last run of the timer {each.label} {_ENDS[each.outcome]}: {each.error}" for each in wrong]
+
+
+_ENDS = {"failed": "failed", "lost": "was lost"}
 
 
 def table(title: str, processes: list[ProcessRow]) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 STATE_STYLES = {
     "ready": "green",
     "booting": "yellow",
@@ -53,3 +55,8 @@ def seconds(took: float) -> str:
     if took < 1:
         return f"{took * 1000:.0f} ms"
     return f"{took:.1f} s" if took < 10 else f"{took:.0f} s" if took < 60 else duration(took)
+
+
+def moment(when: float) -> str:
+    """Return a time of day as this machine's users have it, with the date; "-" for 0."""
+    return datetime.fromtimestamp(when).astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else "-"

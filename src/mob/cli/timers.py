@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 
 import click
@@ -16,7 +15,7 @@ from mob.cli.apps import app_option, complete_app, connected, json_option, node_
 from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.output import echo
 from mob.cli.ps import console_for_tables
-from mob.cli.shown import seconds
+from mob.cli.shown import moment, seconds
 from mob.client import Client
 from mob.core.printable import printable
 from mob.wire.messages import TimerMetrics
@@ -156,8 +155,3 @@ def _note(row: TimerRow) -> str:
     if row.error:
         parts.append(row.error)
     return "; ".join(parts)
-
-
-def moment(when: float) -> str:
-    """Return a time of day as this machine's users have it, with the date; "-" for 0."""
-    return datetime.fromtimestamp(when).astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else "-"

@@ -345,6 +345,7 @@ class Timers:
         if ended.open:
             return []
         timer.rounds.remove(ended)
+        before = timer.outcome
         timer.last, timer.seconds = ended.began.wall, now.boot - ended.began.boot
         timer.outcome = LOST if ended.lost else FAILED if ended.failed else OK
         errors = [*(f"its worker {why}" for why in ended.lost), *ended.failed]
@@ -353,12 +354,20 @@ class Timers:
             timer.error = f"{len(errors)} of {ended.count} runs: {errors[0]}"
         self._sweep()
         took = duration_text(timer.seconds)
+        decisions: list[TimerDecision] = []
+        if timer.outcome == FAILED != before:  # each one is in the log of its worker; this one is for those who look on
+            decisions.append(Tell(f"timer {timer.label} has failed: {timer.error}"))
+        elif timer.outcome == OK and before not in ("", OK):
+            decisions.append(Tell(f"timer {timer.label} is ok again."))
         if ended.ticket == NOBODY:
-            return []
+            return decisions
         if errors:
-            return [Answer(ended.ticket, error=f"{timer.label}: {timer.outcome} after {took}: {timer.error}")]
+            return [
+                *decisions,
+                Answer(ended.ticket, error=f"{timer.label}: {timer.outcome} after {took}: {timer.error}"),
+            ]
         runs = f" in {ended.count} workers" if ended.count > 1 else ""
-        return [Answer(ended.ticket, text=f"{timer.label}: ok after {took}{runs}.")]
+        return [*decisions, Answer(ended.ticket, text=f"{timer.label}: ok after {took}{runs}.")]
 
     def handle_wish(
         self, role: str, name: str, ticket: Ticket, now: Instant, ready: ReadyWorkers
