@@ -51,8 +51,9 @@ def test_the_state_tables_say_what_is_in_the_tables(maker: dict[str, Any]) -> No
     made = maker["markdown"]()
     assert made.count("### ") == 4
     assert "* **draining**: finishes what it has, gets nothing new\n" in made
-    assert "| what happens | when launching | when booting | when ready | when handing | when draining |\n" in made
-    assert "| forked | booting |  | ready | handing | draining |\n" in made
+    states = "when launching | when booting | when spare | when ready | when handing | when draining"
+    assert f"| what happens | {states} |\n" in made
+    assert "| forked | booting |  | spare | ready | handing | draining |\n" in made
 
 
 def test_tables_are_put_between_the_markers_and_nowhere_else(maker: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ FULL = Metrics(
     cpu=0.25,
     memory=30_000_000,
     roles=(
-        RoleMetrics("back", 3, 2, 7, 4, 5, parked_bytes=600, requests={"2xx": 8, "4xx": 1}),
+        RoleMetrics("back", 3, 2, 7, 4, 5, parked_bytes=600, requests={"2xx": 8, "4xx": 1}, spares=1),
         RoleMetrics("front", 1, 1, 1, 0, 0),
     ),
     mobsters=(
@@ -98,6 +98,7 @@ def test_every_family_has_a_type_and_a_help() -> None:
         ("mob_role_workers_target", {"role": "back"}, 3),
         ("mob_role_workers_ready", {"role": "back"}, 2),
         ("mob_role_launches_total", {"role": "back"}, 7),
+        ("mob_role_spares_ready", {"role": "back"}, 1),
         ("mob_role_crashes_total", {"role": "back"}, 4),
         ("mob_role_parked_calls", {"role": "back"}, 5),
         ("mob_role_parked_bytes", {"role": "back"}, 600),

@@ -193,6 +193,8 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
         ("gpus", 1.5, "a whole number, or a part of one GPU such as 0.5"),
         ("gpus", -1, "a whole number, or a part of one GPU such as 0.5"),
         ("gpus", True, "a whole number, or a part of one GPU such as 0.5"),
+        ("spare", -1, "a whole number from 0 to 999"),
+        ("spare", True, "a whole number from 0 to 999"),
         ("nice", 20, "a whole number from -20 to 19"),
         ("cpus", (-1,), "a tuple of numbers of cores"),
         ("limits", {"nofile": -1}, "a dict of names and whole numbers"),
@@ -213,6 +215,25 @@ def test_an_environment_that_changes_with_the_size_of_a_role_that_changes_by_its
         "by itself. Leave one of the two out."
     )
     check_role(msgspec.structs.replace(role, env={"OF": "{index}"}), ())
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"singleton": True}, "singleton=True allows one process of the role"),
+        ({"restart": "temporary"}, "restart='temporary' gives no worker a successor"),
+        ({"gpus": 0.5}, "gpus=0.5 depends on the place of a worker, and a spare loads its module before it has one"),
+        (
+            {"env": {"A": "{index}"}},
+            "{index} in env depends on the place of a worker, and a spare loads its module before it has one",
+        ),
+    ],
+)
+def test_a_spare_where_it_could_do_nothing(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        check_role(msgspec.structs.replace(BACK, spare=1, **options), ())
+    assert str(caught.value) == f"role 'back': spare=1, but {why}. Leave one of the two out."
+    check_role(msgspec.structs.replace(BACK, spare=1, env={"A": "{workers}"}), ())
 
 
 @pytest.mark.parametrize(

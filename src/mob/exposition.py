@@ -66,6 +66,8 @@ def _roles(metrics: Metrics) -> Iterator[str]:
     ):
         samples = [("", {"role": role.name}, getattr(role, field)) for role in metrics.roles]
         yield from _family(name, kind, what, samples)
+    if spares := [("", {"role": role.name}, role.spares) for role in metrics.roles if role.spares is not None]:
+        yield from _family("mob_role_spares_ready", "gauge", "Spares that wait for a place.", spares)
     requests = [
         ("", {"role": role.name, "status": status}, count)
         for role in metrics.roles

@@ -104,6 +104,8 @@ class RolePlan(msgspec.Struct, frozen=True):
     filled in for each of them (`mob.templates`)."""
     gpus: float = 0
     """How many GPUs each mobster has, by its place; a part of one, such as 0.5, is shared. 0: nothing is said."""
+    spare: int = 0
+    """How many more processes boot and then wait, to take the place of one that dies."""
     nice: int = 0
     """How much its mobsters step back behind others: -20 to 19."""
     cpus: tuple[int, ...] = ()
@@ -195,6 +197,7 @@ class RoleOptions(TypedDict, total=False):
     callers: tuple[str, ...] | list[str]
     env: dict[str, str]
     gpus: float
+    spare: int
     nice: int
     cpus: tuple[int, ...] | list[int]
     limits: dict[str, int]
@@ -384,6 +387,8 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
                 f"where that is started: {variable}=... mob run main.py."
             )
     templates.check(role.name, role.env)
+    if role.spare:
+        _check_spare(role)
     if role.max_workers is not None and templates.mentions(role.env, templates.OF_THE_SIZE):
         raise PlanError(
             f"role {role.name!r}: env has {{workers}} and max_workers={role.max_workers}, so the role would be "
@@ -404,6 +409,32 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
             f"max_workers={role.max_workers} cannot be. Leave both out, or leave singleton out."
         )
     return role
+
+
+def _check_spare(role: RolePlan) -> None:
+    """Raise `PlanError` if a process that has no place yet cannot do what the role asks for."""
+    why = ""
+    if role.singleton:
+        why = "singleton=True allows one process of the role"
+    elif role.restart == "temporary":
+        why = "restart='temporary' gives no worker a successor"
+    elif role.gpus:
+        why = f"gpus={role.gpus:g} depends on the place of a worker, and a spare loads its module before it has one"
+    elif templates.mentions(role.env, templates.OF_A_PLACE):
+        why = "{index} in env depends on the place of a worker, and a spare loads its module before it has one"
+    if why:
+        raise PlanError(f"role {role.name!r}: spare={role.spare}, but {why}. Leave one of the two out.")
+
+
+def place_name(role: str, index: int) -> str:
+    """Return how people read a place; below 0 are the spares.
+
+    >>> place_name("back", 2), place_name("back", -1), place_name("back", -2)
+    ('back.2', 'back.spare', 'back.spare2')
+    """
+    if index >= 0:
+        return f"{role}.{index}"
+    return f"{role}.spare" if index == -1 else f"{role}.spare{-index}"
 
 
 def check_limits(plan: Plan) -> Plan:
@@ -637,6 +668,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_memory": _COUNT_OR_NONE,
     "env": (_is_dict_of(_is_variable, _is_text), "a dict of names and texts"),
     "gpus": (_is_gpus, "a whole number, or a part of one GPU such as 0.5"),
+    "spare": (lambda value: _is_number(value, int, 0, 1000), "a whole number from 0 to 999"),
     "nice": (lambda value: _is_number(value, int, -20, 20), "a whole number from -20 to 19"),
     "cpus": (_is_tuple_of(lambda value: _is_number(value, int, 0, math.inf)), "a tuple of numbers of cores"),
     "limits": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -762,3 +763,33 @@ def test_a_variant_is_run_as_its_export_is() -> None:
     route.add_variant("foo#1", "foo")  # of which nothing is known
     assert (route.lanes["run#1"], "foo#1" in route.lanes) == (FREE, False)
     assert route.tags == {"run": True, "run#1": True}
+
+
+@pytest.mark.parametrize(
+    ("targets", "places", "options", "first"),
+    [
+        ("a", 1, {}, "slow"),
+        ("a", 2, {}, ""),
+        ("a b", 1, {}, ""),
+        ("", 1, {}, ""),
+        ("a1", 1, {}, ""),
+        ("a~", 1, {}, ""),
+        ("a", 1, {"blockers": (97,)}, ""),
+        ("a", 1, {"place": ("", 0)}, "slow"),
+        ("a", 1, {"place": ("", 1)}, ""),
+    ],
+)
+def test_the_first_call_goes_at_once_to_the_only_worker_there_will_be(
+    targets: str, places: int, options: dict[str, Any], first: str
+) -> None:
+    route = route_to("", places=places)
+    put(route, [])
+    items, _ = park(route, "slow short", **options)
+    put(route, workers(targets))
+    found = route.first_for_only_one()
+    assert (found.name if found else "") == (items[0].name if first else "")
+
+
+def test_nothing_waits_for_the_only_worker() -> None:
+    route = route_to("a", places=1)
+    assert route.first_for_only_one() is None

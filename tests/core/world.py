@@ -174,8 +174,10 @@ class World:
         self.clients.discard(uid)
         if mobster := self.mobsters.pop(uid, None):
             self.exits[mobster.slot] += 1
-            if self.stopped_at is None:
-                self.due[mobster.slot] = self.now + self._pause_after(mobster)
+            pause = self._pause_after(mobster)
+            is_filled = any(m.slot == mobster.slot and m.asked_grace is None for m in self.mobsters.values())
+            if self.stopped_at is None and not is_filled:
+                self.due[mobster.slot] = self.now + pause
 
     def _limit(self, mobster: Fake, deadline: float) -> None:
         mobster.must_go_by = min(deadline, mobster.must_go_by or deadline)
@@ -200,6 +202,8 @@ class World:
                 assert pair not in self.linked, "introduced twice"
                 assert {*pair} <= self.mobsters.keys() | self.clients, "introduced to somebody who is not there"
                 self.linked.add(pair)
+            case d.Promote():
+                self._promote(decision)
             case d.Announce(m.RoleIs(role=role)):
                 self.failing[role.name] = role.failing
             case d.Retire(uid=uid, grace=grace):
@@ -233,6 +237,21 @@ class World:
         self.launches[slot] += 1
         assert launch.generation == self.launches[slot]
         self.mobsters[launch.uid] = Fake(launch.uid, launch.role, launch.index, self.now)
+
+    def _promote(self, promote: d.Promote) -> None:
+        mobster, slot = self.mobsters[promote.uid], (promote.role, promote.index)
+        assert self.stopped_at is None, "promoted while stopping"
+        assert mobster.index < 0 <= promote.index
+        assert mobster.ready_at is not None, "promoted before it had booted"
+        assert mobster.asked_grace is None
+        others = [m for m in self.mobsters.values() if m.slot == slot and m.asked_grace is None]
+        assert len(others) <= 1, "no place for another process"  # the one that has died is forgotten in a moment
+        self.launches[slot] += 1
+        assert promote.generation == self.launches[slot]
+        mobster.index, mobster.ready_at = promote.index, None if self.serves(promote.role) else self.now
+
+    def serves(self, role: str) -> bool:
+        return self.supervisor.plan.role(role).serve is not None
 
     def _ask(self, mobster: Fake, grace: float) -> None:
         assert mobster.asked_grace is None, "asked twice"

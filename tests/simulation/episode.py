@@ -31,7 +31,7 @@ MOST_WORKERS = 6
 
 def plan_of(seed: int) -> Plan:
     """An app."""
-    random = Random(seed)
+    random, spares = Random(seed), Random(seed + 1)
     names = ["back", "middle", "front"][: random.randint(1, 3)]
     roles: list[RolePlan] = []
     for number, name in enumerate(names):
@@ -51,6 +51,8 @@ def plan_of(seed: int) -> Plan:
         )
         if random.random() < 0.3:
             role = msgspec.structs.replace(role, max_workers=role.workers + random.randint(1, 3))
+        if role.restart != "temporary" and spares.random() < 0.25:
+            role = msgspec.structs.replace(role, spare=spares.randint(1, 2))
         if number and random.random() < 0.4:
             role = msgspec.structs.replace(role, needs=(random.choice(names[:number]),))
         roles.append(role)
@@ -293,8 +295,10 @@ class Episode:
         missing: list[str] = ["a reload"] if supervisor.rollout.is_reloading else []
         for name, role in supervisor.crew.roles.items():
             ready = sorted(member.index for member in supervisor.roster.ready(name))
-            if ready != list(range(role.target)) or len(supervisor.crew.processes_of(name)) != role.target:
-                missing.append(f"{name}: {ready} ready of {role.target}")
+            spares = sum(member.state == "spare" for member in supervisor.roster.of_role(name))
+            count = role.target + role.plan.spare
+            if ready != list(range(role.target)) or len(supervisor.crew.processes_of(name)) != count:
+                missing.append(f"{name}: {ready} ready of {role.target}, {spares} spares of {role.plan.spare}")
         return missing
 
     def _leaks(self) -> list[str]:

@@ -328,6 +328,10 @@ class Kingpin(Standstill):
             match decision:
                 case d.Launch():
                     self._order(decision)
+                case d.Promote(uid=uid, index=index):
+                    self._say(uid, ("promoted", index))
+                    if (connection := self.connections.get(uid)) is not None:
+                        connection.post(self._said.pop(uid))
                 case d.Admit(uid=uid, roles=roles, members=members):
                     known = tuple(member for member in members if member.role or member.uid == uid)
                     self._say(uid, ("welcome", roles, known))

@@ -22,7 +22,8 @@ from mob.peer.serving.inviting import Inviting
 from mob.rim.board import mark_of
 from mob.wire.messages import Beat, Cancel, Declined, ExportInfo, Invoke, Waiting
 from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
-from tests.simulation.links import Link, Pipe
+from tests.simulation.clock import claim
+from tests.simulation.links import END, Link, Pipe
 from tests.simulation.peer import Peer
 
 if TYPE_CHECKING:
@@ -145,8 +146,12 @@ class Mobster(Peer):
             self.kingpin.handle_death(self)
 
     def handle_order(self, message: Any) -> None:
-        """The Kingpin wants it to end."""
-        self.begin_stop()
+        """The Kingpin wants it to end, or a spare has a place."""
+        match message:
+            case ("promoted", index):
+                self.index = index
+            case _:
+                self.begin_stop()
 
     def handle_kingpin_gone(self) -> None:
         """It is not known any more."""
@@ -249,6 +254,11 @@ class Mobster(Peer):
         self.look_soon()
 
     def _take(self, link: Link, number: int, call: Call) -> None:
+        if self.index < 0 and type(call.target) is str:
+            for said in self.control_in.take(everything=True):  # who calls it has heard of its place after it was told
+                if said is not END:
+                    self.handle_control(said)
+            claim(self.index >= 0 or self.is_stopping, "a spare gets no calls", self.uid)
         if self.inviting.known.expected:
             self.inviting.known.handle_call(link.contact.uid, call.target)
         if len(self.inbox) >= self.plan.queue and type(call.target) is str:

@@ -2,6 +2,7 @@
 
 * A slot gets a process when it has none, or one beside a ready one that it replaces; not before the pause is over that
   its deaths have earned, and never more often than the role's `intensity` allows.
+* A spare that has booted gets the place of one that died, as far as `intensity` allows.
 * A worker that is not too many is asked to end only if another has its place, ready.
 * No two ready workers have one index, whenever anybody can look.
 * A launch that could not be made, because the system had nothing left for it, is tried again soon.
@@ -160,6 +161,8 @@ class Oracle:
         match decision:
             case d.Launch():
                 self._see_launch(decision)
+            case d.Promote():
+                self._see_promote(decision)
             case d.Retire(uid=uid):
                 self._see_ask(uid)
             case d.Announce(m.MemberIs(member=member)):
@@ -183,13 +186,32 @@ class Oracle:
         due = self._due.pop(self._supervisor.slots[slot], None)
         if due is None or others:
             return
+        if launch.index < 0:
+            return  # a spare may have to wait for a worker of its role, which has its own pauses
         self._failures[self._supervisor.slots[slot]] = due.failures
         claim(self._clock.now >= due.when, "restart limits are kept: the pause", launch, due.when)
+        self._count(role, due, launch)
+
+    def _see_promote(self, promote: d.Promote) -> None:
+        role, life = promote.role, self._lives[promote.uid]
+        claim(not self.is_stopping, "nobody is promoted while the app stops", promote)
+        claim(life.index < 0 <= promote.index, "a spare gets a place", promote)
+        claim(life.ready_at is not None and not life.asked, "a spare is promoted that has booted", promote)
+        others = [each for each in self._lives.values() if (each.role, each.index) == (role, promote.index)]
+        claim(all(each.asked for each in others), "the place is empty", promote)
+        life.index, life.ready_at = promote.index, self._clock.now
+        slot = self._supervisor.slots[role, promote.index]
+        if (due := self._due.pop(slot, None)) is not None:
+            self._failures[slot] = due.failures
+            self._count(role, due, promote)
+
+    def _count(self, role: str, due: Due, decision: Decision) -> None:
+        """A place is filled again: how often does that happen?"""
         plan, deaths, died = self._plans[role], self._deaths[role], due.died
         if plan.intensity is not None and died is not None:
             deaths.append(died)
             revived = [when for when in deaths if died - plan.period < when <= died]
-            claim(len(revived) <= plan.intensity, "restart limits are kept: the intensity", launch)
+            claim(len(revived) <= plan.intensity, "restart limits are kept: the intensity", decision)
 
     def _see_ask(self, uid: int) -> None:
         life = self._lives.get(uid)
@@ -205,7 +227,7 @@ class Oracle:
                 life.role,
             )
         elif self._supervisor.plan.strategy == "one_for_one":
-            is_surplus = life.index >= self._supervisor.crew.roles[life.role].target
+            is_surplus = life.index < 0 or life.index >= self._supervisor.crew.roles[life.role].target
             claim(is_surplus or self._has_ready(life), "a worker is replaced by one that is ready", life.role, uid)
 
     def _has_ready(self, life: Life) -> bool:

@@ -247,6 +247,7 @@ FIRST: dict[Patch, int] = {
     nobody_notes_what_has_begun: 502,
     the_dead_keep_their_places: 610,
     an_upgrade_forgets_who_was_asked: 530,
+    the_silent_keep_their_places: 660,
     farewells_are_not_waited_for: 600,
     the_last_attempt_says_all: 501,
     the_dead_keep_their_functions: 501,

@@ -22,6 +22,7 @@ from mob import client
 from mob.cli.here import app_of
 from mob.core.printable import json_printable, plain, printable
 from mob.errors import AppNotRunning, MobError
+from mob.plan import place_name
 from mob.rim.addresses import all_apps, running_apps
 
 DONE, FAILED, MISSPELLED, NOT_RUNNING, INTERRUPTED = 0, 1, 2, 3, 130
@@ -204,7 +205,9 @@ def complete_role(context: click.Context, _param: click.Parameter, incomplete: s
 
 def complete_pid(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The pids of its mobsters on the machine that is meant, each with what it is."""
-    found = _ask(context, lambda app: [(member.pid, f"{member.role}.{member.index}") for member in _mobsters(app)])
+    found = _ask(
+        context, lambda app: [(member.pid, place_name(member.role, member.index)) for member in _mobsters(app)]
+    )
     return [CompletionItem(str(pid), help=label) for pid, label in found if str(pid).startswith(incomplete)]
 
 

@@ -222,7 +222,7 @@ def _cells(process: ProcessRow) -> dict[str, str]:
     is_there = bool(process.pid)
     return {
         "role": process.role,
-        "index": str(process.index),
+        "index": str(process.index) if process.index >= 0 else "-",
         "pid": str(process.pid or "-"),
         "state": f"[{style}]{process.state}[/]",
         "uptime": duration(process.uptime) if is_there else "-",

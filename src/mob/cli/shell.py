@@ -32,6 +32,7 @@ from mob.client import Client
 from mob.core.printable import printable
 from mob.errors import MobError, RemoteError
 from mob.peer.results.call import Call
+from mob.plan import place_name
 from mob.rim.places import state_directory
 from mob.wire.messages import Member
 
@@ -45,7 +46,7 @@ class MemberTable(list[Member]):
     """The processes of an app; as a table, if they are shown."""
 
     def __repr__(self) -> str:
-        rows = [(f"{each.role}.{each.index}" if each.role else "client", each.pid, each.state) for each in self]
+        rows = [(place_name(each.role, each.index) if each.role else "client", each.pid, each.state) for each in self]
         width = max((len(name) for name, _, _ in rows), default=0)
         return "\n".join(f"{name:<{width}}  {pid:>7}  {state}" for name, pid, state in rows)
 

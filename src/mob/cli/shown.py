@@ -9,6 +9,7 @@ STATE_STYLES = {
     "booting": "yellow",
     "launching": "yellow",
     "draining": "cyan",
+    "spare": "blue",
     "failing": "red",
     "failed": "red",
 }

@@ -21,6 +21,7 @@ from mob.cli.apps import CommandError, app_option, complete_role_or_pid, connect
 from mob.cli.output import console
 from mob.client import Client
 from mob.core.selector import mobsters_meant
+from mob.plan import place_name
 from mob.rim.places import PACKAGE
 
 FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+),? in (?P<function>.*)')
@@ -156,7 +157,9 @@ def stacks(target: str, full: bool, as_json: bool, name: str | None, node: str |
     unknown = [each for each in found if not each.is_known]
     if unknown:
         raise CommandError(
-            "nothing is known of " + ", ".join(f"{each.role}.{each.index} (pid {each.pid})" for each in unknown) + "."
+            "nothing is known of "
+            + ", ".join(f"{place_name(each.role, each.index)} (pid {each.pid})" for each in unknown)
+            + "."
         )
 
 
@@ -179,7 +182,7 @@ def as_data(standing: Standing) -> dict[str, Any]:
 
 
 def _lines(standing: Standing, full: bool) -> Iterator[Text]:
-    head = Text(f"{standing.role}.{standing.index}", "bold")
+    head = Text(place_name(standing.role, standing.index), "bold")
     yield head.append(f" · pid {standing.pid} · {standing.state}", "not bold")
     for note in standing.notes:
         yield Text(f"  {note}", "yellow" if standing.is_known else "red")

@@ -16,6 +16,7 @@ from rich.console import Console
 from mob.cli.apps import CommandError
 from mob.client import Client
 from mob.core.printable import plain
+from mob.plan import place_name
 from mob.wire.messages import Metrics, Row
 
 RolePlace = tuple[str, int]
@@ -62,8 +63,8 @@ class Workers:
 
     def outlook(self, rows: Iterable[Row]) -> str:
         """What is to be known of the places that have no ready worker."""
-        lacking = [row for row in rows if row.role in self._roles and row.state != "ready"]
-        notes = [f"{row.role}.{row.index} is {row.state}{row.note and ': '}{row.note}." for row in lacking]
+        lacking = [row for row in rows if row.role in self._roles and row.state != "ready" and row.index >= 0]
+        notes = [f"{place_name(row.role, row.index)} is {row.state}{row.note and ': '}{row.note}." for row in lacking]
         goes_on = not lacking or any(row.state != "failed" for row in lacking)
         notes.append(
             "mob goes on trying; `mob crashes` has the reports." if goes_on else "`mob crashes` has the reports."

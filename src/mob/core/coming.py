@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mob.plan import place_name
 from mob.wire.messages import RoleInfo, Row
 
 COMING = frozenset({"launching", "booting", "failing", "held", "waiting"})
@@ -20,8 +21,8 @@ def is_up(rows: Iterable[Row], role: str = "") -> bool:
 
 
 def missing(rows: Iterable[Row], role: str = "") -> list[Row]:
-    """Return the places of which a ready mobster is still expected."""
-    return [row for row in rows if row.state in COMING and role in ("", row.role)]
+    """Return the places of which a ready mobster is still expected. Nobody waits for spares."""
+    return [row for row in rows if row.state in COMING and role in ("", row.role) and row.index >= 0]
 
 
 def why_failing(roles: Iterable[RoleInfo], rows: Iterable[Row], role: str = "") -> str:
@@ -40,4 +41,4 @@ def text_of(row: Row) -> str:
     >>> text_of(Row("back", 0, 4242, "booting", 3.0, 0, 0, "importing for 3 s"))
     'back.0: importing for 3 s'
     """
-    return f"{row.role}.{row.index}: {row.note or row.state}"
+    return f"{place_name(row.role, row.index)}: {row.note or row.state}"

@@ -4,6 +4,9 @@ A slot is a place (role, index) and outlives the processes that fill it. At any 
 perhaps a successor that is to take its place as soon as it is ready; one whose place was taken finishes and is seen by
 nobody but the stop. Hence no two *ready* workers have one index, ever.
 
+The spares of a role have slots of their own, with indexes below 0. A process that is promoted goes from there to the
+slot of the one that died; it is the same process, so its uid, pid and links stay.
+
 What is to be done when, others decide (supervisor, stopping, rollout, scaling, health); they all share this table.
 """
 
@@ -14,12 +17,12 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from mob.core import states
-from mob.core.decisions import Admit, Announce, Decision, Introduce, Kill, Launch, Retire, WakeAt
+from mob.core.decisions import Admit, Announce, Decision, Introduce, Kill, Launch, Promote, Retire, WakeAt
 from mob.core.introductions import Introductions
 from mob.core.revival import DONE, OUTCOMES, Intensity, Revival
 from mob.core.roster import Roster
 from mob.core.states import MobsterState, SlotState
-from mob.plan import Plan, RolePlan, in_order_of_need
+from mob.plan import Plan, RolePlan, in_order_of_need, place_name
 from mob.wire import messages as m
 from mob.wire.messages import Beat, Member, Parked, RoleInfo, node_of
 
@@ -71,8 +74,13 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """As people read it: `back.2`."""
-        return f"{self.role}.{self.index}"
+        """As people read it: `back.2`, `back.spare`."""
+        return place_name(self.role, self.index)
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether what is in it waits for the place of another."""
+        return self.index < 0
 
     def step(self, event: str) -> None:
         """The next state, by the table."""
@@ -86,6 +94,7 @@ class Process:
         "asked",
         "beat",
         "beaten_at",
+        "born",
         "deadline",
         "ends_by_itself",
         "generation",
@@ -95,6 +104,7 @@ class Process:
         "is_done",
         "is_hinted",
         "is_restarted",
+        "is_unfit",
         "killed",
         "launched",
         "pid",
@@ -119,6 +129,9 @@ class Process:
         self.pid: int = 0
         self.state: MobsterState = MobsterState.LAUNCHING
         self.launched: float = now
+        """When it was launched, or promoted."""
+        self.born: float = now
+        """When it was launched: how old its code is."""
         self.ready_at: float | None = None
         self.deadline: float | None = None
         """When it is killed if it is still there."""
@@ -137,6 +150,8 @@ class Process:
         """Whether it ends because its role has said `mob.exit`."""
         self.is_hinted: bool = False
         """Whether it was told that it is long in getting ready."""
+        self.is_unfit: bool = False
+        """Whether it is a spare whose module cannot wait, and another would end in the same way."""
         self.has_crashed: bool = False
         """Whether its end was nobody's wish."""
         self.hands_over: bool = False
@@ -251,7 +266,7 @@ class Crew:
         self.order: list[str] = [role.name for role in in_order_of_need(plan.roles)]
         """The roles in the order in which they are started."""
         self.slots: dict[tuple[str, int], Slot] = {
-            (role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)
+            (role.name, i): Slot(role.name, i) for role in plan.roles for i in places_of(role)
         }
         self.processes: dict[int, Process] = {}
         self.parked_at_clients: dict[int, Parked] = {}
@@ -281,8 +296,23 @@ class Crew:
         return process.slot.role if process else ""
 
     def slots_of(self, role: str) -> list[Slot]:
-        """The slots of a role, by their index."""
-        return sorted((slot for slot in self.slots.values() if slot.role == role), key=lambda slot: slot.index)
+        """The places of a role, by their index."""
+        slots = (slot for slot in self.slots.values() if slot.role == role and not slot.is_spare)
+        return sorted(slots, key=lambda slot: slot.index)
+
+    def spares_of(self, role: str) -> list[Slot]:
+        """The slots of the role's spares, the first one first."""
+        slots = (slot for slot in self.slots.values() if slot.role == role and slot.is_spare)
+        return sorted(slots, key=lambda slot: -slot.index)
+
+    def waiting_spare(self, role: str) -> Process | None:
+        """Return a spare that has booted and may take a place; None if there is none."""
+        there = [self.current(slot) for slot in self.spares_of(role)]
+        return next((each for each in there if each and each.state is MobsterState.SPARE and not each.killed), None)
+
+    def has_ended(self, role: str) -> bool:
+        """Return whether no place of the role has a process, and none gets one unless somebody asks for it."""
+        return all(slot.state in (SlotState.EMPTY, SlotState.FAILED) for slot in self.slots_of(role))
 
     def processes_of(self, role: str) -> list[Process]:
         """Its processes, those whose place was taken too."""
@@ -341,6 +371,11 @@ class Crew:
         """Whether it must not be started now: for want of a role that it needs, or of its lease."""
         return bool(self.lacks(role)) or not self.has_lease(role)
 
+    def is_slot_held(self, slot: Slot) -> bool:
+        """Return whether nothing is to be launched in this slot now. A spare comes after the first ready worker: it is
+        in the way of none that boots, and its module is known to come up."""
+        return self.is_held(slot.role) or (slot.is_spare and not self.roster.ready(slot.role))
+
     def why_held(self, role: str) -> str:
         """What it waits for."""
         lacks = self.lacks(role)
@@ -375,7 +410,7 @@ class Crew:
             process.token = lease.token
         member = process.member()
         self.roster.put(member)
-        decisions = self.role_changed(slot.role, given_up=False, ended="")
+        decisions = [] if slot.is_spare else self.role_changed(slot.role, given_up=False, ended="")
         decisions += [Launch(uid, slot.role, slot.index, slot.generation, self._inherits(slot)), self.welcome(uid)]
         decisions += [Announce(m.MemberIs(member)), *(Introduce(*pair) for pair in self.introductions.joined(member))]
         timeout = self.roles[slot.role].plan.boot_timeout
@@ -385,6 +420,25 @@ class Crew:
         """Return whether the process that is launched for a slot has to ask for what was left there."""
         before = self.current(slot) if slot.successor else None
         return (slot.role, slot.index) in self.kept or (before is not None and before.hands_over)
+
+    def promote(self, process: Process, slot: Slot, now: float) -> list[Decision]:
+        """Give a spare the place of one that died; its age counts from now. It is ready there at once, because it hears
+        of its place before the first call comes; if it is to serve HTTP, when it says so."""
+        spare = process.slot
+        spare.uid, spare.successor = spare.successor, 0
+        slot.uid, slot.outcome = process.uid, ""
+        slot.generation += 1
+        process.slot, process.generation = slot, slot.generation
+        plan = self.roles[slot.role].plan
+        promote = Promote(process.uid, slot.role, slot.index, slot.generation)
+        if plan.serve is None:
+            process.launched = process.ready_at = process.beaten_at = now
+            process.step("promoted")
+            return [promote, *self.changed(process)]
+        process.launched, process.beaten_at, process.ready_at, process.still = now, now, None, 0.0
+        process.step("promoted, has to serve first")
+        self.roster.put(process.member())  # all hear of it when it is ready
+        return [promote] if plan.boot_timeout is None else [promote, WakeAt(now + plan.boot_timeout)]
 
     def retire(self, process: Process, now: float, seconds: float | None = None) -> list[Decision]:
         """Have a process get no new work, finish what it has within so many seconds (the grace time), and end."""
@@ -433,7 +487,7 @@ class Crew:
         return [
             decision
             for slot in self.in_order(self.slots.values())
-            if slot.state is SlotState.HELD and not self.is_held(slot.role)
+            if slot.state is SlotState.HELD and not self.is_slot_held(slot)
             for decision in self._release(slot, now)
         ]
 
@@ -443,4 +497,14 @@ class Crew:
 
     def in_order(self, slots: Iterable[Slot]) -> list[Slot]:
         """Slots in the order in which they are started."""
-        return sorted(slots, key=lambda slot: (self.order.index(slot.role), slot.index))
+        return sorted(slots, key=lambda slot: (self.order.index(slot.role), slot.is_spare, abs(slot.index)))
+
+
+def places_of(role: RolePlan) -> list[int]:
+    """Return the indexes of a role's slots, those of its spares below 0.
+
+    >>> places_of(RolePlan("back", "back", workers=2, spare=1))
+    [0, 1, -1]
+    """
+    spares = role.spare if role.workers else 0
+    return [*range(role.workers), *range(-1, -spares - 1, -1)]

@@ -62,6 +62,15 @@ class DropInheritance(_Decision, frozen=True):
     index: int
 
 
+class Promote(_Decision, frozen=True):
+    """Give a spare this place; it says that it is ready there."""
+
+    uid: int
+    role: str
+    index: int
+    generation: int
+
+
 class Admit(_Decision, frozen=True):
     """Tell a new member who it is and who is there."""
 
@@ -196,6 +205,7 @@ Decision = (
     | LetGoOn
     | Bequeath
     | DropInheritance
+    | Promote
     | Admit
     | Introduce
     | Announce

@@ -502,6 +502,17 @@ class Route(Generic[W]):
         """Return if an item must not wait, because all who could run it wait for it themselves."""
         return self.any_of(item.blockers, item.place) is not None
 
+    def first_for_only_one(self) -> Queued | None:
+        """Return what waits first, if there is one worker, no other is to come, and it has nothing to do: to wait for
+        its invitation would gain nothing. None otherwise."""
+        if len(self.targets) != 1 or self.places != 1:
+            return None
+        (worker,) = self.targets
+        first = min(self.items(), key=lambda item: item.number, default=None)
+        if first is None or worker.in_hand or worker.is_choked or worker.uid in first.blockers:
+            return None
+        return first if first.place in (None, worker.place) else None
+
     def forget(self, item: Queued) -> bool:
         """Take an item out of its line, if it is there; `asks_after` says who must be told."""
         if item not in item.line.waiting:

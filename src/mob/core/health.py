@@ -176,7 +176,7 @@ class Health:
 
     def _check_wear(self, process: Process, now: float) -> list[Decision]:
         slot = process.slot
-        if slot.uid != process.uid or process.state is not MobsterState.READY or process.killed:
+        if slot.uid != process.uid or process.state not in (MobsterState.READY, MobsterState.SPARE) or process.killed:
             return []
         if self._debugging.is_excused(process.uid):
             return []

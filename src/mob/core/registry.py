@@ -18,6 +18,7 @@ from mob.core import latency
 from mob.core.crew import Crew, Process
 from mob.core.custom import CustomMetrics, Summed
 from mob.core.decisions import Decision, Launch, Record, Tell
+from mob.core.states import MobsterState
 from mob.wire.messages import (
     Beat,
     CallerMetrics,
@@ -199,10 +200,15 @@ class Registry:
                 crew.roster.roles[name].failing,
                 sum(each.bytes for each in callers if each.waits_for == name),
                 dict(self._requests.get(name, {})),
+                self._spares(name) if role.plan.spare else None,
             )
             for name, role in crew.roles.items()
             if role.target or crew.processes_of(name)  # not a role that the plan of today does not have any more
         )
+
+    def _spares(self, role: str) -> int:
+        processes = (self._crew.current(slot) for slot in self._crew.spares_of(role))
+        return sum(each is not None and each.state is MobsterState.SPARE for each in processes)
 
     def callers(self) -> tuple[CallerMetrics, ...]:
         """Return the processes whose calls wait for a worker, the one with most calls first."""
@@ -228,7 +234,8 @@ class Registry:
         """How it goes with the mobsters, in the order of the roles."""
         order = {name: number for number, name in enumerate(self._crew.roles)}
         processes = sorted(
-            self._crew.processes.values(), key=lambda each: (order[each.slot.role], each.slot.index, each.uid)
+            self._crew.processes.values(),
+            key=lambda each: (order[each.slot.role], each.slot.is_spare, abs(each.slot.index), each.uid),
         )
         return tuple(self._mobster(process, now) for process in processes)
 

@@ -69,6 +69,13 @@ class Rollout:
         """Whether the process that gets ready in this slot is there because of a reload."""
         return self._reload is not None and slot in self._reload.under_way
 
+    def spare_for(self, slot: Slot) -> Process | None:
+        """Return the spare that may take a place; in a reload, none with old code for a place that has new code."""
+        spare, reload = self._crew.waiting_spare(slot.role), self._reload
+        if spare is None or reload is None or reload.role != slot.role:
+            return spare
+        return spare if slot in reload.waiting or spare.born >= reload.begun else None
+
     # ------------------------------------------------------------------------------------------------- asked
 
     def reload(self, roles: list[str], ticket: Ticket, now: float) -> list[Decision]:
@@ -128,12 +135,14 @@ class Rollout:
             process.is_restarted = True
             decisions += crew.retire(process, now)
         idle = [slot for slot in crew.slots.values() if slot.role in roles and slot.state in IDLE]
-        for slot in [slot for slot in idle if not crew.has_lease(slot.role)]:
+        held = [slot for slot in idle if not crew.has_lease(slot.role) or (slot.is_spare and crew.is_slot_held(slot))]
+        for slot in held:
             idle.remove(slot)
-            slot.step("reloaded, held")
+            self._hold(slot)
         for slot in idle:
             decisions += self._fill(slot, now)
-        count = len(processes) + len(idle)
+        slots = [*(process.slot for process in processes), *idle]
+        count = sum(not slot.is_spare for slot in slots) or len(slots)
         text = f"restarting {count} {'worker' if count == 1 else 'workers'}: {names}."
         return [*decisions, Answer(ticket, text=text)]
 
@@ -160,7 +169,7 @@ class Rollout:
         reload = self._reload
         if reload is not None and slot in reload.under_way:
             reload.under_way.remove(slot)
-            reload.replaced += 1
+            reload.replaced += not slot.is_spare
             reload.width = max(1, math.ceil(AT_A_TIME * self._crew.roles[slot.role].target))
             decisions += self._go_on(reload, now)
         return decisions
@@ -226,14 +235,14 @@ class Rollout:
             if not reload.roles:
                 return decisions + self._end(reload, now)
             reload.role = reload.roles.popleft()
-            reload.waiting.extend(self._crew.slots_of(reload.role))
+            reload.waiting.extend([*self._crew.slots_of(reload.role), *self._crew.spares_of(reload.role)])
             reload.width = 1
 
     def _replace(self, reload: ReloadProgress, slot: Slot, now: float) -> list[Decision]:
         is_there = self._crew.slots.get((slot.role, slot.index)) is slot
         if not is_there or slot.state is SlotState.LEAVING or slot.state is SlotState.HELD:
             return []
-        if (process := self._crew.current(slot)) is not None and process.launched >= reload.before:
+        if (process := self._crew.current(slot)) is not None and process.born >= reload.before:
             return []
         reload.under_way.add(slot)
         if self._recycling.get(slot.role) is slot:
@@ -244,8 +253,8 @@ class Rollout:
             return [*decisions, *self._renew(current, now)]
         if slot.state is SlotState.FILLED and current is not None:
             return [*decisions, *self._crew.launch(slot, now, as_successor=True)]
-        if not self._crew.has_lease(slot.role):
-            slot.step("reloaded, held")
+        if not self._crew.has_lease(slot.role) or (slot.is_spare and self._crew.is_slot_held(slot)):
+            self._hold(slot)
             reload.under_way.remove(slot)
             return decisions
         return [*decisions, *self._fill(slot, now)]
@@ -260,6 +269,10 @@ class Rollout:
         slot.step("reloaded")
         self._crew.roles[slot.role].intensity.reset()
         return self._crew.launch(slot, now)
+
+    def _hold(self, slot: Slot) -> None:
+        """A place where nobody may come yet."""
+        slot.step("not needed" if slot.is_spare and slot.state is SlotState.WAITING else "reloaded, held")
 
     def _dismiss_successor(self, slot: Slot, now: float) -> list[Decision]:
         """One that was launched for another reason may have read the old code."""

@@ -79,7 +79,7 @@ class Scaling:
             decisions += self._fill(role, index, now)
         for slot in self._crew.slots_of(role):
             if slot.index >= count:
-                decisions += self._leave(slot, now)
+                decisions += self.leave(slot, now)
         return decisions
 
     def _fill(self, role: str, index: int, now: float) -> list[Decision]:
@@ -87,7 +87,7 @@ class Scaling:
         slot = crew.slots.get((role, index))
         if slot is None:
             slot = crew.slots[role, index] = Slot(role, index)
-            if crew.is_held(role):
+            if crew.is_slot_held(slot):
                 slot.state = SlotState.HELD
                 return []
             return crew.launch(slot, now)
@@ -95,7 +95,8 @@ class Scaling:
             slot.step("scaled up")
         return []
 
-    def _leave(self, slot: Slot, now: float) -> list[Decision]:
+    def leave(self, slot: Slot, now: float) -> list[Decision]:
+        """Give up a place: the process in it finishes what it has."""
         crew = self._crew
         if slot.state is SlotState.LEAVING:
             return []
@@ -134,7 +135,7 @@ class Scaling:
         return self.resize(name, role.target - 1, now, "fewer do")
 
     def _is_growing(self, name: str) -> bool:
-        return any(process.is_booting for process in self._crew.processes_of(name))
+        return any(each.is_booting and not each.slot.is_spare for each in self._crew.processes_of(name))
 
     def _beats(self, name: str) -> list[Beat]:
         return [process.beat for process in self._crew.processes_of(name)]

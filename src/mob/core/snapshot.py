@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mob.core.crew import Process, Role, Slot
+from mob.core.crew import Process, Role, Slot, places_of
 from mob.core.decisions import Decision, WakeAt
 from mob.core.quarantine import Suspect
 from mob.core.states import MobsterState, SlotState
@@ -68,6 +68,7 @@ class ProcessData(msgspec.Struct, frozen=True):
     still: float = 0.0
     hands_over: bool = False
     refusal: str = ""
+    born: float = 0.0
 
 
 class SuspectData(msgspec.Struct, frozen=True):
@@ -159,7 +160,9 @@ def restore(
         role.target = target
         if name in gone:
             decisions += _retire_role(supervisor, name, now)
-        elif target in (snapshot.workers[name], 0):  # 0: a plan before this one did not have the role
+            continue
+        decisions += _resize_spares(supervisor, name, now)
+        if target in (snapshot.workers[name], 0):  # 0: a plan before this one did not have the role
             decisions += supervisor.resize(name, role.plan.workers, now, "as the new plan says")
     crew.slots.update(new_slots)
     for name in {slot.role for slot in new_slots.values()}:
@@ -185,11 +188,23 @@ def _times(supervisor: Supervisor, now: float) -> list[float]:
     return times
 
 
+def _resize_spares(supervisor: Supervisor, name: str, now: float) -> list[Decision]:
+    """The new plan may say that a role has more spares, or fewer."""
+    crew, wanted = supervisor.crew, {index for index in places_of(supervisor.crew.roles[name].plan) if index < 0}
+    there = {slot.index: slot for slot in crew.spares_of(name)}
+    new = [Slot(name, index) for index in sorted(wanted - there.keys(), reverse=True)]
+    crew.slots.update({(name, slot.index): slot for slot in new})
+    decisions = supervisor.start_slots(new, now)
+    for index in there.keys() - wanted:
+        decisions += supervisor.scaling.leave(there[index], now)
+    return decisions
+
+
 def _retire_role(supervisor: Supervisor, name: str, now: float) -> list[Decision]:
     """A role that the new plan does not have."""
     crew = supervisor.crew
     crew.roles[name].target = 0
-    for slot in crew.slots_of(name):
+    for slot in [*crew.slots_of(name), *crew.spares_of(name)]:
         if slot.state is not SlotState.LEAVING:
             slot.step("scaled down")
         if slot.state is SlotState.EMPTY:

@@ -17,6 +17,7 @@ class MobsterState(StrEnum):
 
     LAUNCHING = "launching"  # the fork server was asked
     BOOTING = "booting"  # the process runs, its module is being imported
+    SPARE = "spare"  # has booted, and waits for a place that gets empty
     READY = "ready"  # may be given work
     HANDING = "handing"  # leaves its data to a successor that is about to start: gets nothing new
     DRAINING = "draining"  # finishes what it has, gets nothing new
@@ -26,7 +27,8 @@ class MobsterState(StrEnum):
 class SlotState(StrEnum):
     """Where a place (role, index) stands: a place outlives the processes that fill it."""
 
-    HELD = "held"  # a role that this one needs has no ready worker yet, or another machine has the lease
+    HELD = "held"  # a role that this one needs has no ready worker yet, or another machine has the lease; a spare's
+    # own role has none
     FILLED = "filled"  # a process is there or on its way
     WAITING = "waiting"  # the last one died too soon; the next follows after a pause
     LEAVING = "leaving"  # the role was made smaller; its process finishes
@@ -56,11 +58,19 @@ class PairState(StrEnum):
 MOBSTER: Mapping[tuple[MobsterState, str], MobsterState] = {
     (MobsterState.LAUNCHING, "forked"): MobsterState.BOOTING,
     (MobsterState.LAUNCHING, "ready"): MobsterState.READY,  # the mobster was faster than the fork server's report
+    (MobsterState.LAUNCHING, "booted as a spare"): MobsterState.SPARE,
     (MobsterState.LAUNCHING, "exited"): MobsterState.GONE,
     (MobsterState.LAUNCHING, "asked to stop"): MobsterState.DRAINING,
     (MobsterState.BOOTING, "ready"): MobsterState.READY,
+    (MobsterState.BOOTING, "booted as a spare"): MobsterState.SPARE,
     (MobsterState.BOOTING, "asked to stop"): MobsterState.DRAINING,
     (MobsterState.BOOTING, "exited"): MobsterState.GONE,
+    (MobsterState.SPARE, "forked"): MobsterState.SPARE,
+    (MobsterState.SPARE, "booted as a spare"): MobsterState.SPARE,
+    (MobsterState.SPARE, "promoted"): MobsterState.READY,
+    (MobsterState.SPARE, "promoted, has to serve first"): MobsterState.BOOTING,
+    (MobsterState.SPARE, "asked to stop"): MobsterState.DRAINING,
+    (MobsterState.SPARE, "exited"): MobsterState.GONE,
     (MobsterState.READY, "forked"): MobsterState.READY,
     (MobsterState.READY, "ready"): MobsterState.READY,
     (MobsterState.READY, "asked to stop"): MobsterState.DRAINING,
@@ -73,6 +83,7 @@ MOBSTER: Mapping[tuple[MobsterState, str], MobsterState] = {
     (MobsterState.HANDING, "exited"): MobsterState.GONE,
     (MobsterState.DRAINING, "forked"): MobsterState.DRAINING,
     (MobsterState.DRAINING, "ready"): MobsterState.DRAINING,
+    (MobsterState.DRAINING, "booted as a spare"): MobsterState.DRAINING,
     (MobsterState.DRAINING, "asked to stop"): MobsterState.DRAINING,
     (MobsterState.DRAINING, "exited"): MobsterState.GONE,
 }
@@ -84,11 +95,17 @@ SLOT: Mapping[tuple[SlotState, str], SlotState] = {
     (SlotState.FILLED, "exited, revived at once"): SlotState.FILLED,
     (SlotState.FILLED, "exited, revived after a pause"): SlotState.WAITING,
     (SlotState.FILLED, "exited, held"): SlotState.HELD,
+    (
+        SlotState.FILLED,
+        "promoted",
+    ): SlotState.WAITING,  # of a spare: its process has a place now, the next one follows
+    (SlotState.FILLED, "exited, a spare takes its place"): SlotState.FILLED,
     (SlotState.FILLED, "exited too often"): SlotState.FAILED,
     (SlotState.FILLED, "exited, done"): SlotState.EMPTY,
     (SlotState.FILLED, "scaled down"): SlotState.LEAVING,
     (SlotState.FILLED, "stopping"): SlotState.EMPTY,
     (SlotState.WAITING, "lease lost"): SlotState.HELD,
+    (SlotState.WAITING, "not needed"): SlotState.HELD,  # a spare of a role that has ended or was given up
     (SlotState.WAITING, "pause over"): SlotState.FILLED,
     (SlotState.WAITING, "reloaded"): SlotState.FILLED,
     (SlotState.WAITING, "scaled down"): SlotState.EMPTY,

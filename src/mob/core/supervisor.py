@@ -22,6 +22,7 @@ from mob.core.decisions import (
     Decision,
     Introduce,
     Kill,
+    Promote,
     Record,
     Tell,
     Ticket,
@@ -47,6 +48,8 @@ from mob.wire.messages import Beat, ExportInfo, Member, Parked, Row
 NEVER_BEGUN = 3
 """The exit status of an app that ended because a role could not start at all."""
 
+NEXT_SPARE = 0.1
+"""Seconds after which the next spare is launched: its start takes processor time, which callers need now."""
 MOST_PARKED = 2**48
 """Calls or bytes that one client may say that it has waiting: sums of them have to fit into 64 bits."""
 
@@ -106,7 +109,7 @@ class Supervisor:
         """The first launch of these, unless they wait for another role."""
         decisions: list[Decision] = []
         for slot in slots:
-            if self.crew.is_held(slot.role):
+            if self.crew.is_slot_held(slot):
                 slot.state = SlotState.HELD
             else:
                 decisions += self.crew.launch(slot, now)
@@ -147,6 +150,8 @@ class Supervisor:
         if process is None:
             return []
         decisions = self._identify(process, pid)
+        if process.slot.is_spare:
+            return decisions + self._handle_spare_ready(process, now)
         is_first = process.is_booting
         process.step("ready")
         if is_first and self.stopping and uid == process.slot.successor:  # the one before it stays till its turn
@@ -170,10 +175,22 @@ class Supervisor:
             decisions += self.health.watch(process)
         return decisions
 
-    def handle_boot_failed(self, uid: int, report: str) -> list[Decision]:
-        """The module could not be imported, or a handler of `ready` has raised; the exit follows."""
+    def _handle_spare_ready(self, process: Process, now: float) -> list[Decision]:
+        """A spare has booted. It gets no calls before it has a place."""
+        is_first = process.is_booting
+        process.step("booted as a spare")
+        if not is_first or self.stopping:
+            return []
+        process.ready_at = process.beaten_at = now
+        process.slot.note = process.slot.told = ""
+        return [*self.crew.changed(process), *self.rollout.handle_ready(process, now)]
+
+    def handle_boot_failed(self, uid: int, report: str, is_unfit: bool = False) -> list[Decision]:
+        """The module could not be imported, or a handler of `ready` has raised; the exit follows. `is_unfit`: it is a
+        spare, and its module cannot wait."""
         if process := self.processes.get(uid):
             process.report = report if report.strip() else ""
+            process.is_unfit = is_unfit
         return []
 
     def handle_draining(self, uid: int, now: float, by_itself: bool = False) -> list[Decision]:
@@ -225,6 +242,9 @@ class Supervisor:
             return decisions
         is_replaced = slot.successor != 0
         decisions += self._handle_place_empty(process, why, was_told, status, now)
+        if any(isinstance(each, Promote) for each in decisions):  # it comes first, and what callers have to know of it
+            decisions.sort(key=lambda each: not isinstance(each, (Promote, Announce)))
+            decisions.sort(key=lambda each: not isinstance(each, Promote))
         if process.is_done:
             return decisions
         if not is_replaced and process.ready_at is None and not process.is_restarted and not self.stopping:
@@ -244,6 +264,8 @@ class Supervisor:
         if slot.successor:  # on its way already
             slot.uid, slot.successor = slot.successor, 0
             return self._tell_exit(process, "its successor is on its way.", was_told)
+        if slot.is_spare:
+            return self._handle_spare_empty(process, was_told, now)
         role = self.crew.roles[slot.role]
         if not self.crew.has_lease(slot.role):
             slot.step("exited, held")
@@ -258,10 +280,17 @@ class Supervisor:
         born = process.launched if process.ready_at is None else process.ready_at
         is_no_failure = was_told or (role.plan.pool and was_ready)
         pause = slot.revival.pause_after(was_ready, now - born, is_no_failure, self.crew.luck())
-        decisions = [*self._tell_exit(process, _successor_text(process, pause), was_told), *failing]
+        must_wait = process.is_restarted and self.crew.is_held(slot.role)
+        has_left = (slot.role, slot.index) in self.crew.kept  # data, which only one that starts can inherit
+        spare = None if must_wait or has_left else self.rollout.spare_for(slot)
+        then = _successor_text(process, pause) if spare is None else f"{spare.name} takes its place."
+        decisions = [*self._tell_exit(process, then, was_told), *failing]
         if self.plan.strategy == "rest_for_one" and not was_told:
             decisions += self._restart_the_rest(slot, now)
-        if process.is_restarted and self.crew.is_held(slot.role):
+        if spare is not None:
+            slot.step("exited, a spare takes its place")
+            return [*self._promote(spare, slot, pause, now), *decisions]
+        if must_wait:
             slot.step("exited, held")
             return decisions
         if pause == 0.0:
@@ -270,6 +299,55 @@ class Supervisor:
         slot.step("exited, revived after a pause")
         slot.due = now + pause
         return [*decisions, WakeAt(slot.due)]
+
+    def _promote(self, spare: Process, slot: Slot, pause: float, now: float) -> list[Decision]:
+        """Give a spare a place, and have the next one boot: in a moment, when callers have been served, or after the
+        pause that the place would have had, so that workers which die again and again cost no more with spares than
+        without."""
+        left = spare.slot
+        decisions = self.crew.promote(spare, slot, now)
+        if spare.state is MobsterState.READY:
+            decisions += [*self.crew.release_held(now), *self.health.watch(spare)]
+        if left.uid:  # its successor is on its way
+            return decisions
+        left.step("promoted")
+        left.due, left.note = now + max(pause, NEXT_SPARE), ""
+        return [*decisions, WakeAt(left.due)]
+
+    def _handle_spare_empty(self, process: Process, was_told: bool, now: float) -> list[Decision]:
+        """A spare is gone: does another one come, and when?"""
+        slot, was_ready = process.slot, process.ready_at is not None
+        if self.crew.has_ended(slot.role):
+            slot.step("exited, done")
+            return [*self._tell_exit(process, "its role has ended.", was_told), *self._finish_if_done()]
+        if process.is_unfit:
+            slot.step("exited too often")
+            return self._tell_exit(process, f"{slot.role!r} goes on without it.", was_told=False)
+        if self.crew.is_slot_held(slot):
+            slot.step("exited, held")
+            return self._tell_exit(process, f"the next one follows a ready worker of {slot.role!r}.", was_told)
+        born = process.launched if process.ready_at is None else process.ready_at
+        pause = slot.revival.pause_after(was_ready, now - born, was_told, self.crew.luck())
+        decisions = self._tell_exit(process, _successor_text(process, pause), was_told)
+        if pause == 0.0:
+            slot.step("exited, revived at once")
+            return [*decisions, *self.crew.launch(slot, now)]
+        slot.step("exited, revived after a pause")
+        slot.due = now + pause
+        return [*decisions, WakeAt(slot.due)]
+
+    def _dismiss_spares(self, role: str, now: float) -> list[Decision]:
+        """Let the spares of a role go that has ended, or was given up in all of its places."""
+        if not self.crew.has_ended(role):
+            return []
+        decisions: list[Decision] = []
+        for slot in self.crew.spares_of(role):
+            if slot.state is SlotState.WAITING:
+                slot.step("not needed")
+            slot.successor = 0
+            for process in [each for each in self.processes.values() if each.slot is slot]:
+                decisions += self.crew.retire(process, now)
+        return decisions
 
     def _handle_over(
         self, process: Process, why: str, was_told: bool, status: int | None, now: float
@@ -289,6 +367,7 @@ class Supervisor:
         )
         if process.is_done:
             decisions += [*self.rollout.handle_done(slot, now), *self.crew.release_held(now)]
+        decisions += self._dismiss_spares(slot.role, now)
         if held := self.crew.in_vain(slot.role):
             needing = f"{', '.join(map(repr, held))} {'needs' if len(held) == 1 else 'need'} {slot.role!r}"
             text = f"{needing}, which did not end with status 0 and is not revived; the app ends."
@@ -309,7 +388,7 @@ class Supervisor:
                 Tell(f"{slot.role!r} is essential, so the app ends.", "stop"),
                 *self.handle_stop(now, status=1),
             ]
-        return [*decisions, *self._finish_if_done()]
+        return [*decisions, *self._dismiss_spares(slot.role, now), *self._finish_if_done()]
 
     def _has_never_begun(self, slot: Slot) -> bool:
         """Return whether this was the last start that the role may try, and none of its workers was ever ready."""
@@ -343,7 +422,8 @@ class Supervisor:
     def _finish_if_done(self) -> list[Decision]:
         if not self.crew.is_done() or self.finished:
             return []
-        status = int(any(slot.state is SlotState.FAILED or slot.outcome == FAILED for slot in self.slots.values()))
+        places = [slot for slot in self.slots.values() if not slot.is_spare]
+        status = int(any(slot.state is SlotState.FAILED or slot.outcome == FAILED for slot in places))
         return self._stopping.finish("all mobsters have ended, and none is to be revived; the app ends.", status)
 
     def handle_fork_server_gone(self, now: float, held: Collection[int] = ()) -> list[Decision]:
@@ -559,14 +639,16 @@ class Supervisor:
         """The table of `mob ps`: a line for every slot, and one for each process that is on its way in or out."""
         rows: list[Row] = []
         order = list(self.crew.roles)  # those that a new plan does not have any more come last
-        for slot in sorted(self.slots.values(), key=lambda slot: (order.index(slot.role), slot.index)):
+        slots = self.slots.values()
+        for slot in sorted(slots, key=lambda slot: (order.index(slot.role), slot.is_spare, abs(slot.index))):
             process = self.crew.current(slot)
             if process is None:
                 is_paused = slot.state is SlotState.WAITING
-                state = "failing" if is_paused else str(slot.state)
+                state = "failing" if is_paused and slot.note else str(slot.state)
                 note = slot.note + (f"; next try in {max(0.0, slot.due - now):.1f} s" if is_paused else "")
+                note = note.removeprefix("; ")
                 if slot.state is SlotState.HELD:
-                    note = self.crew.why_held(slot.role)
+                    note = f"waits for {slot.role}" if slot.is_spare else self.crew.why_held(slot.role)
                 rows.append(Row(slot.role, slot.index, 0, state, 0.0, slot.revival.restarts, 0, note))
             else:
                 rows.append(_row(process, now))

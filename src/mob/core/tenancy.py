@@ -61,7 +61,7 @@ class Tenancy:
 
 def is_expected(crew: Crew, role: str) -> bool:
     """Return whether a worker of the role is on its way to be ready, or is to be started."""
-    return any(_is_expected(crew, slot) for slot in crew.slots.values() if slot.role == role)
+    return any(_is_expected(crew, slot) for slot in crew.slots_of(role))
 
 
 def _is_expected(crew: Crew, slot: Slot) -> bool:

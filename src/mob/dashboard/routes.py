@@ -24,6 +24,7 @@ from mob.dashboard.probes import Probes
 from mob.errors import MobError
 from mob.exposition import CONTENT_TYPE, exposition
 from mob.peer.operating.steering import Steering
+from mob.plan import place_name
 from mob.rim.crashes import Crash, Crashes
 
 STATIC = Path(__file__).parent / "static"
@@ -179,7 +180,7 @@ def _sent(path: Path) -> Response:
 def _report(crash: Crash) -> dict[str, Any]:
     return {
         "at": crash.at,
-        "name": f"{crash.role}.{crash.index}",
+        "name": place_name(crash.role, crash.index),
         "role": crash.role,
         "pid": crash.pid,
         "why": crash.why,

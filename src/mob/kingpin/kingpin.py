@@ -40,6 +40,7 @@ from mob.kingpin.manager import Manager
 from mob.kingpin.measured import Measured
 from mob.kingpin.output.console import Console
 from mob.kingpin.output.followers import Followers
+from mob.kingpin.processes.canaries import Canaries
 from mob.kingpin.processes.fork_client import ForkClient
 from mob.kingpin.processes.inheritances import Inheritances
 from mob.kingpin.processes.kills import Kills
@@ -120,6 +121,7 @@ class Kingpin:
         self.herald: Herald = Herald(reactor, connections, crew)
         self.listeners: CrashListeners = CrashListeners(connections, self.herald, console.say)
         self.launches: Launches = Launches(plan, crew, self.directory, connections, console, board, fork_client)
+        self.canaries: Canaries = Canaries(reactor, crew, self._exited)
         self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop, self._handle_crash_kept)
         self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
         self.kills: Kills = Kills(reactor, crew, board, fork_client, supervisor.handle_call_killed, self.carry_out)
@@ -206,6 +208,7 @@ class Kingpin:
         self.connections.take_over(state.connections)
         self.console.take_over(state.console, {uid: each.link for uid, each in self.connections.items()})
         self.ports.take_over(state.ports)
+        self.canaries.take_over(state.canaries)
         self.fork_client.take_over(state.fork_client)
         self.registry.take_over(state.past)
         self.inheritances.take_over(state.inheritances)
@@ -221,6 +224,7 @@ class Kingpin:
             connections=self.connections.state(),
             console=self.console.state(),
             ports=self.ports.state(),
+            canaries=self.canaries.state(),
             fork_client=self.fork_client.state(),
             desk=self.desk.fileno(),
             board=self.board.descriptor,
@@ -292,6 +296,7 @@ class Kingpin:
         self.fork_client.close()
         self.followers.finish()
         self.connections.close()
+        self.canaries.close()
         self.ports.close()
         self.measured.close()
         self.post_mortems.close()
@@ -404,6 +409,7 @@ class Kingpin:
                 continue
             for process in list(self.supervisor.processes.values()):
                 if process.pid == pid:
+                    self.canaries.forget(process.uid)
                     self._exited(process.uid, status)
 
     def _end_group(self, pid: int) -> None:
@@ -423,7 +429,8 @@ class Kingpin:
             case m.NotForked(uid=uid, why=why):
                 self._handle_not_launched(uid, f"could not be launched: {why}")
             case m.Exited(uid=uid, status=status):
-                self._exited(uid, status)
+                if not self.canaries.forget(uid):
+                    self._exited(uid, status)
 
     def handle_fork_server_gone(self, why: str) -> None:
         """Start another, while the mobsters go on. If none can even start, and nothing runs, end the app."""
@@ -526,8 +533,10 @@ class Kingpin:
                 self._greet(connection, protocol, pid)
             case m.Ready(pid=pid, exports=exports, complete=complete, hears=hears) if uid in supervisor.processes:
                 self.carry_out(supervisor.handle_ready(uid, pid, exports, complete, now, hears))
-            case m.BootFailed(report=report):
-                self.carry_out(supervisor.handle_boot_failed(uid, report))
+            case m.BootFailed(report=report, is_unfit=is_unfit):
+                self.carry_out(supervisor.handle_boot_failed(uid, report, is_unfit))
+            case m.CanariesSent(count=count):
+                self.canaries.keep(uid, connection.link.take(count))
             case m.WantRole(role=m.CLIENTS):
                 self.herald.tell_of_guests(connection)
             case m.WantRole(role=role):
@@ -643,10 +652,17 @@ class Kingpin:
                 self.cluster.leases.look_soon()
 
     def _do(self, decisions: list[Decision]) -> None:
+        is_urgent = False  # whether callers wait for what is told
         for decision in decisions:
+            if is_urgent and not isinstance(decision, d.Announce):
+                is_urgent = False
+                self.reactor.flush()
             match decision:
                 case d.Launch():
                     self._launch(decision)
+                case d.Promote():
+                    self.launches.promote(decision)
+                    is_urgent = True
                 case d.Admit(uid=uid, roles=roles, members=members, nodes=nodes, cut=cut):
                     plan = self.plan
                     if (connection := self.connections.get(uid)) is not None:

@@ -20,6 +20,7 @@ from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import msgspec
 import setproctitle
 import uvloop
 
@@ -33,11 +34,14 @@ from mob.mobster.health.vitals import Vitals
 from mob.mobster.listening import Listening
 from mob.mobster.readiness import Readiness
 from mob.mobster.sigterm import Sigterm
+from mob.mobster.standby import UNFIT, Standby
 from mob.peer.calls.proxy import OWN
+from mob.peer.links.contact import Contact
 from mob.peer.peer import Peer
 from mob.peer.serving.early import Early
 from mob.peer.serving.selection import exports_of, is_marked
-from mob.rim import descendants, forks, processes
+from mob.rim import canary, descendants, forks, processes
+from mob.rim.link import Link
 from mob.rim.listeners import PortSharing
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -78,11 +82,13 @@ class Life:
         self.peer.context.gives_back = order.role.pool
         if order.role.callers:
             self.peer.admit_only(order.role.callers)
+        self._accept = self.peer.put_in_front(self._accept_in_place) if order.index < 0 else None
         self.early: Early = Early(self.peer.serving, order.role.name, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         asked = Listening(self.peer.control)
         self.sharing: PortSharing = PortSharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)
-        self.readiness: Readiness = Readiness(self.reactor, self.sharing, self.say_ready, order.role.boot_timeout)
+        self.standby: Standby = Standby(self.reactor, order.index < 0)
+        self.readiness: Readiness = Readiness(self.reactor, self.sharing, self._handle_serving, order.role.boot_timeout)
         self.vitals: Vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness: Liveness = self.pulse(
             liveness,
@@ -120,6 +126,7 @@ class Life:
         reactor, peer = self.reactor, self.peer
         peer.control.on_stop = self.begin_stop
         peer.control.on_gone = self._handle_kingpin_gone
+        peer.control.on_promoted = self._handle_promoted
         peer.serving.early = self.early
         peer.serving.find_export = self.early.find
         reactor.on_exit = peer.exits.handle
@@ -130,6 +137,8 @@ class Life:
         if peer.control.is_closed:
             return 0
         self._enter_process()
+        if self.is_process and self.order.role.spare:
+            self._send_out_canaries()
         self.liveness.start()
         if not self.stopping and self._set_up() and self._import() and not self.stopping:
             if self.sigterm.regain() and self.is_ready:  # a server of the module's own ran and was told to end
@@ -145,9 +154,14 @@ class Life:
         reactor.run()
         return self.status
 
+    def _send_out_canaries(self) -> None:
+        """Have the Kingpin see that this process ends as soon as it begins to, because a spare can take its place."""
+        if ends := canary.send_out():
+            self.peer.control.post_with(m.CanariesSent(len(ends)), ends)
+
     def _enter_process(self) -> None:
         """All that makes this process the mobster's own."""
-        api.enter(self.peer, self.say_ready)
+        api.enter(self.peer, self.be_ready)
         forks.guard(self._leave)
         self.sigterm.install()
         self.sharing.install()
@@ -262,6 +276,48 @@ class Life:
             if known is None or known.origin is not function:
                 exports[name] = self.peer.serving.new_export(self.order.role.name, name, function)
 
+    def be_ready(self) -> None:
+        """The module says that it is ready; from any thread. In a spare it waits here for a place."""
+        if self.standby.is_waiting:
+            self.readiness.end()
+            self._say_booted()
+            self.standby.block()
+        if not self.standby.is_waiting:  # else it is the loop that has said so, and it will have a place later
+            self.say_ready()
+
+    def _handle_serving(self) -> None:
+        """The module waits for connections. On the loop's thread."""
+        if not self.standby.is_waiting:
+            self.say_ready()
+        elif not self.stopping:
+            self.peer.control.post(m.BootFailed(UNFIT, is_unfit=True))
+            self._end_by_itself(1)
+
+    def _say_booted(self) -> None:
+        """Tell the Kingpin that this spare waits for a place."""
+        self._collect_exports()
+        self._told = self.peer.serving.describe_exports(), not self.importing
+        self.peer.control.post(m.Ready(self.peer.context.pid, *self._told))
+
+    def _accept_in_place(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
+        """A call or message has come to this process, which is or was a spare. Who sends it has heard that it has a
+        place; it was told so before, but may not have read that yet."""
+        if self.standby.is_waiting:
+            self.peer.control.catch_up()
+        if self._accept is not None:
+            self._accept(link, contact, message)
+
+    def _handle_promoted(self, index: int, generation: int) -> None:
+        """This spare has a place. On the loop's thread."""
+        context = self.peer.context
+        context.index, context.generation = index, generation
+        self.order = msgspec.structs.replace(self.order, index=index, generation=generation)
+        if self.is_process:
+            records.move(index)
+        if context.tracing is not None:
+            context.tracing.move(index)
+        self.standby.end()
+
     def say_ready(self) -> None:
         """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
         self._collect_exports()
@@ -288,6 +344,8 @@ class Life:
                 await self.heritage().take()
             self.peer.may_ask_inherited = True
             await self.peer.handlers.run_start()
+            if self.standby.is_waiting and not await self._wait_for_place():
+                return
             if self.order.role.serve is not None and not self.stopping:
                 await self._serve()
         except Exception as error:  # noqa: BLE001  reported, and the process ends
@@ -322,6 +380,14 @@ class Life:
             )
         self.heritage()
         self.peer.control.post(m.HandsOver())
+
+    async def _wait_for_place(self) -> bool:
+        """Do all that can be done without a place; return whether this spare has one then."""
+        if self.order.role.serve is not None:
+            importlib.import_module("mob.mobster.http.server")
+        m.decode_peer(m.encode([]))  # its decoder is made by the first message, which is not to wait for that
+        self._say_booted()
+        return await self.standby.wait()
 
     def _handle_ready_failed(self, error: BaseException) -> None:
         """A handler of `ready` has raised: the process ends, and another comes in its place. On the loop's thread."""
@@ -379,6 +445,7 @@ class Life:
         self.stopping = True
         if self._heritage is not None:
             self._heritage.begin_end()
+        self.standby.give_up()
         try:
             self.drain.begin(grace, self.web, self.is_process)
         finally:

@@ -21,6 +21,7 @@ from mob.wire import messages as m
 
 OURS = frozenset({"app", "role", "index", "pid", "call", "request_id"})
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+_place = {"index": 0}
 _JSON = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -88,18 +89,26 @@ def _shown(value: object) -> str:
 def install(order: m.Fork) -> None:
     """From now on every record says who logs; `logging` itself, as long as nobody configures it, as the app wants."""
     before = logging.getLogRecordFactory()
-    app, role, index = order.app, order.role.name, order.index
+    app, role = order.app, order.role.name
+    move(order.index)
 
     def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = before(*args, **kwargs)
         attributes = Attributes(record.__dict__)
-        attributes.update(app=app, role=role, index=index, pid=os.getpid(), call=call_id(), request_id=request_id())
+        attributes.update(
+            app=app, role=role, index=_place["index"], pid=os.getpid(), call=call_id(), request_id=request_id()
+        )
         record.__dict__ = attributes
         return record
 
     logging.setLogRecordFactory(make)
     if order.log_format == "json" and logging.lastResort is not None:
         logging.lastResort.setFormatter(JsonFormatter())
+
+
+def move(index: int) -> None:
+    """This mobster has another place from now on."""
+    _place["index"] = index
 
 
 def call_id() -> str:

@@ -15,6 +15,7 @@ from mob.errors import MobError
 from mob.mobster.loading import make_importable
 from mob.peer.calls.request_ids import use_traces
 from mob.peer.tracing import Tracing
+from mob.plan import place_name
 from mob.wire import messages as m
 
 EXPORTERS = "opentelemetry_traces_exporter"
@@ -41,7 +42,7 @@ def _trace_id() -> str:
 def _configure(order: m.Fork) -> None:
     """By the OTEL_ variables of the environment, with the exporters that are installed. (Sampler, limits and the rest
     are read from it by the SDK itself.)"""
-    instance = f"service.instance.id={order.role.name}.{order.index}"
+    instance = f"service.instance.id={place_name(order.role.name, order.index)}"
     others = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     os.environ["OTEL_RESOURCE_ATTRIBUTES"] = f"{others},{instance}" if others else instance
     os.environ.setdefault("OTEL_SERVICE_NAME", order.app)

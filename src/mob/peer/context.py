@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from mob.core.roster import Roster
 from mob.errors import NotInMobster, WrongProcess
 from mob.peer.complaints import Complaints
-from mob.plan import FRAME_LIMIT
+from mob.plan import FRAME_LIMIT, place_name
 from mob.rim.board import Board
 from mob.rim.reactor import Reactor
 
@@ -97,7 +97,7 @@ class Context:
     @property
     def name(self) -> str:
         """As people read it: `back.2 (pid 4242)`."""
-        return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
+        return f"{place_name(self.role, self.index)} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
 
     def cost_of(self, mark: int) -> int:
         """Return what a call of the export with that mark takes, in microseconds; 0 if nobody can tell."""

@@ -34,6 +34,10 @@ class Tracing:
     def __repr__(self) -> str:
         return f"<Tracing by {trace.get_tracer_provider()!r}>"
 
+    def move(self, index: int) -> None:
+        """The process has another place from now on."""
+        self._attributes = {**self._attributes, "mob.index": index}
+
     def carried(self) -> str:
         """The context of whoever asks, as text; "" if there is nothing to be carried."""
         carrier: dict[str, str] = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from mob.plan import place_name
 from mob.rim.places import state_directory
 from mob.wire.messages import Running
 
@@ -59,7 +60,7 @@ class Crash(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """All of it, to be read."""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
-        parts = [f"{when}  {self.app}: {self.role}.{self.index} (pid {self.pid}) {self.why}"]
+        parts = [f"{when}  {self.app}: {place_name(self.role, self.index)} (pid {self.pid}) {self.why}"]
         parts.append(f"up for {self.uptime:.1f} s, {self.memory / 1024 / 1024:.0f} MiB resident at its last beat")
         if self.running:
             parts.append("calls in hand at its last beat:")

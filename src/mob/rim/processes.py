@@ -30,6 +30,8 @@ LINUX = sys.platform == "linux"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PR_SET_CHILD_SUBREAPER = 36
 STACKS = signal.SIGRTMAX - 3 if LINUX else 0  # type: ignore[attr-defined]  # one that no application uses
+PF_EXITING = 0x4
+"""Of a process in /proc: it ends."""
 OWN_SIGNALS = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
 )
@@ -247,6 +249,19 @@ def has_children() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def dying_status(pid: int) -> int | None:
+    """Return the exit status of a process that is about to end and was not reaped; None if it is not seen to end."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    code = int(fields[-1])  # of the whole process, as soon as it is told to end
+    if code:
+        return os.waitstatus_to_exitcode(code)
+    return 0 if fields[0] in (b"Z", b"X") or int(fields[6]) & PF_EXITING else None
 
 
 def exit_text(status: int) -> str:

@@ -223,7 +223,7 @@ def _life_of(frame: FrameType) -> ThreadLife | None:
 def find_seat() -> api.Seat | None:
     """For `mob.require` and its like: who asks."""
     life = current()
-    return None if life is None else (life.peer, life.say_ready)
+    return None if life is None else (life.peer, life.be_ready)
 
 
 class Routed(io.TextIOBase):

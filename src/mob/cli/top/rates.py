@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mob.core.latency import RANGES, quantile
+from mob.plan import place_name
 from mob.wire.messages import ExportMetrics, Metrics, MobsterMetrics
 
 WINDOW = 3.0
@@ -178,7 +179,7 @@ class Rates:
         )
 
     def _mobster(self, now: MobsterMetrics, then: MobsterMetrics | None, passed: float, at: float) -> TableLine:
-        key = f"{place(self._node, f'{now.role}.{now.index}')} {now.uid}"
+        key = f"{place(self._node, place_name(now.role, now.index))} {now.uid}"
         # One that was launched since the reading before has had less time for its calls.
         calls = _per(now.calls - (then.calls if then else 0), passed if then else min(passed, now.uptime))
         values = {
@@ -196,7 +197,7 @@ class Rates:
             "minute": self._course(key, at, calls),
             "note": now.note,
         }
-        return TableLine(RowKind.MOBSTER, key, f"{now.role}.{now.index}", now.role, now.pid, values, self._node)
+        return TableLine(RowKind.MOBSTER, key, place_name(now.role, now.index), now.role, now.pid, values, self._node)
 
     def _export(self, now: ExportMetrics, then: ExportMetrics | None, passed: float, at: float) -> TableLine:
         name = f"{now.role}.{now.export}"

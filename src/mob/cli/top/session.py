@@ -17,6 +17,7 @@ from mob.cli.machines import Everywhere
 from mob.cli.top.model import Action, Top
 from mob.cli.top.pager import MOST, Pager, PagerLine
 from mob.errors import AppNotRunning, MobError
+from mob.plan import place_name
 from mob.rim.crashes import MOST as KEPT, Crashes
 from mob.wire.messages import Lines
 
@@ -50,7 +51,7 @@ class LineFeed:
             if lines.dropped:
                 self._lines.append(PagerLine("mob", f"{lines.dropped:,} lines were left out here.", is_error=True))
             for line in lines.lines:
-                self._lines.append(PagerLine(f"{line.role}.{line.index}", line.text, line.is_error))
+                self._lines.append(PagerLine(place_name(line.role, line.index), line.text, line.is_error))
             if lines.is_end:
                 self._lines.append(PagerLine("mob", self._end))
             is_new = bool(self._lines) and not is_known
@@ -226,5 +227,5 @@ def _done(app: client.Client, wish: Action) -> str:
 
 def _stacks(app: client.Client, wish: Action) -> str:
     stacks = app.stacks(wish.pid or wish.role)
-    names = {member.pid: f"{member.role}.{member.index}" for member in app.members(here=True)}
+    names = {member.pid: place_name(member.role, member.index) for member in app.members(here=True)}
     return "\n\n".join(f"{names.get(pid, '')} (pid {pid})\n{text.rstrip()}" for pid, text in stacks.items())

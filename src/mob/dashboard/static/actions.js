@@ -1,6 +1,6 @@
 // What a person does: the token, questions before what disrupts, results as toasts.
 
-import { $, make } from "./tools.js";
+import { $, make, placeOf } from "./tools.js";
 
 const KEY = "mob-token";
 
@@ -134,12 +134,12 @@ export class Actions {
 
   restartOne(mobster) {
     const text = "It finishes what it has and ends; another one comes.";
-    return this.act("restart", mobster.node ? { pid: mobster.pid, node: mobster.node } : { pid: mobster.pid }, { title: `Restart ${mobster.role}.${mobster.index} (pid ${mobster.pid})?`, text, yes: "Restart" });
+    return this.act("restart", mobster.node ? { pid: mobster.pid, node: mobster.node } : { pid: mobster.pid }, { title: `Restart ${placeOf(mobster)} (pid ${mobster.pid})?`, text, yes: "Restart" });
   }
 
   async stacks(mobster) {
     const answer = await this.post("stacks", { uid: mobster.uid });
-    const title = `Where ${mobster.role}.${mobster.index} (pid ${mobster.pid}) stands`;
+    const title = `Where ${placeOf(mobster)} (pid ${mobster.pid}) stands`;
     if (answer) await ask(title, [make("pre", { tabindex: "0" }, answer.text || "Nothing is known.")], { yes: "Close", no: "", wide: true });
   }
 }

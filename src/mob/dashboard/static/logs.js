@@ -1,6 +1,6 @@
 // Live logs: the last lines in memory, those that pass the filter on the page, at the end unless one has scrolled up.
 
-import { $, clock, make } from "./tools.js";
+import { $, clock, make, placeOf } from "./tools.js";
 
 const KEPT = 2000;
 const SHOWN = 600;
@@ -77,7 +77,7 @@ export class Logs {
 }
 
 function read([at, role, index, pid, isError, text]) {
-  return { at, role, name: role.endsWith("kingpin") ? role.replace("kingpin", "Kingpin") : role ? `${role}.${index}` : "", pid, isError, text };
+  return { at, role, name: role.endsWith("kingpin") ? role.replace("kingpin", "Kingpin") : role ? placeOf({ role, index }) : "", pid, isError, text };
 }
 
 function drawn(line) {

@@ -2,7 +2,7 @@
 // messages travel. What stands still is painted once a second on a canvas of its own; a frame copies it and moves the
 // dots of the messages. Nothing is painted while nobody can see it or nothing moves.
 
-import { bytes, count, make, span, stateOf } from "./tools.js";
+import { bytes, count, make, placeOf, span, stateOf } from "./tools.js";
 
 const MOST_LINKS = 400;
 const MOST_DOTS = 260;
@@ -45,7 +45,7 @@ export class Stage {
   }
 
   colourOf(mobster) {
-    const by = { ready: "ready", draining: "draining", stuck: "bad" };
+    const by = { ready: "ready", spare: "soft", draining: "draining", stuck: "bad" };
     return this.colours[by[stateOf(mobster)] ?? "booting"];
   }
 
@@ -371,7 +371,7 @@ export class Stage {
     const inward = Object.values(each.traffic).reduce((sum, rate) => sum + rate, 0);
     if (inward) lines.push(`${count(inward)} messages/s come in`);
     if (each.note) lines.push(each.note);
-    return [make("b", {}, `${each.role}.${each.index}`), ...lines.flatMap((line) => [line, make("br")])];
+    return [make("b", {}, placeOf(each)), ...lines.flatMap((line) => [line, make("br")])];
   }
 
   pick(event) {

@@ -1,7 +1,7 @@
 // Roles with their charts, mobsters, exports, ports: what the store says, as rows that are kept.
 
 import { Chart } from "./charts.js";
-import { $, bytes, count, keep, make, say, seconds, span, stateOf } from "./tools.js";
+import { $, bytes, count, keep, make, placeOf, say, seconds, span, stateOf } from "./tools.js";
 
 const sum = (table) => Object.values(table).reduce((all, each) => all + each, 0);
 
@@ -144,13 +144,13 @@ export function mobsterTable(store, actions) {
   const buttons = (cell, row) => {
     cell.mobster = row;
     if (cell.firstChild) return;
-    const of = `${row.role}.${row.index}`;
+    const of = placeOf(row);
     cell.append(
       make("button", { class: "small quiet", "aria-label": `Stacks of ${of}`, onclick: () => actions.stacks(cell.mobster) }, "stacks"),
       make("button", { class: "small quiet", "aria-label": `Restart ${of}`, onclick: () => actions.restartOne(cell.mobster) }, "restart"));
   };
   return new Table($("mobster-table"), [
-    { title: "mobster", left: true, kind: "name", value: (row) => row.role, fill: text((row) => `${row.role}.${row.index}`) },
+    { title: "mobster", left: true, kind: "name", value: (row) => row.role, fill: text(placeOf) },
     { title: "pid", value: (row) => row.pid, fill: text((row) => String(row.pid)) },
     { title: "state", left: true, value: stateOf, fill: state },
     { title: "up", value: (row) => -row.born, fill: text((row) => span(store.head.now - row.born)) },
@@ -190,7 +190,7 @@ export function showPorts(store) {
   for (const mobster of store.inOrder()) {
     for (const [address, many] of Object.entries(mobster.ports)) {
       if (!ports.has(address)) ports.set(address, []);
-      ports.get(address).push({ name: `${mobster.role}.${mobster.index}`, pid: mobster.pid, many });
+      ports.get(address).push({ name: placeOf(mobster), pid: mobster.pid, many });
     }
   }
   $("no-ports").hidden = ports.size > 0;

@@ -80,3 +80,6 @@ export function keep(parent, keys, create, update) {
     update(element, key);
   }
 }
+
+/** How people read a place: back.2; below 0 are the spares: back.spare. */
+export const placeOf = ({ role, index }) => `${role}.${index >= 0 ? index : index === -1 ? "spare" : `spare${-index}`}`;

@@ -99,6 +99,12 @@ class Console:
             if not source.origin.pid:
                 self._watch(source, pid)
 
+    def move(self, uid: int, index: int) -> None:
+        """What a mobster prints from now on comes from another place; what it has printed came from its old one."""
+        self.drain(uid)
+        for source in self._sources.get(uid, ()):
+            source.origin = msgspec.structs.replace(source.origin, index=index)
+
     def drain(self, uid: int) -> None:
         """Pass on what a mobster that has ended has printed last, before something is said of its end."""
         for source in list(self._sources.get(uid, ())):

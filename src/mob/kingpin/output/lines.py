@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from mob.plan import KINGPIN
+from mob.plan import KINGPIN, place_name
 
 COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 RESET = "\x1b[0m"
@@ -32,7 +32,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     @property
     def name(self) -> str:
         """Which mobster, or that it is the Kingpin."""
-        return "mob" if self.role == KINGPIN else f"{self.role}.{self.index}"
+        return "mob" if self.role == KINGPIN else place_name(self.role, self.index)
 
 
 class OutputChunk(msgspec.Struct, frozen=True, gc=False):

@@ -7,12 +7,12 @@ import os
 import socket
 
 from mob.core.crew import Crew
-from mob.core.decisions import Launch
+from mob.core.decisions import Launch, Promote
 from mob.core.placing import placed_at
 from mob.kingpin.connections import Connections
 from mob.kingpin.output.console import Console
 from mob.kingpin.processes.fork_client import ForkClient
-from mob.plan import Plan
+from mob.plan import Plan, place_name
 from mob.rim.board import Board
 from mob.wire import messages as m
 
@@ -53,7 +53,7 @@ class Launches:
             liveness, liveness_end = map(made.enter_context, socket.socketpair())
             out, err = self._console.pipes(launch.uid, launch.role, launch.index)
             made.pop_all()
-        self._connections.open(launch.uid, f"{launch.role}.{launch.index}", control, liveness)
+        self._connections.open(launch.uid, place_name(launch.role, launch.index), control, liveness)
         order = m.Fork(
             uid=launch.uid,
             index=launch.index,
@@ -76,3 +76,11 @@ class Launches:
         self._board.mark(launch.uid, 0)
         self._board.put_connections(launch.uid, 0, 0)
         self._fork_client.order(order, [control_end.detach(), liveness_end.detach(), out, err])
+
+    def promote(self, promote: Promote) -> None:
+        """Give a spare its place: what it prints, and what is said of it, has the name of that from now on."""
+        self._console.move(promote.uid, promote.index)
+        if (connection := self._connections.get(promote.uid)) is not None:
+            connection.link.name = place_name(promote.role, promote.index)
+            connection.link.post(m.Promoted(promote.index, promote.generation))
+            connection.link.flush()

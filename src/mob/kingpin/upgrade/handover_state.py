@@ -50,6 +50,8 @@ class HandoverState(msgspec.Struct, frozen=True):
     """What the process was started as."""
     path: list[str] = []
     """`sys.path` of that program."""
+    canaries: list[tuple[int, int]] = []
+    """Uids of mobsters, and descriptors that end when these do."""
 
     def descriptors(self) -> list[int]:
         """Return every one that must stay open."""
@@ -58,6 +60,7 @@ class HandoverState(msgspec.Struct, frozen=True):
             *(each.fd for each in self.console.pipes),
             *(each.fd for each in self.ports.listeners),
             *self.ports.passed,
+            *(descriptor for _, descriptor in self.canaries),
             self.fork_client.channel,
             *self.fork_client.deadman,
             self.desk,

@@ -291,6 +291,8 @@ class Parking:
         self._change(lambda: route.put(near, far, self._now()))
         if not route.waiting:
             return
+        if (first := route.first_for_only_one()) is not None:
+            self._take_each(route, lambda parked: self._send(parked, route.targets[0]), lambda item: item is first)
         self._take_each(route, lambda parked: self._send_blocked(parked, route), route.is_blocked)
         self._look_at_the_clock()
 

@@ -23,6 +23,7 @@ from mob.errors import Executed
 from mob.peer.context import Context
 from mob.peer.results.call import Call
 from mob.peer.results.streams import Receiver
+from mob.plan import place_name
 from mob.rim.begun import BegunRow
 from mob.rim.link import Descriptor, Link
 from mob.rim.overruns import Overrun
@@ -114,7 +115,7 @@ class Contact(Account[Unanswered]):
         if not member.pid and not member.role:
             return "a client"  # the Kingpin has not said yet which
         where = f"pid {member.pid} on {self.node}" if self.is_distant else f"pid {member.pid}"
-        return f"{member.role}.{member.index} ({where})" if member.role else f"client ({where})"
+        return f"{place_name(member.role, member.index)} ({where})" if member.role else f"client ({where})"
 
     @property
     def address(self) -> int | str:

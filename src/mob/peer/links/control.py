@@ -99,6 +99,8 @@ class Control:
         self.come_back: Callable[[], None] = _nothing_to_do
         """Has a client take part in the app again if that was restarted. Called when its Kingpin is gone."""
         self.on_stop: Callable[[float], None] = _nothing_to_stop
+        self.on_promoted: Callable[[int, int], None] = _nothing_to_fill
+        """Called when a spare has got a place: its index, and how many have had it."""
         self.on_gone: Callable[[], None] = _nothing_to_do
         self.on_hand_over: Callable[[float], None] = _nothing_to_stop
         """The Kingpin asks for what this process leaves to its successor, within so many seconds."""
@@ -168,6 +170,10 @@ class Control:
     def post_now(self, message: m.Up) -> None:
         """Tell the Kingpin something before this thread goes on; from any thread."""
         self._link.post_now(message)
+
+    def catch_up(self) -> None:
+        """Hear what the Kingpin has said by now. On the loop's thread."""
+        self._link.drain()
 
     def request(self, label: str, make: Callable[[int], m.Up]) -> Call[Any]:
         """Asks the Kingpin something; `make` gets the number of the request. `ArgumentError` if it cannot be asked."""
@@ -324,6 +330,8 @@ class Control:
                 self.on_go_on()
             case m.Inheritance(id=number, size=size):
                 self._handle_inheritance(number, size, [] if size < 0 else link.take(1))
+            case m.Promoted(index=index, generation=generation):
+                self.on_promoted(index, generation)
             case m.Refused(why=why):
                 self.refused = why
             case m.NodeIs(node=node):
@@ -455,6 +463,10 @@ def _nothing_to_stop(grace: float) -> None:
 
 def _no_timers(begin: m.BeginRun) -> None:
     pass
+
+
+def _nothing_to_fill(index: int, generation: int) -> None:
+    """In a client."""
 
 
 def _nothing_to_do() -> None:

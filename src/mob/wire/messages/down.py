@@ -108,6 +108,13 @@ class Inheritance(Base, frozen=True, tag=166):
     size: int = -1
 
 
+class Promoted(Base, frozen=True, tag=151):
+    """You are a spare no more: this place is yours. Say when you are ready in it."""
+
+    index: int
+    generation: int
+
+
 class Rows(Base, frozen=True, tag=48):
     """The answer to `Overview`."""
 
@@ -227,6 +234,7 @@ Down = (
     | NotBound
     | Unbound
     | Stop
+    | Promoted
     | Rows
     | Refused
     | Done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mob.plan import place_name
 from mob.wire.messages.base import Base
 
 
@@ -134,6 +135,8 @@ class RoleMetrics(Base, frozen=True):
     """What the arguments of those calls take."""
     requests: dict[str, int] = {}
     """HTTP requests served since the app was started, by the class of their status ("2xx")."""
+    spares: int | None = None
+    """How many spares wait to take the place of a worker that dies; None if the role has none."""
 
 
 class CallerMetrics(Base, frozen=True):
@@ -152,7 +155,7 @@ class CallerMetrics(Base, frozen=True):
     @property
     def name(self) -> str:
         """As people read it: `front.0 (pid 4242)`, `client (pid 4242)`."""
-        return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
+        return f"{place_name(self.role, self.index)} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
 
 
 class AppSample(Base, frozen=True):

@@ -29,6 +29,14 @@ class BootFailed(Base, frozen=True, tag=22):
     """The role's module could not be imported, or a handler of `ready` has raised; the process ends."""
 
     report: str
+    is_unfit: bool = False
+    """Whether it is a spare whose module cannot wait, so that another one would end in the same way."""
+
+
+class CanariesSent(Base, frozen=True, tag=150):
+    """Their end tells that I end, before the kernel has freed my memory. Takes `count` descriptors."""
+
+    count: int
 
 
 CLIENTS = "@clients"
@@ -305,6 +313,7 @@ Up = (
     Hello
     | Ready
     | BootFailed
+    | CanariesSent
     | WantRole
     | WantMember
     | Bind
