@@ -195,6 +195,37 @@ def test_an_exception_of_its_own_comes_back_as_it_was(apps: Apps) -> None:
         durable(client).options(retries=0).fail(1).result(PATIENCE)
 
 
+BATCHED = """
+import mob
+
+@mob.export(batch=8, within=0.1)
+{prefix}def halve(numbers: list[int], by: list[int] = 2) -> list[float]:
+    with open("batches", "a") as file:
+        print(len(numbers), mob.caller(), file=file)
+    if 13 in numbers:
+        raise ValueError("unlucky")
+    return [ValueError("odd", n) if n % 2 else n / each for n, each in zip(numbers, by, strict=True)]
+"""
+
+
+@pytest.mark.parametrize("prefix", ["", "async "])
+def test_an_export_that_takes_batches_has_jobs_in_them(apps: Apps, prefix: str) -> None:
+    app = apps.start('.role("back", "./back.py")', back=BATCHED.format(prefix=prefix))
+    client = app.wait_ready()
+    back, halve = durable(client).options(retries=0), client.require("back").halve
+    calls = [back.halve(4), back.halve(9), back.halve(6, by=3), halve(8)]
+    assert [calls[n].result(PATIENCE) for n in (0, 2, 3)] == [2, 2, 4]
+    with pytest.raises(ValueError, match=r"\('odd', 9\)"):
+        calls[1].result(PATIENCE)
+    with pytest.raises(mob.ArgumentError):
+        back.halve("x").result(PATIENCE)
+    with pytest.raises(ValueError, match="unlucky"):
+        back.halve(13).result(PATIENCE)
+    assert sum(int(line.split()[0]) for line in book(app, "batches")) == 5
+    assert [back.halve(2 * n).result(PATIENCE) for n in range(3)] == [0, 1, 2]  # it goes on
+    assert all("queue" not in line for line in book(app, "batches"))
+
+
 def test_large_arguments_and_results_are_kept(apps: Apps) -> None:
     _, client = start(apps)
     data = os.urandom(3_000_000)
@@ -243,7 +274,7 @@ def test_options_that_make_no_sense(apps: Apps, options: dict[str, object], erro
 def test_a_job_of_which_nothing_is_known(apps: Apps) -> None:
     _, client = start(apps)
     for call in (client.job("nope").outcome, client.job("nope").status()):
-        with pytest.raises(mob.UnknownJob, match="there is no job 'nope': it never was, or it is done"):
+        with pytest.raises(mob.UnknownJob, match=r"there is no job 'nope'\. Either it is not on the disk yet"):
             call.result(PATIENCE)
     assert client.job("nope").drop().result(PATIENCE) is False
     assert client.job("nope").retry().result(PATIENCE) is False
@@ -332,10 +363,24 @@ def test_one_that_kills_its_workers_is_dead_in_the_end(apps: Apps) -> None:
     app, client = start(apps)
     back = durable(client).options(retries=0)
     assert back.die(1, times=1).result(PATIENCE) == 1
-    app2 = back.die(2)
+    dead = back.die(2)
     with pytest.raises(mob.Lost, match="was killed by SIGKILL"):
-        app2.result(patient(60))
+        dead.result(patient(60))
     assert Counter(book(app, "tries")) == {"1": 2, "2": 5}
+    app.wait_for(rf"back.die \(job {dead.id}\) is dead after 5 attempts: .*[^.]\. `mob jobs retry")
+
+
+def test_attempts_that_were_lost_are_counted_by_export_and_not_by_job(apps: Apps) -> None:
+    _, client = start(apps)
+    for n in (1, 2):
+        assert durable(client).die(n, times=1).result(PATIENCE) == n
+
+    def exports() -> dict[str, dict[str, int]]:
+        found = client.metrics().exports
+        return {each.export: dict(each.unserved) for each in found if each.role == "back"}
+
+    wait_until(lambda: exports().get("die", {}).get("Lost") == 2, "both are counted")
+    assert set(exports()) == {"die"}
 
 
 @pytest.mark.parametrize("moment", ["waits", "runs"])

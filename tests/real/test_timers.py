@@ -158,6 +158,10 @@ def test_runs_count_among_the_calls_and_are_not_for_callers(client: mob.Client) 
     wait_until(
         lambda: any(each.export == "_private" and each.calls for each in client.metrics().exports), "runs are measured"
     )
+    wait_until(
+        lambda: any(each.export == "broken" and each.failed for each in client.metrics().exports), "failures, too"
+    )
+    assert not any("!" in each.export for each in client.metrics().exports)
     with pytest.raises(mob.UnknownExport):
         client.require("back").rare().result(PATIENCE)
     assert {each.name for each in client.roles()["back"].exports or ()} == {"what_was_seen", "release", "pid"}

@@ -345,7 +345,7 @@ class Keeper:
             read = _read_body(body)
             args, target = _encode((read.args, read.sender, entry.id, entry.attempts)), m.HANDLE
         try:
-            call = self._peer.calling.send_encoded(worker, f"{entry.label} (job {entry.id})", target, args)
+            call = self._peer.calling.send_encoded(worker, entry.label, target, args)
         except Exception as error:  # noqa: BLE001  becomes the outcome
             self._handle_error(entry, worker, CallError(str(error), executed="no"))
             return
@@ -420,7 +420,7 @@ class Keeper:
             )
             self._log.error(
                 "%s (job %s) is dead after %d attempts: %s. `mob jobs retry %s` tries it again.",
-                *(entry.label, entry.id, entry.attempts, summary_of(error), entry.id),
+                *(entry.label, entry.id, entry.attempts, summary_of(error).rstrip("."), entry.id),
             )
         else:
             self._store.write(JobChanged.of(entry, self._ahead))
@@ -619,7 +619,8 @@ def _ending() -> Unavailable:
 
 def _unknown(id: str, keep: float) -> UnknownJob:
     return UnknownJob(
-        f"there is no job {id!r}: it never was, or it is done, and its result was kept for {keep:g} s (queue keep=)."
+        f"there is no job {id!r}. Either it is not on the disk yet (wait for `job.stored` before you pass its id on), "
+        f"or it is done and its result was kept for {keep:g} s (queue keep=), or there never was one."
     )
 
 

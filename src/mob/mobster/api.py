@@ -201,8 +201,8 @@ def caller() -> Me | None:
 
 
 def delivery() -> Delivery | None:
-    """Which durable message is being handled here, and for which time: `.key`, the same each time, and `.attempt`, 1 at
-    first. None outside of one.
+    """Which durable message or call is being handled here, and for which time: `.key`, the same each time, and
+    `.attempt`, 1 at first. None outside of one, and in a batch.
 
     >>> if mob.delivery().attempt > 1: ...     # doctest: +SKIP
     """

@@ -100,7 +100,7 @@ class Answers:
         """The call has ended with an error, or was never started."""
         tallies = self._serving.tallies
         if tallies is not None and call.target in self._serving.exports:
-            tallies.fail(str(call.target), error)
+            tallies.fail(str(m.export_of(call.target)), error)  # as its calls are counted
         if self._hooks.is_on:
             self._hooks.report_call(error, link, call)
         link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._encoder.codec)))

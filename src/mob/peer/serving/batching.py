@@ -9,7 +9,11 @@ own: so the limits of the role, threads, tasks, timeouts and drains hold for it.
 A call that is cancelled, or whose caller dies, leaves its batch, and the others notice nothing. A running batch is
 cancelled when all of its calls are.
 
-Limits. A batch of several callers has no `mob.caller()`. A batch has a deadline only if all of its calls have.
+A durable call of the export comes from the keeper of jobs, and is in batches with others. It differs in what stands
+for its arguments and in its answer; `durable_calls` knows both.
+
+Limits. A batch of several callers, or with a durable call, has no `mob.caller()`. A batch has a deadline only if all of
+its calls have.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import Raw, structs
 
 from mob.errors import BadMessage, CallError
-from mob.peer.serving import limits
+from mob.peer.serving import durable_calls, limits
 from mob.peer.serving.turns import CallKey, GateQueue, QueuedCall
 from mob.rim.link import Link
 from mob.wire import messages as m
@@ -33,9 +37,11 @@ from mob.wire.arguments import result_of
 from mob.wire.unions import has_choice
 
 if TYPE_CHECKING:
+    from mob.peer.serving.durable_calls import KeptExport
     from mob.peer.serving.exports import Export
     from mob.peer.serving.measure.tallies import ExportTally
     from mob.peer.serving.serving import Serving, Started
+    from mob.wire.arguments import BoundArguments
     from mob.wire.singles import Singles
 
 _kind: Callable[[Any], type[Any]] = type
@@ -161,8 +167,10 @@ class CallBatch:
             self._calls[each.link, each.call.id] = each.work[1], each.work[2]
         self.size: int = len(waiting)
         """Calls that it began with."""
-        self.has_one_caller: bool = len({each.work[1][1].uid for each in waiting}) == 1
-        """Whether all of them come from one process."""
+        self.has_one_caller: bool = len({each.work[1][1].uid for each in waiting}) == 1 and not any(
+            self._kept(each.work[1]) for each in waiting
+        )
+        """Whether all of them come from one process, and that is who wants them."""
         self._began = 0.0
         self._waited: list[float] = []  # seconds, of the calls that have begun
         self._timers: list[TimerHandle] = []  # of the calls that have a deadline
@@ -210,12 +218,21 @@ class CallBatch:
         begun = self._enter()
         if not begun:
             return None
-        lists, named = self._batcher.singles.lists([(args, kwargs) for *_, args, kwargs in begun])
+        lists, named = self._batcher.singles.lists([self._arguments(work) for work in begun])
         value = self._batcher.function(*lists, **named)
         if inspect.isawaitable(value):
             return self._finish(begun, value)
         self._answer(begun, value)
         return None
+
+    def _kept(self, work: Started) -> KeptExport | None:
+        """Return what knows how a call is answered if it is a durable one."""
+        export = self._serving.exports.get(work[2].target)  # type: ignore[call-overload]
+        return export if isinstance(export, durable_calls.KeptExport) else None
+
+    def _arguments(self, work: Started) -> BoundArguments:
+        kept = self._kept(work)
+        return (work[4], work[5]) if kept is None else kept.unpacked(work[4])
 
     async def _finish(self, begun: Sequence[Started], awaitable: Awaitable[Any]) -> None:
         self._answer(begun, await awaitable)
@@ -259,19 +276,20 @@ class CallBatch:
         now = monotonic()
         for work, result in zip(begun, results, strict=True):
             times = work[2].times
-            if issubclass(type(result), BaseException):
+            if (kept := self._kept(work)) is not None:
+                self._reply(work, kept.ended(work, result, self._batcher.tag), None)
+            elif issubclass(type(result), BaseException):
                 self._fail(work, result)
             elif times is not None and now >= times[1]:
                 self._fail(work, self._too_long(work))
             else:
-                self._reply(work, result)
+                self._reply(work, result, self._batcher.tag)
 
-    def _reply(self, work: Started, result: Any) -> None:
+    def _reply(self, work: Started, result: Any, tag: Callable[[Any], Any] | None) -> None:
         link, _, call = work[:3]
         if not self._settle((link, call.id)):
             return
         try:
-            tag = self._batcher.tag
             self._serving.answers.reply(link, call, result if tag is None else tag(result))
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._serving.fail_beside(link, call, error)
@@ -335,8 +353,11 @@ class CallBatch:
             self._serving.answers.served -= 1  # it was no call
             return
         open_calls = [work for work, _ in list(self._calls.values()) if self._settle((work[0], work[2].id))]
-        for link, _, call, *_ in open_calls:
-            link.post(structs.replace(message, id=call.id))
+        for work in open_calls:
+            if self._began and self._kept(work) is not None:
+                self._serving.answers.reply(work[0], work[2], durable_calls.failed(message.failure))
+            else:
+                work[0].post(structs.replace(message, id=work[2].id))
         tallies, more = self._serving.tallies, len(open_calls) - 1  # the failure of the batch was counted as one
         if tallies is not None and more > 0:
             tallies.fail_more(self._batcher.export.name, message.failure.type_name.rpartition(".")[2], more)

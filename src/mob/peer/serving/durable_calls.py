@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,12 @@ from mob.peer.serving.exports import Export, Variant
 from mob.plan import QUEUE
 from mob.wire import messages as m
 from mob.wire.arguments import Decode
-from mob.wire.failures import describe
+from mob.wire.failures import Failure, describe
 from mob.wire.kinds import is_stream
 
 if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
-    from mob.peer.serving.serving import Serving
+    from mob.peer.serving.serving import Serving, Started
 
 DurableAnswer = tuple[bool, bytes] | tuple[bool, bytes, bool]
 """Whether the export has returned, and the body of its value, or of a `Failure`; and then whether another attempt would
@@ -96,6 +96,23 @@ class KeptExport(Variant):
         except BaseException as error:  # noqa: BLE001  becomes the outcome
             return self._raised(error, own)
 
+    @staticmethod
+    def unpacked(args: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the export is called with; `args`: what `decode` has made of the keeper's call. For batches."""
+        _, _, own, kwargs = args
+        return own, kwargs
+
+    def ended(self, work: Started, value: Any, tag: Callable[[Any], Any] | None) -> DurableAnswer:
+        """Return the answer to a call in a batch: to what the export has returned or raised for it."""
+        _, _, call, _, args, _ = work
+        served = args[0], call, work[0]
+        try:
+            if isinstance(value, BaseException):
+                raise value
+            return self._returned(value if tag is None else tag(value))
+        except BaseException as error:  # noqa: BLE001  becomes the outcome
+            return self._raised(error, served)
+
     async def _run_async(
         self, enter: Callable[[], None], function: Callable[..., Any], args: Any, kwargs: Any
     ) -> DurableAnswer:
@@ -142,6 +159,11 @@ class KeptExport(Variant):
         is_final = isinstance(error, _NotKept)
         told = BadMessage(str(error)) if is_final else error
         return False, _write(describe(told, serving.encoder.codec)), is_final
+
+
+def failed(failure: Failure) -> DurableAnswer:
+    """Return the answer to a call whose batch has failed as a whole, which is counted and told there."""
+    return False, _write(failure), False
 
 
 class _NotKept(BadMessage):
