@@ -27,6 +27,7 @@ from mob.plan import (
     is_loopback,
     placed,
     places_in,
+    queue_role,
 )
 
 BACK = RolePlan("back", "pkg.back")
@@ -407,3 +408,18 @@ def test_what_is_shown_to_a_person_is_text_and_goes_to_no_file() -> None:
     assert plans.Logs().is_shown
     assert not plans.Logs(format="json").is_shown
     assert not plans.Logs(file="/tmp/app.log").is_shown
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"keep": 0}, "queue: keep=0 is not a number of seconds above 0."),
+        ({"keep": "1 day"}, "queue: keep='1 day' is not a number of seconds above 0."),
+        ({"in_hand": 0}, "queue: in_hand=0 is not a whole number of at least 1."),
+        ({"in_hand": 1.5}, "queue: in_hand=1.5 is not a whole number of at least 1."),
+    ],
+)
+def test_options_of_the_queue_that_make_no_sense(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PlanError) as refused:
+        queue_role("/jobs.db", **options)
+    assert str(refused.value) == said
