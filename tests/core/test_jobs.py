@@ -151,6 +151,19 @@ def test_a_dead_one_is_tried_again_if_somebody_wants_it() -> None:
     assert jobs.fail("a", 100.0) is None
 
 
+def test_dead_ones_are_forgotten_so_long_after_their_death_however_old_they_are() -> None:
+    jobs = book(entry("a", due=0.0, retries=0), entry("b", due=50.0, retries=0), entry("c", due=1.0))
+    assert jobs.take("back", 100.0) is not None
+    jobs.fail("a", 100.0)
+    assert jobs.take("back", 100.0) is not None
+    jobs.fail("c", 200.0, is_final=True)
+    assert jobs.forget_dead(100.0) == []
+    assert jobs.forget_dead(150.0) == ["a"]
+    assert jobs.get("a") is None
+    assert jobs.forget_dead(1000.0) == ["c"]
+    assert [each.id for each in jobs] == ["b"]
+
+
 def test_a_dead_one_is_not_tried_while_another_has_its_key() -> None:
     jobs = book(entry("a", key="k", state=JobState.DEAD), entry("b", key="k"), entry("c", state=JobState.DEAD))
     assert jobs.holder("k") == "b"

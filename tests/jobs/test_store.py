@@ -163,9 +163,24 @@ def test_outcomes_are_forgotten_when_they_are_old(shelf: Shelf) -> None:
     shelf.put(entry("a"), entry("b"), entry("c"))
     shelf.write(JobEnded("a", 100.0, RETURNED, b"1"), JobEnded("b", 200.0, RETURNED, b"2"), JobEnded("c", None))
     assert shelf.outcome("c") is None
-    shelf.store.purge(250.0, 100.0)
+    shelf.put(entry("dead"), entry("dead too"))
+    shelf.write(*(JobChanged.of(entry(id), 0.0, b"failure") for id in ("dead", "dead too")))
+    shelf.store.purge(250.0, 100.0, ["dead"])
     assert shelf.outcome("a") is None
     assert shelf.outcome("b") == (RETURNED, b"2")
+    assert shelf.outcome("dead") is None
+    assert shelf.outcome("dead too") == (RAISED, b"failure")
+
+
+@pytest.mark.parametrize("unfit", [{"priority": 2**63}, {"key": "\ud800"}, {"retries": [1]}])
+def test_what_no_row_can_hold_is_refused_and_the_next_is_stored(shelf: Shelf, unfit: dict[str, Any]) -> None:
+    shelf.open()
+    refused = shelf.put(entry("a", **unfit))
+    assert isinstance(refused, QueueFull)
+    assert "cannot store this" in str(refused)
+    assert shelf.put(entry("b")) is None
+    assert shelf.said == []
+    assert [each.id for each in reopened(shelf)[1]] == ["b"]
 
 
 def test_a_second_keeper_is_refused(shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,12 +263,40 @@ def test_what_cannot_be_kept_is_refused_where_it_is_said(apps: Apps) -> None:
         ({"at": float("nan")}, ValueError, "nan"),
         ({"priority": 1.5}, TypeError, "priority=1.5 is not a whole number."),
         ({"key": 7}, TypeError, "key=7 is not text"),
+        ({"key": "\ud800"}, ValueError, "has a lone surrogate in it"),
+        ({"at": float("inf")}, ValueError, "at=inf is a time that never comes."),
+        ({"delay": 10**400}, ValueError, "is a time that never comes."),
     ],
 )
 def test_options_that_make_no_sense(apps: Apps, options: dict[str, object], error: type[Exception], text: str) -> None:
     _, client = start(apps, '.role("back", "./back.py")')
     with pytest.raises(error, match=text.replace(".", r"\.").replace("?", r"\?")):
         client.require("back").options(durable=True, **options)  # type: ignore[arg-type, call-overload]
+
+
+def test_one_job_that_is_unfit_leaves_no_trace_of_those_beside_it(apps: Apps) -> None:
+    _, client = start(apps, '.role("back", "./back.py")')
+    assert durable(client).double(1).result(PATIENCE) == 2
+    put = client.require("queue").put
+
+    def row(id: str, *, role: str = "back", priority: object = 0) -> list[object]:
+        return [id, role, "double", b"\x91\x02", None, 0.0, None, priority, 3, 1.0, "back.double:k"]
+
+    for unfit in (row("b", role="nobody"), row("b", priority=2**63), row("b", priority="high"), ["b"]):
+        with pytest.raises(Exception, match=r"no role 'nobody'|Expected"):
+            put([row("a"), unfit]).result(PATIENCE)
+    with pytest.raises(mob.UnknownJob):
+        client.job("a").result(PATIENCE)
+    assert put([row("a")]).result(PATIENCE) == ["a"]  # and its key is free
+    assert client.job("a").result(PATIENCE) == 4
+
+
+def test_what_cannot_be_encoded_fails_and_the_next_job_is_stored(apps: Apps) -> None:
+    _, client = start(apps, '.role("back", "./back.py")')
+    assert durable(client).double(1).result(PATIENCE) == 2
+    with pytest.raises(mob.BadMessage, match="lone surrogate"):
+        client.job("\ud800").result(PATIENCE)
+    assert durable(client).double(1).result(PATIENCE) == 2
 
 
 def test_a_job_of_which_nothing_is_known(apps: Apps) -> None:

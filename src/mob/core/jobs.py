@@ -68,6 +68,7 @@ class Entry(Struct):
     """The export that it calls; "" for a message."""
     priority: int = 0
     due: float = 0.0
+    """When it may begin; of a dead one, when it has died."""
     is_at: bool = False
     """Whether it is due at a certain time of the clock on the wall, and not after a delay."""
     key: str = ""
@@ -233,14 +234,16 @@ class JobBook:
         entry = self._entries[id]
         entry.failures += 1
         if is_final or entry.failures > entry.retries:
-            return self._bury(entry)
+            return self._bury(entry, now)
         return self._try_at(entry, now, min(entry.backoff * GROWTH ** min(entry.failures - 1, 99), LONGEST))
 
     def lose(self, id: str, now: float) -> float | None:
         """The worker that ran a job has died: return when it is tried again, None if it is dead."""
         entry = self._entries[id]
         entry.deaths += 1
-        return self._bury(entry) if entry.deaths >= DEATHS else self._try_at(entry, now, BACKOFF * (entry.deaths - 1))
+        return (
+            self._bury(entry, now) if entry.deaths >= DEATHS else self._try_at(entry, now, BACKOFF * (entry.deaths - 1))
+        )
 
     def give_back(self, id: str, now: float, pause: float = 0.0) -> float:
         """The worker has not begun a job that it was given: another may, after a pause. Return when."""
@@ -264,7 +267,15 @@ class JobBook:
         self._line_up(entry, now)
         return entry.due
 
-    def _bury(self, entry: Entry) -> None:
+    def forget_dead(self, before: float) -> list[str]:
+        """Forget the dead jobs that have died before then; return their ids."""
+        old = [each.id for each in self._entries.values() if each.state is JobState.DEAD and each.due < before]
+        for id in old:
+            self.finish(id)
+        return old
+
+    def _bury(self, entry: Entry, now: float) -> None:
+        entry.due, entry.is_at = now, False  # when it has died
         self._step(entry, JobState.DEAD)
         self._release(entry)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic, time
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,7 +36,18 @@ from mob.errors import (
     UnknownJob,
     summary_of,
 )
-from mob.jobs.store import DROPPED, RAISED, RETURNED, JobChanged, JobEnded, JobStore, Outcome, QueueBroken, row_of
+from mob.jobs.store import (
+    DEAD_KEEP,
+    DROPPED,
+    RAISED,
+    RETURNED,
+    JobChanged,
+    JobEnded,
+    JobStore,
+    Outcome,
+    QueueBroken,
+    row_of,
+)
 from mob.mobster import api, metering
 from mob.peer.links import served
 from mob.peer.links.contact import Contact
@@ -75,6 +86,10 @@ COUNT_AFTER = 0.5
 
 JOBS = metering.gauge(COUNTED, "Durable jobs that are not done, by the role that runs them.", ["of", "state"])
 ENDED = metering.counter("queue_attempts", "Attempts of durable jobs that have ended.", ["of", "outcome"])
+
+_Small = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+_Row = tuple[str, str, str, Any, Any, float, float | None, _Small, _Small, float, str]
+"""A job as its sender writes it (`peer/calls/jobs.py`)."""
 
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _read_body: Callable[[bytes], m.DurableBody] = msgspec.msgpack.Decoder(m.DurableBody).decode
@@ -169,12 +184,12 @@ class Keeper:
         sender = _sender_of(served.caller())
         if len(self._book) + len(self._coming) + len(rows) > MOST_JOBS:
             raise Busy(f"the queue is full: {len(self._book):,} jobs are in it, and {MOST_JOBS:,} may be.")
-        now, wall, ids = self._now(), time(), list[str]()
+        ids: list[str] = []
         new: list[tuple[Entry, bytes]] = []
         others: list[asyncio.Future[None]] = []
         stored: asyncio.Future[None] = self._loop.create_future()
-        for id, role, target, args, kwargs, delay, at, priority, retries, backoff, key in rows:
-            self._context.roster.check_role(role)
+        for entry, body in self._read(rows, sender):
+            id, key = entry.id, entry.key
             known = self._holder(id, key)
             if known:
                 ids.append(known)
@@ -186,9 +201,6 @@ class Keeper:
                 id in self._recent or id in self._unwritten
             ):  # it was stored, done, and the answer to its sender was lost
                 continue
-            due = now + delay if at is None else at - wall + now
-            entry = Entry(id, role, target, priority, due, at is not None, key, retries, backoff, made=wall)
-            body = _encode(m.DurableBody(bytes(args), None if kwargs is None else bytes(kwargs), sender))
             new.append((entry, body))
             self._coming[id] = stored
             if key:
@@ -201,6 +213,20 @@ class Keeper:
         for each in dict.fromkeys(others):
             await asyncio.shield(each)
         return ids
+
+    def _read(self, rows: Sequence[Sequence[Any]], sender: m.Sender) -> list[tuple[Entry, bytes]]:
+        """Read what has come, all of it before any is taken in: one that is unfit leaves no trace of the others."""
+        now, wall = self._now(), time()
+        found: list[tuple[Entry, bytes]] = []
+        for row in rows:
+            id, role, target, args, kwargs, delay, at, priority, retries, backoff, key = msgspec.convert(row, _Row)
+            self._context.roster.check_role(role)
+            due = now + delay if at is None else at - wall + now
+            entry = Entry(id, role, target, priority, due, at is not None, key, retries, backoff, made=wall)
+            found.append(
+                (entry, _encode(m.DurableBody(bytes(args), None if kwargs is None else bytes(kwargs), sender)))
+            )
+        return found
 
     def _holder(self, id: str, key: str) -> str:
         """Return the job that this one is, if it is there already."""
@@ -415,6 +441,7 @@ class Keeper:
         told = "%s: attempt %d has failed: %s"
         if due is None:
             self._unwritten.add(entry.id)
+            self._forget_body(entry.id)
             self._store.write(
                 JobChanged.of(entry, self._ahead, failure), partial(self._tell, entry.id, (RAISED, failure))
             )
@@ -437,12 +464,15 @@ class Keeper:
 
     def _finish(self, id: str, outcome: Outcome | None) -> None:
         self._book.finish(id)
-        body = self._bodies.pop(id, None)
-        self._bytes -= 0 if body is None else len(body)
+        self._forget_body(id)
         how, value = (RETURNED, b"") if outcome is None else outcome
         ended = JobEnded(id, None if outcome is None else time(), how, value)
         self._unwritten.add(id)
         self._store.write(ended, partial(self._tell, id, outcome))
+
+    def _forget_body(self, id: str) -> None:
+        body = self._bodies.pop(id, None)
+        self._bytes -= 0 if body is None else len(body)
 
     def _tell(self, id: str, outcome: Outcome | None) -> None:
         """How a job has ended is on the disk: those who wait for it hear of it."""
@@ -456,7 +486,7 @@ class Keeper:
                 waiter.set_result(outcome or (RETURNED, b"\xc0"))
 
     def _begin_to_purge(self) -> None:
-        self._store.purge(time(), self._keep)
+        self._store.purge(time(), self._keep, self._book.forget_dead(self._now() - DEAD_KEEP))
         self._purging = self._loop.call_later(PURGE, self._begin_to_purge)
 
     # ----------------------------------------------------------------------------------------------- asking
@@ -533,8 +563,7 @@ class Keeper:
             self._running.pop(id, None)
         written: asyncio.Future[None] = self._loop.create_future()
         self._book.finish(id)
-        body = self._bodies.pop(id, None)
-        self._bytes -= 0 if body is None else len(body)
+        self._forget_body(id)
         outcome = (DROPPED, b"")
 
         def tell() -> None:

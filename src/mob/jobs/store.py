@@ -153,7 +153,7 @@ class JobStore:
         found: list[Entry] = []
         try:
             self._db = self._connect()
-            self._purge(self._db, now)
+            self._db.execute("DELETE FROM jobs WHERE state = 'dead' AND due < ?", (now - DEAD_KEEP,))
             found = self._read(self._db)
         except (sqlite3.Error, OSError) as error:
             self._broken = self._why_broken(error)
@@ -201,11 +201,12 @@ class JobStore:
 
         self._line.put(_Ask(ask, done))
 
-    def purge(self, now: float, keep: float) -> None:
-        """Forget outcomes that are older than `keep` seconds, and the end of dead jobs as well."""
+    def purge(self, now: float, keep: float, dead: Sequence[str]) -> None:
+        """Forget outcomes that are older than `keep` seconds, and these dead jobs."""
 
         def ask(db: sqlite3.Connection) -> None:
-            self._purge(db, now, keep)
+            db.execute("DELETE FROM ended WHERE at < ?", (now - keep,))
+            _delete(db, dead)
 
         self._line.put(_Ask(ask, None))
 
@@ -265,11 +266,6 @@ class JobStore:
             entry.is_at = bool(entry.is_at)
             entries.append(entry)
         return entries
-
-    def _purge(self, db: sqlite3.Connection, now: float, keep: float | None = None) -> None:
-        if keep is not None:
-            db.execute("DELETE FROM ended WHERE at < ?", (now - keep,))
-        db.execute("DELETE FROM jobs WHERE state = 'dead' AND due < ?", (now - DEAD_KEEP,))
 
     def _why_broken(self, error: Exception) -> QueueBroken:
         text = str(error)
@@ -342,7 +338,7 @@ class JobStore:
             _insert(db, "OR IGNORE INTO jobs", rows, COLUMNS)
             _change(db, [each.what for each in writes])
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001  the thread goes on, for others wait for it too
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             return self._handle_error(error)
@@ -351,7 +347,9 @@ class JobStore:
             self._say(f"the queue {self.path} can be written again.")
         return None
 
-    def _handle_error(self, error: sqlite3.Error) -> Exception:
+    def _handle_error(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
+            return QueueFull(f"the queue {self.path} cannot store this: {error}. Nothing was stored.")
         if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.DataError):
             text = f"the queue {self.path} cannot be written: {error}."
             if not self._is_full:
@@ -367,7 +365,7 @@ class JobStore:
         if error is None and self._db is not None:
             try:
                 value = ask.question(self._db)
-            except sqlite3.Error as raised:
+            except Exception as raised:  # noqa: BLE001  as above
                 error = self._handle_error(raised)
         if ask.done is not None:
             self._answers.append(partial(ask.done, value, error))

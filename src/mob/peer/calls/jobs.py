@@ -112,9 +112,31 @@ def _changed(terms: _Terms, changes: Mapping[str, Any]) -> _Terms:
     for name in ("priority", "retries"):
         if type(changes.get(name, 0)) is not int or not -(2**31) <= changes.get(name, 0) < 2**31:
             raise TypeError(f"{name}={changes[name]!r} is not a whole number.")
-    if not isinstance(changes.get("key"), str | None):
-        raise TypeError(f"key={changes['key']!r} is not text: it is kept with the job.")
+    _check_key(changes.get("key"))
+    for name in ("delay", "at", "backoff"):
+        if changes.get(name) is not None:
+            changes[name] = _finite(name, changes[name])
     return msgspec.structs.replace(terms, **changes)
+
+
+def _finite(name: str, seconds: float) -> float:
+    """Return seconds as they are stored; `ValueError` for what is beyond any time."""
+    try:
+        found = float(seconds)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError(f"{name}={seconds!r} is a time that never comes.")
+    return found
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str | None):
+        raise TypeError(f"key={key!r} is not text: it is kept with the job.")
+    try:
+        (key or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"key={key!r} has a lone surrogate in it, which is not text and cannot be stored.") from None
 
 
 class Job(Generic[T]):
@@ -297,7 +319,12 @@ class KeeperRequest:
             self._try_again(Unavailable(f"{call.label}: the process that keeps durable jobs is not ready.{why}"))
             return
         name, args = self._request
-        peer.calling.call_one(keeper, call.label, name, args, {}).when_done(self._handle_answer)
+        try:
+            asked = peer.calling.call_one(keeper, call.label, name, args, {})
+        except Exception as error:  # noqa: BLE001  becomes the outcome
+            call.fail(error)
+            return
+        asked.when_done(self._handle_answer)
 
     def _handle_wanted(self, wanted: Call[Any]) -> None:
         error: BaseException | None = wanted.exception()
