@@ -189,9 +189,13 @@ def test_what_cannot_be_durable_is_refused_at_once(nats: Nats, nodes: Nodes) -> 
 
 
 def test_without_a_cluster(apps: Apps) -> None:
-    client = apps.start('.role("back", "./back.py")', back=BACK).wait_ready()
-    with pytest.raises(mob.Unavailable, match=r"this app is in no cluster.*Start one with `mob nats`"):
-        client.any("back").send(1, durable=True)
+    """They have the same promises, in a file of this machine."""
+    app = apps.start('.role("back", "./back.py")', back=BACK)
+    client = app.wait_ready()
+    client.any("back").send({"n": 1, "do": "die once"}, durable=True).result(patient(20))
+    done = app.directory / "done"
+    wait_until(lambda: done.exists() and done.read_text() == "1 0\n", f"it is handled\n{app.output}", patient(30))
+    assert (app.directory / "seen").read_text() == "1 1 client  \n1 2 client  \n"
 
 
 def test_callers_holds_for_durable_messages(own_nats: Nats, nodes: Nodes) -> None:

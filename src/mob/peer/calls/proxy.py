@@ -247,10 +247,10 @@ class Target:
     def send(self, obj: Any, *, durable: bool = False) -> Any:
         """Sends a message: to all of the role, to any one of it, or to the process.
 
-        `durable`, to any one of a role: the message is kept by the NATS server until a worker has handled it, whatever
-        dies meanwhile; that may be more than once. Returns a `Call` that is done when it has been stored. See
-        docs/cluster.md. `BadMessage` if it cannot be sent; `Busy` if there were receivers that read too slowly, when
-        the others have it.
+        `durable`, to any one of a role: the message is kept on disk until a worker has handled it, whatever dies
+        meanwhile; that may be more than once. Returns a `Call` that is done when it has been stored. It lies in a file
+        of the app (docs/jobs.md), in a cluster on the NATS server (docs/cluster.md). `BadMessage` if it cannot be sent;
+        `Busy` if there were receivers that read too slowly, when the others have it.
 
         >>> mob.any("back").send({"order": 4711}, durable=True)     # doctest: +SKIP
         """
