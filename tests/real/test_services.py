@@ -492,6 +492,10 @@ def test_what_exports_and_methods_have_not_is_told(back: mob.Proxy) -> None:
             lambda: cast("Any", back.statistics).foo,
             r"^back\.statistics has no attribute 'foo': .*back\.statistics\.map\(",
         ),
+        (
+            lambda: cast("Any", back.statistics).delay,  # as with Celery
+            r"^back\.statistics has no attribute 'delay': .*back\.options\(durable=True\)\.statistics\(",
+        ),
         (lambda: room.add.map, r"^back\.Room\.add has no attribute 'map': .*can only be called"),
     ]:
         with pytest.raises(mob.UnknownExport, match=text):

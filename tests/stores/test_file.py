@@ -114,6 +114,19 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         opened(tmp_path / "missing" / "store.db")
 
 
+def test_the_file_is_its_owners_unless_it_was_there_before(tmp_path: Path) -> None:
+    path, shared = tmp_path / "store.db", tmp_path / "shared.db"
+    shared.touch()
+    shared.chmod(0o664)
+    for each, mode in (path, 0o600), (shared, 0o664):
+        made = opened(each)
+        made.write([("a", 1, inf)])
+        assert {file.stat().st_mode & 0o777 for file in tmp_path.glob(f"{each.name}*") if file.suffix != ".lock"} == {
+            mode
+        }
+        made.close()
+
+
 def test_a_worker_in_the_same_process_takes_the_file_over(tmp_path: Path) -> None:
     first = opened(tmp_path / "store.db")
     second = opened(tmp_path / "store.db")

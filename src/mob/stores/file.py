@@ -59,6 +59,8 @@ class StoreFile:
         _here[self.path] = self
         try:
             with self._told("cannot be opened"):
+                if not os.path.exists(self.path):  # there may be sessions in it: it is its owner's
+                    os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 connection = self._connection = sqlite3.connect(
                     self.path, timeout=0, isolation_level=None, check_same_thread=False
                 )

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
     from mob.peer.results.maker import Maker
 
+QUEUED = ("apply_async", "delay", "enqueue", "schedule", "send", "submit")
+"""What a task is asked for in task queues (Celery, Dramatiq, RQ, huey): who looks for it wants a durable call."""
+
 
 class Proxy:
     """A role as others call it: every exported function is an attribute, and each call goes to any one worker.
@@ -198,6 +201,9 @@ class RemoteExport:
 
     def _what_to_do(self, name: str) -> str:
         info = self._info()
+        if name in QUEUED:
+            durable = f"{self.role}.options(durable=True).{self.name}(...)"
+            return f"call it, as {self.label}(...), or for a durable call {durable}."
         if info is None or info.methods is None:
             return f"call it, as {self.label}(...), or for many items {self.label}.map(...)."
         how = f"class methods and static methods, too, are called on an object: (await {self.label}(...)).{name}(...)."
@@ -395,7 +401,11 @@ def unknown_export(role: str, name: str, exports: Iterable[str], interface: Inte
         how = f"Make an object of it, and call that: await (await {role}.{service}(...)).{method}(...)."
         return UnknownExport(f"{role}.{name} is a method of a service. {how}")
     declared = f", though {interface.name} declares it" if interface is not None and interface.has(name) else ""
-    return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {nearest(name, exports)}")
+    found = nearest(name, exports)
+    rule = (
+        " A module that marks functions with @mob.export exports no others." if found.startswith("There are:") else ""
+    )
+    return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {found}{rule}")
 
 
 def _exports_of(peer: Outgoing, role: str) -> dict[str, ExportInfo] | None:
