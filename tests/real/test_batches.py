@@ -92,6 +92,10 @@ def raises(numbers: list[int]) -> list[int]:
     raise LookupError("all of them")
 
 @mob.export(batch=3, within=1000)
+def counted(numbers: list[int]) -> list[int]:
+    raise LookupError("all of them")
+
+@mob.export(batch=3, within=1000)
 def too_few(numbers: list[int]) -> list[int]:
     return numbers[1:]
 
@@ -354,11 +358,11 @@ def test_methods_of_a_service_take_batches_for_each_object(running: Running) -> 
 def test_calls_are_counted_one_by_one(running: Running) -> None:
     def counted() -> tuple[int, int]:
         exports = running.client.metrics().exports
-        figures = next((each for each in exports if (each.role, each.export) == ("back", "raises")), None)
+        figures = next((each for each in exports if (each.role, each.export) == ("back", "counted")), None)
         return (0, 0) if figures is None else (sum(figures.ran), sum(figures.failed.values()))
 
     calls, failed = counted()
-    for call in [running.back.raises(number) for number in range(6)]:
+    for call in [running.back.counted(number) for number in range(6)]:
         assert call.exception(PATIENCE) is not None
     wait_until(lambda: counted()[0] == calls + 6, "all of them are counted")
     assert counted()[1] == failed + 6

@@ -70,8 +70,7 @@ class Batcher:
         """Tags a result, if the annotation of the export asks for it."""
         self.line: GateQueue = OrderedDict()
         """The calls that wait, in order."""
-        self.taken: int = 0
-        """Calls in batches that have not ended."""
+        self._running: set[CallBatch] = set()
         self._size = export.options.batch
         self._within = export.options.within
         self._loop = serving.loop
@@ -80,12 +79,12 @@ class Batcher:
         self._seen: CallKey | None = None  # the first in the line at the last look
 
     def __repr__(self) -> str:
-        return f"<Batcher of {self.export.label}, {len(self.line)} calls wait, {self.taken} are in batches>"
+        return f"<Batcher of {self.export.label}, {len(self.line)} calls wait, {len(self._running)} batches run>"
 
     @property
     def in_hand(self) -> int:
         """Calls that wait or are in a batch."""
-        return len(self.line) + self.taken
+        return len(self.line) + sum(batch.size for batch in self._running)
 
     @property
     def gathering(self) -> int:
@@ -102,6 +101,7 @@ class Batcher:
             self._forget_if_idle()
             return
         self.serving.batchers.add(self)
+        self.serving.ends.watch()
         if self._is_asked or not self._has_room():
             return
         wait = 0.0
@@ -119,31 +119,42 @@ class Batcher:
 
     def _begin(self) -> None:
         """Begin a batch with what waits."""
-        self._is_asked = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.line and self._has_room():
-            serving = self.serving
-            waiting = [each for key in list(self.line)[: self._size] if (each := serving.turns.drop(*key)) is not None]
-            batch = CallBatch(self, waiting)
-            self.taken += len(waiting)
-            try:
-                batch.start()
-            finally:
-                serving.inbox.publish()
-        self.look()
+        chosen: list[QueuedCall] = []
+        running = set(self._running)
+        try:
+            self._is_asked = False
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._has_room():
+                chosen = list(self.line.values())[: self._size]
+            if chosen:
+                self._begin_with(chosen)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._running = running
+            for each in chosen:
+                self.serving.ends.end(each.link, each.call, error)
+        finally:
+            self.look()
+
+    def _begin_with(self, chosen: Sequence[QueuedCall]) -> None:
+        batch = CallBatch(self, chosen)
+        for each in chosen:
+            self.serving.turns.drop(each.link, each.call.id)
+        self._running.add(batch)
+        batch.start()
+        self.serving.inbox.publish()
 
     def handle_end(self, link: Link) -> None:
         """A batch has ended: the next one may begin."""
         if isinstance(link, CallBatch):
-            self.taken -= link.size
+            self._running.discard(link)
             link.finish()
         self.look()
         self.serving.invite()
 
     def _forget_if_idle(self) -> None:
-        if not self.taken:
+        if not self._running:
             self.serving.batchers.discard(self)
 
     def look_after(self) -> None:
