@@ -7,6 +7,8 @@ best in brackets. What is not installed is left out.
 * successor: from `kill -9` of the only worker until a request is answered by another process. For mob also by a call.
   Each round takes a fresh app, for a worker that dies twice in a row is answered after a pause by some. mob preloads
   the standard library's HTTP server, as gunicorn has its own loaded.
+* spare: from `kill -9` of the only worker of a role that takes ten seconds to boot until another process has answered a
+  call; with `spare=1` one has booted before. `python -m bench.supervision spares` measures these two rows alone.
 * start: from the start of the command until six workers are there and a request is answered.
 * reload: from the order until eight new workers have taken the places of eight old ones, which are gone.
 * memory: PSS of an idle worker with numpy preloaded, mean of four. Here and in the next row mob's workers serve calls
@@ -42,6 +44,9 @@ REPORT = ROOT / "bench" / "SUPERVISION.md"
 PATIENCE = 60.0
 ROUNDS = 5
 IDLE = 60.0
+BOOT = 10.0
+"""Seconds that a role takes to boot which loads a model."""
+SPARES = "`kill -9` until a role that takes 10 s to boot answers a call,"
 BIN = Path(sys.executable).parent
 
 
@@ -97,10 +102,11 @@ class Service:
 
 
 class Mob(Service):
-    def __init__(self, web: int, back: int = 0, preload: str = "") -> None:
+    def __init__(self, web: int, back: int = 0, preload: str = "", **environment: str) -> None:
         self.name = new_name()
         modules = ["http.server", preload] if preload else ["http.server"]
-        super().__init__([sys.executable, "main.py", self.name, str(web), str(back), *modules], free_port())
+        command = [sys.executable, "main.py", self.name, str(web), str(back), *modules]
+        super().__init__(command, free_port(), **environment)
 
     def workers(self) -> list[psutil.Process]:
         return [child for child in self.master.children(recursive=True) if "(mobster)" in _title(child)]
@@ -192,6 +198,54 @@ def successor_by_call() -> float:
             with suppress(mob.CallError):
                 if back.pid().result(PATIENCE) != before:
                     return perf_counter() - start
+
+
+def slow_boot(spare: int, rounds: int) -> Iterator[float]:
+    """Kill the worker of a role that takes long to boot; a second after all was there."""
+    app = running(lambda: Mob(0, SPARE=str(spare), BOOT=str(BOOT)), 1, serves=False)
+    with app as service, _connected(service) as client:
+        model = client.require("model")
+        for _ in range(rounds):
+            service.begun = perf_counter()
+            service.wait(lambda: _is_whole(client, spare))
+            sleep(1.0)
+            before = model.pid().result(PATIENCE)
+            start = perf_counter()
+            os.kill(before, signal.SIGKILL)
+            yield _until_another_answers(model, before) - start
+
+
+def _is_whole(client: mob.Client, spare: int) -> bool:
+    states = sorted(each.state for each in client.members() if each.role == "model")
+    return states == ["ready", *["spare"] * spare]
+
+
+def _until_another_answers(role: Any, before: int) -> float:
+    while True:
+        with suppress(mob.CallError):
+            if role.pid().result(PATIENCE) != before:
+                return perf_counter()
+
+
+def spare_lines(columns: int) -> list[str]:
+    """The rows of the report about a role that takes long to boot."""
+    lines: list[str] = []
+    for spare, rounds, what in ((0, 2, "without a spare"), (1, 2 * ROUNDS, "with `spare=1`")):
+        values = list(slow_boot(spare, rounds))
+        cell = f"{milliseconds(statistics.median(values))} ({milliseconds(min(values))})"
+        label = f"{SPARES} {what} (load average {os.getloadavg()[0]:.1f})"
+        print(f"{label}: {cell}", flush=True)
+        lines.append(f"| {label} | {cell} |{' - |' * (columns - 1)}")
+    return lines
+
+
+def measure_spares() -> None:
+    """Put these rows alone into the report."""
+    old = [line for line in REPORT.read_text().splitlines() if not line.startswith(f"| {SPARES}")]
+    rows = [number for number, line in enumerate(old) if line.startswith("| `kill -9`")]
+    columns = old[rows[-1]].count("|") - 2
+    old[rows[-1] + 1 : rows[-1] + 1] = spare_lines(columns)
+    REPORT.write_text("\n".join([*old, ""]))
 
 
 @contextmanager
@@ -324,6 +378,7 @@ def main() -> None:
     calls = [successor_by_call() for _ in range(ROUNDS)]
     text = f"{milliseconds(statistics.median(calls))} ({milliseconds(min(calls))})"
     lines.append(f"| `kill -9` until the successor has answered a call | {text} |{' - |' * (len(found) - 1)}")
+    lines += spare_lines(len(found))
     load = os.getloadavg()[0]
     lines += ["", f"{os.cpu_count()} cores, load average at the end {load:.1f}.", ""]
     REPORT.write_text("\n".join(lines))
@@ -331,4 +386,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure_spares() if sys.argv[1:] == ["spares"] else main()

@@ -1,7 +1,7 @@
 """A spare: a mobster that has booted and has no place yet.
 
-Its module is loaded and its handlers of `start` have run, so that a place that gets empty is filled within a
-millisecond. What comes after that is done when it is promoted: it serves HTTP, is ready, and runs the handlers of
+Its module is loaded and its handlers of `start` have run, so that a place that gets empty is filled within
+milliseconds. What comes after that is done when it is promoted: it serves HTTP, is ready, and runs the handlers of
 `ready`. A module that says `mob.ready()` itself waits there. One that waits for connections instead cannot be a spare,
 because it would be given some: nothing here stops the kernel from that.
 """
