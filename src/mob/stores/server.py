@@ -93,7 +93,7 @@ class StoreServer:
                 LOG.warning("%s It is dropped.", error)
                 unsaved[key] = None
         self.book.listeners.pop()
-        if not self._is_first:
+        if not self._is_first and given is None:  # who holds a lock is still to say so
             self.locks.grants_from = monotonic() + GRACE
         for name, fence in given[2] if given is not None else ():
             self.locks.inherit(name, fence, monotonic() + KEPT)
@@ -134,6 +134,8 @@ class StoreServer:
     async def hand_over(self) -> AsyncIterator[Contents]:
         """Yield all contents to a successor, the last part without rows, and stay frozen until it has the place, or
         gives up."""
+        if not self.is_frozen:  # before that it does not know all locks that are held
+            await asyncio.sleep(max(0.0, self.locks.grants_from - monotonic()))
         self.is_frozen = True
         self.locks.grants_from = inf  # who lets go of a lock leaves it to the successor
         self._thaw.clear()
