@@ -69,6 +69,7 @@ def test_a_function_that_cannot_be_run(function: Any, text: str) -> None:
         (lambda: mob.every(60, jitter=-1), "mob.every(jitter=-1) must be 0 or a greater number (seconds)."),
         (lambda: mob.every(60, jitter=61), "mob.every(60, jitter=61): the jitter must not exceed the interval."),
         (lambda: mob.every(60, overlap=0), "mob.every(overlap=0) must be True, False or a number of at least 1."),
+        (lambda: mob.every(60, overlap=2**70), "must be True, False or a number of at least 1."),
         (lambda: mob.every(60, overlap="x"), "mob.every(overlap='x') must be True, False"),  # type: ignore[arg-type]
         (lambda: mob.every(60, max_late=-1), "mob.every(max_late=-1) must be 0 or a greater number (seconds), or None"),
         (lambda: mob.cron("* * * * *", max_late=-1), "mob.cron(max_late=-1) must be 0"),
@@ -78,6 +79,21 @@ def test_a_function_that_cannot_be_run(function: Any, text: str) -> None:
 )
 def test_a_number_that_is_out_of_its_range(declare: Callable[[], object], text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
+        declare()
+
+
+@pytest.mark.parametrize(
+    ("declare", "text"),
+    [
+        (lambda: mob.cron(5), "mob.cron(line=5): wanted is text."),  # type: ignore[arg-type]
+        (lambda: mob.cron("* * * * *", zone=b"UTC"), "mob.cron(zone=b'UTC'): wanted is text."),  # type: ignore[arg-type]
+        (lambda: mob.every(1, name=5)(report), "@mob.every(name=5): wanted is a line of text."),  # type: ignore[arg-type]
+        (lambda: mob.every(1, name="\ud800")(report), "@mob.every(name='\\ud800'): wanted is a line of text."),
+        (lambda: mob.every(1, each=5)(report), "@mob.every(each=5): wanted is True or False."),  # type: ignore[arg-type]
+    ],
+)
+def test_an_option_of_another_type(declare: Callable[[], object], text: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(text)):
         declare()
 
 

@@ -21,7 +21,7 @@ import pytest
 import mob
 from mob.testing import AppUnderTest
 from tests.patience import PATIENCE
-from tests.running import Apps
+from tests.running import Apps, wait_until
 
 BOTH = pytest.mark.parametrize("one_process", [False, True], ids=["processes", "one process"])
 FRONT = """
@@ -668,6 +668,33 @@ def test_nothing_that_was_answered_is_lost_when_the_store_is_killed_under_load(m
         thread.join(PATIENCE)
     for key, count in answered.items():
         assert count <= cache.get(key).result(PATIENCE) <= count + 5  # of each death, one that was not answered
+
+
+def test_nothing_is_answered_after_the_file_is_closed_when_the_kingpin_is_killed(apps: Apps, tmp_path: Path) -> None:
+    file = tmp_path / "store.db"
+    running = apps.start(f'.store("cache", file={str(file)!r})')
+    cache = running.wait_ready().store("cache")
+    answered: dict[str, int] = {}
+    ends: list[mob.CallError] = []
+
+    def write(key: str) -> None:
+        try:
+            while True:  # until the store refuses: nothing tells a client of the Kingpin's death before
+                answered[key] = cache.add(key).result(PATIENCE)
+        except mob.CallError as error:
+            ends.append(error)
+
+    threads = [run(lambda key=key: write(key)) for key in "abc"]
+    wait_until(lambda: sum(answered.values()) > 200, "some are answered")
+    running.kill()
+    for thread in threads:
+        thread.join(PATIENCE)
+    running.wait_gone()
+    with closing(sqlite3.connect(file)) as found:
+        kept = dict(found.execute("SELECT key, value FROM entries"))
+    assert len(ends) == 3
+    for key, count in answered.items():
+        assert count <= kept[key] <= count + sum(error.executed != "no" for error in ends)
 
 
 def test_the_contents_outlive_the_app(mob_app: Any, tmp_path: Path) -> None:

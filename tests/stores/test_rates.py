@@ -23,7 +23,9 @@ def test_what_a_limit_says(text: str, most: int, period: float) -> None:
     assert limit_of(text) == (most, period)
 
 
-@pytest.mark.parametrize("text", ["", "100", "0/s", "100/fortnight", "-1/s", "5/0 s", "many/s"])
+@pytest.mark.parametrize(
+    "text", ["", "100", "0/s", "100/fortnight", "-1/s", "5/0 s", "many/s", "9" * 400 + "/s", "5/" + "9" * 400 + " s"]
+)
 def test_what_is_no_limit_is_refused(text: str) -> None:
     with pytest.raises(
         ValueError, match=r'is not a rate limit\. Write one as "100/minute", "5/s" or "20/15 minutes"\.'

@@ -132,6 +132,9 @@ def cron(
         ... def report(): ...
     """
     zone = os.environ.get("TZ", "").removeprefix(":") if zone is None else zone
+    for what, text in (("line", line), ("zone", zone)):
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"mob.cron({what}={text!r}): wanted is text.")
     importlib.import_module("mob.schedules").CronSchedule(line, zone)  # raises what is wrong; it needs cronsim
     info = m.TimerInfo(
         name,
@@ -146,6 +149,10 @@ def cron(
 
 
 def _declare(decorator: str, info: m.TimerInfo, function: F) -> F:
+    if not (isinstance(info.name, str) and info.name.isprintable()):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"@mob.{decorator}(name={info.name!r}): wanted is a line of text.")
+    if not isinstance(info.each, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"@mob.{decorator}(each={info.each!r}): wanted is True or False.")
     name = info.name or getattr(function, "__name__", "")
     _check_function(decorator, name, function)
     peer = api.find()
@@ -268,7 +275,7 @@ def _overlap(decorator: str, overlap: bool | int) -> int:
     """Return how many runs there may be at a time; 0 is any number."""
     if isinstance(overlap, bool):
         return 0 if overlap else 1
-    if not isinstance(overlap, int) or overlap < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(overlap, int) or not 1 <= overlap < 2**31:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"mob.{decorator}(overlap={overlap!r}) must be True, False or a number of at least 1.")
     return overlap
 

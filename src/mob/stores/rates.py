@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from math import inf
 from typing import NamedTuple
 
 UNITS = {
@@ -22,6 +23,8 @@ UNITS = {
 }
 """Seconds, by their names in a limit."""
 _LIMIT = re.compile(r"\s*(\d[\d_]*)\s*(?:/|\s+per\s+)\s*(\d+(?:\.\d+)?)?\s*([a-z]+)\s*", re.IGNORECASE)
+LONGEST = 15
+"""Digits of the number in a limit: such numbers are exact as floats."""
 _ROUNDING = 0.001
 """The part of an interval by which times may be off because they are floats."""
 
@@ -56,8 +59,8 @@ def limit_of(text: str) -> RateLimit:
     """
     found = _LIMIT.fullmatch(text)
     period = 0.0 if found is None else float(found[2] or 1) * UNITS.get(found[3].lower(), 0.0)
-    count = 0 if found is None else int(found[1])
-    if not count or not period:
+    count = 0 if found is None or len(found[1]) > LONGEST else int(found[1])
+    if not count or not 0 < period < inf:
         raise ValueError(f'{text!r} is not a rate limit. Write one as "100/minute", "5/s" or "20/15 minutes".')
     return RateLimit(count, period)
 

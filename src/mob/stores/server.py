@@ -14,6 +14,7 @@ from math import inf
 from time import monotonic, time
 from typing import Any
 
+from mob.errors import Unavailable
 from mob.stores.book import StoreBook, Value
 from mob.stores.file import StoredRow, StoreFile
 from mob.stores.locks import HELD, KEPT, LockClaim, Locks
@@ -61,6 +62,8 @@ class StoreServer:
         """Who waits here, and what wakes them."""
         self.is_frozen: bool = False
         self.is_ending: bool = False
+        self.is_closed: bool = False
+        """Whether the file is written for the last time: what would change after that is refused."""
         self.is_metering: bool = False
         """Whether what has happened will be told soon."""
         self._is_first = is_first
@@ -187,6 +190,8 @@ class StoreServer:
         """Change something, here or elsewhere, and return when it is in the file."""
         if self.is_frozen and not await self.thawed():
             return await elsewhere()
+        if self.is_closed:
+            raise Unavailable(f"store {self.name!r} has ended, and has written its file; nothing was changed.")
         value = work()
         if self.saver is not None:
             await self.saver.saved()

@@ -96,6 +96,7 @@ async def end() -> None:
 @mob.on("stop")
 async def close() -> None:
     """Close the file."""
+    _server.is_closed = True  # calls come until the links are closed
     await _server.close()
 
 
