@@ -58,6 +58,14 @@ async def gated(n):
 @mob.export(concurrency=1)
 def gated_plain(n): return n
 
+@mob.export(batch=3)
+def batched(ns): return [n + 1 for n in ns]
+
+@mob.export(batch=3, within=0.005)
+async def abatched(ns):
+    await asyncio.sleep(0)
+    return [n + 1 for n in ns]
+
 @mob.export
 def back(f, n): return f(n).result(10)
 
@@ -156,6 +164,8 @@ def calls_of_all_kinds(client: mob.Client) -> list[Kind]:
         ("gated 2", b.gated(4), 4),
         ("gated 3", b.options(timeout=30).gated(5), 5),
         ("gated def", b.gated_plain(6), 6),
+        *((f"batched {n}", b.batched(n), n + 1) for n in range(4)),
+        *((f"async batched {n}", b.abatched(n), n + 1) for n in range(4)),
         ("callback", b.back(lambda n: n + 1, 7), 8),
         ("awaited callback", b.aback(lambda n: n + 1, 8), 9),
         ("large", b.plain(bytes(LARGE)), bytes(LARGE)),
@@ -225,6 +235,7 @@ def left_over(client: mob.Client) -> list[str]:
         for _ in range(2):
             assert (b.gated(1).result(PATIENCE), b.gated_plain(2).result(PATIENCE)) == (1, 2)
             assert (b.relay(3).result(PATIENCE), b.plain(4).result(PATIENCE)) == (3, 4)
+            assert (b.batched(5).result(PATIENCE), b.abatched(6).result(PATIENCE)) == (6, 7)
         until = time.monotonic() + PATIENCE
         while True:
             state = b.state().result(PATIENCE)

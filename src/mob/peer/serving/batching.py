@@ -70,7 +70,6 @@ class Batcher:
         """Tags a result, if the annotation of the export asks for it."""
         self.line: GateQueue = OrderedDict()
         """The calls that wait, in order."""
-        self._running: set[CallBatch] = set()
         self._size = export.options.batch
         self._within = export.options.within
         self._loop = serving.loop
@@ -79,12 +78,18 @@ class Batcher:
         self._seen: CallKey | None = None  # the first in the line at the last look
 
     def __repr__(self) -> str:
-        return f"<Batcher of {self.export.label}, {len(self.line)} calls wait, {len(self._running)} batches run>"
+        return f"<Batcher of {self.export.label}, {len(self.line)} calls wait, {len(self._batches)} batches run>"
 
     @property
     def in_hand(self) -> int:
         """Calls that wait or are in a batch."""
-        return len(self.line) + sum(batch.size for batch in self._running)
+        return len(self.line) + sum(batch.size for batch in self._batches)
+
+    @property
+    def _batches(self) -> list[CallBatch]:
+        """Those that run: they have a place at the gate, each as a call on a link of its own."""
+        gate = self.export.gate
+        return [] if gate is None else [cast("CallBatch", link) for link, _ in gate.inside]
 
     @property
     def gathering(self) -> int:
@@ -120,7 +125,6 @@ class Batcher:
     def _begin(self) -> None:
         """Begin a batch with what waits."""
         chosen: list[QueuedCall] = []
-        running = set(self._running)
         try:
             self._is_asked = False
             if self._timer is not None:
@@ -131,7 +135,6 @@ class Batcher:
             if chosen:
                 self._begin_with(chosen)
         except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._running = running
             for each in chosen:
                 self.serving.ends.end(each.link, each.call, error)
         finally:
@@ -141,20 +144,18 @@ class Batcher:
         batch = CallBatch(self, chosen)
         for each in chosen:
             self.serving.turns.drop(each.link, each.call.id)
-        self._running.add(batch)
         batch.start()
         self.serving.inbox.publish()
 
     def handle_end(self, link: Link) -> None:
         """A batch has ended: the next one may begin."""
         if isinstance(link, CallBatch):
-            self._running.discard(link)
             link.finish()
         self.look()
         self.serving.invite()
 
     def _forget_if_idle(self) -> None:
-        if not self._running:
+        if not self._batches:
             self.serving.batchers.discard(self)
 
     def look_after(self) -> None:
@@ -164,6 +165,8 @@ class Batcher:
             self._is_asked = True
             self._loop.call_soon(self._begin)
         self._seen = first
+        if first is None:
+            self._forget_if_idle()
 
 
 class CallBatch:
@@ -298,17 +301,19 @@ class CallBatch:
 
     def _reply(self, work: Started, result: Any, tag: Callable[[Any], Any] | None) -> None:
         link, _, call = work[:3]
-        if not self._settle((link, call.id)):
-            return
         try:
-            self._serving.answers.reply(link, call, result if tag is None else tag(result))
+            if self._settle((link, call.id)):
+                self._serving.answers.reply(link, call, result if tag is None else tag(result))
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._serving.fail_beside(link, call, error)
 
     def _fail(self, work: Started, error: BaseException) -> None:
         link, _, call = work[:3]
-        if self._settle((link, call.id)):
-            self._serving.fail_beside(link, call, error)
+        try:
+            if self._settle((link, call.id)):
+                self._serving.fail_beside(link, call, error)
+        except BaseException as raised:  # noqa: BLE001  becomes the answer
+            self._serving.fail_beside(link, call, raised)
 
     def _settle(self, key: CallKey) -> bool:
         """Return whether a call is to be answered; it is not any more."""

@@ -64,6 +64,11 @@ class Gate:
         """How many places are taken."""
         return len(self._inside) + self.kept
 
+    @property
+    def inside(self) -> list[CallKey]:
+        """The calls that have a place."""
+        return list(self._inside)
+
     def enter(self, key: CallKey) -> bool:
         """Takes a place if one is free."""
         if len(self._inside) + self.kept >= self.limit:
