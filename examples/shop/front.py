@@ -61,7 +61,7 @@ async def place_order(request: Request) -> Response:
     """Store the order before we say thank you. From then on it is packed, whatever crashes."""
     visitor = visitor_of(request)
     if not await cache.allow(f"orders of {visitor}", "10/minute"):
-        return JSONResponse({"error": "That were ten orders in a minute. Please wait a little."}, 429)
+        return JSONResponse({"error": "You have placed ten orders in a minute. Please wait a little."}, 429)
     basket = await baskets.show(visitor)
     if not basket:
         return JSONResponse({"error": "The basket is empty."}, 409)
@@ -80,12 +80,15 @@ def today() -> str:
 # ------------------------------------------------------------------------------------------------------ the live list
 
 changed = asyncio.Condition()
+changes = 0
 
 
 @mob.on("message")
 async def hear(message: str) -> None:
     """An order has changed: all pages that are open here are sent the new list."""
+    global changes
     async with changed:
+        changes += 1
         changed.notify_all()
 
 
@@ -95,13 +98,15 @@ async def live(request: Request) -> Response:
 
 async def news() -> AsyncIterator[str]:
     while True:
+        seen = changes  # what changes while the list is read or sent is news, too
         state = {
             "today": await asyncio.to_thread(books.totals, today()),
             "latest": await asyncio.to_thread(books.latest),
         }
         yield f"data: {json.dumps(state)}\n\n"
         async with changed:
-            await changed.wait()
+            while changes == seen:
+                await changed.wait()
 
 
 app = Starlette(

@@ -211,11 +211,18 @@ def test_one_that_runs_is_not_run_beside_itself(app: RunningApp, client: mob.Cli
     [
         (["run", "back.tick"], 1, "'back' has no timer 'tick'."),
         (["run", "bakc.rare"], 1, "this app has no role 'bakc'. Did you mean 'back'?"),
+        (
+            ["run", "rare"],
+            2,
+            "'rare' does not say of which role: a timer is named ROLE.NAME. Did you mean 'back.rare'?",
+        ),
+        (["run", "tick"], 2, "a timer is named ROLE.NAME. `mob timers` lists them."),
         (["run"], 2, "say which timer, as in `mob timers run back.report`."),
         (["a", "b"], 2, "one app can be named, not 2"),
     ],
 )
-def test_what_cannot_be_run(app: RunningApp, words: list[str], status: int, text: str) -> None:
+def test_what_cannot_be_run(app: RunningApp, client: mob.Client, words: list[str], status: int, text: str) -> None:
+    wait_timer(client, "back.rare", bool, "is declared")
     done = mob_command(app.directory, "timers", *words, "-a", app.name)
     assert done.returncode == status
     assert text in " ".join(done.stderr.split())

@@ -86,6 +86,10 @@ def timers(words: tuple[str, ...], name: str | None, node: str | None, as_json: 
 
 def _run(timer: str, name: str | None, node: str | None) -> None:
     with connected(name, any_node=True) as app:
+        if "." not in timer:
+            meant = [each.label for each in app.timers() if each.label.endswith(f".{timer}")]
+            hint = f"Did you mean {meant[0]!r}?" if meant else "`mob timers` lists them."
+            raise click.UsageError(f"{timer!r} does not say of which role: a timer is named ROLE.NAME. {hint}")
         machines = chosen(app, node or ALL)
         if len(machines) > 1:  # the one that has the lease of its timers, if there is one
             having = [each.machine for each in ask(app, machines, partial(_has, timer)) if each.value]

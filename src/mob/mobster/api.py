@@ -168,8 +168,9 @@ def on(event: str, handler: Any = None) -> Any:
     Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
     `ready`, `drain` (the mobster begins to end: end what has no end of its own), `stop` (all work is done), `join` and
     `leave` (get the other mobster), `crash` (gets the report, a `Crash`, of another mobster that died out of order),
-    `error` (gets an exception that the code of this mobster has raised, and an `ErrorContext`; runs in a thread of its
-    own). `ValueError` for any other.
+    `hand_over` (takes nothing, and returns what the successor gets by `mob.inherited()`; a worker has one), `error`
+    (gets an exception that the code of this mobster has raised, and an `ErrorContext`; runs in a thread of its own).
+    `ValueError` for any other. In a process that is no mobster (the main script, a test) no handler is ever run.
 
     A mobster that ends waits for its handlers of messages and of `drain`. One of `ready`, `join`, `leave` or `crash`
     that still runs is cancelled then, so it may go on for ever.
