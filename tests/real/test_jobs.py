@@ -265,6 +265,9 @@ def test_what_cannot_be_kept_is_refused_where_it_is_said(apps: Apps) -> None:
         ({"key": 7}, TypeError, "key=7 is not text"),
         ({"key": "\ud800"}, ValueError, "has a lone surrogate in it"),
         ({"at": float("inf")}, ValueError, "at=inf is a time that never comes."),
+        ({"at": "tomorrow"}, TypeError, "at='tomorrow' is text. Wanted: a datetime"),
+        ({"retries": -1}, ValueError, "retries=-1 is less than 0. With 0 it is tried once."),
+        ({"backoff": None}, ValueError, "backoff=None is not a number of seconds"),
         ({"delay": 10**400}, ValueError, "is a time that never comes."),
     ],
 )
@@ -272,6 +275,17 @@ def test_options_that_make_no_sense(apps: Apps, options: dict[str, object], erro
     _, client = start(apps, '.role("back", "./back.py")')
     with pytest.raises(error, match=text.replace(".", r"\.").replace("?", r"\?")):
         client.require("back").options(durable=True, **options)  # type: ignore[arg-type, call-overload]
+
+
+def test_an_option_of_jobs_alone_says_what_is_missing_and_names_of_mobs_own_are_not_told(apps: Apps) -> None:
+    _, client = start(apps, '.role("back", "./back.py", workers=1)')
+    back = client.require("back")
+    with pytest.raises(TypeError, match=r"'delay'\. delay= is for durable calls: options\(durable=True, delay="):
+        back.options(delay=3)  # type: ignore[call-overload]
+    assert durable(client).double(1).result(PATIENCE) == 2
+    with pytest.raises(mob.UnknownExport, match=r"There are: .*'double'") as caught:
+        client.store("back").get("this is no store").result(PATIENCE)  # the worker answers
+    assert "!" not in str(caught.value)
 
 
 def test_one_job_that_is_unfit_leaves_no_trace_of_those_beside_it(apps: Apps) -> None:

@@ -104,14 +104,18 @@ def _changed(terms: _Terms, changes: Mapping[str, Any]) -> _Terms:
     at = changes.get("at")
     if isinstance(at, datetime):
         changes["at"] = at.timestamp()
+    elif isinstance(at, str):
+        raise TypeError(f"at={at!r} is text. Wanted: a datetime, or seconds since the epoch; for a pause, delay=.")
     for name in ("delay", "at", "backoff"):
         check_seconds(name, changes.get(name))
     for name in ("delay", "backoff"):
-        if not 0 <= changes.get(name, 0.0) < math.inf:
+        if changes.get(name, 0.0) is None or not 0 <= changes.get(name, 0.0) < math.inf:
             raise ValueError(f"{name}={changes[name]!r} is not a number of seconds of at least 0.")
     for name in ("priority", "retries"):
         if type(changes.get(name, 0)) is not int or not -(2**31) <= changes.get(name, 0) < 2**31:
             raise TypeError(f"{name}={changes[name]!r} is not a whole number.")
+    if changes.get("retries", 0) < 0:
+        raise ValueError(f"retries={changes['retries']!r} is less than 0. With 0 it is tried once.")
     _check_key(changes.get("key"))
     for name in ("delay", "at", "backoff"):
         if changes.get(name) is not None:

@@ -43,6 +43,10 @@ class CallOptions(TypedDict, total=False):
     retries: int
 
 
+OF_JOBS = ("at", "backoff", "delay", "priority")
+"""Options that only durable calls have."""
+
+
 def changed(options: Options, changes: CallOptions) -> Options:
     """Return options with some of them changed. `TypeError` for one that does not exist, with the nearest name, and for
     a value of another type; `ValueError` for seconds that are no number (nan).
@@ -53,7 +57,9 @@ def changed(options: Options, changes: CallOptions) -> Options:
     known = Options.__struct_fields__
     for name in changes:
         if name not in known:
-            raise TypeError(f"a proxy has no option {name!r}. {nearest(name, known)}")
+            of_jobs = f" {name}= is for durable calls: options(durable=True, {name}=...)."
+            hint = of_jobs if name in OF_JOBS else f" {nearest(name, known)}"
+            raise TypeError(f"a proxy has no option {name!r}.{hint}")
     for name in ("wait", "timeout"):
         check_seconds(name, changes.get(name))
     if not isinstance(changes.get("retries", 0), int):

@@ -22,7 +22,7 @@ from mob.peer.calls.pipelining import Making, makes_objects
 from mob.peer.results.call import Call
 from mob.peer.results.typed import Interface, NewCall, UndecidedCall
 from mob.rim.board import mark_of
-from mob.wire.messages import MAP, ExportInfo
+from mob.wire.messages import MAP, ExportInfo, export_of
 
 if TYPE_CHECKING:
     from mob.core.dispatch import Route
@@ -401,7 +401,7 @@ def unknown_export(role: str, name: str, exports: Iterable[str], interface: Inte
         how = f"Make an object of it, and call that: await (await {role}.{service}(...)).{method}(...)."
         return UnknownExport(f"{role}.{name} is a method of a service. {how}")
     declared = f", though {interface.name} declares it" if interface is not None and interface.has(name) else ""
-    found = nearest(name, exports)
+    found = nearest(name, (each for each in exports if export_of(each) == each))  # some are known to mob only
     rule = (
         " A module that marks functions with @mob.export exports no others." if found.startswith("There are:") else ""
     )
