@@ -64,6 +64,7 @@ FLOORS = {
     "background": 18,
     "pools.hosting": 18,
     "pools.executor": 19,
+    "beside": 20,
     "exposition": 20,
     "app": 20,
     "joblib": 20,

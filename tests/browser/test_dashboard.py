@@ -118,6 +118,8 @@ def test_all_roles_and_mobsters_are_shown(shop: Shop, pages: Any) -> None:
     wait_true(page, "document.querySelectorAll('.role[data-role=back] svg path').length > 3")
     wait_true(page, "mob.stage.links.length >= 4")
     page.wait_for_selector('#log-lines :text("customers so far")')
+    assert page.locator("#timers, #jobs, nav [href='#timers'], nav [href='#jobs']").count() == 4
+    assert not page.locator("#timers:visible, #jobs:visible, nav [href='#timers']:visible").count(), "it has none"
     screenshot(page, "dashboard-light", full=False)
     screenshot(page, "dashboard-light-whole")
 
@@ -163,6 +165,55 @@ def test_dark_and_phone(shop: Shop, pages: Any) -> None:
     wait_true(phone, "mob.stage.links.length >= 4")
     assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     screenshot(phone, "dashboard-phone")
+
+
+WORK = """
+    import mob
+    @mob.every(3600, first=0)
+    def report(): ...
+    @mob.every(3600, first=0)
+    def sync():
+        raise ValueError("the other side says no")
+    @mob.every(86400)
+    def nightly(): ...
+    def resize(name): ...
+    def charge(amount):
+        raise ValueError(amount)
+    """
+
+
+def test_timers_jobs_and_stores_are_shown_where_there_are_some(apps: Apps, pages: Any) -> None:
+    port = free_port()
+    roles = f""".store("cache").queue(path="jobs.db").role("back", "./back.py")
+app.dashboard(port={port}, token={TOKEN!r})"""
+    client = apps.start(roles, back=WORK).wait_ready()
+    back, cache = client.require("back"), client.store("cache")
+    later = back.options(durable=True, delay=3600).resize("a.png")
+    back.options(durable=True, retries=0).charge(1).stored.result()
+    later.stored.result()
+    cache.set("key", b"x" * 5000).result()
+    cache.get_many(["key", "other"]).result()
+    url = f"http://127.0.0.1:{port}/"
+    page = pages(url)
+    for name, outcome in {"report": "ok", "sync": "failed", "nightly": ""}.items():
+        row = page.locator(f'#timer-table tr[data-key="back.{name}"]')
+        row.locator(f'td .state:text("{outcome}")' if outcome else "td").first.wait_for()
+        assert row.locator("td").nth(2).text_content().startswith("in ")
+    page.wait_for_selector('#timer-table td:has-text("ValueError: the other side says no")')
+    page.wait_for_selector('#job-table tr[data-key=back] td.fails:has-text("1")')
+    cells = page.locator('#job-table tr[data-key="back"] td')
+    wait_until(lambda: cells.all_text_contents() == ["back", "0", "1", "0", "1"], "a job is dead, one waits")
+    page.wait_for_selector('.role[data-role=cache] small:has-text("1 key in 5 KiB, 50 % hits")')
+    for scheme in ("light", "dark"):
+        screenshot(pages(url, scheme=scheme), f"dashboard-timers-{scheme}")
+    phone = pages(url, size=PHONE, has_touch=True)
+    phone.wait_for_selector('#job-table tr[data-key="back"]')
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    screenshot(phone, "dashboard-timers-phone")
+    page.keyboard.press("6")
+    wait_true(page, "location.hash === '#timers'")
+    page.keyboard.press("0")
+    wait_true(page, "location.hash === '#crashes'")
 
 
 def test_a_death_is_on_the_time_line_and_its_report_is_read(shop: Shop, pages: Any) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mob.core.latency import RANGES, range_of
-from mob.wire.messages import ExportMetrics, Metrics, MobsterMetrics, RoleMetrics
+from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics, RoleMetrics, TimerMetrics
 
 
 def counts(times: dict[float, int] | None = None) -> tuple[int, ...]:
@@ -52,6 +53,39 @@ def export(
     """The sums of one export."""
     sums = counts(waited or ran), 0.0, counts(ran), 0.0
     return ExportMetrics(role, name, *sums, failed or {}, unserved or {}, in_flight)
+
+
+def timer(name: str, next: float = 0.0, outcome: str = "ok", is_here: bool = True, **more: Any) -> TimerMetrics:
+    """A timer of the role "back" that has run once, unless told otherwise."""
+    last = 900.0 if outcome else 0.0
+    return TimerMetrics("back", name, "every 60 s", next, last, 0.5, outcome, is_here=is_here, **more)
+
+
+def gauge(name: str, role: str, *values: tuple[tuple[str, ...], float], labels: tuple[str, ...] = ()) -> AppMetric:
+    """A metric of one role."""
+    return AppMetric(name, "gauge", "", labels, (), tuple(AppSample(role, *each) for each in values))
+
+
+def queued(**by_role: dict[str, int]) -> AppMetric:
+    """What the keeper of durable jobs tells: their number by role and state."""
+    values = [((role, state), float(n)) for role, states in by_role.items() for state, n in states.items()]
+    return gauge("queue_jobs", "queue", *values, labels=("of", "state"))
+
+
+def stored(**by_role: Mapping[str, float]) -> tuple[AppMetric, ...]:
+    """What stores tell, by their role and the name of the metric."""
+    names = dict.fromkeys(name for values in by_role.values() for name in values)
+    return tuple(
+        AppMetric(
+            f"store_{name}",
+            "gauge",
+            "",
+            (),
+            (),
+            tuple(AppSample(role, (), values[name]) for role, values in by_role.items() if name in values),
+        )
+        for name in names
+    )
 
 
 def metrics(*mobsters: MobsterMetrics, exports: tuple[ExportMetrics, ...] = (), **more: Any) -> Metrics:

@@ -15,7 +15,7 @@ from mob.cli.top.model import Action, Top
 from mob.cli.top.pager import Pager, PagerLine
 from mob.cli.top.screen import Screen, frame
 from mob.wire.messages import RoleMetrics
-from tests.cli.measured import export, metrics, mobster
+from tests.cli.measured import export, metrics, mobster, queued, timer
 
 SIZES = [(200, 50), (120, 30), (80, 24), (60, 15), (40, 10), (20, 6), (7, 3), (1, 1)]
 
@@ -66,6 +66,18 @@ def test_a_wide_terminal_has_all_of_it(top: Top) -> None:
     assert lines[4] == "back.0 1001 ready 1m 00s 2 1,234 3 7 42.0 32M 12.3ms █"
     assert lines[5] == "back.1 - launchi… 1m 00s 0 0 0 0 0 - - ▁ waits for its turn"
     assert lines[7] == "漢字の役割.0 1003 draining 1m 00s 0 0 0 0 0 - 2.5s ▁"
+
+
+def test_timers_and_jobs_are_above_the_table_of_a_terminal_that_has_room(top: Top) -> None:
+    seen = metrics(mobster(1), timers=(timer("sync", outcome="failed"),), custom=(queued(back={"dead": 1}),))
+    top.handle_metrics(2.0, seen)
+    rows = [" ".join(row.split()) for row in shown(top, 80, 15).splitlines()]
+    assert rows[2:4] == ["timers 1 failing back.sync", "jobs 1 dead"]
+    assert rows[4].startswith("name pid state")
+    assert len(rows) == 15
+    assert top.rows == 8
+    assert "timers" not in shown(top, 80, 14)
+    assert "timers 1" in shown(top, 80, None)
 
 
 LEFT_OUT = {

@@ -197,6 +197,6 @@ def test_a_mobster_that_does_nothing_is_not_sent_again() -> None:
         picture = Picture()
         assert len(picture.update(metrics, [], 1000.0)["mobsters"]["put"]) == 2
         assert picture.update(metrics, [], 1001.0)["mobsters"] == {"put": {}, "gone": []}
-        assert repr(picture) == "<Picture of 4 roles, 2 mobsters, 0 exports>"
+        assert repr(picture) == "<Picture of 4 roles, 2 mobsters, 0 exports, 0 timers, 0 jobs>"
 
     asyncio.run(go())

@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from mob import beside
+from mob.core.jobs import JobState
 from mob.core.latency import quantile
 from mob.wire.messages import (
     NODE_SHIFT,
@@ -26,6 +28,7 @@ from mob.wire.messages import (
     Metrics,
     MobsterMetrics,
     RoleMetrics,
+    TimerMetrics,
     node_of,
 )
 
@@ -37,7 +40,7 @@ class Picture:
     """The tables, as they were at the last look."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, RowsByKey] = {"roles": {}, "mobsters": {}, "exports": {}}
+        self._tables: dict[str, RowsByKey] = {"roles": {}, "mobsters": {}, "exports": {}, "timers": {}, "jobs": {}}
         self._head: dict[str, Any] = {}
         self._born: dict[int, float] = {}
         self._nodes: dict[int, int] = {}  # the number of a node -> a small one
@@ -76,7 +79,7 @@ class Picture:
         everybody = [(name, each) for name, seen in looks for each in seen.mobsters]
         self._born = born = {each.uid: self._born.get(each.uid, round(now - each.uptime, 1)) for _, each in everybody}
         tables: dict[str, RowsByKey] = {
-            "roles": {named(name, each.name): _role(each, name) for name, seen in looks for each in seen.roles},
+            "roles": _roles(looks),
             "mobsters": {
                 str(self.shown(each.uid)): self._mobster(each, born[each.uid], name) for name, each in everybody
             },
@@ -84,6 +87,12 @@ class Picture:
                 named(name, f"{each.role}.{each.export}"): _export(each, name)
                 for name, seen in looks
                 for each in seen.exports
+            },
+            "timers": {named(name, each.label): _timer(each, name) for name, each in beside.timers(looks)},
+            "jobs": {
+                named(name, role): {"role": named(name, role), **{state: counts.get(state, 0) for state in JobState}}
+                for name, seen in looks
+                for role, counts in beside.jobs(seen).items()
             },
         }
         self._head = {
@@ -188,8 +197,34 @@ def _mobster(each: MobsterMetrics, born: float) -> dict[str, Any]:
     }
 
 
+def _roles(looks: Iterable[beside.Look]) -> RowsByKey:
+    rows: RowsByKey = {}
+    for node, seen in looks:
+        stores = beside.stores(seen)
+        for each in seen.roles:
+            rows[named(node, each.name)] = row = _role(each, node)
+            if store := stores.get(each.name):
+                row["store"] = store._asdict()
+    return rows
+
+
 def _role(each: RoleMetrics, node: str) -> dict[str, Any]:
     return {**msgspec.structs.asdict(each), "name": named(node, each.name), "node": node}
+
+
+def _timer(each: TimerMetrics, node: str) -> dict[str, Any]:
+    return {
+        "timer": named(node, each.label),
+        "schedule": each.schedule,
+        "next": round(each.next, 1),
+        "last": round(each.last, 1),
+        "took": short(each.seconds),
+        "outcome": each.outcome,
+        "running": each.running,
+        "missed": each.runs.get("missed", 0),
+        "error": each.error,
+        "note": each.note,
+    }
 
 
 def _export(each: ExportMetrics, node: str) -> dict[str, Any]:

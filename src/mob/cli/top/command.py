@@ -106,7 +106,7 @@ def _print_once(app: Client, state: Top, only: str | None, console: Console, del
 
 
 def _print(console: Console, state: Top) -> None:
-    frame = Screen(state, console.width, None)
+    frame = Screen(state, console.width, None, time.time())
     console.print(frame)
 
 
@@ -164,7 +164,7 @@ class Watch:
 
     def _draw(self) -> None:
         try:
-            self._terminal.show(Screen(self._state, *self._terminal.size))
+            self._terminal.show(Screen(self._state, *self._terminal.size, time.time()))
         except OSError:  # the window was closed, and its signal is still on its way
             self._status = 128 + signal.SIGHUP
 

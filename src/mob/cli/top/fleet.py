@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mob.beside import Look
 from mob.cli.top.rates import Rates, TableLine, Totals
 from mob.wire.messages import Metrics
 
@@ -40,6 +41,11 @@ class Fleet:
     def last(self) -> float:
         """When the last reading of the machine here was made."""
         return next((rates.last for rates in self._rates.values()), 0.0)
+
+    @property
+    def looks(self) -> list[Look]:
+        """The last reading of each machine."""
+        return [(node, rates.metrics) for node, rates in self._rates.items() if rates.metrics is not None]
 
     @property
     def mobsters(self) -> tuple[TableLine, ...]:

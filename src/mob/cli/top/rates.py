@@ -127,6 +127,11 @@ class Rates:
     def __repr__(self) -> str:
         return f"<Rates of {len(self.mobsters)} mobsters and {len(self.exports)} exports>"
 
+    @property
+    def metrics(self) -> Metrics | None:
+        """The last reading."""
+        return self._readings[-1].metrics if self._readings else None
+
     def add(self, at: float, metrics: Metrics) -> None:
         """Another reading."""
         if self._readings and self._is_another_run(metrics):

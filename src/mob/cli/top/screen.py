@@ -15,17 +15,18 @@ from rich.segment import Segment
 from rich.style import Style
 
 from mob.cli.shown import STATE_STYLES, duration
+from mob.cli.top.aside import StyledText, asides
 from mob.cli.top.columns import GAP, Column, fit, percent, rate, size, sparkline
 from mob.cli.top.model import Top, View
 from mob.cli.top.pager import Pager
 from mob.cli.top.rates import RowKind, TableLine, Totals
 from mob.core.printable import plain
 
-StyledText = tuple[str, str]
-"""Some text and its style."""
 ScreenRow = list[StyledText]
 EDGES = 5
 """Rows that are not of the table: two of the header, the headings, the messages, the keys."""
+ROOM_FOR_ASIDES = 15
+"""Rows of a terminal that is high enough for lines about timers, jobs and stores."""
 PAGER_EDGES = 3
 """Rows that are not of the text: its title, the messages, the keys."""
 
@@ -53,10 +54,11 @@ PAGER_KEYS = (("Esc", "back"), ("/", "filter"), ("PgUp PgDn", "scroll"), ("End",
 
 
 class Screen:
-    """The whole screen, as rich draws it; `height` None: as many rows as there are, as lines for a pipe."""
+    """The whole screen, as rich draws it; `height` None: as many rows as there are, as lines for a pipe.
+    `now`: the time, in seconds since the epoch."""
 
-    def __init__(self, top: Top, width: int, height: int | None) -> None:
-        self.rows: list[ScreenRow] = frame(top, width, height)
+    def __init__(self, top: Top, width: int, height: int | None, now: float = 0.0) -> None:
+        self.rows: list[ScreenRow] = frame(top, width, height, now)
         self._width = width
         self._is_screen = height is not None
 
@@ -79,17 +81,19 @@ class Screen:
             yield Segment.line()
 
 
-def frame(top: Top, width: int, height: int | None) -> list[ScreenRow]:
+def frame(top: Top, width: int, height: int | None, now: float = 0.0) -> list[ScreenRow]:
     """All rows of the screen."""
     if height is not None and top.pager is not None:
         top.pager.rows = max(1, height - PAGER_EDGES)
         return _pager(top, top.pager, width)[:height]
     lines = top.lines()
-    top.rows = max(1, len(lines) if height is None else height - EDGES)
+    beside = asides(top.rates.looks, now) if height is None or height >= ROOM_FOR_ASIDES else []
+    above = [_fitting(parts, width) for parts in beside]
+    top.rows = max(1, len(lines) if height is None else height - EDGES - len(above))
     chosen = top.settle(lines)
     seen = lines[top.first : top.first + top.rows]
     count = sum(line.kind is not RowKind.ROLE for line in lines)
-    rows = [*_header(top, width, count), *_table(top, lines, seen, width, chosen if height else None)]
+    rows = [*_header(top, width, count), *above, *_table(top, lines, seen, width, chosen if height else None)]
     if height is None:
         return rows
     rows += [[] for _ in range(height - len(rows) - 2)]

@@ -5,11 +5,11 @@ import { strip } from "./charts.js";
 import { Logs } from "./logs.js";
 import { Stage } from "./stage.js";
 import { Store } from "./store.js";
-import { exportTable, mobsterTable, Roles, showPorts } from "./tables.js";
+import { exportTable, jobTable, mobsterTable, Roles, showPorts, timerTable } from "./tables.js";
 import { $, bytes, clock, keep, make, say, span } from "./tools.js";
 
 const KEYS = [
-  ["1 – 8", "go to a section"], ["/", "filter the logs"], ["p", "pause the logs, or go on"], ["t", "light or dark"],
+  ["1 – 9, 0", "go to a section"], ["/", "filter the logs"], ["p", "pause the logs, or go on"], ["t", "light or dark"],
   ["u", "unlock actions"], ["← →", "on a chart: what it says at a time"], ["?", "this"], ["Esc", "close"],
 ];
 const store = new Store();
@@ -18,6 +18,8 @@ const logs = new Logs();
 const roles = new Roles(store, actions);
 const mobsters = mobsterTable(store, actions);
 const exports_ = exportTable();
+const timers = timerTable(store);
+const jobs = jobTable();
 const stage = new Stage($("stage"), $("tip"), store, (mobster) => lightUp($("mobster-table").tBodies[0].known?.get(String(mobster.uid))));
 const PAUSE = 40; // milliseconds
 let later = 0;
@@ -127,8 +129,17 @@ function showTables() {
   exports_.show([...store.exports.values()]);
   $("no-exports").hidden = store.exports.size > 0;
   $("export-table").hidden = !store.exports.size;
+  showIfAny("timers", timers);
+  showIfAny("jobs", jobs);
   showPorts(store);
   logs.roles([...store.roles.keys()]);
+}
+
+/** A section that is there only if the app has such things. */
+function showIfAny(name, table) {
+  const rows = [...store[name].values()];
+  $(name).hidden = links.find((link) => link.hash === `#${name}`).hidden = !rows.length;
+  if (rows.length) table.show(rows);
 }
 
 function showEvents() {
@@ -213,7 +224,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "t") switchTheme();
   else if (event.key === "u") actions.unlock();
   else if (event.key === "?") help();
-  else if (links[event.key - 1]) links[event.key - 1].click();
+  else if (/^[0-9]$/.test(event.key)) links.filter((link) => !link.hidden)[(Number(event.key) || 10) - 1]?.click();
 });
 
 const watcher = new IntersectionObserver(

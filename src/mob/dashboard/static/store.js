@@ -12,6 +12,8 @@ export class Store {
     this.roles = new Map();
     this.mobsters = new Map();
     this.exports = new Map();
+    this.timers = new Map();
+    this.jobs = new Map();
     this.points = new Map();
     this.events = [];
   }
@@ -25,7 +27,7 @@ export class Store {
   /** What is new. */
   tick(data) {
     this.head = data.head;
-    for (const name of ["roles", "mobsters", "exports"]) {
+    for (const name of ["roles", "mobsters", "exports", "timers", "jobs"]) {
       const table = this[name];
       for (const key of data[name].gone) table.delete(key);
       for (const [key, row] of Object.entries(data[name].put)) table.set(key, row);

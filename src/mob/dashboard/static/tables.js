@@ -3,6 +3,13 @@
 import { Chart } from "./charts.js";
 import { $, bytes, count, keep, make, placeOf, say, seconds, span, stateOf } from "./tools.js";
 
+/** What a store holds, and how many of the keys that were asked for were there. */
+function contentsOf({ keys, bytes: held, hits, misses }) {
+  const asked = hits + misses;
+  const size = held >= 1024 ? ` in ${bytes(held)}` : "";
+  return `${count(keys)} ${keys === 1 ? "key" : "keys"}${size}${asked ? `, ${Math.round((hits / asked) * 100)} % hits` : ""}`;
+}
+
 const sum = (table) => Object.values(table).reduce((all, each) => all + each, 0);
 
 export class Roles {
@@ -64,6 +71,7 @@ export class Roles {
     }
     const requests = Object.entries(role.requests).sort();
     if (requests.length) parts.push(`HTTP ${requests.map(([status, many]) => `${status} ${count(many)}`).join(", ")}`);
+    if (role.store) parts.push(contentsOf(role.store));
     say(facts, parts.join("  ·  "));
     failing.hidden = !role.failing;
     say(failing, role.failing);
@@ -182,6 +190,45 @@ export function exportTable() {
     { title: "wait p50 / p99", value: (row) => row.wait[1], fill: pair("wait") },
     { title: "failures", left: true, value: failures, fill: failed },
   ], (row) => `${row.role}.${row.export}`);
+}
+
+export function timerTable(store) {
+  const until = ({ next }) => (!next ? "–" : next - store.head.now >= 1 ? `in ${span(next - store.head.now)}` : "now");
+  const ago = ({ last }) => (last ? `${span(store.head.now - last)} ago` : "–");
+  const outcome = (cell, row) => {
+    if (cell.firstChild?.textContent === (row.outcome || "–")) return;
+    cell.replaceChildren(row.outcome ? make("span", { class: `state o-${row.outcome}` }, row.outcome) : "–");
+  };
+  const note = (row) => [
+    row.note, row.running && (row.running === 1 ? "running" : `running ${row.running} times`),
+    row.missed && `${count(row.missed)} missed`, row.error,
+  ].filter(Boolean).join("; ");
+  const at = (value, field) => (cell, row) => {
+    say(cell, value(row));
+    cell.title = row[field] ? new Date(row[field] * 1000).toLocaleString("en-GB") : "";
+  };
+  return new Table($("timer-table"), [
+    { title: "timer", left: true, kind: "name", value: (row) => row.timer, fill: text((row) => row.timer) },
+    { title: "outcome", left: true, value: (row) => row.outcome, fill: outcome },
+    { title: "next", value: (row) => row.next, fill: at(until, "next") },
+    { title: "last", value: (row) => row.last, fill: at(ago, "last") },
+    { title: "took", value: (row) => row.took, fill: text((row) => (row.last ? seconds(row.took) : "–")) },
+    { title: "schedule", left: true, value: (row) => row.schedule, fill: text((row) => row.schedule) },
+    { title: "note", left: true, kind: "note", fill: (cell, row) => { say(cell, note(row)); cell.title = note(row); } },
+  ], (row) => row.timer);
+}
+
+export function jobTable() {
+  const many = (state) => ({ title: state, value: (row) => row[state], fill: text((row) => count(row[state])) });
+  const dead = (cell, row) => {
+    cell.classList.toggle("fails", row.dead > 0);
+    say(cell, count(row.dead));
+  };
+  return new Table($("job-table"), [
+    { title: "role", left: true, kind: "name", value: (row) => row.role, fill: text((row) => row.role) },
+    many("waiting"), many("later"), many("running"),
+    { title: "dead", value: (row) => row.dead, fill: dead },
+  ], (row) => row.role);
 }
 
 /** Connections on shared ports: how many each worker has, and how uneven that is. */
