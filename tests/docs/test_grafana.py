@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mob.core.jobs import COUNTED
 from mob.exposition import exposition
 from tests.docs.blocks import ROOT
 from tests.test_exposition import FULL
@@ -25,8 +26,8 @@ for _family in FAMILIES:
     for _sample in _family.samples:
         LABELS.setdefault(_sample.name, set()).update(_sample.labels)
         KINDS[_sample.name] = _family.type
-for _file in ("jobs/keeper.py", "stores/worker.py"):  # what mob's own queues and stores declare
-    _text = (ROOT / "src" / "mob" / _file).read_text("utf-8")
+for _file in ("jobs/giving.py", "stores/worker.py"):  # what mob's own queues and stores declare
+    _text = (ROOT / "src" / "mob" / _file).read_text("utf-8").replace("(COUNTED,", f'("{COUNTED}",')
     for _kind, _name, _labels in re.findall(r'\b(counter|gauge)\("(\w+)", "[^"]+"(?:, \[(.*)\])?\)', _text):
         _shown = f"{_name}_total" if _kind == "counter" else _name
         LABELS[_shown], KINDS[_shown] = {"role", *re.findall(r"\w+", _labels)}, _kind

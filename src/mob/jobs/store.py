@@ -25,7 +25,18 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from mob.core.jobs import Entry, JobState
-from mob.errors import MobError
+from mob.jobs.rows import (
+    DEAD_KEEP,
+    RAISED,
+    Answered,
+    FileRow,
+    JobChanged,
+    JobEnded,
+    Outcome,
+    QueueBroken,
+    QueueFull,
+    Stored,
+)
 
 VERSION = 1
 """Of the tables; stands in the file as its user_version."""
@@ -37,9 +48,6 @@ RETRY = 1.0
 """Seconds until what could not be written is written again."""
 PATIENCE = 5.0
 """Seconds that a keeper before this one may take to let go of the file."""
-DEAD_KEEP = 30 * 86400.0
-"""Seconds for which dead jobs are kept, as those of a cluster."""
-
 JOBS = """CREATE TABLE jobs (id TEXT PRIMARY KEY, role TEXT, target TEXT, priority INT, due REAL, is_at INT, key TEXT,
 retries INT, backoff REAL, attempts INT, failures INT, deaths INT, made REAL, state TEXT, body BLOB, outcome BLOB)
 WITHOUT ROWID"""
@@ -47,47 +55,6 @@ ENDED = "CREATE TABLE ended (id TEXT PRIMARY KEY, at REAL, how INT, value BLOB) 
 INDEX = "CREATE INDEX ended_at ON ended (at)"
 COLUMNS = 16
 FIELDS = "id, role, target, priority, due, is_at, key, retries, backoff, attempts, failures, deaths, made, state"
-
-FileRow = tuple[Any, ...]
-Outcome = tuple[int, bytes]
-"""How a job has ended: one of the numbers below, and a value or a `Failure`."""
-RETURNED, RAISED, DROPPED = range(3)
-
-
-class QueueBroken(MobError):
-    """The file of the queue cannot be used; the text says why, and what to do."""
-
-
-class QueueFull(MobError):
-    """What was to be stored could not be written, for now."""
-
-
-class JobChanged(NamedTuple):
-    """What is to be written of a job that is there already."""
-
-    id: str
-    values: FileRow
-
-    @classmethod
-    def of(cls, entry: Entry, ahead: float, failure: bytes | None = None) -> JobChanged:
-        """Take down how a job stands now; `ahead`: by how much the clock on the wall is ahead of the keeper's;
-        `failure`: what it has died of, if it has."""
-        state = "" if failure is None else str(JobState.DEAD)
-        counts = (entry.attempts, entry.failures, entry.deaths)
-        return cls(entry.id, (entry.due + ahead, entry.is_at, *counts, state, failure, entry.id))
-
-
-class JobEnded(NamedTuple):
-    """A job is over. `at` is None if nobody is to ask for the outcome."""
-
-    id: str
-    at: float | None
-    how: int = RETURNED
-    value: bytes = b""
-
-
-Stored = Callable[[Exception | None], None]
-Answered = Callable[[Any, Exception | None], None]
 
 
 class _Put(NamedTuple):
@@ -106,24 +73,6 @@ class _Ask(NamedTuple):
 
 
 _Work = _Put | _Write | _Ask
-
-
-def row_of(entry: Entry, body: bytes, ahead: float) -> FileRow:
-    """Return a new job as it stands in the file; `ahead` as above."""
-    e = entry
-    ordered = (
-        e.priority,
-        e.due + ahead,
-        e.is_at,
-        e.key,
-        e.retries,
-        e.backoff,
-        e.attempts,
-        e.failures,
-        e.deaths,
-        e.made,
-    )
-    return (e.id, e.role, e.target, *ordered, "", body, None)
 
 
 class JobStore:

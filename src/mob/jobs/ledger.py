@@ -1,0 +1,223 @@
+"""The ledger of durable jobs: the book, and what of it lies in the store; the one place where both are changed.
+
+Strategy. Whoever ends a job says so here: the book forgets it at once, and those who wait for its end hear of it when
+that is in the store. The latest ends are kept in memory, and so are the arguments of jobs that wait, up to a bound;
+others are read from the store when they are wanted. The keeper's clock is here: seconds since the epoch that never
+jump, and by how much the clock on the wall was set since.
+
+Limits. Knows no worker and no sender; which job is due when, the book decides (`core/jobs.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from time import monotonic, time
+from typing import Any
+
+from mob.core.jobs import Entry, JobBook, JobState
+from mob.errors import QueueFailed, Unavailable, UnknownJob
+from mob.jobs.rows import DEAD_KEEP, RAISED, RETURNED, JobChanged, JobEnded, Outcome, row_of
+from mob.jobs.store import JobStore
+from mob.peer.context import Context
+
+BODIES = 64 * 1024 * 1024
+"""Bytes of arguments that are kept in memory; others are read from the file when their turn has come."""
+RECENT = 10_000
+"""Outcomes that are kept in memory; others are read from the file."""
+RECENT_BYTES = 64 * 1024
+"""Bytes of an outcome that is kept in memory."""
+JUMP = 1.0
+"""Seconds by which the clock on the wall must differ from what it should show, to have been set."""
+PURGE = 3600.0
+"""Seconds after which old outcomes are forgotten, while there are some."""
+
+
+class Ledger:
+    """The jobs of an app, and how those that are over have ended."""
+
+    def __init__(self, context: Context, store: JobStore, keep: float) -> None:
+        self.book = JobBook()
+        self.store = store
+        self._log = context.log
+        self._loop = context.reactor.loop
+        self._keep = keep
+        self._offset = time() - monotonic()  # of the keeper's clock, which never jumps
+        self._ahead = 0.0  # by how much the clock on the wall is ahead of it, which was set since
+        self._bodies: dict[str, bytes] = {}
+        self._bytes = 0
+        self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._unwritten: set[str] = set()  # jobs that have ended, which is not on the disk yet
+        self._recent: OrderedDict[str, Outcome | None] = OrderedDict()
+        self._purging: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Ledger of {len(self.book)} jobs in {self.store.path}>"
+
+    def now(self) -> float:
+        """Return the time by the keeper's clock."""
+        return monotonic() + self._offset
+
+    def mind_the_clock(self) -> float:
+        """Return the time, and move what is due at a certain one if the clock on the wall was set."""
+        now = self.now()
+        jump = time() - now - self._ahead
+        if abs(jump) > JUMP:
+            self._ahead += jump
+            self._log.warning(
+                "the clock was set by %+.0f s, or the machine was suspended: jobs with at= follow it, others do not.",
+                jump,
+            )
+            self.book.shift(jump, now)
+            for entry in self.book:
+                if entry.state is JobState.LATER and not entry.is_at:
+                    self.store.write(JobChanged.of(entry, self._ahead))
+        return now
+
+    # ------------------------------------------------------------------------------------------- what is there
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Take in what lay in the store, and begin to forget what is old."""
+        now = self.now()
+        for entry in entries:
+            self.book.put(entry, now)
+        self._begin_to_purge()
+
+    def store_new(self, new: Sequence[tuple[Entry, bytes]], done: Callable[[Exception | None], None]) -> None:
+        """Write new jobs to the store; `done` gets None when they are there, or why they are not."""
+        self.store.put([row_of(entry, body, self._ahead) for entry, body in new], done)
+
+    def take_in(self, entry: Entry, body: bytes) -> None:
+        """Take in a job that has been stored."""
+        self.book.put(entry, self.now())
+        if self._bytes + len(body) <= BODIES:
+            self._bodies[entry.id] = body
+            self._bytes += len(body)
+
+    def body(self, id: str) -> bytes | None:
+        """Return what a job calls, None if that must be read from the store."""
+        return self._bodies.get(id)
+
+    def _forget_body(self, id: str) -> None:
+        body = self._bodies.pop(id, None)
+        self._bytes -= 0 if body is None else len(body)
+
+    # ----------------------------------------------------------------------------------------------- ending
+
+    def write(self, entry: Entry, done: Callable[[], None] | None = None) -> None:
+        """Write how a job stands now that is to be tried again."""
+        self.store.write(JobChanged.of(entry, self._ahead), done)
+
+    def bury(self, entry: Entry, failure: bytes) -> None:
+        """A job is dead, of that."""
+        self._unwritten.add(entry.id)
+        self._forget_body(entry.id)
+        self.store.write(JobChanged.of(entry, self._ahead, failure), partial(self._tell, entry.id, (RAISED, failure)))
+
+    def finish(self, id: str, outcome: Outcome | None, done: Callable[[], None] | None = None) -> None:
+        """A job is over; `outcome` is None if nobody is to ask how that was. `done` is called when it is written."""
+        self.book.finish(id)
+        self._forget_body(id)
+        how, value = (RETURNED, b"") if outcome is None else outcome
+        self._unwritten.add(id)
+
+        def tell() -> None:
+            self._tell(id, outcome)
+            if done is not None:
+                done()
+
+        self.store.write(JobEnded(id, None if outcome is None else time(), how, value), tell)
+
+    def _tell(self, id: str, outcome: Outcome | None) -> None:
+        """How a job has ended is on the disk: those who wait for it hear of it."""
+        self._unwritten.discard(id)
+        if outcome is None or len(outcome[1]) <= RECENT_BYTES:
+            self._recent[id] = outcome
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
+        for waiter in self._waiters.pop(id, ()):
+            if not waiter.done():
+                waiter.set_result(outcome or (RETURNED, b"\xc0"))
+
+    def _begin_to_purge(self) -> None:
+        self.store.purge(time(), self._keep, self.book.forget_dead(self.now() - DEAD_KEEP))
+        self._purging = self._loop.call_later(PURGE, self._begin_to_purge)
+
+    def end_waiting(self, why: Callable[[], Unavailable]) -> None:
+        """The keeper ends: those who wait ask the next one."""
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(why())
+        self._waiters.clear()
+
+    def close(self) -> None:
+        """What has ended is on the disk when this returns."""
+        if self._purging is not None:
+            self._purging.cancel()
+        self.store.close()
+
+    # ----------------------------------------------------------------------------------------------- asking
+
+    def is_over(self, id: str) -> bool:
+        """Return whether a job is known to have ended, if only of late: it is not to be stored again."""
+        return id in self._recent or id in self._unwritten
+
+    def forget_outcome(self, id: str) -> None:
+        """A job that was dead is tried again."""
+        self._recent.pop(id, None)
+
+    async def outcome(self, id: str) -> Outcome:
+        """Wait for the end of a job; return how that was."""
+        entry = self.book.get(id)
+        if id in self._unwritten or (entry is not None and entry.state is not JobState.DEAD):
+            waiter: asyncio.Future[Outcome] = self._loop.create_future()
+            self._waiters.setdefault(id, []).append(waiter)
+            try:
+                return await waiter
+            finally:
+                self._forget_waiter(id, waiter)
+        return await self.ended(id)
+
+    def _forget_waiter(self, id: str, waiter: asyncio.Future[Outcome]) -> None:
+        waiters = self._waiters.get(id)
+        if waiters is not None:
+            with contextlib.suppress(ValueError):
+                waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[id]
+
+    async def ended(self, id: str) -> Outcome:
+        """Return how a job has ended; `UnknownJob` if nothing is known of that."""
+        found = self._recent.get(id)
+        if found is None:
+            found = await self._ask(partial(self.store.outcome, id))
+        if found is None:
+            raise UnknownJob(
+                f"there is no job {id!r}. Either it is not on the disk yet (wait for `job.stored` before you pass its "
+                f"id on), or it is done and its result was kept for {self._keep:g} s (queue keep=), or there never was "
+                f"one."
+            )
+        return found
+
+    async def failures(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return what dead jobs have died of, by id."""
+        return await self._ask(partial(self.store.failures, ids)) if ids else {}
+
+    async def _ask(self, ask: Callable[[Callable[[Any, Exception | None], None]], None]) -> Any:
+        """Ask the file something."""
+        answered: asyncio.Future[Any] = self._loop.create_future()
+
+        def handle(value: Any, error: Exception | None) -> None:
+            if answered.done():
+                return
+            if error is None:
+                answered.set_result(value)
+            else:
+                answered.set_exception(QueueFailed(str(error)))
+
+        ask(handle)
+        return await answered
