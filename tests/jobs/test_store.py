@@ -173,6 +173,19 @@ def test_what_no_row_can_hold_is_refused_and_the_next_is_stored(shelf: Shelf, un
     assert [each.id for each in reopened(shelf)[1]] == ["b"]
 
 
+@pytest.mark.parametrize("change", ["priority = 'x'", "due = 'soon'", "retries = NULL", "is_at = 7"])
+def test_a_row_that_makes_no_sense_is_damage(shelf: Shelf, path: Path, change: str) -> None:
+    shelf.open()
+    shelf.put(entry("a"), entry("b", is_at=True))
+    shelf.store.close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE jobs SET {change} WHERE id = 'b'")
+    other = Shelf(path)
+    with pytest.raises(QueueBroken, match=r"is damaged: the row of job 'b' makes no sense: Expected .*\.recover"):
+        other.open()
+    other.store.close()
+
+
 def test_a_second_keeper_is_refused(shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.open()
     monkeypatch.setattr("mob.jobs.store.PATIENCE", 0.01)

@@ -24,6 +24,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
+import msgspec
+
 from mob.core.jobs import Entry, JobState
 from mob.jobs.rows import (
     DEAD_KEEP,
@@ -55,6 +57,9 @@ ENDED = "CREATE TABLE ended (id TEXT PRIMARY KEY, at REAL, how INT, value BLOB) 
 INDEX = "CREATE INDEX ended_at ON ended (at)"
 COLUMNS = 16
 FIELDS = "id, role, target, priority, due, is_at, key, retries, backoff, attempts, failures, deaths, made, state"
+
+_Fields = tuple[str, str, str, int, float, bool, str, int, float, int, int, int, float]
+"""What these hold, without the state; SQLite keeps what it is given."""
 
 
 class _Put(NamedTuple):
@@ -211,8 +216,11 @@ class JobStore:
         entries: list[Entry] = []
         for row in db.execute(f"SELECT {FIELDS} FROM jobs ORDER BY made, id"):
             *values, state = row
+            try:
+                values = msgspec.convert(values, _Fields, strict=False)
+            except msgspec.ValidationError as error:
+                raise sqlite3.DatabaseError(f"the row of job {row[0]!r} makes no sense: {error}") from None
             entry = Entry(*values, state=JobState.DEAD if state == "dead" else JobState.WAITING)
-            entry.is_at = bool(entry.is_at)
             entries.append(entry)
         return entries
 
