@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -46,6 +47,19 @@ def test_a_group_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(OSError, match=r"^store 'cache': .*store\.db is closed\.$"):
         file.write([("a", 1, inf)])
+
+
+@pytest.mark.parametrize("change", ["key = x'ff'", "value = 'text'", "ends = 'soon'"])
+def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path, change: str) -> None:
+    file = opened(tmp_path / "store.db")
+    file.write([("a", 1, inf)])
+    file.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as db, db:
+        db.execute(f"UPDATE entries SET {change}")
+    file = opened(tmp_path / "store.db")
+    with pytest.raises(OSError, match=r"cannot be read: the row of .* makes no sense\. The file is damaged"):
+        list(file.rows())
+    file.close()
 
 
 def test_a_file_that_another_process_has_is_refused(tmp_path: Path) -> None:

@@ -76,6 +76,9 @@ class StoreFile:
         """Yield what is in the file, in no order."""
         with self._told("cannot be read"):
             for key, value, ends in self._open().execute("SELECT key, value, ends FROM entries"):
+                known = isinstance(key, str) and isinstance(value, bytes | int | float | None)
+                if not known or not isinstance(ends, float | None):  # SQLite keeps what it is given
+                    raise sqlite3.DatabaseError(f"the row of {key!r} makes no sense")
                 yield key, nan if value is None else value, inf if ends is None else ends
 
     def write(self, rows: Iterable[StoredRow]) -> None:
@@ -176,7 +179,7 @@ class StoreFile:
             yield
         except sqlite3.Error as error:
             text = f"store {self.store!r}: {self.path} {what}: {error}."
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:  # our own have none
                 raise OSError(BUSY, text) from error
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 text += " The file is damaged: put a backup in its place, or move it away to begin with an empty store."
