@@ -439,7 +439,7 @@ WRONG = {
     "back.menu(above=1.0)": "above",
     "back.options(timeuot=2)": "timeuot",
     "back.options(retries='many')": "retries",
-    "mob.require('back').options(timeuot=2)": "timeuot",
+    "mob.require('back').options(timeuot=2)": "options",  # two overloads: checkers name the method, not the argument
     "mob.start('x').role('back', './back.py', wrokers=2)": "wrokers",
     "mob.start('x').role('back', './back.py', restart='never')": "never",
 }
