@@ -50,12 +50,14 @@ def at(app: Client, machine: str) -> Generator[Client]:
 
 def chosen(app: Client, node: str | None) -> list[str]:
     """The machines that are meant, this one first: one, all, or this one. [""] if the app is in no cluster."""
+    if node is None:
+        return [app.node]
     known = [machine.name for machine in app.nodes()]
     if node == ALL and ALL not in known:
         return known or [""]
-    if node is not None and node not in known:
+    if node not in known:
         raise UnknownTarget(f"there is no machine {node!r} in the cluster of {app.app!r}. {nearest(node, known)}")
-    return [app.node if node is None else node]
+    return [node]
 
 
 def ask(app: Client, machines: Sequence[str], question: Callable[[Client], T]) -> list[MachineReply[T]]:
