@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import books
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -26,13 +27,20 @@ books.prepare()
 
 
 def visitor_of(request: Request) -> str:
-    """Who asks, by a cookie."""
-    return request.cookies.get("visitor", "")
+    """Return who asks, by the cookie that the page has set."""
+    if not (visitor := request.cookies.get("visitor")):
+        raise HTTPException(403, "Please allow cookies, and open the page again.")
+    return visitor
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code)
 
 
 async def page(request: Request) -> Response:
     answer = FileResponse(Path(__file__).with_name("page.html"))
-    if not visitor_of(request):
+    if "visitor" not in request.cookies:
         answer.set_cookie("visitor", secrets.token_hex(8), httponly=True, samesite="strict")
     return answer
 
@@ -51,7 +59,10 @@ async def show_basket(request: Request) -> Response:
 
 
 async def add_to_basket(request: Request) -> Response:
-    good = (await request.json())["good"]
+    try:
+        good = (await request.json())["good"]
+    except (ValueError, TypeError, KeyError):
+        raise HTTPException(400, 'Wanted: JSON such as {"good": "Teapot"}.') from None
     if good not in {each["name"] for each in await asyncio.to_thread(books.goods)}:
         return JSONResponse({"error": "We do not sell that."}, 404)
     return JSONResponse(await baskets.add(visitor_of(request), good))
@@ -117,5 +128,6 @@ app = Starlette(
         Route("/basket", add_to_basket, methods=["POST"]),
         Route("/orders", place_order, methods=["POST"]),
         Route("/live", live),
-    ]
+    ],
+    exception_handlers={HTTPException: refuse},
 )

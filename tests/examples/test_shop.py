@@ -96,6 +96,9 @@ def test_what_cannot_be_ordered_is_refused(app: RunningApp, visit: Callable[[], 
     visitor = visit()
     assert visitor.post("/orders", json={}).status_code == 409
     assert visitor.post("/basket", json={"good": "Car"}).json() == {"error": "We do not sell that."}
+    for nonsense in ("no json", "[]", "{}", "5"):
+        assert visitor.post("/basket", content=nonsense).status_code == 400
+    assert httpx.get(visitor.base_url.join("/basket"), timeout=patient(30)).status_code == 403, "there is no cookie"
     for _ in range(9):
         order(visitor)
     visitor.post("/basket", json={"good": "Teapot"})
