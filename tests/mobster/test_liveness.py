@@ -63,7 +63,8 @@ def test_what_was_counted_follows_the_beat_whole_and_once(thread: Thread) -> Non
     thread.pulse.start()
     assert [thread.hear() for _ in range(4)] == [Beat(), news(1), news(2), news(3)]
     thread.counted.append(news(4))
-    assert [thread.hear() for _ in range(2)] == [Beat(), news(4)]
+    while (said := thread.hear()) != news(4):  # that beat may be over by now, or not
+        assert said == Beat()
     assert thread.hear() == Beat()
 
 
