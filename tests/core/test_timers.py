@@ -268,6 +268,19 @@ def test_each_worker_runs_it_if_it_is_for_each() -> None:
     assert world.row.runs == {"ok": 2}
 
 
+def test_one_that_always_takes_too_long_is_told_once_a_minute_and_no_run_is_left_uncounted() -> None:
+    world = World(every(1.0))
+    for second in range(300):
+        if world.row.running and second % 3 == 0:
+            world.end()
+        world.after(1.0)
+    assert 5 <= len(world.told) <= 7
+    told = sum(int(text.split(" runs missed")[0].split()[-1]) for text in world.told if " runs missed" in text)
+    untold = world.row.runs["missed"] - told - sum("is skipped" in text for text in world.told)
+    assert 0 <= untold <= 60, "they are told with the next ones"
+    assert told >= 100
+
+
 def test_one_that_takes_long_holds_up_no_other_worker() -> None:
     world = World(every(each=True))
     world.after(60)

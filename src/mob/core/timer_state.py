@@ -57,6 +57,8 @@ class RoleTimer(msgspec.Struct):
     """Runs that were missed since that was told last."""
     why_missed: str = ""
     is_overlap_told: bool = False
+    quiet_until: float = 0.0
+    """When it may be told again that runs did not begin, in seconds since the boot."""
     is_gone: bool = False
     """Whether the role does not have it any more; its last runs go on."""
     last: float = 0.0

@@ -43,6 +43,8 @@ MOST_COUNTED = 1000
 """Missed runs of a cron line that are counted; beyond that it is "more than"."""
 UNKNOWN = 30.0
 """Seconds by which a timer may be overdue when this machine gets its lease and has not heard of it."""
+QUIET = 60.0
+"""Seconds in which runs of a timer that do not begin are told once; they are counted, and told with the next ones."""
 ELSEWHERE = "waits for the lease of the timers"
 
 
@@ -264,7 +266,7 @@ class Timers:
         if info.max_late is not None and late > info.max_late:
             timer.pending = None
             timer.miss(1, f"it would have begun {duration_text(late)} late (max_late={info.max_late:g})")
-            return self._tell_missed(timer)
+            return self._tell_missed(timer, now)
         workers = self._workers(timer, ready)
         if not workers:
             return []
@@ -272,7 +274,7 @@ class Timers:
         workers = self._free(timer, workers)
         if not workers:
             return self._skip(timer, now)
-        return [*self._tell_missed(timer), *self._begin(timer, workers, now)]
+        return [*self._tell_missed(timer, now), *self._begin(timer, workers, now)]
 
     def _workers(self, timer: RoleTimer, ready: ReadyWorkers) -> list[int]:
         """Return the workers that know this very timer, the least busy first."""
@@ -289,7 +291,7 @@ class Timers:
 
     def _skip(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
         """A run is due while as many run as there may be: told for the first one; the others are counted."""
-        if timer.is_overlap_told:
+        if timer.is_overlap_told or timer.missed or now.boot < timer.quiet_until:
             timer.miss(1, "the run before them had not ended")
             return []
         timer.is_overlap_told = True
@@ -297,10 +299,11 @@ class Timers:
         runs = duration_text(now.boot - timer.rounds[0].began.boot)
         return [Tell(f"timer {timer.label}: a run is skipped, because the one before is still running, for {runs}.")]
 
-    def _tell_missed(self, timer: RoleTimer) -> list[TimerDecision]:
-        number, timer.missed, timer.is_overlap_told = timer.missed, 0, False
-        if not number:
+    def _tell_missed(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
+        timer.is_overlap_told = False
+        if not timer.missed or now.boot < timer.quiet_until:
             return []
+        number, timer.missed, timer.quiet_until = timer.missed, 0, now.boot + QUIET
         more = "more than " if number >= MOST_COUNTED and timer.info.line else ""
         return [Tell(f"timer {timer.label}: {more}{counted(number, 'run')} missed: {timer.why_missed}.")]
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from mob.core.jobs import COUNTED, Entry, JobState
-from mob.errors import ArgumentError, CallError, Forbidden, Lost, UnknownExport, summary_of
+from mob.errors import ArgumentError, CallError, Forbidden, Lost, UnknownExport, counted, summary_of
 from mob.jobs.ledger import Ledger
 from mob.jobs.rows import RETURNED, Outcome
 from mob.mobster import metering
@@ -267,8 +267,8 @@ class Giver:
         if due is None:
             self._ledger.bury(entry, failure)
             self._log.error(
-                "%s (job %s) is dead after %d attempts: %s. `mob jobs retry %s` tries it again.",
-                *(entry.label, entry.id, entry.attempts, summary_of(error).rstrip("."), entry.id),
+                "%s (job %s) is dead after %s: %s. `mob jobs retry %s` tries it again.",
+                *(entry.label, entry.id, counted(entry.attempts, "attempt"), summary_of(error).rstrip("."), entry.id),
             )
         else:
             self._ledger.write(entry)
