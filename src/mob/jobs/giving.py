@@ -53,7 +53,8 @@ class Giver:
     """What the keeper's workers have in hand."""
 
     def __init__(self, peer: Peer, ledger: Ledger, in_hand: int) -> None:
-        self.done = self.failed = 0  # attempts, since this process has begun
+        self.done: int = 0
+        self.failed: int = 0  # attempts, since this process has begun
         self._peer = peer
         self._context = peer.context
         self._log = peer.context.log

@@ -40,8 +40,8 @@ class Ledger:
     """The jobs of an app, and how those that are over have ended."""
 
     def __init__(self, context: Context, store: JobStore, keep: float) -> None:
-        self.book = JobBook()
-        self.store = store
+        self.book: JobBook = JobBook()
+        self.store: JobStore = store
         self._log = context.log
         self._loop = context.reactor.loop
         self._keep = keep

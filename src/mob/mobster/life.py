@@ -62,7 +62,7 @@ class Life:
     """What its liveness thread is."""
 
     def __init__(self, order: m.Fork, control: socket.socket, liveness: socket.socket) -> None:
-        self.order = order
+        self.order: m.Fork = order
         self.reactor: Reactor = Reactor(_new_loop(order.role.loop), lingers=self.lingers)
         self.peer: Peer = Peer(
             self.reactor,
