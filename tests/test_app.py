@@ -21,7 +21,7 @@ from mob.errors import MobError, NotInMobster, PlanError
 from mob.kingpin import early
 from mob.mobster import api
 from mob.plan import Plan, RolePlan
-from mob.rim import cores
+from mob.rim import cores, places
 from mob.templates import filled
 
 
@@ -353,6 +353,16 @@ def test_an_app_with_jobs_left_has_their_keeper(tmp_path: Path, monkeypatch: pyt
         mob.start("jobbing").role("queue", "json").queue(tmp_path / "jobs.db")
     with pytest.raises(PlanError, match="Wanted: the file in which jobs are kept"):
         mob.start("jobbing").queue(tmp_path)
-    clustered = mob.start("jobbing").role("back", "json").cluster("nats://127.0.0.1:4222").queue(tmp_path / "jobs.db")
-    with pytest.raises(PlanError, match="queue: durable calls are kept on one machine, and this app runs in a cluster"):
-        clustered.hand_over()
+
+
+def test_an_app_whose_cluster_has_jobs_is_ready_to_keep_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(App, "_complain_unless_run", lambda _: None)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    app = mob.start("jobbing").role("back", "json").cluster("nats://127.0.0.1:4222", node="a")
+    app._find_queue()
+    assert "queue" not in [role.name for role in app.plan.roles]
+    mark = places.queue_mark(app.plan.address, make=True)
+    assert mark.exists()
+    app._find_queue()
+    assert app.plan.roles[0].name == "queue"
+    app.hand_over()

@@ -308,9 +308,10 @@ class App:
 
     def _find_queue(self) -> None:
         """Jobs that were left by the app when it last ran are done, whether or not it makes any today."""
-        if self._plan.cluster is None and not any(role.name == plans.QUEUE for role in self._plan.roles):
+        if not any(role.name == plans.QUEUE for role in self._plan.roles):
+            where = places.queue_file if self._plan.cluster is None else places.queue_mark
             with contextlib.suppress(OSError):
-                if places.queue_file(self._plan.address).exists():
+                if where(self._plan.address).exists():
                     self.queue()
 
     def dashboard(self, port: int = 4777, host: str = "127.0.0.1", token: str | None = None) -> App:

@@ -277,10 +277,6 @@ class Cluster(msgspec.Struct, frozen=True):
         return not asks and "@" not in "".join(self.servers) and not all(map(is_loopback, hosts))
 
 
-NOT_IN_A_CLUSTER = (
-    "durable calls are kept on one machine, and this app runs in a cluster. Durable messages work there: "
-    "mob.any(role).send(obj, durable=True)."
-)
 NAME_TAKEN = (
     f"durable jobs are kept by a role that is called {QUEUE!r}, and this app has one of its own by that name. Give "
     f"that another name."
@@ -454,8 +450,6 @@ def check_limits(plan: Plan) -> Plan:
     if plan.strategy not in STRATEGIES:
         raise PlanError(f"strategy={plan.strategy!r} is none. {nearest(str(plan.strategy), STRATEGIES)}")
     check_logs(plan.logs)
-    if plan.cluster is not None and any(role.keeps_jobs for role in plan.roles):
-        raise PlanError(f"queue: {NOT_IN_A_CLUSTER} Leave queue() out.")
     names = [role.name for role in plan.roles]
     for role in plan.roles:
         for needed in role.needs:

@@ -6,7 +6,7 @@ import pytest
 
 from mob.core.decisions import Announce, Answer, Launch, Retire
 from mob.core.supervisor import Supervisor
-from mob.plan import Plan, RolePlan, queue_role
+from mob.plan import Cluster, Plan, RolePlan, queue_role
 from mob.wire import messages as m
 
 BACK = RolePlan("back", "back", workers=2)
@@ -81,3 +81,14 @@ def test_no_role_is_restarted_because_it_has_died() -> None:
     (keeper,) = (each for each in app.processes.values() if each.slot.role == "queue")
     decisions = app.handle_exited(keeper.uid, "was killed", 2.0, -9)
     assert not [each for each in decisions if isinstance(each, Retire)]
+
+
+def test_in_a_cluster_it_is_held_until_this_machine_has_its_lease() -> None:
+    cluster = Cluster(("nats://127.0.0.1:4222",), "a")
+    app = Supervisor(Plan("app", "/", (BACK,), cluster=cluster))
+    app.start(0.0)
+    decisions = app.handle_role_added(Plan("app", "/", (QUEUE, BACK), cluster=cluster), QUEUE, (7, 1), 1.0)
+    assert decisions[0] == Announce(m.RoleIs(m.RoleInfo("queue", workers=0)))
+    assert not [each for each in decisions if isinstance(each, Launch)]
+    launched = [each for each in app.singletons.handle_won("queue", 5, 2.0) if isinstance(each, Launch)]
+    assert [each.role for each in launched] == ["queue"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from mob.core.job_rows import DEAD_KEEP, RAISED, RETURNED, JobChanged, JobEnded, QueueBroken, QueueFull, row_of
 from mob.core.jobs import Entry, JobState
-from mob.jobs.rows import DEAD_KEEP, RAISED, RETURNED, JobChanged, JobEnded, QueueBroken, QueueFull, row_of
 from mob.jobs.store import TOGETHER, JobStore
 from tests.patience import PATIENCE
 

@@ -176,36 +176,13 @@ class Carrier:
         await self._handle_found()
 
     def _options(self) -> dict[str, Any]:
-        cluster = self._cluster
-        options: dict[str, Any] = {
-            # Mixed here and not by nats-py, which mixes anew when it has lost one, and may try that one again first:
-            # two seconds, if it is out of reach.
-            "servers": random.sample(cluster.servers, len(cluster.servers)),
-            "dont_randomize": True,
-            "name": f"mob {self._names.prefix} {cluster.node}",
-            "connect_timeout": CONNECT_TIMEOUT,
-            "reconnect_time_wait": NATS_RETRY,
-            "max_reconnect_attempts": -1,
-            "allow_reconnect": True,
-            "ping_interval": PING,
-            "max_outstanding_pings": PINGS,
-            "pending_size": PENDING,
+        own = {
             "error_cb": self._handle_error,
             "disconnected_cb": self._handle_lost,
             "reconnected_cb": self._handle_found,
             "closed_cb": self._handle_closed,
-            "user": cluster.user,
-            "password": cluster.password,
-            "token": cluster.token,
-            "user_credentials": cluster.credentials,
-            "nkeys_seed": cluster.nkey,
         }
-        if cluster.ca or cluster.cert:
-            context = ssl.create_default_context(cafile=cluster.ca)
-            if cluster.cert:
-                context.load_cert_chain(cluster.cert, cluster.key)
-            options["tls"] = context
-        return {name: value for name, value in options.items() if value is not None}
+        return options_of(self._cluster, f"mob {self._names.prefix} {self._cluster.node}") | own
 
     def _shown(self) -> str:
         return ", ".join(server.rpartition("@")[2].removeprefix("nats://") for server in self._cluster.servers)
@@ -268,6 +245,35 @@ class Carrier:
         if why_not != self.why_not:
             self.why_not = why_not
             self._on_change(why_not)
+
+
+def options_of(cluster: Cluster, name: str) -> dict[str, Any]:
+    """Return how nats-py is to connect to the servers of a cluster, under that name."""
+    options: dict[str, Any] = {
+        # Mixed here and not by nats-py, which mixes anew when it has lost one, and may try that one again first:
+        # two seconds, if it is out of reach.
+        "servers": random.sample(cluster.servers, len(cluster.servers)),
+        "dont_randomize": True,
+        "name": name,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "reconnect_time_wait": NATS_RETRY,
+        "max_reconnect_attempts": -1,
+        "allow_reconnect": True,
+        "ping_interval": PING,
+        "max_outstanding_pings": PINGS,
+        "pending_size": PENDING,
+        "user": cluster.user,
+        "password": cluster.password,
+        "token": cluster.token,
+        "user_credentials": cluster.credentials,
+        "nkeys_seed": cluster.nkey,
+    }
+    if cluster.ca or cluster.cert:
+        context = ssl.create_default_context(cafile=cluster.ca)
+        if cluster.cert:
+            context.load_cert_chain(cluster.cert, cluster.key)
+        options["tls"] = context
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def scrubbed(cluster: Cluster, text: str) -> str:

@@ -162,7 +162,7 @@ class Durable:
             try:
                 await js.stream_info(str(config.name))
             except NotFoundError:
-                await _add(js, config, len(client.servers) >= 3)
+                await add_stream(js, config, len(client.servers) >= 3)
         self._is_there = True
         await client.publish(self._names.stored)
 
@@ -378,7 +378,7 @@ def _translated(label: str, error: Exception) -> CallError:
     return Unavailable(f"{label}: JetStream has not said that it is stored: {error!r}.", executed="maybe")
 
 
-async def _add(js: JetStreamContext, config: StreamConfig, has_three: bool) -> None:
+async def add_stream(js: JetStreamContext, config: StreamConfig, has_three: bool) -> None:
     """Makes a stream; in a cluster of servers with a copy on three of them, so that one may be missing."""
     try:
         await _any(js).add_stream(config, num_replicas=3 if has_three else 1)

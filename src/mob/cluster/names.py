@@ -47,6 +47,8 @@ class NatsNames:
         """The stream of those that were put aside."""
         self.bucket: str = f"mob_{own}_leases"
         """The bucket of the leases."""
+        self.jobs_stream: str = f"mob_{own}_jobs"
+        """The stream of durable jobs; the names of other streams do not begin so."""
 
     def __repr__(self) -> str:
         return f"<NatsNames {self.prefix}>"
@@ -58,6 +60,10 @@ class NatsNames:
     def gateway(self, uid: int) -> str:
         """Return the subject of packets to one gateway."""
         return f"{self.prefix}.gateway.{uid}"
+
+    def job(self, kind: str, id: str) -> str:
+        """Return a subject of a job, whatever its id; without one, a subject of all jobs."""
+        return f"{self.prefix}.jobs.{kind}.{token(id)}" if id else f"{self.prefix}.jobs.{kind}"
 
     def durable(self, role: str) -> str:
         """Return the subject of durable messages to a role; "*" is all roles."""

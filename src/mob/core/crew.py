@@ -350,7 +350,9 @@ class Crew:
     def add_role(self, plan: Plan, role: RolePlan) -> list[Slot]:
         """Take in a role that the plan of today has and the one before did not have; it ends last. Return its slots."""
         self.plan = plan
-        self.roster.put_role(RoleInfo(role.name, workers=role.workers))
+        if role.singleton and plan.cluster:
+            self.leases[role.name] = Leased()
+        self.roster.put_role(RoleInfo(role.name, workers=0 if role.name in self.leases else role.workers))
         self.roles[role.name] = Role(role)
         self.order.insert(0, role.name)
         slots = [Slot(role.name, index) for index in range(role.workers)]

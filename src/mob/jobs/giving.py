@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
+from mob.core.job_rows import RETURNED, Outcome
 from mob.core.jobs import COUNTED, Entry, JobState
-from mob.errors import ArgumentError, CallError, Forbidden, Lost, UnknownExport, counted, summary_of
+from mob.errors import ArgumentError, BadMessage, CallError, Forbidden, Lost, UnknownExport, counted, summary_of
 from mob.jobs.ledger import Ledger
-from mob.jobs.rows import RETURNED, Outcome
 from mob.mobster import metering
 from mob.peer.links.contact import Contact
 from mob.peer.peer import Peer
@@ -145,13 +145,13 @@ class Giver:
     def _free_worker(self, role: str) -> Contact | None:
         """Return the worker of a role that has least to do, None if each has as many jobs as it may."""
         best: Contact | None = None
-        least, limit = (0, 0), self._in_hand_limit
+        least, limit = (0, False, 0), self._in_hand_limit
         for contact in self._peer.contacts.ready(role):
             held = self._in_hand.get(contact.uid)
             count = 0 if held is None else len(held)
-            if contact.is_distant or (count >= limit and not self._is_short(held or {})):
+            if count >= limit and not self._is_short(held or {}):
                 continue
-            load = (count, contact.outstanding)
+            load = (count, contact.is_distant, contact.outstanding)
             if best is None or load < least:
                 best, least = contact, load
         return best
@@ -227,7 +227,11 @@ class Giver:
             self._handle_error(entry, worker, error)
         elif entry.target:
             has_returned, value, *more = call.result()
-            if has_returned:
+            if has_returned and len(value) > self._ledger.store.most:
+                most = f"and the NATS server takes {self._ledger.store.most:,} (max_payload)"
+                large = BadMessage(f"the result of {call.label} has {len(value):,} bytes, {most}.")
+                self._handle_raised(entry, worker, large, self._describe(large), is_final=True)
+            elif has_returned:
                 self._end(entry, worker, (RETURNED, bytes(value)))
             else:
                 failure = msgspec.msgpack.decode(value, type=Failure)

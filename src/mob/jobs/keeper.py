@@ -12,6 +12,7 @@ A file that cannot be used ends nothing: everybody is told why, until it is mend
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,18 +22,18 @@ from typing import Annotated, Any
 
 import msgspec
 
+from mob.core.job_rows import DROPPED, JobPlace, JobStream, Outcome, QueueBroken
 from mob.core.jobs import Entry, JobState
-from mob.errors import Busy, QueueFailed, Unavailable
+from mob.errors import ArgumentError, Busy, QueueFailed, Unavailable
 from mob.jobs.giving import Giver
 from mob.jobs.ledger import Ledger
-from mob.jobs.rows import DROPPED, Outcome, QueueBroken
 from mob.jobs.store import JobStore
 from mob.mobster import api
 from mob.peer.links import served
 from mob.peer.links.contact import Contact
 from mob.peer.peer import Peer
 from mob.peer.serving.selection import export
-from mob.plan import QUEUE, QUEUE_ENV, QUEUE_IN_HAND, QUEUE_KEEP
+from mob.plan import QUEUE, QUEUE_ENV, QUEUE_IN_HAND, QUEUE_KEEP, Cluster
 from mob.wire import messages as m
 from mob.wire.failures import Failure
 
@@ -53,7 +54,16 @@ class Keeper:
         self._context = peer.context
         self._log = peer.context.log
         self._loop = peer.context.reactor.loop
-        self._ledger = Ledger(peer.context, JobStore(path, peer.context.reactor.call, self._say), keep)
+        self._peer = peer
+        self._file: JobStore | None = None
+        self._stream: JobStream | None = None
+        store: JobPlace
+        if peer.context.roster.nodes:
+            streams = importlib.import_module("mob.cluster.jobs")  # it needs NATS, which only apps in a cluster have
+            store = self._stream = streams.StreamStore(peer.context.app, keep, self._say)
+        else:
+            store = self._file = JobStore(path, peer.context.reactor.call, self._say)
+        self._ledger = Ledger(peer.context, store, keep)
         self._book = self._ledger.book
         self._giver = Giver(peer, self._ledger, in_hand)
         self._broken: QueueBroken | None = None
@@ -72,7 +82,11 @@ class Keeper:
     async def open(self) -> None:
         """Read the file, before this process is ready."""
         try:
-            entries = await self._loop.run_in_executor(None, self._ledger.store.open, time())
+            if self._stream is not None:
+                entries = await self._stream.open(await self._cluster(), time())
+            else:
+                assert self._file is not None
+                entries = await self._loop.run_in_executor(None, self._file.open, time())
         except QueueBroken as error:
             self._broken = error
             self._log.error("%s", error)
@@ -89,7 +103,23 @@ class Keeper:
     async def close(self) -> None:
         """What has ended is on the disk when this returns."""
         self._giver.close()
-        await self._loop.run_in_executor(None, self._ledger.close)
+        self._ledger.close()
+        if self._stream is not None:
+            await self._stream.close()
+        elif self._file is not None:
+            await self._loop.run_in_executor(None, self._file.close)
+
+    async def _cluster(self) -> Cluster:
+        """Ask the Kingpin for the servers of the cluster, and what they ask for."""
+        told: asyncio.Future[Cluster] = self._loop.create_future()
+
+        def handle(message: m.Down, descriptors: list[int]) -> None:
+            if isinstance(message, m.JoinCluster) and not told.done():
+                told.set_result(message.cluster)
+
+        self._peer.control.on_cluster = handle
+        self._peer.control.post(m.OpenGateway())
+        return await told
 
     # ----------------------------------------------------------------------------------------------- coming
 
@@ -134,9 +164,11 @@ class Keeper:
             self._context.roster.check_role(role)
             due = now + delay if at is None else at - wall + now
             entry = Entry(id, role, target, priority, due, at is not None, key, retries, backoff, made=wall)
-            found.append(
-                (entry, _encode(m.DurableBody(bytes(args), None if kwargs is None else bytes(kwargs), sender)))
-            )
+            body = _encode(m.DurableBody(bytes(args), None if kwargs is None else bytes(kwargs), sender))
+            if len(body) > (most := self._ledger.store.most):
+                what = f"{entry.label}: its arguments have {len(body):,} bytes, and the NATS server takes {most:,}"
+                raise ArgumentError(f"{what} (max_payload).")
+            found.append((entry, body))
         return found
 
     def _holder(self, id: str, key: str) -> str:

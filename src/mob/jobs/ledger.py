@@ -18,10 +18,9 @@ from functools import partial
 from time import monotonic, time
 from typing import Any
 
+from mob.core.job_rows import DEAD_KEEP, RAISED, RETURNED, JobChanged, JobEnded, JobPlace, Outcome, row_of
 from mob.core.jobs import Entry, JobBook, JobState
 from mob.errors import QueueFailed, Unavailable, UnknownJob
-from mob.jobs.rows import DEAD_KEEP, RAISED, RETURNED, JobChanged, JobEnded, Outcome, row_of
-from mob.jobs.store import JobStore
 from mob.peer.context import Context
 
 BODIES = 64 * 1024 * 1024
@@ -39,9 +38,9 @@ PURGE = 3600.0
 class Ledger:
     """The jobs of an app, and how those that are over have ended."""
 
-    def __init__(self, context: Context, store: JobStore, keep: float) -> None:
+    def __init__(self, context: Context, store: JobPlace, keep: float) -> None:
         self.book: JobBook = JobBook()
-        self.store: JobStore = store
+        self.store: JobPlace = store
         self._log = context.log
         self._loop = context.reactor.loop
         self._keep = keep
@@ -155,10 +154,9 @@ class Ledger:
         self._waiters.clear()
 
     def close(self) -> None:
-        """What has ended is on the disk when this returns."""
+        """Forget nothing any more."""
         if self._purging is not None:
             self._purging.cancel()
-        self.store.close()
 
     # ----------------------------------------------------------------------------------------------- asking
 

@@ -26,8 +26,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mob.core.jobs import Entry, JobState
-from mob.jobs.rows import (
+from mob.core.job_rows import (
     DEAD_KEEP,
     RAISED,
     Answered,
@@ -39,6 +38,7 @@ from mob.jobs.rows import (
     QueueFull,
     Stored,
 )
+from mob.core.jobs import Entry, JobState
 
 VERSION = 1
 """Of the tables; stands in the file as its user_version."""
@@ -83,6 +83,9 @@ _Work = _Put | _Write | _Ask
 class JobStore:
     """The file of an app's jobs. `deliver` is given what is to be called with the answers, once for each commit; `say`
     what is to be known of the file. Both on the store's own thread."""
+
+    most: int = 2**31 - 1
+    """Bytes that a job may have; an argument that SQLite cannot store is refused by it."""
 
     def __init__(self, path: Path, deliver: Callable[[Callable[[], None]], None], say: Callable[[str], None]) -> None:
         self.path = path

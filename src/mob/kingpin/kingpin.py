@@ -57,7 +57,7 @@ from mob.kingpin.upgrade import upgrade
 from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.kingpin.upgrade.upgrade import Program, UpgradeAttempt
 from mob.kingpin.watchdog import Watchdog
-from mob.plan import NAME_TAKEN, NOT_IN_A_CLUSTER, QUEUE, Plan, queue_role
+from mob.plan import NAME_TAKEN, QUEUE, Plan, queue_role
 from mob.rim import openfiles, places, processes
 from mob.rim.board import Board
 from mob.rim.link import CLOSED, Descriptor
@@ -339,15 +339,15 @@ class Kingpin:
     def handle_want_queue(self, ticket: d.Ticket) -> None:
         """Something durable is to be kept: from now on the app has the role that does so."""
         known = self.supervisor.crew.roles.get(QUEUE)
-        if self.cluster is not None:
-            self.carry_out([d.Answer(ticket, error=NOT_IN_A_CLUSTER)])
-        elif known is not None and not known.plan.keeps_jobs:
+        if known is not None and not known.plan.keeps_jobs:
             self.carry_out([d.Answer(ticket, error=NAME_TAKEN)])
         elif known is not None:
             self.carry_out([d.Answer(ticket)])
         else:
             try:
                 role = queue_role(str(places.queue_file(self.plan.address)))
+                if self.cluster is not None:
+                    places.queue_mark(self.plan.address, make=True)
             except OSError as error:
                 why = f"there is no place for durable jobs: {error.strerror}. Say one: app.queue(path=...)."
                 self.carry_out([d.Answer(ticket, error=why)])
@@ -355,6 +355,13 @@ class Kingpin:
             self.plan = msgspec.structs.replace(self.plan, roles=(role, *self.plan.roles))
             self.launches.plan = self.plan
             self.carry_out(self.supervisor.handle_role_added(self.plan, role, ticket, monotonic()))
+            if self.cluster is not None and QUEUE in self.supervisor.crew.leases:
+                self.cluster.leases.add_role(QUEUE)
+
+    def keep_jobs(self) -> None:
+        """Another machine keeps durable jobs: this one has that role from now on, too."""
+        if not self.supervisor.stopping:
+            self.handle_want_queue(d.NOBODY)
 
     def handle_upgrade(self, ticket: d.Ticket) -> None:
         """SIGUSR2, or `mob upgrade`: a Kingpin with new code is to take the place of this one."""

@@ -86,6 +86,15 @@ def queue_file(app: str) -> Path:
     return state_directory() / "queues" / f"{app}.db"
 
 
+def queue_mark(app: str, make: bool = False) -> Path:
+    """Return the file whose presence says that an app has jobs in its cluster; `make` it. `OSError` if not."""
+    mark = queue_file(app).with_suffix(".cluster")
+    if make:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch(0o600)
+    return mark
+
+
 def unnamed_file(size: int = 0) -> IO[bytes]:
     """Return a file of that size without a name, which goes when it is closed: in memory, where the system gives that,
     so it needs no file system that can be written. `OSError` if there is no place for it."""

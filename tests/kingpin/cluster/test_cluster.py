@@ -126,6 +126,9 @@ class Room:
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         self.clients.append(sock)
 
+    def keep_jobs(self) -> None:
+        self.keeps_jobs = True
+
     def handle_up(self, connection: Connection, messages: list[Any]) -> None: ...
     def handle_up_closed(self, connection: Connection, why: str) -> None: ...
     def handle_vitals(self, connection: Connection, vitals: list[m.Vital]) -> None: ...

@@ -1,37 +1,124 @@
-"""Durable calls in a cluster: refused, in the line that makes one; messages go by NATS as ever."""
+"""Durable calls in a cluster: kept in JetStream, run by workers of any machine."""
 
 from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
 
 import pytest
 
 import mob
+from mob.wire.messages import node_of
 from tests.patience import patient
 from tests.real.cluster.machines import Nats, Nodes
+from tests.running import wait_until
 
 BACK = """
 import mob
 
 def double(n): return 2 * n
 
-def store(n):
-    try:
-        mob.require("back").options(durable=True).double(n)
-    except mob.Unavailable as error:
-        return str(error)
+def fail(n): raise ValueError(f"no {n}")
 
-@mob.on("message")
-def hear(obj): print("heard", obj, flush=True)
+def large(size): return b"x" * size
+
+def note(n):
+    with open("book", "a") as book:
+        book.write(f"{n}\\n")
+    return n
 """
 
 
-def test_a_durable_call_is_refused_and_says_what_to_do(own_nats: Nats, nodes: Nodes) -> None:
+def test_a_job_of_one_machine_runs_on_another(own_nats: Nats, nodes: Nodes) -> None:
+    a, b = nodes.start(own_nats, '.role("back", "./back.py")', placed={"a": {"back": 0}, "b": {"back": 1}}, back=BACK)
+    job = a.client.require("back").options(durable=True).double(4)
+    id = job.stored.result(patient(60))
+    assert job.result(timeout=patient(60)) == 8
+    assert b.client.job(id).result(timeout=patient(60)) == 8
+    assert b.client.job(id).status().result(patient(30)) == "done"
+
+
+def test_what_an_export_raises_and_dead_jobs(own_nats: Nats, nodes: Nodes) -> None:
+    a, b = nodes.start(own_nats, '.role("back", "./back.py")', back=BACK)
+    back = a.client.require("back").options(durable=True)
+    job = back.options(retries=1, backoff=0.01).fail(3)
+    with pytest.raises(ValueError, match="no 3"):
+        job.result(timeout=patient(60))
+    assert b.client.job(job.id).status().result(patient(30)) == "dead"
+    later = back.options(delay=3600, key="k").double(1)
+    assert back.options(delay=1, key="k").double(2).stored.result(patient(30)) == later.stored.result(patient(30))
+    keeper = a.ready(a.client, "queue")[0]
+    os.kill(keeper.pid, signal.SIGKILL)  # what is known comes from the stream from now on
+    wait_until(lambda: [m for m in a.ready(a.client, "queue") if m.uid != keeper.uid], "another keeper is there")
+    assert b.client.job(job.id).status().result(patient(30)) == "dead"
+    assert later.status().result(patient(30)) == "later"
+    with pytest.raises(ValueError, match="no 3"):
+        b.client.job(job.id).result(timeout=patient(30))
+    assert later.drop().result(patient(30))
+    assert later.status().result(patient(30)) == "dropped"
+    with pytest.raises(mob.RemoteError, match="max_payload"):
+        back.large(2 * 1024 * 1024).result(timeout=patient(60))
+    with pytest.raises(mob.ArgumentError, match="max_payload"):
+        back.double(b"x" * 2 * 1024 * 1024).stored.result(patient(60))
+
+
+def test_nothing_stored_is_lost_whatever_is_killed(own_nats: Nats, nodes: Nodes) -> None:
+    _, b = nodes.start(own_nats, '.role("back", "./back.py", workers=2)', back=BACK)
+    back = b.client.require("back").options(durable=True)
+    stored = [back.note(n).stored for n in range(50)]
+    for each in stored:
+        each.result(patient(60))
+    for round in range(4):
+        pids = [m.pid for m in b.ready(b.client, "queue")] if round % 2 else b.pids("back")[:1]
+        new = [back.note(n).stored for n in range(50 + 50 * round, 100 + 50 * round)]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for each in new:
+            each.result(patient(60))
+    wait_until(lambda: _noted(nodes) >= set(range(250)), "all jobs are done")
+
+
+def test_the_machine_with_the_keeper_is_lost(own_nats: Nats, nodes: Nodes) -> None:
+    a, b = nodes.start(own_nats, '.role("back", "./back.py")', ("a", "b"), back=BACK)
+    a.client.require("back").options(durable=True).note(-1).result(timeout=patient(60))
+    (keeper,) = a.ready(a.client, "queue")
+    lost, kept = (a, b) if a.number == node_of(keeper.uid) else (b, a)
+    wait_until(lambda: "queue" in kept.client.roles(), "the other machine knows the role")
+    back = kept.client.require("back").options(durable=True)
+    soon = [back.options(delay=2).note(n).stored for n in range(100)]
+    ids = [each.result(patient(60)) for each in soon]
+    for pid in [lost.process.pid, *lost.processes()]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: _noted(nodes) >= set(range(100)), "all jobs are done", patient(60))
+    assert [kept.client.job(id).result(timeout=patient(60)) for id in ids] == list(range(100))
+
+
+def test_without_nats_new_jobs_are_refused_and_it_goes_on_afterwards(own_nats: Nats, nodes: Nodes) -> None:
     (a,) = nodes.start(own_nats, '.role("back", "./back.py")', ("a",), back=BACK)
-    back = a.client.require("back")
-    with pytest.raises(mob.Unavailable, match=r"this app runs in a cluster\. Durable messages work there") as caught:
-        back.options(durable=True).double(1)
-    assert caught.value.executed == "no"
-    assert back.store(1).result(patient(10)) == str(caught.value)
-    assert back.double(1).result(patient(10)) == 2
-    a.client.any("back").send("still", durable=True).result(patient(20))
-    a.wait_for("heard still")
-    assert "queue" not in a.client.roles()
+    back = a.client.require("back").options(durable=True)
+    waits = back.options(delay=5).note(1)
+    waits.stored.result(patient(60))
+    own_nats.kill()
+    with pytest.raises((mob.QueueFailed, mob.Unavailable)) as caught:
+        back.note(2).stored.result(patient(90))
+    assert "JetStream" in str(caught.value) or "not ready" in str(caught.value)
+    own_nats.start()
+    assert waits.result(timeout=patient(90)) == 1
+    assert back.note(3).result(timeout=patient(60)) == 3
+
+
+def test_an_upgrade_goes_on_with_its_jobs(own_nats: Nats, nodes: Nodes) -> None:
+    (a,) = nodes.start(own_nats, '.role("back", "./back.py")', ("a",), back=BACK)
+    back = a.client.require("back").options(durable=True)
+    job = back.options(delay=3).note(1)
+    job.stored.result(patient(60))
+    a.client.upgrade(patient(60))
+    assert job.result(timeout=patient(60)) == 1
+    assert back.note(2).result(timeout=patient(60)) == 2
+
+
+def _noted(nodes: Nodes) -> set[int]:
+    book = nodes.directory / "book"
+    return {int(line) for line in book.read_text().split()} if book.exists() else set()

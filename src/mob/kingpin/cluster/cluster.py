@@ -27,7 +27,7 @@ from mob.kingpin.cluster.leases import Leases
 from mob.kingpin.cluster.links import Links, is_there
 from mob.kingpin.cluster.surroundings import Surroundings
 from mob.kingpin.connections import Connection
-from mob.plan import GATEWAY, Cluster as ClusterPlan
+from mob.plan import GATEWAY, QUEUE, Cluster as ClusterPlan
 from mob.wire import messages as m
 
 NODE_BITS = 30
@@ -91,6 +91,8 @@ class ClusterNode:
         match message:
             case m.OpenGateway() if self._is_gateway(uid):
                 self._greet(uid)
+            case m.OpenGateway() if self._is_keeper(uid):  # it speaks to NATS itself, and carries nothing
+                connection.link.post(m.JoinCluster(self._plan, self.membership.number))
             case m.Connected(why_not=why_not) if uid in gateways:
                 gateways.handle_connected(uid, why_not)
                 self._tell_news()
@@ -115,6 +117,10 @@ class ClusterNode:
         process = self._around.supervisor.processes.get(uid)
         return process is not None and process.slot.role == GATEWAY
 
+    def _is_keeper(self, uid: int) -> bool:
+        process, roles = self._around.supervisor.processes.get(uid), self._around.supervisor.crew.roles
+        return process is not None and roles[process.slot.role].plan.keeps_jobs
+
     def _greet(self, uid: int) -> None:
         """Have a gateway join; or, if it has done so for a program before this one, say how it goes."""
         if (connection := self._around.connections.get(uid)) is not None:
@@ -124,6 +130,9 @@ class ClusterNode:
     def _handle_letter(self, letter: bytes, now: float) -> None:
         decisions = self.membership.handle_letter(letter, now)
         self._around.carry_out(decisions)
+        changes = [each.change for each in decisions if isinstance(each, d.Announce)]
+        if any(isinstance(each, m.MemberIs) and each.member.role == QUEUE for each in changes):
+            self._around.keep_jobs()  # should that machine be lost, this one is to have the jobs
         for role in [each.role for each in decisions if isinstance(each, d.SeekLease)]:
             self.leases.handle_free(role)
         self._links.carry_out(self._pairing.handle_news(now))

@@ -74,6 +74,11 @@ class Leases:
         lease = self._leases.get(role)
         return None if lease is None else lease.until
 
+    def add_role(self, role: str) -> None:
+        """The plan has got a singleton."""
+        self._leases[role] = Lease(role, self._membership.number, self._membership.name)
+        self.look_soon()
+
     def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> bool:
         """Seek the lease of a role's timers from now on; it is wanted as `wish` says. Return whether this machine has
         it already, because the Kingpin before this one had."""

@@ -27,6 +27,10 @@ class Surroundings(Protocol):
         """Do what was decided, in that order."""
         ...
 
+    def keep_jobs(self) -> None:
+        """Be ready to keep durable jobs: another machine of the cluster does."""
+        ...
+
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         """Let in a client that has come on that socket."""
         ...

@@ -36,7 +36,7 @@ from mob.errors import (
 from mob.peer.calls.durable import lasting
 from mob.peer.results.call import Call
 from mob.peer.results.checking import check_seconds
-from mob.plan import NOT_IN_A_CLUSTER, QUEUE
+from mob.plan import QUEUE
 from mob.wire import messages as m
 from mob.wire.failures import Failure, rebuild
 
@@ -442,8 +442,6 @@ _outboxes: WeakKeyDictionary[Outgoing, Outbox] = WeakKeyDictionary()
 def _outbox(peer: Outgoing) -> Outbox:
     found = _outboxes.get(peer)
     if found is None:
-        if peer.context.roster.nodes:
-            raise Unavailable(NOT_IN_A_CLUSTER)
         found = _outboxes.setdefault(peer, Outbox(peer))
     return found
 

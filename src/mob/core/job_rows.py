@@ -5,11 +5,13 @@ Limits. Knows no place: `store.py` has the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from mob.core.jobs import Entry, JobState
 from mob.errors import MobError
+from mob.plan import Cluster
 
 DEAD_KEEP = 30 * 86400.0
 """Seconds for which dead jobs are kept, as those of a cluster."""
@@ -73,3 +75,26 @@ def row_of(entry: Entry, body: bytes, ahead: float) -> FileRow:
         e.made,
     )
     return (e.id, e.role, e.target, *ordered, "", body, None)
+
+
+class JobPlace(Protocol):
+    """Where jobs lie: the file of `jobs/store.py`, or in a cluster the stream of `cluster/jobs.py`. They say what
+    each means."""
+
+    @property
+    def path(self) -> Path | str: ...
+    @property
+    def most(self) -> int: ...
+    def put(self, rows: Sequence[FileRow], done: Stored) -> None: ...
+    def write(self, what: JobChanged | JobEnded, done: Callable[[], None] | None = None) -> None: ...
+    def body(self, id: str, done: Answered) -> None: ...
+    def outcome(self, id: str, done: Answered) -> None: ...
+    def failures(self, ids: Sequence[str], done: Answered) -> None: ...
+    def purge(self, now: float, keep: float, dead: Sequence[str]) -> None: ...
+
+
+class JobStream(JobPlace, Protocol):
+    """A place that another process may want as well: it is entered, and left."""
+
+    async def open(self, cluster: Cluster, now: float) -> list[Entry]: ...
+    async def close(self) -> None: ...

@@ -1,0 +1,366 @@
+"""The stream in which durable jobs lie in a cluster: JetStream, one subject for each job, whose last message counts.
+
+Strategy. A job is one message; its end is another one on the same subject, which takes its place in one step and goes
+by itself when it was kept long enough. What has become of a job that is tried again, or is dead, lies on a second
+subject. Many messages are under way at a time; nobody hears of anything before the server has acknowledged it.
+
+Of two keepers only the latest can write: each has a number, publishes to subjects that have it in them, and sets the
+stream to take in these alone, which it stores under subjects without it. What a keeper that has lost its lease
+publishes is in no stream. (Sequences that a message expects would do the same, but a cluster of servers takes only one
+such message at a time.)
+
+Limits. Knows what it stores no better than `store.py` does. As long as NATS cannot be reached new jobs are refused; how
+others have ended is written when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import monotonic, time_ns
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    StorageType,
+    StreamConfig,
+    SubjectTransform,
+)
+from nats.js.errors import NotFoundError
+
+from mob.cluster.carrier import Guarded, options_of, scrubbed
+from mob.cluster.durable import add_stream
+from mob.cluster.names import NatsNames, token
+from mob.core.job_rows import DEAD_KEEP, RAISED, Answered, FileRow, JobChanged, JobEnded, QueueBroken, QueueFull, Stored
+from mob.core.jobs import Entry, JobState
+from mob.plan import Cluster
+
+TIMEOUT = 5.0
+"""Seconds in which the server must have acknowledged what it is given."""
+RETRY = 1.0
+"""Seconds until what could not be written is written again."""
+TOGETHER = 512
+"""Messages that are read together."""
+SPARE = 1024
+"""Bytes of the largest payload that a job leaves unused."""
+PAUSE = 0.25
+"""Seconds until something is written again that no server has taken."""
+NOBODY = "no server keeps the stream at the moment"
+GONE = 1.0
+"""Seconds after which an empty message goes."""
+
+_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+_decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[Any]).decode
+_Message = tuple[str, bytes, float]
+"""The end of a subject, what is written there, and the seconds for which it is kept, or 0."""
+
+
+class StreamStore:
+    """The stream of an app's jobs. Its answers are given on the loop's thread; `say` is told what is to be known."""
+
+    most: int = 1024 * 1024 - SPARE
+    """Bytes that a job may have."""
+
+    def __init__(self, app: str, keep: float, say: Callable[[str], None]) -> None:
+        names = NatsNames(app)
+        self.path: str = names.jobs_stream
+        self._names = names
+        self._keep = keep
+        self._say = say
+        self._cluster: Cluster | None = None
+        self._client = Guarded(needs_tls=False)
+        self._js: JetStreamContext | None = None
+        self._epoch = 0  # the number of this keeper
+        self._inbox = ""
+        self._number = 0  # of the latest message
+        self._unacknowledged: dict[str, asyncio.Future[str]] = {}
+        self._broken: QueueBroken | None = None
+        self._is_told = False
+        self._changed: set[str] = set()  # jobs that have a second subject
+        self._line: list[tuple[JobChanged | JobEnded, Callable[[], None] | None]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<StreamStore {self.path}{', broken' if self._broken else ''}>"
+
+    # ------------------------------------------------------------------------------------------ for the keeper
+
+    async def open(self, cluster: Cluster, now: float) -> list[Entry]:
+        """Connect, keep all others from writing, and return the jobs in the stream, however long NATS takes."""
+        self._cluster = cluster
+        while True:
+            try:
+                await self._connect()
+                return await self._read(now)
+            except (NatsError, OSError, TimeoutError) as error:
+                self._tell_once(f"the queue in JetStream cannot be read: {self._text(error)}. It is tried again.")
+                await self._client.close()
+                await asyncio.sleep(RETRY)
+
+    def put(self, rows: Sequence[FileRow], done: Stored) -> None:
+        """Store new jobs; `done` gets None when the server has all of them, or why it has not said so."""
+        self._start(self._put([(f"job.{token(row[0])}", _encode([*row[:13], row[14]]), 0.0) for row in rows], done))
+
+    def write(self, what: JobChanged | JobEnded, done: Callable[[], None] | None = None) -> None:
+        """Write what has become of a job; `done` is called when the server has it, however long that takes."""
+        self._line.append((what, done))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_all())
+
+    def body(self, id: str, done: Answered) -> None:
+        """Read what a job calls."""
+
+        async def ask() -> Any:
+            found = await self._get("job", id)
+            return found[13] if len(found) > 2 else None
+
+        self._start(self._answer(ask, done))
+
+    def outcome(self, id: str, done: Answered) -> None:
+        """Read how a job has ended, as `JobStore.outcome` does."""
+
+        async def ask() -> Any:
+            found = await self._get("job", id)
+            if len(found) == 2:
+                return found[0], found[1]
+            failure = await self._failure(id) if found else None
+            return None if failure is None else (RAISED, failure)
+
+        self._start(self._answer(ask, done))
+
+    def failures(self, ids: Sequence[str], done: Answered) -> None:
+        """Read what dead jobs have died of, by id."""
+
+        async def ask() -> Any:
+            found = {id: await self._failure(id) for id in ids}
+            return {id: failure for id, failure in found.items() if failure is not None}
+
+        self._start(self._answer(ask, done))
+
+    def purge(self, now: float, keep: float, dead: Sequence[str]) -> None:
+        """Forget these dead jobs; outcomes go by themselves."""
+        for id in dead:
+            self.write(JobEnded(id, None))
+
+    async def close(self) -> None:
+        """Write what stands in the line, if NATS is there, and leave."""
+        if self._writing is not None and self._client.is_connected:
+            await asyncio.wait({self._writing}, timeout=TIMEOUT)
+        for task in (*self._tasks, *((self._writing,) if self._writing is not None else ())):
+            task.cancel()
+        await self._client.close()
+
+    # ---------------------------------------------------------------------------------------------- opening
+
+    async def _connect(self) -> None:
+        cluster = self._cluster
+        assert cluster is not None
+        client: Any = Guarded(needs_tls=bool(cluster.ca or cluster.cert))
+        await client.connect(**options_of(cluster, f"mob {self._names.prefix} queue {cluster.node}"))
+        self._client = client
+        self._js = client.jetstream(timeout=TIMEOUT)
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", cb=self._handle_acknowledged)
+        self.most = client.max_payload - SPARE
+
+    async def _read(self, now: float) -> list[Entry]:
+        js: Any = self._js
+        await self._take(js)
+        last = (await js.publish(self._names.job(f"{self._epoch}.fence", ""), b"")).seq
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, inactive_threshold=60.0
+        )
+        consumer = await js.add_consumer(self.path, config)
+        subscription = await js.pull_subscribe_bind(consumer=consumer.name, stream=self.path)
+        jobs: dict[str, Entry] = {}
+        changes: dict[str, list[Any]] = {}
+        is_read = False
+        while not is_read:
+            for message in await subscription.fetch(TOGETHER, TIMEOUT):
+                id = message.subject.rpartition(".")[2]
+                found = _decode(message.data) if message.data else []
+                if len(found) == 14:
+                    jobs[id] = Entry(*found[:13])
+                elif len(found) == 7:
+                    changes[id] = found
+                is_read = is_read or message.metadata.sequence.stream >= last
+        await subscription.unsubscribe()
+        for id, (due, is_at, attempts, failures, deaths, state, _) in changes.items():
+            if (entry := jobs.get(id)) is None:
+                continue
+            self._changed.add(entry.id)
+            entry.due, entry.is_at, entry.attempts = due, bool(is_at), attempts
+            entry.failures, entry.deaths = failures, deaths
+            entry.state = JobState.DEAD if state == "dead" else JobState.WAITING
+            if state == "dead" and due < now - DEAD_KEEP:
+                del jobs[id]
+                self.purge(now, self._keep, [entry.id])
+        return sorted(jobs.values(), key=lambda entry: (entry.made, entry.id))
+
+    async def _take(self, js: Any) -> None:
+        """Make the stream, or make it this keeper's: from now on it takes in what has its number in the subject."""
+        self._epoch = time_ns()
+        config = StreamConfig(
+            name=self.path,
+            subjects=[self._names.job(f"{self._epoch}.>", "")],
+            subject_transform=SubjectTransform(self._names.job(f"{self._epoch}.>", ""), self._names.job(">", "")),
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_msgs_per_subject=1,
+            allow_msg_ttl=True,
+        )
+        try:
+            found = (await js.stream_info(self.path)).config
+        except NotFoundError:
+            await add_stream(js, config, len(self._client.servers) >= 3)
+        else:
+            found.subjects, found.subject_transform = config.subjects, config.subject_transform
+            await js.update_stream(found)
+
+    async def _handle_acknowledged(self, message: Msg) -> None:
+        future = self._unacknowledged.pop(message.subject.rpartition(".")[2], None)
+        if future is None or future.done():
+            return
+        if not message.data:
+            future.set_result(NOBODY)
+            return
+        error = msgspec.json.decode(message.data).get("error")
+        future.set_result("" if error is None else str(error.get("description", error)))
+
+    # ---------------------------------------------------------------------------------------------- writing
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _put(self, messages: Sequence[_Message], done: Stored) -> None:
+        done(await self._send(messages))
+
+    async def _write_all(self) -> None:
+        """Write what stands in the line until nothing does; only the last word on each job counts."""
+        while self._line:
+            taken, self._line = self._line, []
+            last = {what.id: what for what, _ in taken}
+            messages = [message for what in last.values() for message in self._messages(what)]
+            error = await self._send(messages)
+            if error is not None:
+                self._line = taken + self._line
+                if self._broken is not None:
+                    return
+                self._tell_once(f"{error} New jobs are refused; what has ended is written when it is back.")
+                await asyncio.sleep(RETRY)
+                continue
+            self._is_told = False
+            self._changed -= {id for id, what in last.items() if isinstance(what, JobEnded)}
+            for _, done in taken:
+                if done is not None:
+                    done()
+
+    def _messages(self, what: JobChanged | JobEnded) -> list[_Message]:
+        own, second = f"job.{token(what.id)}", f"now.{token(what.id)}"
+        if isinstance(what, JobChanged):
+            self._changed.add(what.id)
+            return [(second, _encode(what.values[:7]), 0.0)]
+        body, keep = (b"", GONE) if what.at is None else (_encode([what.how, what.value]), self._keep)
+        forgotten = [(second, b"", GONE)] if what.id in self._changed else []
+        return [(own, body, keep), *forgotten]
+
+    async def _send(self, messages: Sequence[_Message]) -> Exception | None:
+        """Have the server store all of them; return why not, if it has not."""
+        left = list(messages)
+        until = monotonic() + TIMEOUT
+        while left:
+            if self._broken is not None:
+                return self._broken
+            try:
+                if not self._client.is_connected:
+                    raise ConnectionError("there is no connection")
+                left, why = await self._publish(left)
+                if why == NOBODY and not await self._is_ours():
+                    return self._break()
+                if left and (why != NOBODY or monotonic() > until):
+                    raise ConnectionError(why)
+                if left:
+                    await asyncio.sleep(PAUSE)
+            except (NatsError, OSError, TimeoutError) as error:
+                if self._client.is_closed:
+                    self._start(self._connect_again())
+                return QueueFull(
+                    f"the queue in JetStream cannot be written: {self._text(error)}. What was sent may be stored all "
+                    f"the same. When NATS is back the queue goes on by itself."
+                )
+        return None
+
+    async def _publish(self, messages: list[_Message]) -> tuple[list[_Message], str]:
+        """Publish all; return those that the server has not acknowledged, and why."""
+        under_way: list[tuple[asyncio.Future[str], _Message]] = []
+        loop, client = asyncio.get_running_loop(), self._client
+        for message in messages:
+            kind_and_id, body, keep = message
+            self._number += 1
+            future = self._unacknowledged[str(self._number)] = loop.create_future()
+            under_way.append((future, message))
+            headers = {"Nats-TTL": f"{max(1, round(keep))}s"} if keep else None
+            subject, reply = self._names.job(f"{self._epoch}.{kind_and_id}", ""), f"{self._inbox}.{self._number}"
+            await client.publish(subject, body, reply=reply, headers=headers)
+        _, pending = await asyncio.wait([future for future, _ in under_way], timeout=TIMEOUT)
+        for future in pending:
+            future.set_result("the server has not answered")
+        left = [(message, future.result()) for future, message in under_way if future.result()]
+        return [message for message, _ in left], left[-1][1] if left else ""
+
+    async def _is_ours(self) -> bool:
+        js: Any = self._js
+        return (await js.stream_info(self.path)).config.subjects == [self._names.job(f"{self._epoch}.>", "")]
+
+    def _break(self) -> QueueBroken:
+        self._broken = QueueBroken("another keeper has these jobs now: this one has lost its lease.")
+        return self._broken
+
+    async def _connect_again(self) -> None:
+        try:
+            await self._connect()
+        except (NatsError, OSError, TimeoutError) as error:
+            self._tell_once(f"NATS cannot be reached: {self._text(error)}.")
+
+    # --------------------------------------------------------------------------------------------- reading
+
+    async def _get(self, kind: str, id: str) -> list[Any]:
+        """Return what lies on a subject; nothing if nothing does."""
+        js: Any = self._js
+        try:
+            found = await js.get_last_msg(self.path, self._names.job(kind, id))
+        except NotFoundError:
+            return []
+        return _decode(found.data) if found.data else []
+
+    async def _failure(self, id: str) -> bytes | None:
+        found = await self._get("now", id)
+        return found[6] if found and found[5] == "dead" else None
+
+    async def _answer(self, ask: Callable[[], Any], done: Answered) -> None:
+        try:
+            if not self._client.is_connected:
+                raise ConnectionError("there is no connection")
+            value, error = await ask(), None
+        except (NatsError, OSError, TimeoutError) as raised:
+            value, error = None, QueueFull(f"the queue in JetStream cannot be read: {self._text(raised)}.")
+        done(value, error)
+
+    def _text(self, error: BaseException) -> str:
+        text = str(error) or type(error).__name__
+        return text if self._cluster is None else scrubbed(self._cluster, text)
+
+    def _tell_once(self, text: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._say(text)
