@@ -23,6 +23,8 @@ from msgspec import Struct
 from mob.plan import QUEUE
 from mob.wire.messages import AppMetric
 
+RETRIES = 3
+"""How often a job is tried again that has failed; as often as calls of idempotent exports after a death."""
 BACKOFF = 1.0
 """Seconds until a job that has failed is tried again."""
 GROWTH = 5.0
@@ -72,7 +74,7 @@ class Entry(Struct):
     is_at: bool = False
     """Whether it is due at a certain time of the clock on the wall, and not after a delay."""
     key: str = ""
-    retries: int = 3
+    retries: int = RETRIES
     backoff: float = BACKOFF
     attempts: int = 0
     """How often a worker was given it."""

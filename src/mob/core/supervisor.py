@@ -243,8 +243,7 @@ class Supervisor:
         is_replaced = slot.successor != 0
         decisions += self._handle_place_empty(process, why, was_told, status, now)
         if any(isinstance(each, Promote) for each in decisions):  # it comes first, and what callers have to know of it
-            decisions.sort(key=lambda each: not isinstance(each, (Promote, Announce)))
-            decisions.sort(key=lambda each: not isinstance(each, Promote))
+            decisions.sort(key=lambda each: (not isinstance(each, Promote), not isinstance(each, Announce)))
         if process.is_done:
             return decisions
         if not is_replaced and process.ready_at is None and not process.is_restarted and not self.stopping:
@@ -293,12 +292,16 @@ class Supervisor:
         if must_wait:
             slot.step("exited, held")
             return decisions
+        return [*decisions, *self._revive(slot, pause, now)]
+
+    def _revive(self, slot: Slot, pause: float, now: float) -> list[Decision]:
+        """Launch a successor of what has exited, at once or after a pause of so many seconds."""
         if pause == 0.0:
             slot.step("exited, revived at once")
-            return [*decisions, *self.crew.launch(slot, now)]
+            return self.crew.launch(slot, now)
         slot.step("exited, revived after a pause")
         slot.due = now + pause
-        return [*decisions, WakeAt(slot.due)]
+        return [WakeAt(slot.due)]
 
     def _promote(self, spare: Process, slot: Slot, pause: float, now: float) -> list[Decision]:
         """Give a spare a place, and have the next one boot: in a moment, when callers have been served, or after the
@@ -329,12 +332,7 @@ class Supervisor:
         born = process.launched if process.ready_at is None else process.ready_at
         pause = slot.revival.pause_after(was_ready, now - born, was_told, self.crew.luck())
         decisions = self._tell_exit(process, _successor_text(process, pause), was_told)
-        if pause == 0.0:
-            slot.step("exited, revived at once")
-            return [*decisions, *self.crew.launch(slot, now)]
-        slot.step("exited, revived after a pause")
-        slot.due = now + pause
-        return [*decisions, WakeAt(slot.due)]
+        return [*decisions, *self._revive(slot, pause, now)]
 
     def _dismiss_spares(self, role: str, now: float) -> list[Decision]:
         """Let the spares of a role go that has ended, or was given up in all of its places."""

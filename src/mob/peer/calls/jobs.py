@@ -23,6 +23,8 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import Raw
 
+from mob.core.job_rows import DROPPED, RAISED
+from mob.core.jobs import BACKOFF, RETRIES
 from mob.errors import (
     CallError,
     JobDropped,
@@ -56,13 +58,6 @@ MOST_BYTES = 1024 * 1024
 """Bytes of them beyond which no more goes along."""
 UNDER_WAY = 2
 """Messages with jobs that are unanswered at a time; meanwhile the next one gathers."""
-RETRIES = 3
-"""How often a job is tried again that has failed; as often as calls of idempotent exports after a death."""
-BACKOFF = 1.0
-"""Seconds until it is, the first time."""
-
-DONE, FAILED, WAS_DROPPED = range(3)
-"""How a job has ended, in the words of `jobs/store.py`."""
 
 
 class JobOptions(TypedDict, total=False):
@@ -255,9 +250,9 @@ class Job(Generic[T]):
         call, codec = self._outcome, self._peer.encoder.codec
         assert call is not None
         how, value = answer
-        if how == WAS_DROPPED:
+        if how == DROPPED:
             call.fail(JobDropped(f"{self._label} (job {self.id}) was dropped before it was done."))
-        elif how == FAILED:
+        elif how == RAISED:
             call.fail(rebuild(msgspec.msgpack.decode(value, type=Failure), codec))
         else:
             body = Raw(value)
