@@ -23,6 +23,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import NamedTuple
 
 from tests.foreign import counting, published
@@ -201,6 +202,7 @@ def main(names: list[str]) -> int:
 
 def run_apart(name: str) -> Counts | None:
     """Run a suite in a process of its own, and show its output at the end. None: a test has failed."""
+    began = monotonic()
     with TemporaryDirectory() as directory:
         path = Path(directory) / "counts"
         ended = subprocess.run(
@@ -213,7 +215,7 @@ def run_apart(name: str) -> Counts | None:
             errors="replace",
             check=False,
         )
-        print(f"===== {name}\n{ended.stdout}", flush=True)
+        print(f"===== {name}, {monotonic() - began:.0f} s\n{ended.stdout}", flush=True)
         return None if ended.returncode else counting.told(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def test_a_client_listens_to_an_app_that_was_restarted(apps: Apps) -> None:
     heard: queue.Queue[mob.Crash] = queue.Queue()
     client.on("crash", heard.put)
     app.stop()
-    again = apps.run(app.name, ["python", "main.py"])
+    again = apps.run(app.name, [sys.executable, "main.py"])
     other = again.wait_ready()
     wait_until(lambda: _is_back(client), "the client takes part again")
     pid = crash(again, other)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import mob
-from mob.pools.bundles import MOST
+from mob.pools.bundles import AHEAD, MOST
 from mob.pools.executor import Pool
 from mob.rim.begun import SLOTS
 from tests.patience import PATIENCE
@@ -191,7 +191,9 @@ def test_a_death_ends_the_tasks_that_were_begun_and_not_answered(tmp_path: Path,
     else:
         assert 1500 in lost
         assert sum(i > 1500 for i in lost) <= FALSE_ALARMS  # of those behind it
-        assert len(lost) <= 3 * MOST  # those that had begun, and those whose answers were not sent yet
+        # Those that had begun, and those whose answers were not sent yet. A busy machine may have given all that is
+        # under way to one of the two workers.
+        assert len(lost) <= 2 * AHEAD * MOST
 
 
 def test_one_that_is_killed(pool: Pool, tmp_path: Path) -> None:

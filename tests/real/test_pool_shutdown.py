@@ -41,3 +41,18 @@ def test_shutdown_cancels_what_waits(tmp_path: Path) -> None:
     gate.write_text("on")
     assert blocked.result(PATIENCE) == "on"
     pool.shutdown()
+
+
+def test_a_task_that_runs_is_not_cancelled_any_more(tmp_path: Path) -> None:
+    """Also where the first worker of a pool is asked, which has to be set up before it can begin any task."""
+    gate = tmp_path / "gate"
+    for _ in range(5):
+        with mob.Pool(1) as pool:
+            blocked = pool.submit(block, gate)
+            deadline = time.monotonic() + PATIENCE
+            while not blocked.running():
+                assert time.monotonic() < deadline
+            assert not blocked.cancel()
+            gate.write_text("on")
+            assert blocked.result(PATIENCE) == "on"
+            gate.unlink()

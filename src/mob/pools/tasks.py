@@ -91,6 +91,7 @@ class Tasks:
         self._sent_bytes = 0
         self.used: set[int] = set()
         """The uids of the workers that have answered a call."""
+        self._set_up: set[int] = set()  # those that have been set up: what others begin, they only turn down
         self._then: Callable[[], None] | None = None
         self.broken: BaseException | None = None
         """Why no task can be run any more."""
@@ -319,6 +320,8 @@ class Tasks:
     def _handle_set_up(self, call: Call[Any]) -> None:
         """A worker has been set up, or has died of it. If it has failed otherwise the next task says so."""
         error = None if call.cancelled() else call.exception()
+        if error is None and (contact := contact_of(call)) is not None:
+            self._set_up.add(contact.uid)
         self._deaths = self._deaths + 1 if isinstance(error, Lost) and error.executed != "no" else 0
         if self._deaths >= MOST_DEATHS and error is not None:
             self.broken = error
@@ -389,7 +392,10 @@ class Tasks:
     def may_have_begun(self, future: PoolFuture[Any]) -> bool:
         """Return False if no worker has begun a task, or those that travel with it, at this moment."""
         call = future.call
-        return call is not None and call.state is not CallState.WAITING and may_have_begun(self.peer, call)
+        if call is None or call.state is CallState.WAITING:
+            return False
+        contact = contact_of(call)
+        return contact is not None and contact.uid in self._set_up and may_have_begun(self.peer, call)
 
     def kill(self, future: PoolFuture[Any], verdict: BaseException | None = None) -> bool:
         """End a task: cancel it if no worker has begun it, else kill the worker. Return whether it was ended.
