@@ -24,6 +24,9 @@ def test_what_becomes_of_a_call(is_running: bool, may_have_begun: bool, has_ende
     assert fate_of(is_running, may_have_begun, has_ended) is fate
 
 
+OVERRUN = m.Overrun(caller=3, number=44, mark=99, limit=30.0, deadline=12.5)
+
+
 def kill(world: World, uid: int) -> list[d.Decision]:
     decisions = world.supervisor.handle_call_killed(uid, world.now)
     assert decisions == [d.Kill(uid)]
@@ -58,12 +61,12 @@ def test_a_call_that_ran_for_too_long_is_a_crash_and_no_failure_of_its_role() ->
     for _ in range(5):
         (uid,) = world.supervisor.processes
         why, pid = overran("back.foo", 30), world.supervisor.processes[uid].pid
-        assert world.supervisor.handle_call_killed(uid, world.now, why) == [d.Kill(uid)]
+        assert world.supervisor.handle_call_killed(uid, world.now, why, OVERRUN) == [d.Kill(uid)]
         decisions = world.supervisor.handle_exited(uid, "was killed by SIGKILL", world.now, -9, blamed="foo")
         assert why == "was killed because back.foo ran for more than 30 s (kill_after=30)"
         assert [each.why for each in decisions if isinstance(each, d.Record)] == [why]
         gone = next(each.change for each in decisions if isinstance(each, d.Announce))
-        assert gone == m.MemberGone(uid, f"{why} (signal 9); see `mob crashes back`")
+        assert gone == m.MemberGone(uid, f"{why} (signal 9); see `mob crashes back`", OVERRUN)
         (told,) = [each for each in decisions if isinstance(each, d.Tell)]
         name = f"back.0 (pid {pid})" if pid else "back.0"
         assert (told.kind, told.text) == ("crash", f"{name} {why}; its successor starts.")

@@ -113,6 +113,21 @@ def test_changes_are_gathered_into_one_letter(me: Me) -> None:
     assert [type(words) for _, words in words_of(me.wakes(NOW + GATHER + CHECK))] == [m.Alive]
 
 
+def test_a_call_because_of_which_a_member_was_killed_is_told_once(me: Me) -> None:
+    gone, overrun = member(ME, 3), m.Overrun(caller=3, number=44, mark=99, limit=2.5)
+    me.membership.handle_decisions([d.Announce(m.MemberGone(gone.uid, "was killed", overrun))], NOW)
+    changed = m.Changed(MINE + 1, gone=((gone.uid, "was killed"),), overran={gone.uid: overrun})
+    assert words_of(me.wakes(NOW + GATHER)) == [(0, changed)]
+    me.membership.handle_decisions([d.Announce(m.MemberGone(member(ME, 4).uid, "went"))], NOW)
+    assert words_of(me.wakes(NOW + 2 * GATHER)) == [(0, m.Changed(MINE + 2, gone=((member(ME, 4).uid, "went"),)))]
+
+
+def test_a_call_because_of_which_a_far_member_was_killed_is_known_here(met: Me) -> None:
+    gone, overrun = member(YOU, 1).uid, m.Overrun(caller=3, number=44, mark=99, limit=2.5)
+    news = met.hears(m.Changed(4, gone=((gone, "was killed"),), overran={gone: overrun}))
+    assert d.Announce(m.MemberGone(gone, "was killed", overrun)) in news
+
+
 def test_what_others_do_is_not_told_on(met: Me) -> None:
     learned = met.hears(m.Changed(4, (member(YOU, 2),), roles=(m.RoleInfo("far", (), True, workers=4),)))
     assert changes(m.RoleIs, learned)

@@ -208,6 +208,53 @@ def test_a_debugger_is_no_hang_and_what_others_print_is_held(terminal: Keyboard)
     assert terminal.app.ready(client, "back")[0].pid == pid
 
 
+LIMITED = """
+    import os, time
+    import mob
+
+    @mob.export(kill_after=1)
+    def stops_twice():
+        breakpoint()
+        breakpoint()
+        return os.getpid()
+
+    @mob.export(kill_after=1)
+    def goes_on_for_ever():
+        breakpoint()
+        time.sleep(1000)
+
+    @mob.export(kill_after=1)
+    async def beside():
+        time.sleep(1000)
+    """
+
+
+def test_time_in_the_debugger_does_not_count_for_kill_after(apps: Apps) -> None:
+    app = apps.start(
+        '.role("back", "./back.py", threads=2)', options="grace=2", terminal=True, env={"TERM": "dumb"}, back=LIMITED
+    )
+    client, terminal = app.wait_ready(), Keyboard(app)
+    proxy = client.require("back")
+    pid = app.ready(client, "back")[0].pid
+    call = proxy.stops_twice()
+    for _ in range(2):
+        terminal.wait_stopped()
+        stopped = time.monotonic()
+        wait_until(lambda stopped=stopped: time.monotonic() > stopped + 1.5, "longer than kill_after")
+        terminal.say_last("c")
+    assert call.result(PATIENCE) == pid
+    endless = proxy.goes_on_for_ever()
+    terminal.wait_stopped()
+    beside = proxy.beside()  # has no more time than it, and is excused with it
+    stopped = time.monotonic()
+    wait_until(lambda: time.monotonic() > stopped + 1.5, "longer than kill_after")
+    assert not any(call.done() for call in (endless, beside))
+    terminal.say_last("c")
+    with pytest.raises(mob.CallTimeout, match=rf"for more than 1 s .* \(pid {pid}\) was killed"):
+        endless.result(PATIENCE)
+    assert isinstance(beside.exception(PATIENCE), mob.CallError)
+
+
 def test_quit_fails_the_call_and_nothing_else(terminal: Keyboard) -> None:
     call = back(terminal).plain(1)
     terminal.wait_stopped()

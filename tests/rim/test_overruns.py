@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mob.rim.overruns import DEADLINE, ENTRIES, SIZE, Overrun, Overruns
+from mob.rim.overruns import DEADLINE, ENTRIES, SIZE, Overruns
+from mob.wire.messages import Overrun
 
 CALL = Overrun(deadline=12.5, caller=3, number=44, mark=99, limit=2.5)
 
@@ -36,20 +37,12 @@ def test_when_the_kingpin_was_told_to_look(overruns: Overruns) -> None:
     assert overruns.announced(7) == 12.5
 
 
-def test_a_mobster_was_killed_for_a_call_or_was_not(overruns: Overruns) -> None:
-    overruns.put(7, CALL)
-    assert overruns.condemned(7) is None
-    overruns.condemn(7)
-    assert overruns.condemned(7) == CALL
-
-
 def test_an_entry_is_that_of_the_younger_one(overruns: Overruns) -> None:
     overruns.put(7, CALL)
     overruns.announce(7, 12.5)
-    overruns.condemn(7)
     overruns.put(7 + ENTRIES, None)
-    assert (overruns.first(7), overruns.announced(7), overruns.condemned(7)) == (None, 0.0, None)
-    assert (overruns.announced(7 + ENTRIES), overruns.condemned(7 + ENTRIES)) == (0.0, None)
+    assert (overruns.first(7), overruns.announced(7)) == (None, 0.0)
+    assert overruns.announced(7 + ENTRIES) == 0.0
 
 
 def test_a_call_that_is_half_written_is_none(overruns: Overruns) -> None:

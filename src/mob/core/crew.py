@@ -107,6 +107,7 @@ class Process:
         "is_unfit",
         "killed",
         "launched",
+        "overran",
         "pid",
         "quota",
         "ready_at",
@@ -140,6 +141,8 @@ class Process:
         self.killed: bool = False
         self.why_killed: str = ""
         """Why mob itself has killed it, if it did so for a reason of its own."""
+        self.overran: m.Overrun | None = None
+        """The call because of which it was killed, which took too long."""
         self.is_restarted: bool = False
         """Whether it was told to end so that another may come in its place."""
         self.is_done: bool = False

@@ -15,7 +15,8 @@ Letters in, decisions out. The members of other machines are put into the roster
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from mob.core.crew import Crew
 from mob.core.decisions import (
@@ -97,6 +98,7 @@ class Membership:
         self._version = int(now * 1000)  # greater than any of a Kingpin before this one
         self._changed: set[int] = set()  # one's own members that have come or changed, and were not told of yet
         self._gone: dict[int, str] = {}
+        self._overran: dict[int, m.Overrun] = {}
         self._roles: set[str] = set()
         self._places: dict[str, int] = {}  # how many workers the others were told that each role has here
         self._owed: set[int] = set()  # nodes that are to be told everything
@@ -137,9 +139,11 @@ class Membership:
             match decision:
                 case Announce(m.MemberIs(member=member)) if not self._crew.is_remote(member.uid):
                     self._changed.add(member.uid)
-                case Announce(m.MemberGone(uid=uid, why=why)) if not self._crew.is_remote(uid):
+                case Announce(m.MemberGone(uid=uid, why=why, overran=overran)) if not self._crew.is_remote(uid):
                     self._changed.discard(uid)
                     self._gone[uid] = why
+                    if overran is not None:
+                        self._overran[uid] = overran
                 case Announce(m.RoleIs(role=role)) if role.workers or self._places.get(role.name):
                     self._roles.add(role.name)  # of a role that runs elsewhere only, those tell who run it
                 case _:
@@ -249,7 +253,7 @@ class Membership:
             case m.Changed(version=version) if neighbour.is_complete and version == neighbour.version + 1:
                 neighbour.version = version
                 places = {**neighbour.places, **_places(words.roles)}
-                decisions += self._apply(neighbour, places, words.members, words.gone, words.roles, now)
+                decisions += self._apply(neighbour, places, words.members, words.gone, words.roles, now, words.overran)
             case _:  # m.Changed | m.Alive
                 is_behind = not neighbour.is_complete or words.version > neighbour.version
                 if is_behind and now - neighbour.asked_at >= ROLL_CALL_RETRY - EARLY:
@@ -286,6 +290,7 @@ class Membership:
         gone: Iterable[tuple[int, str]],
         roles: Iterable[m.RoleInfo],
         now: float,
+        overran: Mapping[int, m.Overrun] = MappingProxyType({}),
     ) -> list[Decision]:
         crew, decisions = self._crew, list[Decision]()
         if places != neighbour.places or neighbour.number not in crew.roster.nodes:
@@ -305,15 +310,15 @@ class Membership:
                 crew.roster.put(member)
                 decisions.append(Announce(m.MemberIs(member)))
         for uid, why in gone:
-            decisions += self._forget(neighbour, uid, why)
+            decisions += self._forget(neighbour, uid, why, overran.get(uid))
         return decisions + crew.release_held(now)
 
-    def _forget(self, neighbour: Neighbour, uid: int, why: str) -> list[Decision]:
+    def _forget(self, neighbour: Neighbour, uid: int, why: str, overran: m.Overrun | None = None) -> list[Decision]:
         if neighbour.members.pop(uid, None) is None:
             return []
         self._crew.roster.remove(uid)
         self._crew.introductions.left(uid)
-        return [Announce(m.MemberGone(uid, why))]
+        return [Announce(m.MemberGone(uid, why, overran))]
 
     def _lose(self, neighbour: Neighbour, why: str) -> list[Decision]:
         """A node is there no more."""
@@ -410,9 +415,10 @@ class Membership:
         roles = tuple(roster.roles[name] for name in sorted(self._roles) if name in roster.roles)
         self._version += 1
         self._places.update({role.name: role.workers for role in roles})
-        changed = m.Changed(self._version, members, tuple(self._gone.items()), roles)
+        changed = m.Changed(self._version, members, tuple(self._gone.items()), roles, self._overran)
         self._changed.clear()
         self._gone.clear()
+        self._overran = {}
         self._roles.clear()
         return changed
 

@@ -19,7 +19,7 @@ from mob.core.quarantine import Suspect
 from mob.core.states import MobsterState, SlotState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan, RolePlan
-from mob.wire.messages import Beat, Member, Node, RoleInfo
+from mob.wire.messages import Beat, Member, Node, Overrun, RoleInfo
 
 FORMAT = 1
 """The version of everything here; two Kingpins with different ones cannot follow each other."""
@@ -69,6 +69,7 @@ class ProcessData(msgspec.Struct, frozen=True):
     hands_over: bool = False
     refusal: str = ""
     born: float = 0.0
+    overran: Overrun | None = None
 
 
 class SuspectData(msgspec.Struct, frozen=True):

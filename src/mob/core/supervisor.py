@@ -222,7 +222,7 @@ class Supervisor:
         self.health.handle_exited(uid)
         handed = self.hand_overs.handle_exited(process)
         process.has_crashed = self._has_crashed(process, was_told, status)
-        gone = m.MemberGone(uid, verdict_of(process, why, status))
+        gone = m.MemberGone(uid, verdict_of(process, why, status), process.overran)
         decisions = [*self.debugging.handle_gone(uid, now), Announce(gone), *handed]
         if process.has_crashed:
             is_named = not blamed or is_for_a_call(process.why_killed)
@@ -523,14 +523,16 @@ class Supervisor:
         told = Announce(m.RoleIs(self.roster.roles[role.name]))
         return [told, *self.start_slots(slots, now), Answer(ticket)]
 
-    def handle_call_killed(self, uid: int, now: float, why: str = FOR_A_CALL) -> list[Decision]:
-        """Kill a process because of a call that it runs: somebody wants its end, or it has run for too long (`why`).
-        Its role has not failed."""
+    def handle_call_killed(
+        self, uid: int, now: float, why: str = FOR_A_CALL, overrun: m.Overrun | None = None
+    ) -> list[Decision]:
+        """Kill a process because of a call that it runs: somebody wants its end, or it has run for too long (`why`,
+        `overrun`). Its role has not failed."""
         process = self.processes.get(uid)
         if process is None or process.killed:
             return []
         process.killed = process.is_restarted = True
-        process.why_killed = why
+        process.why_killed, process.overran = why, overrun
         return [Kill(uid)]
 
     def handle_restart(self, roles: list[str], pid: int, ticket: Ticket, now: float) -> list[Decision]:

@@ -2,8 +2,8 @@
 
 A mobster writes here of its running calls that have such a limit the one whose time is over first. The Kingpin reads it
 at that time, also if the code of the application holds the interpreter and lets no thread of the mobster run. When it
-has decided to kill the mobster it writes so beside it, and the callers read that when they hear of the death: the call
-that took too long is told from those that died with it.
+has decided to kill the mobster it tells all members because of which call (`m.MemberGone`, over other Kingpins also
+those on other machines): so the caller of that one is told something else than those whose calls died with it.
 
 The Kingpin has to know when to look. The mobster says it (`m.WatchCall`), and writes the time here (`announced`), where
 a Kingpin finds it that takes over in an upgrade. A call that begins before that time and has to end behind it needs no
@@ -15,28 +15,14 @@ Entries are found by uid, modulo their number, and say whose they are; a younger
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from mob.wire.messages import Overrun
 
 ENTRIES = 512
-WORDS = 8
+WORDS = 8  # a line of the cache
 SIZE = ENTRIES * WORDS * 8
-OWNER, DEADLINE, CALLER, NUMBER, MARK, LIMIT, ANNOUNCED, IS_CONDEMNED = range(WORDS)
+OWNER, DEADLINE, CALLER, NUMBER, MARK, LIMIT, ANNOUNCED = range(7)
 TICKS = 1_000_000
 """In a second: times are microseconds of the monotonic clock."""
-
-
-class Overrun(NamedTuple):
-    """A call that runs, and when its worker is killed."""
-
-    deadline: float
-    """Monotonic seconds."""
-    caller: int
-    """The uid of its caller; 0 if it is a batch of several calls."""
-    number: int
-    mark: int
-    """Of its export (`rim.board.mark_of`)."""
-    limit: float
-    """Its `kill_after`, in seconds."""
 
 
 class Overruns:
@@ -55,7 +41,7 @@ class Overruns:
         entry = self._entry(uid)
         entry[DEADLINE] = 0  # until the rest is written: the Kingpin may look at any moment
         if entry[OWNER] != uid:
-            entry[ANNOUNCED] = entry[IS_CONDEMNED] = 0
+            entry[ANNOUNCED] = 0
             entry[OWNER] = uid
         if call is not None:
             entry[CALLER], entry[NUMBER] = call.caller, call.number
@@ -77,16 +63,7 @@ class Overruns:
         if entry[OWNER] != uid or not entry[DEADLINE]:
             return None
         _, deadline, caller, number, mark, limit, *_ = entry
-        return Overrun(deadline / TICKS, caller, number, mark, limit / TICKS)
-
-    def condemn(self, uid: int) -> None:
-        """Write, as the Kingpin, that a mobster is killed because of this call. It is stopped, so the entry stays."""
-        self._entry(uid)[IS_CONDEMNED] = 1
-
-    def condemned(self, uid: int) -> Overrun | None:
-        """Return the call because of which a mobster was killed; None if that was not why."""
-        entry = self._entry(uid)
-        return self.first(uid) if entry[OWNER] == uid and entry[IS_CONDEMNED] else None
+        return Overrun(caller, number, mark, limit / TICKS, deadline / TICKS)
 
     def _entry(self, uid: int) -> memoryview:
         at = uid % ENTRIES * WORDS

@@ -131,8 +131,9 @@ class ThreadKingpin(Kingpin):
 
     def _kill_late(self, uid: int) -> None:
         """A thread cannot be stopped to be looked at: a call that runs for too long is taken at its word."""
-        if why := self.kills.watch.judge(uid):
-            self.carry_out(self.supervisor.handle_call_killed(uid, monotonic(), why))
+        why, overrun = self.kills.watch.judge(uid)
+        if why:
+            self.carry_out(self.supervisor.handle_call_killed(uid, monotonic(), why, overrun))
 
     def _make_console(self) -> Console:
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit, Printed(self._lines))

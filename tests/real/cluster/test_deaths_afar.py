@@ -39,6 +39,14 @@ def tries(path):
         os.kill(os.getpid(), 9)
     return os.path.getsize(path)
 
+@mob.export(kill_after=1)
+def overruns(): time.sleep(1000)
+@mob.export(kill_after=1, idempotent=True)
+def overruns_again(path):
+    with open(path, "a") as file:
+        file.write("x")
+    time.sleep(1000)
+
 @mob.export
 def rows():
     i = 0
@@ -61,6 +69,7 @@ def left(member): events.append(("leave", member.role))
 def seen(): return events
 
 async def ask(): return await back.pid()
+async def ask_too_much(): return await back.overruns()
 async def ask_slowly(): return await back.hold()
 async def ask_all(): return await mob.all("back").call.where()
 """
@@ -109,6 +118,7 @@ def test_the_death_of_a_far_worker_is_known_at_once(both: list[Node]) -> None:
     error = next(call for call in held if str(victim) in repr(call.contact)).exception(patient(10))
     assert isinstance(error, mob.Lost)
     assert error.executed == "maybe"
+    assert "was killed by SIGKILL" in str(error)
     assert time.monotonic() - begun < patient(5)
     seen = wait_until(lambda: _without(a.seen(b, "back"), victim), "a knows the successor", patient(10))
     assert len(seen) == 2
@@ -117,6 +127,29 @@ def test_the_death_of_a_far_worker_is_known_at_once(both: list[Node]) -> None:
 
 def test_an_idempotent_call_is_repeated_over_there(both: list[Node], tmp_path: Path) -> None:
     assert both[0].client.require("back").tries(str(tmp_path / "tries")).result(patient(20)) == 2
+
+
+def test_a_call_that_is_killed_over_there_ends_as_it_would_here(both: list[Node], tmp_path: Path) -> None:
+    a, _ = both
+    held = hang_on(a)
+    path = tmp_path / "begun"
+    proxy = a.client.require("back")
+    text = r"ran for more than 1 s \(kill_after=1\), so back\.\d \(pid \d+ on b\) was killed. It is not repeated."
+    for call in (proxy.overruns(), proxy.overruns_again(str(path))):
+        with pytest.raises(mob.CallTimeout, match=text) as failed:
+            call.result(patient(20))
+        assert failed.value.executed == "yes"
+    assert path.read_text() == "x"
+    lost = [call.exception(patient(20)) for call in held if call.done()]
+    assert lost, "a call that had begun beside it is lost"
+    for error in lost:
+        assert isinstance(error, mob.Lost)
+        assert "was killed because back.overruns" in str(error)
+        assert error.executed == "maybe"
+    for call in held:
+        call.cancel()
+    with pytest.raises(mob.CallTimeout, match=text):
+        a.client.require("front").ask_too_much().result(patient(20))
 
 
 def test_who_comes_and_goes_elsewhere_is_told(both: list[Node]) -> None:

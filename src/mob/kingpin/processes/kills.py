@@ -20,6 +20,7 @@ from mob.kingpin.processes.overruns import CallWatch
 from mob.rim import pidfds
 from mob.rim.board import Board
 from mob.rim.reactor import Reactor
+from mob.wire.messages import Overrun
 
 STOP_INTERVAL = 0.0005
 """Seconds between two looks whether a mobster stands still; most do before the first."""
@@ -42,7 +43,7 @@ class Kills:
         crew: Crew,
         board: Board,
         fork_client: ForkClient,
-        kill: Callable[[int, float, str], list[Decision]],
+        kill: Callable[[int, float, str, Overrun | None], list[Decision]],
         carry_out: Callable[[list[Decision]], None],
     ) -> None:
         self._reactor = reactor
@@ -107,7 +108,7 @@ class Kills:
             fate_of(begun.is_running(uid, *call), begun.may_have_begun(uid, *call), begun.has_ended(uid, *call))
             for *call, _ in wanted
         ]
-        late = self.watch.judge(uid) if uid in self._late else ""
+        late, overrun = self.watch.judge(uid) if uid in self._late else ("", None)
         self._late.discard(uid)
         has_to_die = Fate.KILLED in fates or bool(late)
         is_last = has_to_die or now >= until
@@ -119,7 +120,7 @@ class Kills:
                 begun.revoke(uid, caller, number)
                 answers.append(Answer(ticket, text=fate or Fate.OVER))
         if has_to_die:
-            answers += self._kill(uid, now, late or FOR_A_CALL)
+            answers += self._kill(uid, now, late or FOR_A_CALL, overrun)
         else:
             self._fork_client.signal_mobster(pid, signal.SIGCONT)
         if uid in self._stopped:

@@ -13,8 +13,8 @@ from time import monotonic
 from mob.core.crew import Crew
 from mob.core.killing import overran
 from mob.rim.board import Board, mark_of
-from mob.rim.overruns import Overrun
 from mob.rim.reactor import Reactor
+from mob.wire.messages import Overrun
 
 RECHECK = 1.0
 """Seconds after which a worker that runs no such call is looked at for a last time."""
@@ -75,14 +75,14 @@ class CallWatch:
         else:
             self._stop(uid)
 
-    def judge(self, uid: int) -> str:
-        """Return why a worker that is stopped is to be killed, in words that follow its name; "" if it goes on."""
+    def judge(self, uid: int) -> tuple[str, Overrun | None]:
+        """Return why a worker that is stopped is to be killed, in words that follow its name, and because of which
+        call; "" and None if it goes on."""
         first, process = self._board.overruns.first(uid), self._crew.processes.get(uid)
         if process is None or first is None or first.deadline > monotonic():
             self._look_again(uid)
-            return ""
-        self._board.overruns.condemn(uid)
-        return overran(f"{process.slot.role}.{self._name_of(process.slot.role, first)}", first.limit)
+            return "", None
+        return overran(f"{process.slot.role}.{self._name_of(process.slot.role, first)}", first.limit), first
 
     def _name_of(self, role: str, call: Overrun) -> str:
         exports = self._crew.roster.roles[role].exports or ()

@@ -117,6 +117,7 @@ class BorrowedTerminal:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._context = peer.context
+        self._limited = peer.serving.limited_calls
         self._asked: Call[Any] | None = None
         self._number = 0
         self._group = 0  # the Kingpin's, whose the foreground is
@@ -141,12 +142,18 @@ class BorrowedTerminal:
     def why_not(self, where: str, what: str) -> str:
         """Waits for the terminal; why there is none, or nothing if it is here now."""
         while not self.is_here:
+            self._limited.excuse(self)
             asked = self._asked = self._asked or self._ask(where, what)
-            answer = asked.result()
+            try:
+                answer = asked.result()
+            except BaseException:
+                self._limited.excuse_no_longer(self)
+                raise
             if self._asked is not asked:  # a callback that ran meanwhile stood at a breakpoint too, and has had it
                 continue
             self._asked = None
             if isinstance(answer, m.NoTerminal):
+                self._limited.excuse_no_longer(self)
                 return answer.why
             lent, descriptors = answer
             self._group = lent.group
@@ -206,6 +213,7 @@ class BorrowedTerminal:
         for standard, descriptor in enumerate(kept):
             os.dup2(descriptor, standard)
             os.close(descriptor)
+        self._limited.excuse_no_longer(self)
         self._peer.control.post(m.ReturnTerminal(self._number))
         if self._context.reactor.thread == threading.get_ident():
             self._context.reactor.flush()  # the program may go on for long before the loop has its turn

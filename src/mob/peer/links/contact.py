@@ -26,7 +26,6 @@ from mob.peer.results.streams import Receiver
 from mob.plan import place_name
 from mob.rim.begun import BegunRow
 from mob.rim.link import Descriptor, Link
-from mob.rim.overruns import Overrun
 from mob.wire import messages as m
 
 UNSENT_LIMIT = 64 * 1024 * 1024
@@ -66,6 +65,7 @@ class Contact(Account[Unanswered]):
         "heard",
         "heard_farewell",
         "is_broken",
+        "killed_for",
         "link",
         "member",
         "node",
@@ -101,6 +101,8 @@ class Contact(Account[Unanswered]):
         """Whether the link has ended and another is not there yet: it gets no calls meanwhile."""
         self.gone: str = ""
         """Why the member is gone, once it is."""
+        self.killed_for: m.Overrun | None = None
+        """The call because of which it was killed, which took too long."""
 
     def __repr__(self) -> str:
         return f"<Contact {self.name} {self.member.state}, {len(self.pending)} calls outstanding>"
@@ -246,13 +248,10 @@ class Contact(Account[Unanswered]):
             return True
         return board.begun.may_have_begun(self.uid, self._context.uid, number)
 
-    def overran(self, number: int, mark: int) -> Overrun | None:
+    def overran(self, number: int, mark: int) -> m.Overrun | None:
         """Return the limit that a call from here has overrun, if the member was killed because of that. `mark`: of its
-        export. Nobody knows of a member on another machine."""
-        board = self._context.board
-        if board is None or not self.gone or self.is_distant:
-            return None
-        found = board.overruns.condemned(self.uid)
+        export."""
+        found = self.killed_for
         if found is None:
             return None
         is_it = (found.caller, found.number) == (self._context.uid, number) if found.caller else found.mark == mark

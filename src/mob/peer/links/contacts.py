@@ -287,7 +287,8 @@ class Contacts:
         """A link has ended: its member is gone, or spoke garbage."""
         contact = self._by_link.pop(link, None)
         if contact is not None and contact.is_distant and contact.link is link:
-            self.lose(contact, "is out of reach")
+            is_known = why != CLOSED or self._kingpin.is_closed or bool(self._context.roster.cut)
+            self.lose(contact, "is out of reach", is_known)  # if it has died, its Kingpin's word takes longer
         elif contact is not None and contact.link is link:
             contact.is_broken = True
             try:
@@ -314,9 +315,13 @@ class Contacts:
             if contact.pending or contact.orphans:
                 self.lose(contact, UNINTRODUCED)
 
-    def remove(self, gone: Sequence[tuple[int, str]]) -> None:
+    def remove(self, gone: Sequence[m.MemberGone]) -> None:
         """Members have gone, and why. What they still said is read first; after that nothing more can come."""
-        contacts = [(contact, why) for uid, why in gone if (contact := self._by_uid.pop(uid, None)) is not None]
+        contacts: list[tuple[Contact, str]] = []
+        for each in gone:
+            if (contact := self._by_uid.pop(each.uid, None)) is not None:
+                contact.killed_for = each.overran
+                contacts.append((contact, each.why))
         for contact, why in contacts:
             if contact.member.pid:
                 self._gone[contact.uid] = contact.member, why

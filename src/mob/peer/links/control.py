@@ -247,7 +247,7 @@ class Control:
             last[uid] = message
         before = {uid: self._context.roster.get(uid) for uid in last}
         there = [each.member for each in last.values() if isinstance(each, m.MemberIs)]
-        gone = [(uid, each.why) for uid, each in last.items() if isinstance(each, m.MemberGone)]
+        gone = [each for each in last.values() if isinstance(each, m.MemberGone)]
         if there:
             self._handle_there(there)
         if gone:
@@ -428,13 +428,13 @@ class Control:
             if member.token:
                 peer.see(member)
 
-    def _handle_gone(self, gone: list[tuple[int, str]]) -> None:
+    def _handle_gone(self, gone: list[m.MemberGone]) -> None:
         peer = self._peer
-        for uid, _ in gone:
-            peer.context.roster.remove(uid)
+        for each in gone:
+            peer.context.roster.remove(each.uid)
         peer.contacts.remove(gone)
-        for uid, _ in gone:
-            peer.references.owner_gone(uid)
+        for each in gone:
+            peer.references.owner_gone(each.uid)
 
     def _handle_closed(self, link: Link, why: str) -> None:
         self._fail_requests()

@@ -2,6 +2,7 @@
 
 The Kingpin kills (`kingpin/processes/overruns.py`), because code that holds the interpreter, or blocks the loop, cannot
 be stopped from within. Here it is noted which calls run and until when they may; the first of them stands on the board.
+While a thread is in the debugger (`breakpoint()`), or waits for the terminal, none does; that time counts for no call.
 
 Limits. A call that waits for its turn does not count. A batch is one run of its function, and all of its calls have
 taken too long if that has. Items of a `map` that travel together have one message, which fails with all of them.
@@ -17,11 +18,13 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from mob.peer.links.served import SERVED
 from mob.peer.serving.chunks import Chunk
 from mob.rim.board import mark_of
-from mob.rim.overruns import Overrun
 from mob.wire import messages as m
+from mob.wire.messages import Overrun
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
@@ -40,6 +43,8 @@ class RunningLimited:
         self._first: Overrun | None = None  # what stands on the board
         self._announced = 0.0  # when the Kingpin looks
         self._writing = Lock()  # calls begin and end in several threads
+        self._excused: set[object] = set()  # debuggers that have stopped a thread
+        self._excused_since = 0.0
 
     def __repr__(self) -> str:
         return f"<RunningLimited of {self._context.name}, {len(self._running)} calls>"
@@ -91,18 +96,56 @@ class RunningLimited:
             return number
         with self._writing:
             deadline = monotonic() + limit
-            self._running[number] = call = Overrun(deadline, *_who(), mark, limit)
-            if self._first is None or deadline < self._first.deadline:
-                self._first = call
-                board.overruns.put(uid, call)
-            # Looked at last: if the announced time is still to come, the look at that time finds what was written.
-            if not monotonic() < self._announced <= deadline:
-                self._announced = deadline
-                board.overruns.announce(uid, deadline)
-                self.tell(m.WatchCall(deadline))
+            self._running[number] = call = Overrun(*_who(), mark, limit, deadline)
+            if not self._excused:
+                if self._first is None or deadline < self._first.deadline:
+                    self._first = call
+                    board.overruns.put(uid, call)
+                self._announce(deadline)
         if self._context.reactor.has_unsent:
             self._context.reactor.stand_in.send_soon()  # answers to others must not die with this call
         return number
+
+    def _announce(self, deadline: float) -> None:
+        """Have the Kingpin look then. After the board was written: if it is going to look before, it finds that."""
+        board, uid = self._context.board, self._context.uid
+        if board is not None and not monotonic() < self._announced <= deadline:
+            self._announced = deadline
+            board.overruns.announce(uid, deadline)
+            self.tell(m.WatchCall(deadline))
+
+    def excuse(self, debugger: object) -> None:
+        """Kill no call from now on: a debugger has stopped a thread, or is about to."""
+        with self._writing:
+            if not self._excused:
+                self._excused_since = monotonic()
+                self._show(None)
+            self._excused.add(debugger)
+
+    def excuse_no_longer(self, debugger: object) -> None:
+        """Go on where `excuse` has stopped, if no other debugger has a thread: each call has as long as it had then."""
+        with self._writing:
+            if debugger not in self._excused:
+                return
+            self._excused.remove(debugger)
+            if self._excused:
+                return
+            now = monotonic()
+            for number, call in self._running.items():
+                spent = now - max(self._excused_since, call.deadline - call.limit)
+                self._running[number] = replace(call, deadline=call.deadline + spent)
+            if (first := self._earliest()) is not None:
+                self._show(first)
+                self._announce(first.deadline)
+
+    def _show(self, first: Overrun | None) -> None:
+        """Write on the board which call must have ended first."""
+        self._first = first
+        if self._context.board is not None:
+            self._context.board.overruns.put(self._context.uid, first)
+
+    def _earliest(self) -> Overrun | None:
+        return min(self._running.values(), key=lambda each: each.deadline, default=None)
 
     def _leave(self, number: int) -> None:
         board, context = self._context.board, self._context
@@ -111,8 +154,7 @@ class RunningLimited:
         with self._writing:
             call = self._running.pop(number, None)
             if call is not None and call is self._first:
-                self._first = min(self._running.values(), key=lambda each: each.deadline, default=None)
-                board.overruns.put(context.uid, self._first)
+                self._show(self._earliest())
 
 
 def _who() -> tuple[int, int]:

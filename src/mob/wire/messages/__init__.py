@@ -136,6 +136,7 @@ from mob.wire.messages.roster import (
     ExportInfo as ExportInfo,
     Member as Member,
     Node as Node,
+    Overrun as Overrun,
     RoleInfo as RoleInfo,
     is_kingpin as is_kingpin,
     kingpin_of as kingpin_of,

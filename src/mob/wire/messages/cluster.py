@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from mob.plan import Cluster
 from mob.wire.messages.base import Base
-from mob.wire.messages.roster import Member, RoleInfo
+from mob.wire.messages.roster import Member, Overrun, RoleInfo
 
 
 class LeaseRecord(Base, frozen=True):
@@ -54,12 +54,14 @@ class Alive(Base, frozen=True, tag=80):
 
 
 class Changed(Base, frozen=True, tag=81):
-    """My members were these at version - 1; since then these have come or changed, and those have gone."""
+    """My members were these at version - 1; since then these have come or changed, and those have gone. `overran`: by
+    uid, the calls because of which some of them were killed, which took too long."""
 
     version: int
     members: tuple[Member, ...] = ()
     gone: tuple[tuple[int, str], ...] = ()
     roles: tuple[RoleInfo, ...] = ()
+    overran: dict[int, Overrun] = {}
 
 
 class Everything(Base, frozen=True, tag=82):

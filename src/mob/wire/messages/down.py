@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mob.wire.messages.base import Base
 from mob.wire.messages.cluster import Carry, GiveBack, JoinCluster, ReadLease, Send, Turned, WriteLease
-from mob.wire.messages.roster import Member, Node, RoleInfo
+from mob.wire.messages.roster import Member, Node, Overrun, RoleInfo
 from mob.wire.messages.tables import Event, Line, Metrics, Point, RoleReadiness, Row
 
 
@@ -32,10 +32,11 @@ class MemberIs(Base, frozen=True, tag=41):
 
 
 class MemberGone(Base, frozen=True, tag=42):
-    """A member has died or left."""
+    """A member has died or left. `overran`: the call because of which it was killed, which took too long."""
 
     uid: int
     why: str
+    overran: Overrun | None = None
 
 
 class RoleIs(Base, frozen=True, tag=43):

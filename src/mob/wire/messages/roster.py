@@ -23,6 +23,20 @@ class Member(Base, frozen=True):
     """Of a singleton: the fencing token of the lease by which it runs. Who comes later has a greater one."""
 
 
+class Overrun(Base, frozen=True):
+    """A call with a limit of its running time (`kill_after`): because of it its worker is killed, or will be."""
+
+    caller: int
+    """The uid of its caller; 0 if it is a batch of several calls."""
+    number: int
+    mark: int
+    """Of its export (`rim.board.mark_of`)."""
+    limit: float
+    """Its `kill_after`, in seconds."""
+    deadline: float = 0.0
+    """When its worker is killed: monotonic seconds of its machine."""
+
+
 NODE_SHIFT = 32
 """A uid is the number of its node, and in the lower bits one that is unique there."""
 
