@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import threading
@@ -25,7 +26,10 @@ class Shelf:
         self.store = JobStore(path, lambda call: call(), self.said.append)
 
     def open(self, now: float = 1000.0) -> list[Entry]:
-        return self.store.open(now)
+        return asyncio.run(self.store.open(now))
+
+    def close(self) -> None:
+        asyncio.run(self.store.close())
 
     def answer(self, ask: Callable[[Callable[..., None]], object]) -> tuple[Any, ...]:
         """What the store answers."""
@@ -64,7 +68,7 @@ def path(tmp_path: Path) -> Path:
 def shelf(path: Path) -> Iterator[Shelf]:
     made = Shelf(path)
     yield made
-    made.store.close()
+    made.close()
 
 
 def entry(id: str, **more: Any) -> Entry:
@@ -72,7 +76,7 @@ def entry(id: str, **more: Any) -> Entry:
 
 
 def reopened(shelf: Shelf, now: float = 1000.0) -> tuple[Shelf, list[Entry]]:
-    shelf.store.close()
+    shelf.close()
     again = Shelf(shelf.store.path)
     return again, again.open(now)
 
@@ -88,7 +92,7 @@ def test_what_was_stored_is_there_again(shelf: Shelf) -> None:
     assert found == kept
     assert again.answer(lambda done: again.store.body("a", done)) == (b"body", None)
     assert again.answer(lambda done: again.store.body("no such job", done)) == (None, None)
-    again.store.close()
+    again.close()
 
 
 def test_only_its_user_may_read_it(shelf: Shelf, path: Path) -> None:
@@ -108,7 +112,7 @@ def test_many_in_one_commit(shelf: Shelf, count: int) -> None:
     ]
     again, found = reopened(shelf)
     assert [each.id for each in found] == ids[len(half) :]
-    again.store.close()
+    again.close()
 
 
 def test_one_that_is_stored_twice_stays_as_it_was(shelf: Shelf) -> None:
@@ -117,7 +121,7 @@ def test_one_that_is_stored_twice_stays_as_it_was(shelf: Shelf) -> None:
     assert shelf.put(entry("a", priority=2)) is None
     again, found = reopened(shelf)
     assert [each.priority for each in found] == [1]
-    again.store.close()
+    again.close()
 
 
 def test_what_has_changed_is_written_and_the_last_word_counts(shelf: Shelf) -> None:
@@ -130,7 +134,7 @@ def test_what_has_changed_is_written_and_the_last_word_counts(shelf: Shelf) -> N
     shelf.write(first, JobChanged.of(job, 0.5))
     again, (found,) = reopened(shelf)
     assert (found.attempts, found.failures, found.deaths, found.due) == (4, 1, 1, 99.5)
-    again.store.close()
+    again.close()
 
 
 def test_a_dead_one_is_kept_with_what_it_has_died_of(shelf: Shelf) -> None:
@@ -145,7 +149,7 @@ def test_a_dead_one_is_kept_with_what_it_has_died_of(shelf: Shelf) -> None:
     assert [(each.id, each.state) for each in found] == [("a", JobState.DEAD), ("b", JobState.WAITING)]
     again, found = reopened(again, 1000.0 + DEAD_KEEP + 1)
     assert [each.id for each in found] == ["b"]
-    again.store.close()
+    again.close()
 
 
 def test_outcomes_are_forgotten_when_they_are_old(shelf: Shelf) -> None:
@@ -177,13 +181,13 @@ def test_what_no_row_can_hold_is_refused_and_the_next_is_stored(shelf: Shelf, un
 def test_a_row_that_makes_no_sense_is_damage(shelf: Shelf, path: Path, change: str) -> None:
     shelf.open()
     shelf.put(entry("a"), entry("b", is_at=True))
-    shelf.store.close()
+    shelf.close()
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute(f"UPDATE jobs SET {change} WHERE id = 'b'")
     other = Shelf(path)
     with pytest.raises(QueueBroken, match=r"is damaged: the row of job 'b' makes no sense: Expected .*\.recover"):
         other.open()
-    other.store.close()
+    other.close()
 
 
 def test_a_second_keeper_is_refused(shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +196,7 @@ def test_a_second_keeper_is_refused(shelf: Shelf, path: Path, monkeypatch: pytes
     other = Shelf(path)
     with pytest.raises(QueueBroken, match=r"is used by another process\. Two apps cannot share a queue"):
         other.open()
-    other.store.close()
+    other.close()
 
 
 def test_a_file_of_another_program_is_left_alone(shelf: Shelf, path: Path) -> None:
@@ -205,19 +209,19 @@ def test_a_file_of_another_program_is_left_alone(shelf: Shelf, path: Path) -> No
     error = shelf.put(entry("a"))
     assert isinstance(error, QueueBroken)
     assert shelf.answer(lambda done: shelf.store.outcome("a", done)) == (None, error)
-    shelf.store.close()
+    shelf.close()
     assert path.read_bytes() == before
 
 
 def test_a_file_of_a_later_version_is_left_alone(shelf: Shelf, path: Path) -> None:
     shelf.open()
-    shelf.store.close()
+    shelf.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     other = Shelf(path)
     with pytest.raises(QueueBroken, match=r"its tables have version 99, and this mob writes 1"):
         other.open()
-    other.store.close()
+    other.close()
 
 
 def damage(path: Path, at: Sequence[int]) -> None:
@@ -231,7 +235,7 @@ def damage(path: Path, at: Sequence[int]) -> None:
 def test_a_damaged_file_is_named_and_not_touched(shelf: Shelf, path: Path, at: list[int]) -> None:
     shelf.open()
     shelf.put(*(entry(str(n)) for n in range(500)))
-    shelf.store.close()
+    shelf.close()
     damage(path, at)
     before = path.read_bytes()
     other = Shelf(path)
@@ -240,7 +244,7 @@ def test_a_damaged_file_is_named_and_not_touched(shelf: Shelf, path: Path, at: l
     assert f"the file of the queue, {path}, is damaged: " in str(caught.value)
     assert f"sqlite3 {path} .recover" in str(caught.value)
     assert isinstance(other.put(entry("x")), QueueBroken)
-    other.store.close()
+    other.close()
     assert path.read_bytes() == before
 
 
@@ -249,7 +253,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     other = Shelf(tmp_path / "file" / "jobs.db")
     with pytest.raises(QueueBroken, match=r"cannot be used: .*File exists"):
         other.open()
-    other.store.close()
+    other.close()
 
 
 def limit(shelf: Shelf, pages: int) -> None:
@@ -292,7 +296,7 @@ def test_on_a_full_disk_new_jobs_are_refused_and_what_has_ended_is_written_later
     ]
     again, found = reopened(shelf)
     assert sorted(each.id for each in found) == ["b", "c"]
-    again.store.close()
+    again.close()
 
 
 def test_new_jobs_that_are_too_much_do_not_hold_up_what_has_ended(shelf: Shelf) -> None:
@@ -317,7 +321,7 @@ def test_new_jobs_that_are_too_much_do_not_hold_up_what_has_ended(shelf: Shelf) 
     assert [type(each) for each in refused] == [QueueFull]
     again, found = reopened(shelf)
     assert found == []
-    again.store.close()
+    again.close()
 
 
 def test_how_it_is_shown(shelf: Shelf, path: Path) -> None:

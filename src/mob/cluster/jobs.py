@@ -16,7 +16,7 @@ others have ended is written when it is back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic, time_ns
 from typing import Any
 
@@ -63,16 +63,20 @@ _Message = tuple[str, bytes, float]
 
 
 class StreamStore:
-    """The stream of an app's jobs. Its answers are given on the loop's thread; `say` is told what is to be known."""
+    """The stream of an app's jobs. `find` asks for the servers of the cluster, and what they ask for. Answers are given
+    on the loop's thread; `say` is told what is to be known."""
 
     most: int = 1024 * 1024 - SPARE
     """Bytes that a job may have."""
 
-    def __init__(self, app: str, keep: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, app: str, keep: float, find: Callable[[], Awaitable[Cluster]], say: Callable[[str], None]
+    ) -> None:
         names = NatsNames(app)
         self.path: str = names.jobs_stream
         self._names = names
         self._keep = keep
+        self._find = find
         self._say = say
         self._cluster: Cluster | None = None
         self._client = Guarded(needs_tls=False)
@@ -93,9 +97,9 @@ class StreamStore:
 
     # ------------------------------------------------------------------------------------------ for the keeper
 
-    async def open(self, cluster: Cluster, now: float) -> list[Entry]:
+    async def open(self, now: float) -> list[Entry]:
         """Connect, keep all others from writing, and return the jobs in the stream, however long NATS takes."""
-        self._cluster = cluster
+        self._cluster = await self._find()
         while True:
             try:
                 await self._connect()

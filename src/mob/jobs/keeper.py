@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from mob.core.job_rows import DROPPED, JobPlace, JobStream, Outcome, QueueBroken
+from mob.core.job_rows import DROPPED, JobPlace, Outcome, QueueBroken
 from mob.core.jobs import Entry, JobState
 from mob.errors import ArgumentError, Busy, QueueFailed, Unavailable
 from mob.jobs.giving import Giver
@@ -55,15 +55,8 @@ class Keeper:
         self._log = peer.context.log
         self._loop = peer.context.reactor.loop
         self._peer = peer
-        self._file: JobStore | None = None
-        self._stream: JobStream | None = None
-        store: JobPlace
-        if peer.context.roster.nodes:
-            streams = importlib.import_module("mob.cluster.jobs")  # it needs NATS, which only apps in a cluster have
-            store = self._stream = streams.StreamStore(peer.context.app, keep, self._say)
-        else:
-            store = self._file = JobStore(path, peer.context.reactor.call, self._say)
-        self._ledger = Ledger(peer.context, store, keep)
+        self._store = self._place(path, keep)
+        self._ledger = Ledger(peer.context, self._store, keep)
         self._book = self._ledger.book
         self._giver = Giver(peer, self._ledger, in_hand)
         self._broken: QueueBroken | None = None
@@ -72,7 +65,15 @@ class Keeper:
         self._is_ending = False
 
     def __repr__(self) -> str:
-        return f"<Keeper of {len(self._book)} jobs in {self._ledger.store.path}>"
+        return f"<Keeper of {len(self._book)} jobs in {self._store.path}>"
+
+    def _place(self, path: Path, keep: float) -> JobPlace:
+        """Return where the jobs lie: in a file, or in a cluster in its stream."""
+        if not self._context.roster.nodes:
+            return JobStore(path, self._context.reactor.call, self._say)
+        streams = importlib.import_module("mob.cluster.jobs")  # it needs NATS, which only apps in a cluster have
+        stream: JobPlace = streams.StreamStore(self._context.app, keep, self._cluster, self._say)
+        return stream
 
     def _say(self, text: str) -> None:
         self._context.reactor.call(partial(self._log.error, text))
@@ -80,13 +81,9 @@ class Keeper:
     # --------------------------------------------------------------------------------------------- its life
 
     async def open(self) -> None:
-        """Read the file, before this process is ready."""
+        """Read what is there, before this process is ready."""
         try:
-            if self._stream is not None:
-                entries = await self._stream.open(await self._cluster(), time())
-            else:
-                assert self._file is not None
-                entries = await self._loop.run_in_executor(None, self._file.open, time())
+            entries = await self._store.open(time())
         except QueueBroken as error:
             self._broken = error
             self._log.error("%s", error)
@@ -104,10 +101,7 @@ class Keeper:
         """What has ended is on the disk when this returns."""
         self._giver.close()
         self._ledger.close()
-        if self._stream is not None:
-            await self._stream.close()
-        elif self._file is not None:
-            await self._loop.run_in_executor(None, self._file.close)
+        await self._store.close()
 
     async def _cluster(self) -> Cluster:
         """Ask the Kingpin for the servers of the cluster, and what they ask for."""
@@ -165,7 +159,7 @@ class Keeper:
             due = now + delay if at is None else at - wall + now
             entry = Entry(id, role, target, priority, due, at is not None, key, retries, backoff, made=wall)
             body = _encode(m.DurableBody(bytes(args), None if kwargs is None else bytes(kwargs), sender))
-            if len(body) > (most := self._ledger.store.most):
+            if len(body) > (most := self._store.most):
                 what = f"{entry.label}: its arguments have {len(body):,} bytes, and the NATS server takes {most:,}"
                 raise ArgumentError(f"{what} (max_payload).")
             found.append((entry, body))
@@ -266,7 +260,7 @@ class Keeper:
             "roles": roles,
             "done": self._giver.done,
             "failed": self._giver.failed,
-            "path": str(self._ledger.store.path),
+            "path": str(self._store.path),
         }
 
     async def listing(self, states: Sequence[str], role: str, most: int) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ no second keeper can have it.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -104,9 +105,12 @@ class JobStore:
 
     # ------------------------------------------------------------------------------------------ for the keeper
 
-    def open(self, now: float) -> list[Entry]:
+    async def open(self, now: float) -> list[Entry]:
         """Open the file, or make it; return the jobs in it. `QueueBroken` if it cannot be used. `now`: of the clock on
         the wall, for what was kept long enough."""
+        return await asyncio.to_thread(self._open, now)
+
+    def _open(self, now: float) -> list[Entry]:
         found: list[Entry] = []
         try:
             self._db = self._connect()
@@ -167,11 +171,11 @@ class JobStore:
 
         self._line.put(_Ask(ask, None))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Write what stands in the line, and close the file."""
         self._line.put(None)
         if self._thread.ident is not None:
-            self._thread.join()
+            await asyncio.to_thread(self._thread.join)
 
     # ---------------------------------------------------------------------------------------------- opening
 

@@ -1,0 +1,202 @@
+"""What goes from a process to the keeper of the app's durable jobs (`jobs/keeper.py`): new jobs, and questions.
+
+Strategy. The keeper is a process that the Kingpin starts when it is first wanted. Jobs travel there together, as many
+as there are. A keeper that dies meanwhile is followed by another, which is asked the same again: the id of a job, made
+here, has it stored once. One that does not answer is not waited for without end.
+
+Limits. Knows nothing of what is in a job, and of what its callers hold.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from mob.errors import CallError, Lost, MobError, Unavailable, UnknownExport
+from mob.peer.results.call import Call
+from mob.plan import QUEUE
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.calls.outgoing import Outgoing
+
+STORE_TIMEOUT = 30.0
+"""Seconds in which a job must have been stored, or the keeper must have answered."""
+ASK_AGAIN = 1.0
+"""Seconds until the next attempt, if nothing has changed before."""
+MOST_JOBS = 512
+"""Jobs that travel together."""
+MOST_BYTES = 1024 * 1024
+"""Bytes of them beyond which no more goes along."""
+UNDER_WAY = 2
+"""Messages with jobs that are unanswered at a time; meanwhile the next one gathers."""
+
+
+class KeeperRequest:
+    """Something that the keeper is asked; again, if it dies over it. `settle` is called with its answer, and the `call`
+    fails if there is none in time."""
+
+    def __init__(
+        self,
+        peer: Outgoing,
+        call: Call[Any],
+        export: str,
+        args: tuple[Any, ...],
+        settle: Callable[[Any], None],
+        timeout: float = STORE_TIMEOUT,
+    ) -> None:
+        self._peer, self._call, self._settle = peer, call, settle
+        self._request = export, args
+        self._until = monotonic() + timeout
+        self._timer: int | None = None
+        self._is_introduced = False
+        self._attempt()
+
+    def _attempt(self) -> None:
+        peer, call = self._peer, self._call
+        if call.done_already():
+            return
+        if peer.control.is_closed:
+            peer.control.come_back()
+        if (known := peer.context.roster.roles.get(QUEUE)) is None:
+            label = "asking for the keeper of durable jobs"
+            peer.control.request(label, m.WantQueue).when_done(self._handle_wanted)
+            return
+        if not self._is_introduced:
+            peer.contacts.route(QUEUE)
+            self._is_introduced = True
+        keeper = next(iter(peer.contacts.ready(QUEUE)), None)
+        if keeper is None:
+            why = f" It cannot start: {known.failing}." if known.failing else ""
+            self._try_again(Unavailable(f"{call.label}: the process that keeps durable jobs is not ready.{why}"))
+            return
+        name, args = self._request
+        try:
+            asked = peer.calling.call_one(keeper, call.label, name, args, {})
+        except Exception as error:  # noqa: BLE001  becomes the outcome
+            call.fail(error)
+            return
+        asked.when_done(self._handle_answer)
+
+    def _handle_wanted(self, wanted: Call[Any]) -> None:
+        error: BaseException | None = wanted.exception()
+        if error is None and not wanted.result().error:
+            self._peer.context.reactor.call(self._attempt)
+        else:
+            text = f"{self._call.label}: {error or wanted.result().error}"
+            self._call.fail(Unavailable(text))
+
+    def _handle_answer(self, asked: Call[Any]) -> None:
+        error = asked.exception()
+        if error is None:
+            try:
+                self._settle(asked.result())
+            except MobError as unfit:
+                self._call.fail(unfit)
+        elif isinstance(error, (Lost, Unavailable)):  # it has died, or ends; another one comes
+            self._try_again(error)
+        elif isinstance(error, UnknownExport):
+            self._call.fail(Unavailable(f"{self._call.label}: the role {QUEUE!r} of this app keeps no jobs."))
+        else:
+            self._call.fail(error)
+
+    def _try_again(self, error: CallError) -> None:
+        if monotonic() >= self._until:
+            self._call.fail(error)
+        elif self._peer.control.is_closed:
+            self._call.fail(Unavailable(f"{self._call.label}: the app {self._peer.context.app!r} has ended."))
+        else:
+            self._peer.context.reactor.call(self._wait)
+
+    def _wait(self) -> None:
+        """Try again when the roster has changed, for it tells that the keeper has come; on the loop's thread."""
+        self._peer.control.changes.listeners.append(self._wake)
+        self._timer = self._peer.context.reactor.call_at(min(monotonic() + ASK_AGAIN, self._until), self._wake)
+
+    def _wake(self) -> None:
+        listeners = self._peer.control.changes.listeners
+        if self._wake in listeners and self._timer is not None:
+            listeners.remove(self._wake)
+            self._peer.context.reactor.cancel(self._timer)
+            self._attempt()
+
+
+class OnItsWay(msgspec.Struct):
+    """A job on its way to the keeper."""
+
+    row: tuple[Any, ...]
+    size: int
+    settle: Callable[[str], None]
+    fail: Callable[[BaseException], None]
+
+
+class Outbox:
+    """The jobs of one process that are on their way to the keeper."""
+
+    def __init__(self, peer: Outgoing) -> None:
+        self._peer = peer
+        self._waiting: deque[OnItsWay] = deque()
+        self._under_way = 0
+        self._is_due = False
+        self._prefix = secrets.token_hex(5)
+        self._numbers = itertools.count()
+
+    def __repr__(self) -> str:
+        return f"<Outbox, {len(self._waiting)} jobs wait, {self._under_way} messages under way>"
+
+    def new_id(self) -> str:
+        """Return an id that no job has, of any process. Later ones are greater, which keeps the file in order."""
+        return f"{time_ns() // 1000:013x}{next(self._numbers) & 0xFFF:03x}{self._prefix}"
+
+    def put(self, storing: OnItsWay) -> None:
+        """Have a job stored; from any thread."""
+        self._waiting.append(storing)
+        if not self._is_due:
+            self._is_due = True
+            self._peer.context.reactor.call(self._flush)
+
+    def _flush(self) -> None:
+        """Send what there is; on the loop's thread."""
+        self._is_due = False
+        while self._waiting and self._under_way < UNDER_WAY:
+            batch: list[OnItsWay] = []
+            size = 0
+            while self._waiting and len(batch) < MOST_JOBS and size < MOST_BYTES:
+                batch.append(self._waiting.popleft())
+                size += batch[-1].size
+            self._under_way += 1
+            call: Call[None] = Call(self._peer, "storing durable jobs", "")
+            call.when_done(partial(self._handle_failed, batch))
+            rows = [storing.row for storing in batch]
+            KeeperRequest(self._peer, call, "put", (rows,), partial(self._handle_stored, call, batch))
+
+    def _handle_stored(self, call: Call[None], batch: list[OnItsWay], ids: list[str]) -> None:
+        call.settle(None)
+        for storing, id in zip(batch, ids, strict=True):
+            storing.settle(id)
+
+    def _handle_failed(self, batch: Iterable[OnItsWay], call: Call[None]) -> None:
+        self._under_way -= 1
+        error = call.exception()
+        if error is not None:
+            for storing in batch:
+                storing.fail(error)
+        self._peer.context.reactor.call(self._flush)
+
+
+_outboxes: WeakKeyDictionary[Outgoing, Outbox] = WeakKeyDictionary()
+
+
+def outbox_of(peer: Outgoing) -> Outbox:
+    found = _outboxes.get(peer)
+    if found is None:
+        found = _outboxes.setdefault(peer, Outbox(peer))
+    return found
