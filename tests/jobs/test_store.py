@@ -248,6 +248,19 @@ def test_a_damaged_file_is_named_and_not_touched(shelf: Shelf, path: Path, at: l
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("table", ["jobs", "ended"])
+def test_a_file_without_its_tables_is_damaged(shelf: Shelf, path: Path, table: str) -> None:
+    shelf.open()
+    shelf.close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"DROP TABLE {table}")
+    other = Shelf(path)
+    text = rf"is damaged: it is marked as the file of a queue and has no table '{table}'\. Nothing was changed"
+    with pytest.raises(QueueBroken, match=text):
+        other.open()
+    other.close()
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     other = Shelf(tmp_path / "file" / "jobs.db")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from math import inf, isnan, nan
 from pathlib import Path
 
@@ -162,3 +164,81 @@ def test_a_long_log_is_brought_into_the_database(tmp_path: Path, monkeypatch: py
     assert not file.is_to_settle
     assert len(list(file.rows())) == 50
     file.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("DROP TABLE entries", "no table 'entries'"),
+        ("ALTER TABLE entries DROP COLUMN ends", "a table 'entries' with the columns key, value"),
+        ("ALTER TABLE entries ADD COLUMN more", "a table 'entries' with the columns key, value, ends, more"),
+    ],
+)
+def test_a_file_without_its_table_says_what_it_has(tmp_path: Path, change: str, found: str) -> None:
+    path = tmp_path / "store.db"
+    opened(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(change)
+    text = (
+        f"store 'cache': {path} cannot be opened: it is marked as the file of a store and has {found}; expected one "
+        f"with key, value, ends. The file is damaged: put a backup in its place, or move it away to begin with an "
+        f"empty store."
+    )
+    with pytest.raises(OSError, match=f"^{re.escape(text)}$"):
+        opened(path)
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / "store.db").touch()
+    with contextlib.closing(sqlite3.connect(tmp_path / "empty.db")) as db, db:
+        db.execute("CREATE TABLE mine (x)")
+        db.execute("DROP TABLE mine")
+    for name in ("store.db", "empty.db"):
+        file = opened(tmp_path / name)
+        file.write([("a", 1, inf)])
+        file.close()
+        file = opened(tmp_path / name)
+        assert list(file.rows()) == [("a", 1, inf)]
+        file.close()
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    directory, pipe, dangling = tmp_path / "directory", tmp_path / "pipe", tmp_path / "dangling"
+    directory.mkdir()
+    os.mkfifo(pipe)
+    dangling.symlink_to(tmp_path / "missing" / "store.db")
+    with pytest.raises(OSError, match=r"^store 'cache': .*directory is a directory\. Name a file in file=\.$"):
+        opened(directory)
+    with pytest.raises(OSError, match=r"^store 'cache': .*pipe is no regular file\. Name a file in file=\.$"):
+        opened(pipe)
+    with pytest.raises(
+        OSError, match=r"^\[Errno 2\] store 'cache': .*dangling cannot be opened: No such file or directory\.$"
+    ):
+        opened(dangling)
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "dangling.lock", "directory", "pipe"]
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_a_file_that_may_not_be_written_is_refused_before_anything_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # others cannot reach it by its whole path
+    path = Path("store.db")
+    opened(path).close()
+    path.chmod(0o444 if what == "file" else 0o666)
+    tmp_path.chmod(0o777 if what == "file" else 0o555)
+    may = "write it" if what == "file" else "make files in its directory"
+    with pytest.raises(PermissionError, match=rf"^\[Errno 13\] store 'cache': .* \(uid \d+\) may not {may}, or its"):
+        _as_somebody_else(lambda: opened(path))
+    tmp_path.chmod(0o777)
+
+
+def _as_somebody_else(function: Callable[[], object]) -> None:
+    """Call a function as a user for whom modes count: root may do anything."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        function()
+    finally:
+        os.seteuid(before)

@@ -205,7 +205,8 @@ class JobStore:
         """Return whether the file is a new one. If not, look whether its tables are sound, and mob's."""
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (whose,) = db.execute("PRAGMA application_id").fetchone()
-        if not db.execute("SELECT name FROM sqlite_master").fetchall() and not version:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        if not tables and not version:
             return True
         if whose != APPLICATION:
             raise QueueBroken(f"the file {self.path} holds no jobs of mob's, but something else. Say another path.")
@@ -217,6 +218,8 @@ class JobStore:
         (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError(found)
+        if missing := {"jobs", "ended"} - tables:
+            raise sqlite3.DatabaseError(f"it is marked as the file of a queue and has no table {min(missing)!r}")
         return False
 
     def _read(self, db: sqlite3.Connection) -> list[Entry]:

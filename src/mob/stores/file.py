@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Generator, Iterable, Iterator
 from math import inf, nan
 
@@ -26,6 +27,7 @@ StoredRow = tuple[str, Value | None, float]
 APPLICATION = 0x6D6F6273
 """What tells a store's file from that of another program (`PRAGMA application_id`)."""
 VERSION = 1
+COLUMNS = ["key", "value", "ends"]
 MOST_LOGGED = 64 * 1024 * 1024
 """Bytes of the log after which it is brought into the database."""
 _here: dict[str, StoreFile] = {}  # those that are open in this process, by their paths
@@ -51,7 +53,9 @@ class StoreFile:
         return f"<StoreFile {self.path}{'' if self._connection else ', closed'}>"
 
     def open(self) -> None:
-        """Open the file, and make it if there is none. `OSError` if it is in use, damaged, or another program's."""
+        """Open the file, and make it if there is none. `OSError` if it is in use, damaged, another program's, no file,
+        or may not be read and written."""
+        self._check_path()
         before = _here.get(self.path)
         if before is not None:  # of a worker that has ended, where workers are threads (`mob.testing`)
             before.close()
@@ -59,8 +63,8 @@ class StoreFile:
         _here[self.path] = self
         try:
             with self._told("cannot be opened"):
-                if not os.path.exists(self.path):  # there may be sessions in it: it is its owner's
-                    os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                if not os.path.exists(self.path):
+                    self._make()
                 connection = self._connection = sqlite3.connect(
                     self.path, timeout=0, isolation_level=None, check_same_thread=False
                 )
@@ -134,14 +138,44 @@ class StoreFile:
             raise OSError(f"store {self.store!r}: {self.path} is closed.")
         return self._connection
 
+    def _check_path(self) -> None:
+        """Refuse what SQLite would find out later, or say less clearly."""
+        try:
+            mode = os.stat(self.path).st_mode
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._failed(error) from None
+        if not stat.S_ISREG(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+            raise OSError(f"store {self.store!r}: {self.path} is {what}. Name a file in file=.")
+        for path, access, may in (
+            (self.path, os.R_OK | os.W_OK, "write it"),
+            (os.path.dirname(self.path) or ".", os.W_OK | os.X_OK, "make files in its directory"),
+        ):
+            if not os.access(path, access, effective_ids=True):
+                raise OSError(
+                    errno.EACCES,
+                    f"store {self.store!r}: {self.path} cannot be opened: this user (uid {os.geteuid()}) may not "
+                    f"{may}, or its file system is read-only. Change its owner or mode, or name another file.",
+                )
+
+    def _make(self) -> None:
+        """Make the file. There may be sessions in it, so it is its owner's."""
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> OSError:
+        return OSError(error.errno, f"store {self.store!r}: {self.path} cannot be opened: {error.strerror}.")
+
     def _take(self) -> None:
         """Two stores in one file would each overwrite what the other one knows nothing of."""
         try:
             self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise OSError(
-                error.errno, f"store {self.store!r}: {self.path} cannot be opened: {error.strerror}."
-            ) from None
+            raise self._failed(error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -160,6 +194,7 @@ class StoreFile:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application, version) == (APPLICATION, VERSION):
+            self._check_columns(connection)
             return
         if tables or application:
             whose = f"has version {version}" if application == APPLICATION else "is the database of another program"
@@ -172,6 +207,14 @@ class StoreFile:
         connection.execute(f"PRAGMA application_id={APPLICATION}")
         connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
+
+    def _check_columns(self, connection: sqlite3.Connection) -> None:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(entries)")]
+        if columns != COLUMNS:
+            found = f"a table 'entries' with the columns {', '.join(columns)}" if columns else "no table 'entries'"
+            raise sqlite3.DatabaseError(
+                f"it is marked as the file of a store and has {found}; expected one with {', '.join(COLUMNS)}"
+            )
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Generator[None]:
