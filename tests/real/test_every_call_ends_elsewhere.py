@@ -375,7 +375,7 @@ def test_a_process_without_memory_ends_the_calls_that_want_it(apps: Apps, thread
         }
         for name, call in calls.items():
             try:
-                call.exception(PATIENCE)
+                call.exception(patient(90))  # a call waits 30 s by itself for a worker, if all of them have died
             except mob.CallTimeout:
                 pytest.fail(f"{name} hangs")
         assert has_ended(lambda: len(list(back.rows(size))), 2)

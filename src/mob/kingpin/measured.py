@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from importlib import import_module
 from time import monotonic
 from typing import Protocol
 
-from mob.core.jobs import said_of
 from mob.core.registry import Registry
 from mob.kingpin.connections import Connections
 from mob.kingpin.output.console import Console
@@ -66,7 +66,8 @@ class Measured:
 
     def jobs(self) -> str:
         """Return how many durable jobs there are, as people read it."""
-        return said_of(self._registry.custom.shown())
+        metrics = self._registry.custom.shown()
+        return str(import_module("mob.core.jobs").said_of(metrics)) if metrics else ""  # few apps have jobs
 
     def since(self, since: float) -> tuple[float, tuple[m.Point, ...], tuple[m.Event, ...]]:
         """Return the present time, and the measurements and events since another time."""

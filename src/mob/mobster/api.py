@@ -20,7 +20,6 @@ from mob.peer.calls.durable import JOBS
 from mob.peer.calls.proxy import Proxy, Target, proxy_of
 from mob.peer.links import served
 from mob.peer.peer import Peer
-from mob.peer.serving.batching import CallBatch
 from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.handlers import check_event
 from mob.wire import messages as m
@@ -194,7 +193,7 @@ def caller() -> Me | None:
     """
     peer = current("caller")
     now = served.current()
-    if now is None or (isinstance(now[2], CallBatch) and not now[2].has_one_caller):
+    if now is None or not getattr(now[2], "has_one_caller", True):  # only a batch may have several
         return None
     contact = now[0]
     member = contact.member

@@ -62,11 +62,17 @@ def start(nodes: Nodes, nats: Nats) -> tuple[Node, Node]:
     asyncio.run(_seed(nats.url, nodes.app))
     a, b = nodes.start(nats, ROLES, back=BACK)
     wait_until(lambda: len(runs(nodes.directory)) >= 2, f"it runs\n{a.output}\n{b.output}")
-    return (a, b) if is_here(a) else (b, a)
+    there, other = (a, b) if is_here(a) else (b, a)
+    wait_until(lambda: is_known_at(other, there), f"{other.node} has seen the lease\n{other.output}")
+    return there, other
 
 
 def is_here(node: Node) -> bool:
     return any(each.name == "tick" and each.is_here for each in node.client.timers())
+
+
+def is_known_at(node: Node, there: Node) -> bool:
+    return any(each.name == "tick" and each.note == f"runs on {there.node!r}" for each in node.client.timers())
 
 
 def runs(directory: Path, name: str = "tick") -> list[tuple[str, float]]:

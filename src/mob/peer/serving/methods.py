@@ -22,7 +22,6 @@ from msgspec.msgpack import Decoder
 from mob.errors import UnknownExport
 from mob.peer.references.objects import HostedService, no_method
 from mob.peer.serving import limits
-from mob.peer.serving.batching import Batcher
 from mob.peer.serving.exports import Export
 from mob.peer.serving.turns import Gate
 from mob.wire import messages as m
@@ -89,7 +88,7 @@ def _gated(serving: Serving, export: Method, service: HostedService) -> Method:
         own.gate = Gate(export.gate.limit)
         if export.singles is not None:
             function = getattr(service.__self__, export.name.rpartition(".")[2])
-            own.batcher = Batcher(serving, own, serving.limited_calls.limited(export, function))
+            own.batcher = serving.batcher_of(own, serving.limited_calls.limited(export, function))
     return own
 
 

@@ -15,6 +15,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from importlib import import_module
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -28,10 +29,8 @@ from mob.peer.links.served import SERVED
 from mob.peer.references.objects import HostedService
 from mob.peer.serving import deliveries, limits, methods
 from mob.peer.serving.answers import Answers
-from mob.peer.serving.batching import Batcher, CallBatch
 from mob.peer.serving.begun import Begun
 from mob.peer.serving.chunks import Chunk
-from mob.peer.serving.durable_calls import KeptExport
 from mob.peer.serving.ends import Ends
 from mob.peer.serving.exports import Export, TimedFunction, Variant
 from mob.peer.serving.handlers import Handlers
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from mob.peer.results.blocking import Blocking
     from mob.peer.results.handover import Handover
     from mob.peer.serving.admission import Admission
+    from mob.peer.serving.batching import Batcher, CallBatch
     from mob.peer.serving.early import Early
     from mob.rim.plain import Plain
     from mob.rim.reactor import Reactor
@@ -193,7 +193,8 @@ class Serving:
                     if name != call.target and (export := self.find_export(str(name))) is not None:
                         if str(call.target).startswith(m.JOB):
                             self.begun_beside -= 1
-                            self.exports[str(call.target)] = KeptExport(self, export, str(call.target))
+                            durable_calls: Any = import_module("mob.peer.serving.durable_calls")  # rarely wanted
+                            self.exports[str(call.target)] = durable_calls.KeptExport(self, export, str(call.target))
                             self.start_call(link, contact, call, callback)
                             return
                         if m.VARIANT in str(call.target):
@@ -738,10 +739,15 @@ class Serving:
             export.function = self.limited_calls.limited(export, export.function)
         export.tally = None if tallies is None else tallies.of(name)
         if export.singles is not None:
-            export.batcher = Batcher(self, export, export.function)
+            export.batcher = self.batcher_of(export, export.function)
         if export.parameters.unread:
             self._tell_unread(export)
         return export
+
+    def batcher_of(self, export: Export, function: Function) -> Batcher:
+        """Return what gives the calls of an export to its function in batches; imported here, because few have any."""
+        batcher: Batcher = import_module("mob.peer.serving.batching").Batcher(self, export, function)
+        return batcher
 
     def _tell_unread(self, export: Export) -> None:
         """Warn of arguments that arrive as if they were not annotated."""
