@@ -42,13 +42,25 @@ def goods() -> list[dict[str, Any]]:
         return [dict(row) for row in books.execute("select name, cents from goods order by rowid")]
 
 
-def write(number: str, day: str, cents: int, goods: str, state: str) -> None:
-    """Write an order down, or its new state. Writing it twice changes nothing."""
+def accept(number: str, day: str, cents: int, goods: str) -> bool:
+    """Write an order down, once. Return whether it is new."""
     with opened() as books:
-        books.execute(
-            "insert into orders values (?, ?, ?, ?, ?) on conflict (number) do update set state = excluded.state",
-            (number, day, cents, goods, state),
-        )
+        row = (number, day, cents, goods)
+        return books.execute("insert or ignore into orders values (?, ?, ?, ?, 'waiting')", row).rowcount == 1
+
+
+def finish(number: str) -> bool:
+    """Write down that an order is packed. Return whether it was not packed before."""
+    with opened() as books:
+        change = "update orders set state = 'packed' where number = ? and state <> 'packed'"
+        return books.execute(change, (number,)).rowcount == 1
+
+
+def state(number: str) -> str | None:
+    """Return the state of an order; None if there is none with that number."""
+    with opened() as books:
+        row = books.execute("select state from orders where number = ?", (number,)).fetchone()
+        return row and row["state"]
 
 
 def totals(day: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -11,9 +12,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import books
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -33,9 +35,17 @@ def visitor_of(request: Request) -> str:
     return visitor
 
 
+async def text_of(request: Request, name: str) -> str:
+    """Return what the page has sent under a name: JSON with one text."""
+    try:
+        return msgspec.json.decode(await request.body(), type=dict[str, str])[name]
+    except (msgspec.DecodeError, KeyError, ClientDisconnect):
+        raise HTTPException(400, f'Expected JSON such as {{"{name}": "..."}}.') from None
+
+
 async def refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def page(request: Request) -> Response:
@@ -59,29 +69,38 @@ async def show_basket(request: Request) -> Response:
 
 
 async def add_to_basket(request: Request) -> Response:
-    try:
-        good = (await request.json())["good"]
-    except (ValueError, TypeError, KeyError):
-        raise HTTPException(400, 'Wanted: JSON such as {"good": "Teapot"}.') from None
+    visitor, good = visitor_of(request), await text_of(request, "good")
     if good not in {each["name"] for each in await asyncio.to_thread(books.goods)}:
-        return JSONResponse({"error": "We do not sell that."}, 404)
-    return JSONResponse(await baskets.add(visitor_of(request), good))
+        raise HTTPException(404, "We do not sell that.")
+    return JSONResponse(await baskets.add(visitor, good))
 
 
 async def place_order(request: Request) -> Response:
-    """Store the order before we say thank you. From then on it is packed, whatever crashes."""
-    visitor = visitor_of(request)
-    if not await cache.allow(f"orders of {visitor}", "10/minute"):
-        return JSONResponse({"error": "You have placed ten orders in a minute. Please wait a little."}, 429)
+    """Store the order before we say thank you. From then on it is packed, whatever crashes.
+
+    The page sends the number of the basket that it shows. If it sends that twice (a double click, a retry after an
+    error), the second one finds the first, and there is one order.
+    """
+    visitor, number = visitor_of(request), await text_of(request, "number")
+    thanks = JSONResponse({"number": number}, 202)
     basket = await baskets.show(visitor)
-    if not basket:
-        return JSONResponse({"error": "The basket is empty."}, 409)
+    if not basket["goods"] or basket["number"] != number:
+        if await asyncio.to_thread(books.state, number):
+            return thanks
+        raise HTTPException(409, "This is not what your basket holds now. Please check it, and order again.")
+    allowed = await cache.allow(f"orders of {visitor}", "10/minute")
+    if not allowed:
+        wait = {"Retry-After": str(math.ceil(allowed.retry_after))}
+        raise HTTPException(429, "You have placed ten orders in a minute. Please wait a little.", wait)
+    goods, day = basket["goods"], today()
     prices = {each["name"]: each["cents"] for each in await asyncio.to_thread(books.goods)}
-    cents = sum(prices[good] * count for good, count in basket.items())
-    number = f"{await cache.add('orders')}-{secrets.token_hex(2)}"  # the count alone would begin again with the cache
-    await orders.options(durable=True, key=number).pack(number, today(), cents, json.dumps(basket)).stored
-    await baskets.empty(visitor)
-    return JSONResponse({"number": number}, 202)
+    cents = sum(prices[good] * count for good, count in goods.items())
+    await orders.options(durable=True, key=number).pack(number, visitor, day, cents, goods).stored
+    # The order is safe. If we crash from here on, `pack` does the rest.
+    await asyncio.to_thread(books.accept, number, day, cents, json.dumps(goods))
+    mob.all("front").send("orders changed")
+    await baskets.take_out(visitor, number, goods)
+    return thanks
 
 
 def today() -> str:

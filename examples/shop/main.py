@@ -4,6 +4,7 @@ from pathlib import Path
 import mob
 
 PORT = os.environ.get("PORT", "8030")
+DASHBOARD_PORT = os.environ.get("DASHBOARD_PORT", "4777")
 DATA = Path(__file__).with_name("data")
 DATA.mkdir(exist_ok=True)
 
@@ -16,5 +17,6 @@ DATA.mkdir(exist_ok=True)
     .role("orders", "./orders.py", workers=2)
     .role("report", "./report.py")
     .role("front", "./front.py:app", workers=2, serve=f"127.0.0.1:{PORT}")
+    .dashboard(port=int(DASHBOARD_PORT))  # also answers at /livez and /readyz
     .run()
 )

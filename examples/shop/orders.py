@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import books
 
 import mob
 
-taken = mob.counter("shop_orders", "Orders that were packed.")
+packed = mob.counter("shop_orders", "Orders that were packed.")
 values = mob.histogram("shop_order_euros", "What an order is worth.", buckets=(10, 20, 50, 100, 200))
+baskets = mob.require("baskets")
 
 books.prepare()
 
 
 @mob.export
-def pack(number: str, day: str, cents: int, goods: str) -> str:
-    """Pack an order. It may run twice for one order, if a worker dies: what it writes is the same each time."""
-    tell(number, day, cents, goods, "waiting")
+def pack(number: str, visitor: str, day: str, cents: int, goods: dict[str, int]) -> None:
+    """Pack an order. It may run again for the same order, if a worker dies: each step is safe to repeat.
+
+    The first two steps are those of `place_order`, which may have died before them.
+    """
+    if books.state(number) == "packed":
+        return
+    if books.accept(number, day, cents, json.dumps(goods)):
+        tell()
+    baskets.take_out(visitor, number, goods).result()
     time.sleep(0.3)  # somebody walks to the shelf
-    tell(number, day, cents, goods, "packed")
-    taken.inc()
-    values.observe(cents / 100)
-    return number
+    if books.finish(number):
+        packed.inc()
+        values.observe(cents / 100)
+    tell()
 
 
-def tell(number: str, day: str, cents: int, goods: str, state: str) -> None:
-    """Write the state of an order down, and have all open pages show it."""
-    books.write(number, day, cents, goods, state)
+def tell() -> None:
+    """Have all open pages show what has changed."""
     mob.all("front").send("orders changed")

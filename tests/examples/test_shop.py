@@ -1,15 +1,18 @@
-"""The example `shop`: orders through `kill -9` of everything, baskets through a reload, and the page in Chromium."""
+"""The example `shop`: orders through `kill -9` of everything, once each; baskets through a reload; its page."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -38,9 +41,9 @@ def app(apps: Apps, url: str) -> RunningApp:
     return opened(apps, url)
 
 
-def opened(apps: Apps, url: str) -> RunningApp:
+def opened(apps: Apps, url: str, replace: dict[str, str] | None = None) -> RunningApp:
     """Open the shop, with what is left of it on the disk."""
-    app = started(apps, "shop", {"PORT": str(httpx.URL(url).port)})
+    app = started(apps, "shop", {"PORT": str(httpx.URL(url).port), "DASHBOARD_PORT": str(free_port())}, replace=replace)
     app.wait_ready()
     return app
 
@@ -62,10 +65,11 @@ def visit(url: str) -> Iterator[Callable[[], httpx.Client]]:
 
 def order(visitor: httpx.Client, good: str = "Teapot") -> str:
     """Order one thing; the number of the order."""
-    assert visitor.post("/basket", json={"good": good}).json()[good] == 1
-    answer = visitor.post("/orders", json={})
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["number"])
+    basket = visitor.post("/basket", json={"good": good}).json()
+    assert basket["goods"] == {good: 1}
+    answer = visitor.post("/orders", json={"number": basket["number"]})
+    assert (answer.status_code, answer.json()) == (202, {"number": basket["number"]})
+    return str(basket["number"])
 
 
 def books(apps: Apps) -> dict[str, str]:
@@ -94,17 +98,92 @@ def test_an_order_is_packed_and_an_open_page_sees_it(app: RunningApp, visit: Cal
 
 def test_what_cannot_be_ordered_is_refused(app: RunningApp, visit: Callable[[], httpx.Client]) -> None:
     visitor = visit()
-    assert visitor.post("/orders", json={}).status_code == 409
+    assert visitor.post("/orders", json={"number": ""}).status_code == 409
     assert visitor.post("/basket", json={"good": "Car"}).json() == {"error": "We do not sell that."}
-    for nonsense in ("no json", "[]", "{}", "5"):
-        assert visitor.post("/basket", content=nonsense).status_code == 400
     assert httpx.get(visitor.base_url.join("/basket"), timeout=patient(30)).status_code == 403, "there is no cookie"
-    for _ in range(9):
-        order(visitor)
-    visitor.post("/basket", json={"good": "Teapot"})
-    refused = visitor.post("/orders", json={})
+    placed = 0
+    while placed < 100:
+        basket = visitor.post("/basket", json={"good": "Teapot"}).json()
+        assert visitor.post("/orders", json={"number": "of an older page"}).status_code == 409
+        refused = visitor.post("/orders", json={"number": basket["number"]})
+        if refused.status_code != 202:
+            break
+        placed += 1
+    assert 10 <= placed < 100, "more than 10 if they have taken so long that one is free again"
     assert (refused.status_code, "Please wait" in refused.json()["error"]) == (429, True)
-    assert visitor.get("/basket").json() == {"Teapot": 1}, "and the basket is as it was"
+    assert 0 < int(refused.headers["Retry-After"]) <= 6
+    assert visitor.get("/basket").json() == basket, "and the basket is as it was"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "no json", "[]", "{}", "5", "null", '{"NAME": ["x"]}', '{"NAME": {}}', '{"NAME": 1}', '{"NAME": null}'),
+        *('{"NAME": "\\ud800"}', b'{"NAME": "\xff"}', b"\xff\xfe", "[" * 100_000),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_the_visitors_fault(
+    app: RunningApp, visit: Callable[[], httpx.Client], body: str | bytes
+) -> None:
+    content = body.encode() if isinstance(body, str) else body
+    visitor = visit()
+    for path, name in (("/basket", "good"), ("/orders", "number")):
+        refused = visitor.post(path, content=content.replace(b"NAME", name.encode()))
+        assert (refused.status_code, refused.json()) == (400, {"error": f'Expected JSON such as {{"{name}": "..."}}.'})
+
+
+def test_a_double_click_orders_once(app: RunningApp, apps: Apps, visit: Callable[[], httpx.Client]) -> None:
+    visitor = visit()
+    number = visitor.post("/basket", json={"good": "Teapot"}).json()["number"]
+    before = set(books(apps))
+    with ThreadPoolExecutor(8) as clicks:
+        answers = list(clicks.map(lambda _: visitor.post("/orders", json={"number": number}), range(8)))
+    wait_until(lambda: books(apps).get(number) == "packed", "it is packed")
+    answers.append(visitor.post("/orders", json={"number": number}))  # and long after that
+    assert [answer.json() for answer in answers] == [{"number": number}] * 9
+    assert visitor.get("/basket").json() == {"number": "", "goods": {}}
+    assert set(books(apps)) - before == {number}
+
+
+def test_a_front_that_dies_within_an_order_leaves_one_order_and_an_empty_basket(tmp_path: Path) -> None:
+    address = f"http://127.0.0.1:{free_port()}/"
+    dies = "Path('died').exists() or (Path('died').touch(), __import__('os').kill(__import__('os').getpid(), 9))"
+    with apps_in(tmp_path) as apps, httpx.Client(base_url=address, timeout=patient(30)) as visitor:
+        opened(apps, address, {"# The order is safe. If we crash from here on, `pack` does the rest.": dies})
+        visitor.get("/")
+        number = visitor.post("/basket", json={"good": "Teapot"}).json()["number"]
+        with pytest.raises(httpx.TransportError):
+            visitor.post("/orders", json={"number": number})
+        wait_until(lambda: books(apps) == {number: "packed"}, "it is packed")
+        assert visitor.get("/basket").json() == {"number": "", "goods": {}}
+        assert visitor.post("/orders", json={"number": number}).json() == {"number": number}, "the visitor tries again"
+        assert books(apps) == {number: "packed"}
+
+
+def test_what_is_added_while_an_order_is_placed_stays_in_the_basket(
+    app: RunningApp, visit: Callable[[], httpx.Client]
+) -> None:
+    visitor = visit()
+    number = visitor.post("/basket", json={"good": "Teapot"}).json()["number"]
+    visitor.post("/basket", json={"good": "Mug, blue"})
+    baskets = app.clients[0].require("baskets")
+    for _ in range(2):  # as the front does, and `pack` after it
+        baskets.take_out(visitor.cookies["visitor"], number, {"Teapot": 1}).result(patient(20))
+    rest = visitor.get("/basket").json()
+    assert rest["goods"] == {"Mug, blue": 1}
+    assert rest["number"] != number
+
+
+def test_probes_and_the_dashboard(app: RunningApp) -> None:
+    checked = mob_command(app.directory, "check", "--ready", app.name)
+    assert (checked.returncode, checked.stdout) == (0, "ready\n")
+    dashboard = app.output.partition("dashboard: ")[2].partition("#")[0]
+    for path in ("livez", "readyz"):
+        answer = httpx.get(dashboard + path, timeout=patient(30))
+        assert (answer.status_code, answer.text) == (200, "ok\n")
+    lines = httpx.get(f"{dashboard}readyz?verbose", timeout=patient(30)).text
+    for role in ("baskets", "orders", "report", "front", "cache", "queue"):
+        assert f"[+]{role}: " in lines
 
 
 def test_prices_come_from_the_cache(app: RunningApp, visit: Callable[[], httpx.Client]) -> None:
@@ -115,12 +194,14 @@ def test_prices_come_from_the_cache(app: RunningApp, visit: Callable[[], httpx.C
 
 def test_baskets_outlive_a_reload(app: RunningApp, visit: Callable[[], httpx.Client]) -> None:
     visitor = visit()
-    visitor.post("/basket", json={"good": "Teapot"})
+    basket = visitor.post("/basket", json={"good": "Teapot"}).json()
     (before,) = app.ready(app.clients[0], "baskets")
     app.clients[0].reload(timeout=patient(60))
     (after,) = app.ready(app.clients[0], "baskets")
     assert before.pid != after.pid
-    assert visitor.get("/basket").json() == {"Teapot": 1}
+    assert visitor.get("/basket").json() == basket
+    counted = re.compile(r'^shop_baskets\{.*role="baskets".*\} [1-9]', re.MULTILINE)
+    wait_until(lambda: counted.search(mob_command(app.directory, "metrics", "-a", app.name).stdout), "they are counted")
 
 
 def test_the_report_of_yesterday(app: RunningApp, apps: Apps) -> None:
