@@ -83,6 +83,23 @@ def test_a_key_is_held_until_its_job_has_ended() -> None:
     assert jobs.holder("k") == ""
 
 
+@pytest.mark.parametrize("moment", ["waits", "later", "runs", "is dead"])
+def test_one_that_has_ended_counts_as_running_until_that_is_written(moment: str) -> None:
+    jobs = book(entry("a", key="k", is_at=True, due=900.0 if moment == "later" else 0.0))
+    if moment in ("runs", "is dead"):
+        taken(jobs)
+    if moment == "is dead":
+        jobs.fail("a", 100, is_final=True)
+    jobs.end("a")
+    assert jobs.holder("k") == ""
+    jobs.shift(10_000, 100)
+    assert taken(jobs, 99_999) == []
+    assert not jobs.retry("a", 100)
+    assert jobs.counts() == {("back", JobState.RUNNING): 1}
+    jobs.finish("a")
+    assert (jobs.get("a"), jobs.counts(), len(jobs)) == (None, {}, 0)
+
+
 def test_one_that_fails_is_tried_later_and_later_and_is_dead_in_the_end() -> None:
     jobs = book(entry("a", key="k", retries=3))
     now, pauses = 100.0, list[float]()

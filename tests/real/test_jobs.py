@@ -18,7 +18,7 @@ import pytest
 import mob
 from mob.jobs import store
 from tests.patience import PATIENCE, patient
-from tests.running import Apps, RunningApp, wait_until
+from tests.running import Apps, RunningApp, mob_command, wait_until
 
 BACK = """
 import asyncio, os, signal, time
@@ -605,17 +605,30 @@ def test_a_full_disk_is_told_to_the_caller_and_it_goes_on(apps: Apps) -> None:
     pid = keeper(app, client)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     size = max((app.directory / name).stat().st_size for name in ("jobs.db", "jobs.db-wal"))
-    held = back.wait(5)
-    held.stored.result(PATIENCE)
+    held, dropped = back.wait(5), back.wait(6)
+    for job in (held, dropped):
+        job.stored.result(PATIENCE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 40_000, before[1]))
     errors = (back.big(b"x" * 50_000).stored.exception(PATIENCE) for _ in range(100))
     text = str(next(error for error in errors if isinstance(error, mob.QueueFailed)))
     assert f"the queue {app.directory / 'jobs.db'} cannot be written: " in text
     assert "Nothing was stored. Make space on its disk; the queue goes on by itself." in text
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))  # not even a few bytes
     (app.directory / "go").touch()
-    wait_until(lambda: book(app).count("5") == 1, "what ran has ended meanwhile")
+    wait_until(lambda: {"5", "6"} <= set(book(app)), "what ran has ended meanwhile")
+    for job in (held, dropped):
+        assert job.status().result(PATIENCE) == "running"  # as the next keeper would find it
+    listed = mob_command(app.directory, "jobs", "-a", app.name).stdout
+    assert held.id in listed
+    assert "back: 2 running." in listed
+    dropping = dropped.drop()
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     assert held.result(PATIENCE) == 5
+    assert held.status().result(PATIENCE) == "done"
+    assert dropping.result(PATIENCE) is True
+    with pytest.raises(mob.JobDropped):
+        dropped.result(PATIENCE)
+    assert dropped.status().result(PATIENCE) == "dropped"
     assert back.big(b"x" * 50_000).result(PATIENCE) == b"x" * 100_000
     assert keeper(app, client) == pid
     assert book(app).count("5") == 1

@@ -43,6 +43,7 @@ class JobState(StrEnum):
     LATER = "later"
     """Its time is to come: the first one, or that of another attempt."""
     RUNNING = "running"
+    """A worker has it, or it has ended and that is not written yet."""
     DEAD = "dead"
     """It has failed too often, and is not tried again unless somebody wants it."""
 
@@ -222,8 +223,16 @@ class JobBook:
 
     # ---------------------------------------------------------------------------------------------- ending
 
+    def end(self, id: str) -> None:
+        """The job is done, or dropped, and that is to be written: until then it counts as one that runs, for a keeper
+        that dies now leaves it to the next one. Its key is free."""
+        entry = self._entries[id]
+        entry.ticket = 0
+        self._step(entry, JobState.RUNNING)
+        self._release(entry)
+
     def finish(self, id: str) -> Entry | None:
-        """The job is done, or was dropped; return what it was."""
+        """The job is over, and is forgotten here; return what it was."""
         entry = self._entries.pop(id, None)
         if entry is not None:
             self._counts[entry.role, entry.state] -= 1

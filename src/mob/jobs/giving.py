@@ -179,11 +179,11 @@ class Giver:
             self._call(entry, worker, body)
 
     def _handle_body(self, entry: Entry, worker: Contact, body: bytes | None, error: Exception | None) -> None:
-        if body is not None and not worker.gone and self._book.get(entry.id) is entry:
+        if body is not None and not worker.gone and self._ledger.is_open(entry):
             self._call(entry, worker, body)
             return
         self._leave(worker, entry.id)
-        if self._book.get(entry.id) is entry:
+        if self._ledger.is_open(entry):
             self._book.give_back(entry.id, self._ledger.now(), PAUSE)
         if error is not None:
             self._log.error("%s cannot be read: %s", entry.label, error)

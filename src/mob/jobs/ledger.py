@@ -1,9 +1,10 @@
 """The ledger of durable jobs: the book, and what of it lies in the store; the one place where both are changed.
 
-Strategy. Whoever ends a job says so here: the book forgets it at once, and those who wait for its end hear of it when
-that is in the store. The latest ends are kept in memory, and so are the arguments of jobs that wait, up to a bound;
-others are read from the store when they are wanted. The keeper's clock is here: seconds since the epoch that never
-jump, and by how much the clock on the wall was set since.
+Strategy. Whoever ends a job says so here. Until that is in the store the job stays in the book as one that runs, so
+whoever asks, asks the book; then it is forgotten, and those who wait for its end hear of it. The latest ends are kept
+in memory, and so are the arguments of jobs that wait, up to a bound; others are read from the store when they are
+wanted. The keeper's clock is here: seconds since the epoch that never jump, and by how much the clock on the wall was
+set since.
 
 Limits. Knows no worker and no sender; which job is due when, the book decides (`core/jobs.py`).
 """
@@ -33,6 +34,7 @@ JUMP = 1.0
 """Seconds by which the clock on the wall must differ from what it should show, to have been set."""
 PURGE = 3600.0
 """Seconds after which old outcomes are forgotten, while there are some."""
+_NONE = b"\xc0"  # MessagePack
 
 
 class Ledger:
@@ -49,7 +51,7 @@ class Ledger:
         self._bodies: dict[str, bytes] = {}
         self._bytes = 0
         self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
-        self._unwritten: set[str] = set()  # jobs that have ended, which is not on the disk yet
+        self._unwritten: dict[str, Outcome] = {}  # how jobs have ended, which is not in the store yet
         self._recent: OrderedDict[str, Outcome | None] = OrderedDict()
         self._purging: asyncio.TimerHandle | None = None
 
@@ -112,34 +114,38 @@ class Ledger:
 
     def bury(self, entry: Entry, failure: bytes) -> None:
         """A job is dead, of that."""
-        self._unwritten.add(entry.id)
+        outcome = self._unwritten[entry.id] = (RAISED, failure)
         self._forget_body(entry.id)
-        self.store.write(JobChanged.of(entry, self._ahead, failure), partial(self._tell, entry.id, (RAISED, failure)))
+        self.store.write(JobChanged.of(entry, self._ahead, failure), partial(self._tell, entry.id, outcome))
 
     def finish(self, id: str, outcome: Outcome | None, done: Callable[[], None] | None = None) -> None:
         """A job is over; `outcome` is None if nobody is to ask how that was. `done` is called when it is written."""
-        self.book.finish(id)
+        self.book.end(id)
         self._forget_body(id)
-        how, value = (RETURNED, b"") if outcome is None else outcome
-        self._unwritten.add(id)
+        is_kept = outcome is not None
+        outcome = self._unwritten[id] = outcome or (RETURNED, _NONE)
 
         def tell() -> None:
-            self._tell(id, outcome)
+            if self._unwritten.get(id) is outcome:
+                self.book.finish(id)
+            self._tell(id, outcome, is_kept)
             if done is not None:
                 done()
 
-        self.store.write(JobEnded(id, None if outcome is None else time(), how, value), tell)
+        self.store.write(JobEnded(id, time() if is_kept else None, *outcome), tell)
 
-    def _tell(self, id: str, outcome: Outcome | None) -> None:
-        """How a job has ended is on the disk: those who wait for it hear of it."""
-        self._unwritten.discard(id)
-        if outcome is None or len(outcome[1]) <= RECENT_BYTES:
-            self._recent[id] = outcome
+    def _tell(self, id: str, outcome: Outcome, is_kept: bool = True) -> None:
+        """How a job has ended is in the store: those who wait for it hear of it, if nothing has followed since."""
+        if self._unwritten.get(id) is not outcome:
+            return
+        del self._unwritten[id]
+        if not is_kept or len(outcome[1]) <= RECENT_BYTES:
+            self._recent[id] = outcome if is_kept else None
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
         for waiter in self._waiters.pop(id, ()):
             if not waiter.done():
-                waiter.set_result(outcome or (RETURNED, b"\xc0"))
+                waiter.set_result(outcome)
 
     def _begin_to_purge(self) -> None:
         self.store.purge(time(), self._keep, self.book.forget_dead(self.now() - DEAD_KEEP))
@@ -161,12 +167,17 @@ class Ledger:
     # ----------------------------------------------------------------------------------------------- asking
 
     def is_over(self, id: str) -> bool:
-        """Return whether a job is known to have ended, if only of late: it is not to be stored again."""
-        return id in self._recent or id in self._unwritten
+        """Return whether a job is known to have ended a short time ago: it is not to be stored again."""
+        return id in self._recent
+
+    def is_open(self, entry: Entry) -> bool:
+        """Return whether a job that a worker was to get is still to be done."""
+        return self.book.get(entry.id) is entry and entry.id not in self._unwritten
 
     def forget_outcome(self, id: str) -> None:
         """A job that was dead is tried again."""
         self._recent.pop(id, None)
+        self._unwritten.pop(id, None)
 
     async def outcome(self, id: str) -> Outcome:
         """Wait for the end of a job; return how that was."""
