@@ -402,6 +402,8 @@ class App:
         self._plan = devices.assigned(plans.check_limits(self._plan))
         if any(role.module == STORE for role in self._plan.roles):
             importlib.import_module("mob.stores.settings").check_files(self._plan, STORE)
+        if (absent := sys.modules.get("mob.mobster.absent")) is not None:
+            absent.check_unheard(self._plan)
         return self._plan
 
     def amend(self, plan: Plan) -> App:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mob.dashboard.picture import Picture
 from mob.wire.messages import Metrics
-from tests.cli.measured import metrics, mobster, queued, stored, timer
+from tests.cli.measured import export, metrics, mobster, queued, stored, timer
 
 NOTHING: dict[str, Any] = {"put": {}, "gone": []}
 
@@ -42,6 +42,12 @@ def test_a_timer_is_sent_when_something_of_it_has_changed() -> None:
     }
     assert look(metrics(timers=(failed,)), picture=picture)["timers"] == NOTHING
     assert look(metrics(), picture=picture)["timers"] == {"put": {}, "gone": ["back.sync"]}
+
+
+def test_runs_of_timers_are_marked_among_the_exports() -> None:
+    exports = (export("back", "sync", failed={"ValueError": 2}), export("back", "foo"))
+    rows = look(metrics(timers=(timer("sync"),), exports=exports))["exports"]["put"]
+    assert {name: row["timer"] for name, row in rows.items()} == {"back.sync": True, "back.foo": False}
 
 
 def test_a_timer_of_a_cluster_is_shown_where_it_runs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import mob
 from mob.core.custom import MOST_METRICS, MOST_SETS
+from mob.core.declared import MOST_CHARACTERS
 from mob.mobster import api
 from mob.peer.serving.measure.meters import MOST_SAMPLES, Meters
 from mob.wire.messages import MetricNews, SampleNews
@@ -222,6 +224,22 @@ def test_much_is_told_in_several_messages_and_none_is_told_twice(here: Here) -> 
         sizes.append(sum(len(sample.labels[0]) for each in counted.metrics for sample in each.samples))
     assert len(sizes) > 1
     assert max(sizes) < 25_000
+
+
+def test_long_values_of_labels_are_cut_and_not_kept(here: Here) -> None:
+    orders = mob.counter("orders", labels=["id"])
+    tracemalloc.start()
+    try:
+        for number in [*range(50), *range(50)]:
+            orders.inc(id=f"{number} {'x' * 1_000_000}")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+    found = here.take()["orders"]
+    assert len(found) == 50
+    assert {sample.number for sample in found.values()} == {2.0}
+    assert {len(labels[0]) for labels in found} == {MOST_CHARACTERS}
 
 
 def test_labels_that_are_no_unicode_are_told_all_the_same(here: Here) -> None:

@@ -109,6 +109,42 @@ def test_an_unusable_limit(apps: Apps) -> None:
     assert said(apps, script) == "mob.errors.PlanError: frame_limit=10 is not a number of bytes of at least 4096."
 
 
+@pytest.mark.parametrize(
+    "decorator", ["@mob.on('crash')", "@mob.on('message')", "@mob.every", "@mob.cron"], ids=lambda each: each[5:]
+)
+@pytest.mark.parametrize("start", [".run()", ".up()"])
+def test_a_function_that_the_main_script_registers_would_never_be_called(
+    apps: Apps, decorator: str, start: str
+) -> None:
+    line = {"@mob.every": "@mob.every(60)", "@mob.cron": "@mob.cron('* * * * *')"}.get(decorator, decorator)
+    script = (
+        f"import mob\n{line}\ndef tell(*args): print('told')\n"
+        f'mob.start("bad").base(__file__).role("back", "./back.py"){start}\n'
+    )
+    assert said(apps, script) == (
+        f"mob.errors.PlanError: {decorator} in line 2 of the main script would never be called: this process starts "
+        "the app and is none of its workers. Move the function into the module of a role. With .up() or mob.connect(), "
+        "which give a client, app.on(...) registers handlers of messages, joins, leaves, crashes and errors here."
+    )
+
+
+def test_a_main_script_that_is_the_module_of_a_role_may_register_functions(apps: Apps) -> None:
+    apps.write(
+        main="""
+        import mob
+        @mob.on("start")
+        def begin(): print("has begun")
+        def foo(): return 1
+        if __name__ == "__main__":
+            with mob.start("bad").base(__file__).role("main", "./main.py").up() as app:
+                assert app.require("main").foo().result() == 1
+        """
+    )
+    app = apps.run("none", [sys.executable, "main.py"])
+    assert app.wait() == 0
+    assert "has begun" in app.output
+
+
 def test_run_was_forgotten(apps: Apps) -> None:
     script = 'import mob\nmob.start("bad").base(__file__).role("back", "./back.py")\n'
     assert said(apps, script) == ("mob: the app 'bad' was described but never run. Did you forget .run() at the end?")

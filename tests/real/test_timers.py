@@ -349,6 +349,20 @@ def test_a_reload_brings_the_timers_of_the_new_code(apps: Apps) -> None:
     assert mob_command(app.directory, "timers", app.name).stdout.startswith(f"{app.name} has no timers.")
 
 
+def test_a_role_that_cannot_be_imported_is_named_by_mob_timers(apps: Apps) -> None:
+    back = "import mob\n@mob.every(60)\ndef foo(): ...\nimport missing_one\n"
+    app = apps.start('.role("back", "./back.py")', back=back)
+    client = app.connect()
+    wait_until(lambda: any("missing_one" in each for each in client.not_ready()), "it has failed")
+    shown = mob_command(app.directory, "timers", app.name)
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert shown.stderr.startswith(
+        f"A role tells its timers when it is ready. These are not, and may have some; {app.name} knows of none yet:\n"
+        f"  back: 0 of 1 workers ready ("
+    )
+    assert "missing_one" in shown.stderr
+
+
 def test_a_reload_that_fails_leaves_the_old_ones(apps: Apps) -> None:
     write_timers(apps, "old")
     app = apps.start('.role("back", "./back.py")')

@@ -109,18 +109,30 @@ def _has(timer: str, app: Client) -> bool:
 def _show(name: str | None, node: str | None, as_json: bool) -> None:
     with connected(name, any_node=True) as app:
         answers = ask(app, chosen(app, node or ALL), _seen)
-        rows = [row for answer in answers for row in answer.value or []]
+        rows = [row for answer in answers if answer.value for row in answer.value[0]]
+        not_ready = [
+            f"{_at(app, answer.machine)}{each}" for answer in answers if answer.value for each in answer.value[1]
+        ]
         if as_json:
             print_json(rows)
         elif rows:
             console_for_tables().print(_table(rows))
-        else:
+        elif not not_ready:
             echo(f"{app.app} has no timers. @mob.every(60) on a function of a role makes one.")
+        if not_ready:
+            more = "may have more" if rows else f"may have some; {app.app} knows of none yet"
+            echo(f"A role tells its timers when it is ready. These are not, and {more}:", err=True)
+            for each in not_ready:
+                echo(f"  {each}", err=True)
         complain(app, answers)
 
 
-def _seen(app: Client) -> list[TimerRow]:
-    return [_row(each, app) for each in app.timers()]
+def _at(app: Client, machine: str) -> str:
+    return f"{machine}: " if len(app.nodes()) > 1 else ""
+
+
+def _seen(app: Client) -> tuple[list[TimerRow], list[str]]:
+    return [_row(each, app) for each in app.timers()], app.not_ready()
 
 
 def _row(timer: TimerMetrics, app: Client) -> TimerRow:

@@ -78,13 +78,14 @@ class Picture:
         looks = [(node, metrics), *others]
         everybody = [(name, each) for name, seen in looks for each in seen.mobsters]
         self._born = born = {each.uid: self._born.get(each.uid, round(now - each.uptime, 1)) for _, each in everybody}
+        timed = {each.label for _, seen in looks for each in seen.timers}
         tables: dict[str, RowsByKey] = {
             "roles": _roles(looks),
             "mobsters": {
                 str(self.shown(each.uid)): self._mobster(each, born[each.uid], name) for name, each in everybody
             },
             "exports": {
-                named(name, f"{each.role}.{each.export}"): _export(each, name)
+                named(name, f"{each.role}.{each.export}"): _export(each, name, f"{each.role}.{each.export}" in timed)
                 for name, seen in looks
                 for each in seen.exports
             },
@@ -227,10 +228,11 @@ def _timer(each: TimerMetrics, node: str) -> dict[str, Any]:
     }
 
 
-def _export(each: ExportMetrics, node: str) -> dict[str, Any]:
+def _export(each: ExportMetrics, node: str, is_timer: bool) -> dict[str, Any]:
     return {
         "role": named(node, each.role),
         "export": each.export,
+        "timer": is_timer,
         "calls": each.calls,
         "flight": each.in_flight,
         "failed": each.failed,

@@ -5,9 +5,14 @@ So the module of a role can be imported anywhere: by the children of `multiproce
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any, NoReturn
 
-from mob.errors import NotInMobster
+from mob.errors import NotInMobster, PlanError
+from mob.plan import Plan
+
+_unheard: list[tuple[str, int]] = []  # decorators in the main script, such as "@mob.on('crash')", and their lines
 
 
 class Absent:
@@ -52,4 +57,29 @@ def refuse(function: str) -> NoReturn:
         f"calls .run()), move this code into the module of a role. If it has only imported the module of a role (a "
         f"test, a child of multiprocessing, a REPL), the module may say mob.{function}(), but its result cannot be "
         f'used here: say mob.connect("name of the app") to reach the app from outside.'
+    )
+
+
+def note_unheard(decorator: str, depth: int = 1) -> None:
+    """Note that a function of the running script, which no mobster will call, was registered `depth` frames above the
+    caller. Modules that were imported may belong to a role: they are no mistake."""
+    frame = sys._getframe(1 + depth)  # pyright: ignore[reportPrivateUsage]  as `warnings` does
+    if frame.f_globals.get("__name__") == "__main__":
+        _unheard.append((decorator, frame.f_lineno))
+
+
+def check_unheard(plan: Plan) -> None:
+    """`PlanError` if the main script has registered a function, unless it is a module of the app too, or its functions
+    run in pools."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None) or ""
+    name = os.path.splitext(os.path.basename(file))[0]
+    modules = {os.path.splitext(os.path.basename(role.module))[0].rpartition(".")[2] for role in plan.roles}
+    if not _unheard or name in modules or any(role.pool for role in plan.roles):
+        return
+    decorator, line = _unheard[0]
+    _unheard.clear()  # in a notebook it may be gone when the app is started again
+    raise PlanError(
+        f"{decorator} in line {line} of the main script would never be called: this process starts the app and is "
+        f"none of its workers. Move the function into the module of a role. With .up() or mob.connect(), which give a "
+        f"client, app.on(...) registers handlers of messages, joins, leaves, crashes and errors here."
     )

@@ -15,7 +15,7 @@ from msgspec import Struct, ValidationError
 
 from mob.errors import CallError, MobError
 from mob.imports import import_at_rest
-from mob.mobster.absent import Absent, refuse
+from mob.mobster.absent import Absent, note_unheard, refuse
 from mob.peer.calls.durable import JOBS
 from mob.peer.calls.proxy import Proxy, Target, proxy_of
 from mob.peer.links import served
@@ -169,7 +169,8 @@ def on(event: str, handler: Any = None) -> Any:
     `leave` (get the other mobster), `crash` (gets the report, a `Crash`, of another mobster that died out of order),
     `hand_over` (takes nothing, and returns what the successor gets by `mob.inherited()`; a worker has one), `error`
     (gets an exception that the code of this mobster has raised, and an `ErrorContext`; runs in a thread of its own).
-    `ValueError` for any other. In a process that is no mobster (the main script, a test) no handler is ever run.
+    `ValueError` for any other. In a process that is no mobster (a test, a child of multiprocessing) no handler is ever
+    run; in a main script the app does not start then (`PlanError`).
 
     A mobster that ends waits for its handlers of messages and of `drain`. One of `ready`, `join`, `leave` or `crash`
     that still runs is cancelled then, so it may go on for ever.
@@ -181,6 +182,7 @@ def on(event: str, handler: Any = None) -> Any:
     if peer is not None:
         return peer.handlers.add(event, handler)
     check_event(event)
+    note_unheard(f"@mob.on({event!r})")
     return _as_it_is
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from mob.errors import RemoteError, summary_of
 from mob.mobster import api
+from mob.mobster.absent import note_unheard
 from mob.peer.peer import Peer
 from mob.peer.results.call import Call
 from mob.peer.serving.exports import TimedFunction
@@ -90,6 +91,7 @@ def every(
         first=first,
         max_late=_max_late("every", max_late),
     )
+    _note_unheard("every")
     return partial(_declare, "every", info)
 
 
@@ -145,7 +147,13 @@ def cron(
         each=each,
         max_late=_max_late("cron", max_late),
     )
+    _note_unheard("cron")
     return partial(_declare, "cron", info)
+
+
+def _note_unheard(decorator: str) -> None:
+    if api.find() is None:
+        note_unheard(f"@mob.{decorator}", depth=2)
 
 
 def _declare(decorator: str, info: m.TimerInfo, function: F) -> F:

@@ -77,7 +77,11 @@ class Meter:
 
     def _admitted(self, labels: Set) -> Set | None:
         """Return under which labels this is counted, None if it is not: they are cut, and their number is bounded."""
-        key = tuple(readable(each)[:MOST_CHARACTERS] for each in labels)
+        key = tuple([readable(each[:MOST_CHARACTERS])[:MOST_CHARACTERS] for each in labels])
+        if any(len(each) > MOST_CHARACTERS for each in labels):  # nothing remembers them as they are
+            if (known := self._known.get(key)) is not None:
+                return known
+            labels = key
         if len(self._known) >= MOST_SETS - 1:  # and one for the others
             if not self._is_full:
                 self._is_full = True
