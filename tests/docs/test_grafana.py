@@ -76,6 +76,14 @@ def test_an_expression_asks_for_what_is_measured(title: str, expression: str) ->
     assert problems(expression) == []
 
 
+def test_each_metric_is_shown() -> None:
+    def family(name: str) -> str:
+        return re.sub(r"_(bucket|count|sum)$", "", name) if KINDS[name] == "histogram" else name
+
+    shown = re.findall(r"\b(?:mob|queue|store)_\w+", " ".join(expression for _, expression in EXPRESSIONS))
+    assert {family(name) for name in LABELS} - {family(name) for name in shown} == set()
+
+
 @pytest.mark.parametrize(("title", "target"), QUERIES)
 def test_a_legend_names_labels_that_the_answer_has(title: str, target: dict[str, Any]) -> None:
     named = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
