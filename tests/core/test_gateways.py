@@ -121,3 +121,16 @@ def test_whoever_has_left_says_nothing(world: World) -> None:
     world.gateways.handle_connected(ONE, "")
     world.gateways.leave()
     assert world.gateways.write(0, NEWS[0]) == world.gateways.tell_news() == []
+
+
+def test_only_a_gateway_that_knows_how_keeps_what_singletons_leave(world: World) -> None:
+    gateways = world.gateways
+    assert gateways.keeper is None
+    gateways.handle_connected(ONE, "", keeps=False)  # it runs an older version of mob
+    assert gateways.keeper is None
+    gateways.handle_connected(TWO, AWAY)
+    assert gateways.keeper is None
+    gateways.handle_connected(TWO, "")
+    assert (gateways.speaker, gateways.keeper) == (ONE, TWO)
+    gateways.handle_gone(TWO)
+    assert gateways.keeper is None

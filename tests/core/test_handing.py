@@ -9,8 +9,6 @@ import pytest
 from mob.core import decisions as d, snapshot
 from mob.core.handing import MARGIN
 from mob.core.states import MobsterState
-from mob.core.supervisor import Supervisor
-from mob.plan import Cluster, Plan, RolePlan
 from mob.wire import messages as m
 from tests.core.world import GRACE, World, plan, started
 
@@ -263,16 +261,3 @@ def test_who_has_no_handler_is_asked_nothing(inherits: bool) -> None:
     world.supervisor.processes[old].hands_over = inherits
     world.carry_out(world.supervisor.handle_reload([], ASKED, world.now))
     assert [each.inherits for each in world.take_seen() if isinstance(each, d.Launch)] == [inherits]
-
-
-def test_a_machine_that_stops_says_that_its_singleton_leaves_nothing_to_another_machine() -> None:
-    roles = (RolePlan("cron", "cron", singleton=True), RolePlan("back", "back"))
-    mind = Supervisor(Plan("app", "/", roles, cluster=Cluster(("nats://127.0.0.1",), "a")))
-    mind.start(0.0)
-    mind.singletons.handle_won("cron", 9, 1.0)
-    for process in mind.processes.values():
-        mind.hand_overs.handle_able(process.uid)
-    told = [each.text for each in mind.handle_stop(2.0) if isinstance(each, d.Tell)]
-    assert told[0] == "cron.0 hands over to successors on this machine only; another machine starts without its data."
-    assert not [text for text in told if text.startswith("back")]
-    assert not [each for each in mind.handle_stop(3.0) if isinstance(each, d.Tell) and "hands over" in each.text]

@@ -39,9 +39,9 @@ class Store:
                     return m.LeaseIs(number, role)
                 self.revision, self.value = self.revision + 1, lease
                 return m.LeaseIs(number, role, self.revision, lease, is_written=True)
-            case m.GiveBack(number=number, role=role, token=token):
+            case m.GiveBack(number=number, role=role, token=token, left=left):
                 if self.value.node and m.token_of(self.value, self.revision) == token:
-                    self.revision, self.value = self.revision + 1, m.LeaseRecord(token=token)
+                    self.revision, self.value = self.revision + 1, m.LeaseRecord(token=token, left=left)
                 return m.LeaseIs(number, role, self.revision, is_written=True)
         raise AssertionError(request)
 
@@ -475,3 +475,40 @@ def test_a_lease_that_another_has_taken_meanwhile_is_lost() -> None:
     assert lease.handle_wake(LeaseWish.KEEP, 5, 101.7) == [m.ReadLease(5, "cron")]
     answer = m.LeaseIs(5, "cron", 11, m.LeaseRecord(2, "b", 10))
     assert lease.handle_answer(answer, 101.8) == [Yielded("cron", "'b' has taken its lease")]
+
+
+def test_what_was_left_is_carried_on_until_it_has_arrived() -> None:
+    store, lease = Store(), Lease("cron", 1, "a")
+    store.revision, store.value = 4, m.LeaseRecord(token=3, left=3)
+    (read,) = lease.handle_wake(LeaseWish.TAKE, 1, 100.0)
+    lease.handle_answer(said(store, read), 100.0)
+    (write,) = lease.handle_wake(LeaseWish.TAKE, 2, 100.0)
+    assert lease.handle_answer(said(store, write), 100.0) == [Won("cron", 5, 105.0, left=3)]
+    assert lease.left == 3
+    (write,) = lease.handle_wake(LeaseWish.KEEP, 3, 101.0)
+    assert lease.handle_answer(said(store, write), 101.0) == [Extended("cron", 106.0, 3)]
+    lease.left = 0  # the singleton is ready
+    lease.look_again()
+    (write,) = lease.handle_wake(LeaseWish.KEEP, 4, 101.1)
+    assert lease.handle_answer(said(store, write), 101.1) == [Extended("cron", 106.1), m.DropLeft("cron", 3)]
+    lease.left = 5
+    lease.look_again()
+    (write,) = lease.handle_wake(LeaseWish.KEEP, 5, 101.2)
+    assert lease.handle_answer(said(store, write), 101.2) == [Extended("cron", 106.2, 5)]
+    following = Lease("cron", 1, "a")
+    data = lease.data()
+    assert data is not None
+    assert data == LeaseData(5, store.revision, 106.2, 5)
+    following.adopt(data)
+    following.left = 0
+    (write,) = following.handle_wake(LeaseWish.KEEP, 6, 101.3)
+    assert following.handle_answer(said(store, write), 101.3) == [Extended("cron", 106.3), m.DropLeft("cron", 5)]
+    following.left = 5
+    assert following.handle_wake(LeaseWish.NONE, 7, 101.4) == [Yielded("cron", ""), m.GiveBack(7, "cron", 5, left=5)]
+    assert following.left == 0
+
+
+def said(store: Store, request: Any) -> m.LeaseIs:
+    answer = store.answer(request)
+    assert answer is not None
+    return answer

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mob.cluster.carrier import Carrier
 from mob.cluster.durable import Durable
+from mob.cluster.inheritances import StoredInheritances
 from mob.cluster.leases import LeaseBucket
 from mob.cluster.trunks import Trunks
 from mob.core.routing import gateway_for
@@ -35,6 +36,7 @@ class Gateway:
         self._trunks: Trunks | None = None
         self._durable = Durable(peer, self._client)
         self._leases: LeaseBucket | None = None
+        self._left: StoredInheritances | None = None
         self._carried = 0  # the number of the latest `Carry`
 
     def __repr__(self) -> str:
@@ -54,6 +56,8 @@ class Gateway:
                 self._carrier.write(node, letter)
             case m.ReadLease() | m.WriteLease() | m.GiveBack() if self._leases is not None:
                 self._leases.handle(message, self._publish)
+            case m.PutLeft() | m.GetLeft() | m.DropLeft() if self._left is not None:
+                self._left.handle(message, descriptors)
             case m.Carry(number=number, local=local, remote=remote):
                 self._carry(number, local, remote, descriptors)
             case m.Turned(local=local, remote=remote) if self._trunks is not None:
@@ -64,12 +68,13 @@ class Gateway:
     def _join(self, message: m.JoinCluster) -> None:
         peer = self._peer
         if self._carrier is not None:  # a Kingpin that has taken the place of another asks how it goes
-            peer.control.post(m.Connected(self._carrier.why_not))
+            peer.control.post(m.Connected(self._carrier.why_not, keeps=True))
             return
         self._carrier = Carrier(
             peer.context.app, message.node, peer.context.uid, message.cluster, self._handle_letter, self._handle_change
         )
         self._leases = LeaseBucket(peer.context.app, message.node, self._client, peer.control.post)
+        self._left = StoredInheritances(peer.context.app, self._client, peer.control.post_with)
         self._trunks = Trunks(
             peer.context.reactor, self._carrier, self._handle_arriving, self._handle_taken, self._handle_hung
         )
@@ -110,6 +115,8 @@ class Gateway:
         """This gateway ends."""
         if self._leases is not None:
             await self._leases.close()
+        if self._left is not None:
+            self._left.close()
         await self._durable.close()
         if self._trunks is not None:
             self._trunks.close()
@@ -124,7 +131,7 @@ class Gateway:
             self._trunks.resume()
         if not why_not:
             self._durable.handle_connected()
-        self._peer.control.post(m.Connected(why_not))
+        self._peer.control.post(m.Connected(why_not, keeps=True))
 
     def _handle_arriving(self, local: int, remote: int) -> None:
         self._peer.control.post(m.Arriving(local, remote, self._carried))

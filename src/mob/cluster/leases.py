@@ -138,7 +138,7 @@ class LeaseBucket:
             bucket, revision, value = await self._look(message.role)
             if value.node != self._node or m.token_of(value, revision) != message.token:
                 break  # another has it, or this node has taken it anew
-            written = await _put(bucket, message.role, revision, m.LeaseRecord(token=message.token))
+            written = await _put(bucket, message.role, revision, m.LeaseRecord(token=message.token, left=message.left))
             if written:
                 publish(message.letter)
                 return m.LeaseIs(message.number, message.role, written, is_written=True)

@@ -47,6 +47,8 @@ class NatsNames:
         """The stream of those that were put aside."""
         self.bucket: str = f"mob_{own}_leases"
         """The bucket of the leases."""
+        self.left_bucket: str = f"mob_{own}_left"
+        """The object store of what singletons have left to the machine that runs them next."""
         self.jobs_stream: str = f"mob_{own}_jobs"
         """The stream of durable jobs; the names of other streams do not begin so."""
 

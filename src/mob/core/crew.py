@@ -223,13 +223,15 @@ class Process:
 class Leased:
     """What is known of the lease of a singleton."""
 
-    __slots__ = ("note", "token")
+    __slots__ = ("left", "note", "token")
 
     def __init__(self, token: int = 0, note: str = "waits for its lease") -> None:
         self.token: int = token
         """The fencing token; 0 while this machine does not have the lease."""
         self.note: str = note
         """Who has it, or why it cannot be had."""
+        self.left: int = 0
+        """While this machine has it: the token under which what the singleton inherits lies in the cluster."""
 
     def __repr__(self) -> str:
         return f"<Leased, token {self.token}>" if self.token else f"<Leased, {self.note}>"
@@ -393,6 +395,11 @@ class Crew:
     def is_alone(self, role: str) -> bool:
         """Whether its successor is started only when it has gone: it holds what two cannot hold."""
         return self.is_singleton(role) or self.roles[role].plan.keeps_jobs
+
+    def is_left_here(self, role: str) -> bool:
+        """Return whether this machine keeps what a singleton has left, and no other machine could have it."""
+        lease = self.leases.get(role)
+        return lease is not None and lease.token > 0 and not lease.left and (role, 0) in self.kept
 
     def is_done(self) -> bool:
         """Whether nobody is there and nobody will come."""

@@ -30,6 +30,7 @@ class Gateways:
         """Return whether the process of a uid is here and has not ended."""
         self._reasons: dict[int, str] = {}  # uid -> why it does not reach NATS, "" if it does
         self._news: list[m.Changed] = []  # what could not be told to the other machines yet
+        self._keeping: set[int] = set()
         self._has_left = False
 
     def __repr__(self) -> str:
@@ -47,9 +48,11 @@ class Gateways:
         """A gateway is there, and will say how it goes."""
         self._reasons[uid] = UNCONNECTED
 
-    def handle_connected(self, uid: int, why_not: str) -> None:
-        """A gateway reaches NATS, or says why it does not."""
+    def handle_connected(self, uid: int, why_not: str, keeps: bool = True) -> None:
+        """A gateway reaches NATS, or says why it does not. `keeps`: it can store what singletons leave."""
         self._reasons[uid] = why_not
+        if keeps:
+            self._keeping.add(uid)
 
     def handle_gone(self, uid: int) -> bool:
         """Forget a process that has ended; return whether it was a gateway."""
@@ -65,6 +68,11 @@ class Gateways:
     def speaker(self) -> int | None:
         """The gateway through which this Kingpin speaks to the others, and hears them."""
         return next((uid for uid, why_not in self._reasons.items() if not why_not), None)
+
+    @property
+    def keeper(self) -> int | None:
+        """The gateway that stores and fetches what singletons leave."""
+        return next((uid for uid, why_not in self._reasons.items() if not why_not and uid in self._keeping), None)
 
     @property
     def why_cut(self) -> str | None:

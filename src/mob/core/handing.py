@@ -6,7 +6,8 @@ data, which no call changes any more. The successor has it, starts and is ready;
 fails the successor is dismissed, and the one before it goes on as if nothing had been asked.
 
 Where a worker ends before its successor is launched (a restart, a singleton, a role made smaller), it hands over at its
-end, and there is no way back. What it has left is kept for the next process in its place.
+end, and there is no way back. What it has left is kept for the next process in its place; that of a singleton may be on
+another machine (`core/moving.py`).
 
 The data itself is never here: it is kept by place (role and index), and known by its size.
 """
@@ -86,7 +87,7 @@ class HandOvers:
         """One that ends has left its data, or one that was asked answers too late."""
         slot = process.slot
         key = slot.role, slot.index
-        if process.state is not MobsterState.DRAINING:
+        if process.state is not MobsterState.DRAINING or not self._crew.has_lease(slot.role):
             return [] if error or key in self._crew.kept else [DropInheritance(*key)]
         if error:
             return [Tell(f"{process.name} could not hand over: {error}. The next {slot.name} starts without.", "crash")]
@@ -118,17 +119,11 @@ class HandOvers:
     def handle_ready(self, process: Process) -> list[Decision]:
         """A process is ready: what was kept for it is its own now."""
         slot = process.slot
+        if (lease := self._crew.leases.get(slot.role)) is not None:
+            lease.left = 0
         if slot.uid != process.uid or self._crew.kept.pop((slot.role, slot.index), None) is None:
             return []
         return [DropInheritance(slot.role, slot.index)]
-
-    def handle_stop(self) -> list[Decision]:
-        """The app stops on this machine; a singleton of a cluster may go on elsewhere, and inherits nothing there."""
-        return [
-            Tell(f"{each.name} hands over to successors on this machine only; another machine starts without its data.")
-            for each in self._crew.processes.values()
-            if each.hands_over and self._crew.is_singleton(each.slot.role)
-        ]
 
     def take_back(self, process: Process) -> list[Decision]:
         """Nobody takes the place of a worker after all: if it hands over it goes on, with what it has."""

@@ -54,13 +54,16 @@ class Won(msgspec.Struct, frozen=True):
     role: str
     token: int
     until: float
+    left: int = 0
+    """Under which token its data was left by the machine before; 0 if it was not."""
 
 
 class Extended(msgspec.Struct, frozen=True):
-    """It may run for longer."""
+    """It may run for longer. `left`: as the store says it by now."""
 
     role: str
     until: float
+    left: int = 0
 
 
 class Yielded(msgspec.Struct, frozen=True):
@@ -77,7 +80,7 @@ class Elsewhere(msgspec.Struct, frozen=True):
     note: str
 
 
-LeaseOutcome = Won | Extended | Yielded | Elsewhere | m.ReadLease | m.WriteLease | m.GiveBack
+LeaseOutcome = Won | Extended | Yielded | Elsewhere | m.ReadLease | m.WriteLease | m.GiveBack | m.DropLeft
 """What is to be done: tell the supervisor, or ask the store."""
 
 
@@ -87,6 +90,9 @@ class LeaseData(msgspec.Struct, frozen=True):
     token: int
     revision: int
     until: float
+    left: int = 0
+    is_fetching: bool = False
+    """Whether its singleton waits for what was left, and nothing runs yet."""
 
 
 class Lease:
@@ -100,6 +106,9 @@ class Lease:
         """That of this node's lease, 0 if it has none."""
         self.until: float = 0.0
         """When it ceases to believe in it."""
+        self.left: int = 0
+        """Under which token the data of its singleton lies in the cluster, for the next machine; 0 if it does not.
+        Written with each renewal, so that it is known whoever has the lease next."""
         self._revision = -1  # the latest that was seen; 0: there is no value, -1: nothing was seen
         self._value = m.LeaseRecord()
         self._seen_at = 0.0  # when that revision was first seen
@@ -114,12 +123,13 @@ class Lease:
 
     def data(self) -> LeaseData | None:
         """What is to be written down of it."""
-        return LeaseData(self.token, self._revision, self.until) if self.token else None
+        return LeaseData(self.token, self._revision, self.until, self.left) if self.token else None
 
     def adopt(self, data: LeaseData) -> None:
         """The Kingpin before this one, in this process, had it."""
         self.token, self._revision, self.until = data.token, data.revision, data.until
-        self._greatest = data.token
+        self._greatest, self.left = data.token, data.left
+        self._value = m.LeaseRecord(left=data.left)
 
     def learn(self, token: int) -> None:
         """A member runs by a lease with that token."""
@@ -154,7 +164,7 @@ class Lease:
         return min(times, default=math.inf)
 
     def look_again(self) -> None:
-        """Somebody has given it back: the store is asked at once."""
+        """Somebody has given it back, or there is something to be written: the store is asked at once."""
         self._due = 0.0
         if not self.token and self._asked is not None and not self._asked[2]:
             self._asked = None
@@ -165,10 +175,9 @@ class Lease:
         self._asked = number, now, is_write
         if not is_write:
             return m.ReadLease(number, self.role)
-        token = self.token or self._greatest + 1
-        return m.WriteLease(
-            number, self.role, self._revision, m.LeaseRecord(self._node, self._name, token, not self.token)
-        )
+        token, left = (self.token, self.left) if self.token else (self._greatest + 1, self._value.left)
+        value = m.LeaseRecord(self._node, self._name, token, not self.token, left)
+        return m.WriteLease(number, self.role, self._revision, value)
 
     def _may_take(self, now: float) -> bool:
         if self._revision > 0 and self._value.node in (0, self._node):  # given back, or our own that has run out
@@ -176,9 +185,10 @@ class Lease:
         return now - self._seen_at >= TAKE_OVER
 
     def _give_back(self, number: int) -> list[LeaseOutcome]:
-        token, self.token, self.until = self.token, 0, 0.0
+        token, left = self.token, self.left
+        self.token, self.until, self.left = 0, 0.0, 0
         self._revision, self._due, self._asked = -1, 0.0, None
-        return [Yielded(self.role, ""), m.GiveBack(number, self.role, token)]
+        return [Yielded(self.role, ""), m.GiveBack(number, self.role, token, left=left)]
 
     # ---------------------------------------------------------------------------------------------- answers
 
@@ -201,15 +211,20 @@ class Lease:
         return outcomes + self._handle_read(answer, now)
 
     def _handle_written(self, answer: m.LeaseIs, sent: float, now: float) -> list[LeaseOutcome]:
+        left = self._value.left
         self._see(answer.revision, answer.value, now)
         until = sent + LEASE
         if self.token:
             self.until = max(self.until, until)
-            return [Extended(self.role, self.until)]
+            has_arrived = left and not answer.value.left  # the singleton runs with it, and the store says so by now
+            return [
+                Extended(self.role, self.until, answer.value.left),
+                *([m.DropLeft(self.role, left)] if has_arrived else []),
+            ]
         if answer.value.is_new and until - now >= WORTH:
             self.token, self.until = m.token_of(answer.value, answer.revision), until
-            self._note = ""
-            return [Won(self.role, self.token, until)]
+            self._note, self.left = "", answer.value.left
+            return [Won(self.role, self.token, until, self.left)]
         self._due = now  # it took too long; what was written is our own, so it may be taken again
         return []
 
@@ -241,7 +256,7 @@ class Lease:
         return self._lose(f"its lease could not be renewed for {LEASE:g} s{why}")
 
     def _lose(self, why: str) -> list[LeaseOutcome]:
-        self.token, self.until = 0, 0.0
+        self.token, self.until, self.left = 0, 0.0, 0
         self._note = ""
         return [Yielded(self.role, why)]
 

@@ -1,6 +1,8 @@
 """The stop of the whole app: roles in reverse order of their start, each when the later ones are gone. Those that serve
 HTTP go first, with the roles that need them, because their requests call the others.
 
+The gateways of a cluster, which go last, wait until what singletons have left is stored for other machines.
+
 Each role has what is left of the grace time less a reserve for each role after it. What is there when its time is over
 is killed, and all at once if somebody asks a second time.
 """
@@ -13,12 +15,16 @@ from mob.core.crew import EARLY, Crew, Process
 from mob.core.debugging import Debugging
 from mob.core.decisions import Decision, Finish, Tell, WakeAt
 from mob.core.draining import share
-from mob.plan import RolePlan
+from mob.plan import GATEWAY, RolePlan
 
 NOTICE = 2.0
 """Seconds of a stop after which it is said who is waited for."""
 REMIND_AFTER = 10.0
 """Seconds after which that is said again."""
+STORED_BEFORE = 0.2
+"""The part of the grace time at whose beginning what singletons have left is not waited for any more."""
+STORED_LEAST = 2.0
+"""Seconds that are enough for that part."""
 SHOWN = 5
 """Names that are listed, of processes and of their calls."""
 
@@ -96,6 +102,9 @@ class Stopping:
             return [Finish(self._status)]
         if not self._stage or self._stage[-1] == self._asked:
             return decisions
+        until = self._deadline - min(STORED_LEAST, crew.plan.grace * STORED_BEFORE)
+        if self._stage[-1] == GATEWAY and now < until - EARLY and any(map(crew.is_left_here, crew.leases)):
+            return [*decisions, WakeAt(until)]
         self._asked = self._stage[-1]
         left = share(max(0.0, self._deadline - now), crew.plan.grace, len(self._stage))
         for process in crew.processes_of(self._asked):

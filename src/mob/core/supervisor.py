@@ -448,6 +448,7 @@ class Supervisor:
             decisions += self.hand_overs.handle_wake(now)
             decisions += self.quarantine.handle_wake(now)
         decisions += self._stopping.tell_who_lasts(now) + self._stopping.kill_overdue(now)
+        decisions += self.handle_moved(now)
         return decisions + self._forget_unborn(now)
 
     def _forget_unborn(self, now: float) -> list[Decision]:
@@ -594,12 +595,20 @@ class Supervisor:
 
     def handle_stop(self, now: float, status: int = 0) -> list[Decision]:
         """Ends the app in order; asked a second time, at once."""
-        decisions = [] if self.stopping else self.hand_overs.handle_stop()
-        decisions += [*self.rollout.cancel("the app is stopping."), *self._stopping.begin(now, status)]
+        decisions = [*self.rollout.cancel("the app is stopping."), *self._stopping.begin(now, status)]
         for process in self.processes.values():
             if not process.pid and not self.crew.is_singleton(process.slot.role):  # its end gives the lease back
                 process.killed = True
         return decisions + self._forget_unborn(now)
+
+    def may_hand_over(self, uid: int) -> bool:
+        """Return whether somebody may follow in the place of a process that is asked to end: in a stop, a singleton may
+        go on elsewhere."""
+        return not self.stopping or self.crew.is_singleton(self.crew.role_of(uid))
+
+    def handle_moved(self, now: float) -> list[Decision]:
+        """What a singleton has left is stored for other machines, or never will be."""
+        return self._stopping.go_on(now) if self.stopping and not self.finished else []
 
     # --------------------------------------------------------------------------------- members and their links
 

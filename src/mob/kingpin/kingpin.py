@@ -693,7 +693,7 @@ class Kingpin:
                 case d.Retire(uid=uid, grace=grace):
                     if self.cluster is not None and self.supervisor.stopping:
                         self.cluster.handle_asked(uid)
-                    self._post(uid, m.Stop(grace, not self.supervisor.stopping), has_to_know=False)
+                    self._post(uid, m.Stop(grace, self.supervisor.may_hand_over(uid)), has_to_know=False)
                 case d.AskHandOver(uid=uid, seconds=seconds):
                     self._post(uid, m.HandOver(seconds))
                 case d.LetGoOn(uid=uid):

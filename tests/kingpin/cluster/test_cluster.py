@@ -19,6 +19,7 @@ from mob.core.decisions import Decision
 from mob.core.supervisor import Supervisor
 from mob.kingpin.cluster.cluster import ClusterNode, ClusterState
 from mob.kingpin.connections import Connection, Connections
+from mob.kingpin.processes.inheritances import Inheritances
 from mob.kingpin.shortage import Shortage
 from mob.plan import GATEWAY, Cluster as ClusterPlan, Plan, RolePlan
 from mob.rim.link import Link
@@ -63,6 +64,7 @@ class Room:
         self.supervisor = Supervisor(Plan("app", "/", roles, cluster=plan), lambda: 0.5, lambda pid: False)
         self.supervisor.crew.last_uid = HERE << m.NODE_SHIFT
         self.connections = Connections(self.reactor, LIMIT, self)
+        self.inheritances = Inheritances()
         self.said: list[str] = []
         self.shortage = Shortage(self.reactor, self.said.append)
         self.decided: list[Decision] = []

@@ -25,6 +25,7 @@ from mob.core.membership import Membership
 from mob.core.pairing import Pairing
 from mob.kingpin.cluster.leases import Leases
 from mob.kingpin.cluster.links import Links, is_there
+from mob.kingpin.cluster.moves import Moves
 from mob.kingpin.cluster.surroundings import Surroundings
 from mob.kingpin.connections import Connection
 from mob.plan import GATEWAY, QUEUE, Cluster as ClusterPlan
@@ -58,7 +59,8 @@ class ClusterNode:
         self._gateways = Gateways(crew.roster, self.membership.number, partial(is_there, around.connections))
         self._pairing = Pairing(crew.roster, self._gateways, int(now * 1e6))
         self._links = Links(around, self._pairing)
-        self.leases: Leases = Leases(around, self.membership, self._ask_gateway, self._letter)
+        self._moves = Moves(around, self._gateways)
+        self.leases: Leases = Leases(around, self.membership, self._moves, self._ask_gateway, self._letter)
         """Of the roles that run once in the whole cluster."""
 
     def __repr__(self) -> str:
@@ -93,8 +95,9 @@ class ClusterNode:
                 self._greet(uid)
             case m.OpenGateway() if self._is_keeper(uid):  # it speaks to NATS itself, and carries nothing
                 connection.link.post(m.JoinCluster(self._plan, self.membership.number))
-            case m.Connected(why_not=why_not) if uid in gateways:
-                gateways.handle_connected(uid, why_not)
+            case m.Connected(why_not=why_not, keeps=keeps) if uid in gateways:
+                gateways.handle_connected(uid, why_not, keeps)
+                self.leases.look_soon()
                 self._tell_news()
                 if (why_cut := gateways.why_cut) is not None:
                     self._around.carry_out(self.membership.handle_connected(why_cut, now))
@@ -109,6 +112,9 @@ class ClusterNode:
                 self._links.carry_out(pairing.handle_hung(number, now))
             case m.LeaseIs() if uid in gateways:
                 self.leases.handle_answer(message)
+            case m.LeftIs():
+                self._moves.handle_answer(connection, message)
+                self.leases.look_soon()
             case _:
                 return False
         return True
@@ -146,6 +152,8 @@ class ClusterNode:
     def handle_gone(self, uid: int) -> None:
         """A process has ended; perhaps it was a gateway, and the links that it carried have ended with it."""
         if self._gateways.handle_gone(uid):
+            self._moves.handle_gone(uid)
+            self.leases.look_soon()
             self._links.carry_out(self._pairing.handle_gateway_gone(uid, monotonic()))
             self._tell_news()
 
@@ -162,6 +170,7 @@ class ClusterNode:
         """The app ends, and it is a gateway's turn, the last: the others need not wait until they miss this machine."""
         if uid not in self._gateways:
             return
+        self._moves.end()
         self.leases.look()  # all others have ended: nothing runs by a lease any more
         for decision in self.membership.leave():
             if isinstance(decision, d.Write):

@@ -18,9 +18,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
+from msgspec import structs
+
 from mob.core.decisions import Decision
 from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, LeaseOutcome, LeaseWish, Won, Yielded
 from mob.core.membership import Membership
+from mob.kingpin.cluster.moves import Moves
 from mob.kingpin.cluster.surroundings import Surroundings
 from mob.rim import expiry
 from mob.wire import messages as m
@@ -51,11 +54,13 @@ class Leases:
         self,
         around: Surroundings,
         membership: Membership,
+        moves: Moves,
         ask_gateway: Callable[[m.Down], None],
         letter: Callable[[m.Words], bytes],
     ) -> None:
         self._around = around
         self._membership = membership
+        self._moves = moves
         self._ask_gateway = ask_gateway
         self._letter = letter
         self._leases = {role: Lease(role, membership.number, membership.name) for role in around.supervisor.crew.leases}
@@ -92,7 +97,11 @@ class Leases:
 
     def data(self) -> dict[str, LeaseData]:
         """What is held, for the Kingpin that follows."""
-        return self._left | {role: data for role, lease in self._leases.items() if (data := lease.data()) is not None}
+        held = {role: data for role, lease in self._leases.items() if (data := lease.data()) is not None}
+        fetching = {
+            role: structs.replace(held[role], is_fetching=True) for role in held if self._moves.is_fetching(role)
+        }
+        return self._left | held | fetching
 
     def adopt(self, known: dict[str, LeaseData]) -> None:
         """The Kingpin before this one held these. What runs without one was no singleton until now, and ends."""
@@ -101,7 +110,11 @@ class Leases:
         for role, lease in self._leases.items():
             if (data := known.get(role)) is not None:
                 lease.adopt(data)
-                supervisor.crew.leases[role].token = data.token
+                if data.is_fetching:
+                    self._moves.handle_won(role, data.token, data.left)
+                    continue
+                leased = supervisor.crew.leases[role]
+                leased.token, leased.left = data.token, data.left
             elif supervisor.crew.processes_of(role):
                 self._around.carry_out(
                     supervisor.singletons.handle_lost(role, "it is a singleton now, and has no lease")
@@ -127,7 +140,11 @@ class Leases:
 
     def look(self) -> None:
         """Time has passed, or something has changed."""
+        self._moves.look()
         for role, lease in self._leases.items():
+            if lease.token and role not in self._of_timers and (left := self._moves.left_of(role)) != lease.left:
+                lease.left = left
+                lease.look_again()
             for member in self._around.supervisor.roster.of_role(role):
                 lease.learn(member.token)
             self._carry_out(lease.handle_wake(self._wish(role), self._next_number(), expiry.now()))
@@ -162,17 +179,18 @@ class Leases:
             match outcome:
                 case Won() | Extended() | Yielded() | Elsewhere() if timers is not None:
                     pass
-                case Won(role=role, token=token):
-                    decisions = supervisor.singletons.handle_won(role, token, monotonic())
-                case Extended(role=role, until=until):
+                case Won(role=role, token=token, left=left):
+                    self._moves.handle_won(role, token, left)
+                case Extended(role=role, until=until, left=left):
                     self._prolong(role, until)
+                    self._moves.handle_written(role, left)
                 case Yielded(role=role, why=why):
-                    decisions = supervisor.singletons.handle_lost(role, why)
+                    self._around.carry_out(supervisor.singletons.handle_lost(role, why))
+                    self._moves.handle_lost(role)
                 case Elsewhere(role=role, note=note):
                     decisions = supervisor.singletons.handle_elsewhere(role, note)
-                case m.GiveBack(number=number, role=role, token=token):
-                    letter = self._letter(m.LeaseFree(role))
-                    self._ask_gateway(m.GiveBack(number, role, token, letter))
+                case m.GiveBack(role=role):
+                    self._ask_gateway(structs.replace(outcome, letter=self._letter(m.LeaseFree(role))))
                 case _:
                     self._ask_gateway(outcome)
             self._around.carry_out(decisions)

@@ -8,6 +8,7 @@ from typing import Protocol
 from mob.core.decisions import Decision
 from mob.core.supervisor import Supervisor
 from mob.kingpin.connections import Connections
+from mob.kingpin.processes.inheritances import Inheritances
 from mob.kingpin.shortage import Shortage
 from mob.rim.reactor import Reactor
 
@@ -21,6 +22,8 @@ class Surroundings(Protocol):
     def connections(self) -> Connections: ...
     @property
     def reactor(self) -> Reactor: ...
+    @property
+    def inheritances(self) -> Inheritances: ...
     @property
     def shortage(self) -> Shortage: ...
     def carry_out(self, decisions: list[Decision]) -> None:

@@ -343,8 +343,12 @@ class Control:
             case m.Cut(why=why):
                 peer.context.roster.cut = why
                 peer.contacts.handle_cut()
-            case m.JoinCluster() | m.Send() | m.Carry() | m.Turned() | m.ReadLease() | m.WriteLease() | m.GiveBack():
-                self.on_cluster(message, link.take(1) if isinstance(message, m.Carry) else [])
+            case m.Carry() | m.PutLeft():
+                self.on_cluster(message, link.take(1))
+            case m.JoinCluster() | m.Send() | m.Turned() | m.ReadLease() | m.WriteLease() | m.GiveBack():
+                self.on_cluster(message, [])
+            case m.GetLeft() | m.DropLeft():
+                self.on_cluster(message, [])
 
     def _take_board(self, link: Link) -> Board | None:
         """The board of loads; a client of another machine's Kingpin gets none."""

@@ -22,6 +22,8 @@ class LeaseRecord(Base, frozen=True):
     token: int = 0
     is_new: bool = False
     """Whether it was taken by this very value: then the token is the revision, or `token` if that is greater."""
+    left: int = 0
+    """The token under which a machine has left the data of the singleton for the next one; 0: there is none."""
 
 
 def token_of(lease: LeaseRecord, revision: int) -> int:
@@ -121,6 +123,8 @@ class Connected(Base, frozen=True, tag=92):
     """Up: whether the others can be reached now; if not, why."""
 
     why_not: str = ""
+    keeps: bool = False
+    """Whether this gateway knows `PutLeft` and what belongs to it; one of an older version does not."""
 
 
 class Send(Base, frozen=True, tag=93):
@@ -197,6 +201,45 @@ class GiveBack(Base, frozen=True, tag=102):
     role: str
     token: int
     letter: bytes = b""
+    left: int = 0
+    """As in `LeaseRecord`."""
+
+
+class PutLeft(Base, frozen=True, tag=107):
+    """Down: store this for the machine that runs the singleton next. Takes one descriptor, of a file. Answered by
+    `LeftIs`."""
+
+    number: int
+    role: str
+    token: int
+    """Of the lease by which it ran here: the name of what is stored."""
+
+
+class GetLeft(Base, frozen=True, tag=108):
+    """Down: fetch what was stored for a singleton. Answered by `LeftIs`."""
+
+    number: int
+    role: str
+    left: int
+    """As in `LeaseRecord`."""
+
+
+class DropLeft(Base, frozen=True, tag=109):
+    """Down: what was stored for a singleton has arrived. Not answered."""
+
+    role: str
+    left: int
+
+
+class LeftIs(Base, frozen=True, tag=104):
+    """Up: it is stored; or here it is, `size` bytes, which takes a descriptor; or why neither could be."""
+
+    number: int
+    role: str
+    size: int = -1
+    error: str = ""
+    is_gone: bool = False
+    """Whether the error is that there is nothing, so that asking again is useless."""
 
 
 class LeaseIs(Base, frozen=True, tag=103):

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from mob.wire.messages.base import Base
-from mob.wire.messages.cluster import Carry, GiveBack, JoinCluster, ReadLease, Send, Turned, WriteLease
+from mob.wire.messages.cluster import (
+    Carry,
+    DropLeft,
+    GetLeft,
+    GiveBack,
+    JoinCluster,
+    PutLeft,
+    ReadLease,
+    Send,
+    Turned,
+    WriteLease,
+)
 from mob.wire.messages.roster import Member, Node, Overrun, RoleInfo
 from mob.wire.messages.tables import Event, Line, Metrics, Point, RoleReadiness, Row
 
@@ -259,4 +270,7 @@ Down = (
     | ReadLease
     | WriteLease
     | GiveBack
+    | PutLeft
+    | GetLeft
+    | DropLeft
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mob.wire.messages.base import Base
-from mob.wire.messages.cluster import Arriving, Connected, Heard, Hung, LeaseIs, OpenGateway, Taken
+from mob.wire.messages.cluster import Arriving, Connected, Heard, Hung, LeaseIs, LeftIs, OpenGateway, Taken
 from mob.wire.messages.roster import ExportInfo
 
 
@@ -353,4 +353,5 @@ Up = (
     | Hung
     | Taken
     | LeaseIs
+    | LeftIs
 )

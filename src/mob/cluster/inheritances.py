@@ -1,0 +1,215 @@
+"""What singletons leave to the machine that runs them next, in an object store of JetStream.
+
+The store `mob_APP_left` is made when the first singleton leaves something. An object is named by the role and the token
+by which it ran, so two machines never write one object, and what a lease record names is what its writer has stored.
+What is decided, the Kingpin decides (`core.moving`); nothing is remembered here, and nothing is opened: the data goes
+from a file without a name into the store, and from there into another one.
+
+nats-py waits for ever for an object whose server has gone, so it is looked at whether anything moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import ObjectStoreConfig
+from nats.js.errors import APIError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
+from nats.js.object_store import OBJ_META_PRE_TEMPLATE, OBJ_STREAM_TEMPLATE, ObjectStore
+
+from mob.cluster.leases import COPIES
+from mob.cluster.names import NatsNames
+from mob.rim import places
+from mob.rim.link import Descriptor
+from mob.wire import messages as m
+
+OBJECT_TIMEOUT = 5.0
+"""Seconds for one part of an object to be stored, or to come."""
+TROUBLE = (NatsError, OSError, TimeoutError, ValueError)
+Teller = Callable[[m.Up, Sequence[int | Descriptor]], None]
+
+
+class StoredInheritances:
+    """What is stored of all singletons of an app.
+
+    Args:
+        app: its name.
+        client: returns the connection, if there is one.
+        answer: tells the Kingpin something, with descriptors.
+    """
+
+    def __init__(self, app: str, client: Callable[[], Client | None], answer: Teller) -> None:
+        self._bucket = NatsNames(app).left_bucket
+        self._client = client
+        self._answer = answer
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<StoredInheritances in {self._bucket}, {len(self._tasks)} requests>"
+
+    def handle(self, message: m.PutLeft | m.GetLeft | m.DropLeft, descriptors: list[int]) -> None:
+        """Do what the Kingpin asks for, and answer."""
+        match message:
+            case m.PutLeft():
+                work = self._settle(message, self._put(message, [Descriptor(each) for each in descriptors]))
+            case m.GetLeft():
+                work = self._settle(message, self._get(message))
+            case m.DropLeft():
+                work = self._drop(message)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """This gateway ends: another one is asked."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _settle(self, message: m.PutLeft | m.GetLeft, work: Coroutine[Any, Any, Descriptor | None]) -> None:
+        number, role = message.number, message.role
+        try:
+            found = await work
+        except NotFoundError:
+            self._answer(m.LeftIs(number, role, error="NATS has it no more", is_gone=True), [])
+        except TROUBLE as error:
+            self._answer(m.LeftIs(number, role, error=str(error) or type(error).__name__), [])
+        else:
+            size = -1 if found is None else os.fstat(found.fileno()).st_size
+            self._answer(m.LeftIs(number, role, size), [] if found is None else [found])
+
+    def _jetstream(self) -> JetStreamContext:
+        client = self._client()
+        if client is None or not client.is_connected:
+            raise ConnectionError("there is no connection to NATS")
+        stream: Any = client.jetstream(timeout=OBJECT_TIMEOUT)  # pyright: ignore[reportUnknownMemberType]
+        return stream
+
+    async def _put(self, message: m.PutLeft, files: list[Descriptor]) -> None:
+        if not files:
+            raise OSError("the gateway has too many files open, see `ulimit -n`")
+        stream = self._jetstream()
+        store = await self._made(stream)
+        await store.put(_name(message.role, message.token), MemoryReader(files[0]))
+        try:
+            await self._drop_others(stream, store, message)
+        except TROUBLE as error:
+            logging.getLogger("mob").warning("what %r has left before is still in NATS: %s", message.role, error)
+
+    async def _made(self, stream: JetStreamContext) -> ObjectStore:
+        try:
+            return await stream.object_store(self._bucket)
+        except BucketNotFoundError:
+            client = self._client()
+            copies = COPIES if client is not None and len(client.servers) >= COPIES else 1
+        config = ObjectStoreConfig(description="what singletons leave to the next machine", replicas=copies)
+        try:
+            return await stream.create_object_store(self._bucket, config)  # pyright: ignore[reportUnknownMemberType]
+        except ServiceUnavailableError:
+            raise
+        except APIError:  # another gateway was faster
+            return await stream.object_store(self._bucket)
+
+    async def _drop_others(self, stream: JetStreamContext, store: ObjectStore, message: m.PutLeft) -> None:
+        """Delete what machines have stored that died before they could say so in the lease."""
+        for info in await store.list(ignore_deletes=True):
+            name = info.name or ""
+            if name.startswith(_name(message.role, "")) and name != _name(message.role, message.token):
+                await self._delete(stream, store, name)
+
+    async def _get(self, message: m.GetLeft) -> Descriptor:
+        store = await self._jetstream().object_store(self._bucket)
+        name = _name(message.role, message.left)
+        await store.get_info(name)
+        with places.unnamed_file() as file:
+            writer = MemoryWriter(file.fileno(), self._note_life)
+            getting = asyncio.ensure_future(store.get(name, writer))
+            try:
+                await _wait_while_it_moves(getting, writer)
+            finally:
+                getting.cancel()
+            return Descriptor(os.dup(file.fileno()))
+
+    def _note_life(self) -> None:
+        """Who sends anything is there, as in `Carrier`: a line that is full keeps a pong waiting, and is not dead."""
+        client: Any = self._client()
+        if client is not None:
+            client._pings_outstanding = 0
+
+    async def _drop(self, message: m.DropLeft) -> None:
+        try:
+            stream = self._jetstream()
+            store = await stream.object_store(self._bucket)
+            await self._delete(stream, store, _name(message.role, message.left))
+        except TROUBLE as error:  # it is deleted when the role moves next
+            logging.getLogger("mob").debug("what %r had left is still in NATS: %s", message.role, error)
+
+    async def _delete(self, stream: JetStreamContext, store: ObjectStore, name: str) -> None:
+        """Delete an object, and the note of it that would stay."""
+        await store.delete(name)
+        object_name = base64.urlsafe_b64encode(name.encode()).decode()
+        subject = OBJ_META_PRE_TEMPLATE.format(bucket=self._bucket, obj=object_name)
+        await stream.purge_stream(OBJ_STREAM_TEMPLATE.format(bucket=self._bucket), subject=subject)
+
+
+class MemoryReader(io.BufferedIOBase):
+    """A file that is read from its beginning, whoever else has it open."""
+
+    def __init__(self, file: Descriptor) -> None:
+        super().__init__()
+        self._file = file
+        self._at = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryReader at {self._at}>"
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the next bytes into a buffer; return how many."""
+        count = os.preadv(self._file.fileno(), [buffer], self._at)
+        self._at += count
+        return count
+
+
+class MemoryWriter(io.BufferedIOBase):
+    """A file that is written, and how far."""
+
+    def __init__(self, fd: int, on_part: Callable[[], None]) -> None:
+        super().__init__()
+        self._fd = fd
+        self._on_part = on_part
+        self.written: int = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryWriter, {self.written} bytes>"
+
+    def write(self, buffer: Any) -> int:
+        """Write all of it; return how much that is. In a thread."""
+        self._on_part()
+        view = memoryview(buffer)
+        while view:
+            count = os.write(self._fd, view)
+            view = view[count:]
+            self.written += count
+        return len(buffer)
+
+
+async def _wait_while_it_moves(getting: asyncio.Future[Any], writer: MemoryWriter) -> None:
+    """Wait until the object is there; `TimeoutError` if nothing has come for a while."""
+    written = -1
+    while not getting.done():
+        if writer.written == written:
+            raise TimeoutError(f"NATS has sent nothing of it for {OBJECT_TIMEOUT:g} s")
+        written = writer.written
+        await asyncio.wait([getting], timeout=OBJECT_TIMEOUT)
+    getting.result()
+
+
+def _name(role: str, token: int | str) -> str:
+    return f"{role}/{token}"
