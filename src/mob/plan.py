@@ -285,6 +285,7 @@ QUEUE_ENV = "MOB_QUEUE_"
 """What the variables begin with by which the keeper of durable jobs knows its options."""
 QUEUE_KEEP = 86400.0  # seconds; Celery's result_expires
 QUEUE_IN_HAND = 4  # jobs; Celery's worker_prefetch_multiplier
+QUEUE_HANG = 15.0  # seconds; half the time that callers wait for the keeper, so they hear from the next one
 
 
 def queue_role(path: str, keep: float = QUEUE_KEEP, in_hand: int = QUEUE_IN_HAND) -> RolePlan:
@@ -300,7 +301,7 @@ def queue_role(path: str, keep: float = QUEUE_KEEP, in_hand: int = QUEUE_IN_HAND
     settings = {"PATH": templates.escaped(path), "KEEP": repr(float(keep)), "IN_HAND": str(in_hand)}
     env = {QUEUE_ENV + name: value for name, value in settings.items()}
     most = 1_000_000  # calls that wait for the end of a job are in hand
-    return RolePlan(QUEUE, KEEPER, singleton=True, concurrency=most, queue=most, env=env)
+    return RolePlan(QUEUE, KEEPER, singleton=True, concurrency=most, queue=most, hang_timeout=QUEUE_HANG, env=env)
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -17,8 +17,9 @@ import pytest
 
 import mob
 from mob.jobs import store
+from mob.peer.calls import jobs, outbox
 from tests.patience import PATIENCE, patient
-from tests.running import Apps, RunningApp, mob_command, wait_until
+from tests.running import Apps, RunningApp, freeze, mob_command, wait_until
 
 BACK = """
 import asyncio, os, signal, time
@@ -592,6 +593,58 @@ def test_reloads_restarts_and_upgrades_lose_nothing(apps: Apps) -> None:
                     client.upgrade(timeout=PATIENCE)
     wait_done(app, maker.stored)
     assert keeper(app, client)
+
+
+# --- a keeper that hangs ----------------------------------------------------------------------------------------------
+
+
+def test_all_that_a_keeper_is_asked_ends_in_its_time_though_it_hangs(
+    apps: Apps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, client = start(apps)
+    back = durable(client)
+    assert back.double(1).result(PATIENCE) == 2
+    late = back.options(delay=3600).double(2)
+    late.stored.result(PATIENCE)
+    for module in (jobs, outbox):
+        monkeypatch.setattr(module, "STORE_TIMEOUT", 1.0)
+    frozen = keeper(app, client)
+    freeze(frozen)
+    many = [back.double(n) for n in range(3000)]  # more than travel at a time
+    asked = [late.status(), late.drop(), late.retry()]
+    outcome = client.job(late.id).outcome
+    for call in (*(job.stored for job in many), *asked):
+        text = str(call.exception(PATIENCE))
+        assert "queue.0 (pid" in text
+        assert "which keeps the durable jobs, has not answered within 1 s. It may be done all the same." in text
+        assert isinstance(call.exception(), mob.CallTimeout)
+    assert "storing back.double: queue.0" in str(many[2999].stored.exception())
+    assert isinstance(many[0].outcome.exception(PATIENCE), mob.CallTimeout)
+    assert not outcome.done()  # it waits as long as the job takes
+    with pytest.raises(mob.CallTimeout):
+        client.job(late.id).result(timeout=0.1)
+    os.kill(frozen, signal.SIGCONT)
+    assert back.double(4).result(PATIENCE) == 8  # it goes on
+    client.job(late.id).retry().result(PATIENCE)
+
+
+def test_a_keeper_that_hangs_is_replaced(apps: Apps) -> None:
+    name = f"hangs-{os.getpid()}"
+    soon = "import mob, mob.plan\nmob.plan.QUEUE_HANG = 1.0\n"
+    main = f'app = mob.start({name!r}).base(__file__)\napp{ROLES}.queue("jobs.db")\napp.run()\n'
+    apps.write(main=soon + main, back=BACK, front=FRONT)
+    app = apps.run(name, [sys.executable, "main.py"])
+    client = app.wait_ready()
+    back = durable(client)
+    waits = back.options(delay=3).double(1)
+    waits.stored.result(PATIENCE)
+    frozen = keeper(app, client)
+    freeze(frozen)
+    new = back.double(2)
+    assert new.result(PATIENCE) == 4
+    assert waits.result(PATIENCE) == 2
+    assert keeper(app, client) != frozen
+    app.wait_for(r"queue\.0 .* hangs: ")
 
 
 # --- what goes wrong with the file ------------------------------------------------------------------------------------

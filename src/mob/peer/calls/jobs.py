@@ -18,13 +18,7 @@ from msgspec import Raw
 
 from mob.core.job_rows import DROPPED, RAISED
 from mob.core.jobs import BACKOFF, RETRIES
-from mob.errors import (
-    CallError,
-    JobDropped,
-    QueueFailed,
-    Unavailable,
-    nearest,
-)
+from mob.errors import CallError, CallTimeout, JobDropped, QueueFailed, Unavailable, nearest
 from mob.peer.calls.durable import lasting
 from mob.peer.calls.outbox import STORE_TIMEOUT, KeeperRequest, OnItsWay, outbox_of
 from mob.peer.results.call import Call
@@ -273,8 +267,9 @@ def store_message(peer: Outgoing, role: str, obj: Any, retries: int) -> Call[Non
 def _fail(call: Call[Any], error: BaseException) -> None:
     """Each has an error of its own: it says which call it is that failed."""
     text = str(error).removeprefix("storing durable jobs: ")
-    own = type(error)(f"{call.label}: {text}") if type(error) in (Unavailable, QueueFailed) else error
-    call.fail(own)
+    if isinstance(error, CallError) and type(error) in (CallTimeout, QueueFailed, Unavailable):
+        error = type(error)(f"{call.label}: {text}", executed=error.executed)
+    call.fail(error)
 
 
 # ------------------------------------------------------------------------------------------------------- the proxies

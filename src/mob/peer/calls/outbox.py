@@ -2,7 +2,7 @@
 
 Strategy. The keeper is a process that the Kingpin starts when it is first wanted. Jobs travel there together, as many
 as there are. A keeper that dies meanwhile is followed by another, which is asked the same again: the id of a job, made
-here, has it stored once. One that does not answer is not waited for without end.
+here, has it stored once. One that hangs is given up after `STORE_TIMEOUT`, and so is what waits behind that.
 
 Limits. Knows nothing of what is in a job, and of what its callers hold.
 """
@@ -10,9 +10,11 @@ Limits. Knows nothing of what is in a job, and of what its callers hold.
 from __future__ import annotations
 
 import itertools
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from functools import partial
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from mob.errors import CallError, Lost, MobError, Unavailable, UnknownExport
+from mob.errors import CallError, CallTimeout, Lost, MobError, Unavailable, UnknownExport
 from mob.peer.results.call import Call
 from mob.plan import QUEUE
 from mob.wire import messages as m
@@ -42,7 +44,7 @@ UNDER_WAY = 2
 
 class KeeperRequest:
     """Something that the keeper is asked; again, if it dies over it. `settle` is called with its answer, and the `call`
-    fails if there is none in time."""
+    fails if there is none within `timeout` seconds."""
 
     def __init__(
         self,
@@ -51,13 +53,15 @@ class KeeperRequest:
         export: str,
         args: tuple[Any, ...],
         settle: Callable[[Any], None],
-        timeout: float = STORE_TIMEOUT,
+        timeout: float,
     ) -> None:
         self._peer, self._call, self._settle = peer, call, settle
         self._request = export, args
+        self._timeout = timeout
         self._until = monotonic() + timeout
         self._timer: int | None = None
         self._is_introduced = False
+        self._is_unsure = False  # an attempt has ended in a way that does not say whether it was done
         self._attempt()
 
     def _attempt(self) -> None:
@@ -68,7 +72,9 @@ class KeeperRequest:
             peer.control.come_back()
         if (known := peer.context.roster.roles.get(QUEUE)) is None:
             label = "asking for the keeper of durable jobs"
-            peer.control.request(label, m.WantQueue).when_done(self._handle_wanted)
+            wanted = peer.control.request(label, m.WantQueue)
+            wanted.when_done(self._handle_wanted)
+            peer.context.reactor.call(partial(self._limit, wanted))
             return
         if not self._is_introduced:
             peer.contacts.route(QUEUE)
@@ -79,12 +85,22 @@ class KeeperRequest:
             self._try_again(Unavailable(f"{call.label}: the process that keeps durable jobs is not ready.{why}"))
             return
         name, args = self._request
-        try:
-            asked = peer.calling.call_one(keeper, call.label, name, args, {})
+        left = None if self._until == math.inf else max(0.0, self._until - monotonic())
+        try:  # a call that is served here may have less time, and lends nothing of that to the jobs of others
+            asked = Context().run(peer.calling.call_one, keeper, call.label, name, args, {}, left)
         except Exception as error:  # noqa: BLE001  becomes the outcome
             call.fail(error)
             return
-        asked.when_done(self._handle_answer)
+        asked.when_done(partial(self._handle_answer, keeper.name))
+
+    def _limit(self, wanted: Call[Any]) -> None:
+        """Give a Kingpin up that hangs; on the loop's thread."""
+        if self._until < math.inf and not wanted.done_already():
+            self._peer.context.reactor.call_at(self._until, self._handle_silent_kingpin)
+
+    def _handle_silent_kingpin(self) -> None:
+        silent = f"the Kingpin, which starts the keeper of durable jobs, has not answered within {self._timeout:g} s"
+        self._call.fail(CallTimeout(f"{self._call.label}: {silent}.", executed="no"))
 
     def _handle_wanted(self, wanted: Call[Any]) -> None:
         error: BaseException | None = wanted.exception()
@@ -94,7 +110,7 @@ class KeeperRequest:
             text = f"{self._call.label}: {error or wanted.result().error}"
             self._call.fail(Unavailable(text))
 
-    def _handle_answer(self, asked: Call[Any]) -> None:
+    def _handle_answer(self, keeper: str, asked: Call[Any]) -> None:
         error = asked.exception()
         if error is None:
             try:
@@ -102,19 +118,26 @@ class KeeperRequest:
             except MobError as unfit:
                 self._call.fail(unfit)
         elif isinstance(error, (Lost, Unavailable)):  # it has died, or ends; another one comes
+            self._is_unsure |= error.executed != "no"
             self._try_again(error)
+        elif isinstance(error, CallTimeout):
+            silent = f"{keeper}, which keeps the durable jobs, has not answered within {self._timeout:g} s"
+            unsure = "It may be done all the same."
+            self._call.fail(CallTimeout(f"{self._call.label}: {silent}. {unsure}", executed=error.executed))
         elif isinstance(error, UnknownExport):
             self._call.fail(Unavailable(f"{self._call.label}: the role {QUEUE!r} of this app keeps no jobs."))
         else:
             self._call.fail(error)
 
     def _try_again(self, error: CallError) -> None:
-        if monotonic() >= self._until:
-            self._call.fail(error)
-        elif self._peer.control.is_closed:
-            self._call.fail(Unavailable(f"{self._call.label}: the app {self._peer.context.app!r} has ended."))
-        else:
+        if self._peer.control.is_closed:
+            error = Unavailable(f"{self._call.label}: the app {self._peer.context.app!r} has ended.")
+        elif monotonic() < self._until:
             self._peer.context.reactor.call(self._wait)
+            return
+        if self._is_unsure:
+            error.executed = "maybe"
+        self._call.fail(error)
 
     def _wait(self) -> None:
         """Try again when the roster has changed, for it tells that the keeper has come; on the loop's thread."""
@@ -176,7 +199,7 @@ class Outbox:
             call: Call[None] = Call(self._peer, "storing durable jobs", "")
             call.when_done(partial(self._handle_failed, batch))
             rows = [storing.row for storing in batch]
-            KeeperRequest(self._peer, call, "put", (rows,), partial(self._handle_stored, call, batch))
+            KeeperRequest(self._peer, call, "put", (rows,), partial(self._handle_stored, call, batch), STORE_TIMEOUT)
 
     def _handle_stored(self, call: Call[None], batch: list[OnItsWay], ids: list[str]) -> None:
         call.settle(None)
@@ -187,7 +210,13 @@ class Outbox:
         self._under_way -= 1
         error = call.exception()
         if error is not None:
-            for storing in batch:
+            failed = list(batch)
+            if isinstance(
+                error, (CallTimeout, Unavailable)
+            ):  # the keeper is away or hangs: what waits here has no time more
+                while self._waiting:
+                    failed.append(self._waiting.popleft())
+            for storing in failed:
                 storing.fail(error)
         self._peer.context.reactor.call(self._flush)
 
