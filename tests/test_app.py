@@ -343,8 +343,10 @@ def test_an_app_with_jobs_left_has_their_keeper(tmp_path: Path, monkeypatch: pyt
     app._find_queue()
     assert [role.name for role in app.plan.roles] == ["queue", "back"]
     assert app.plan.roles[0].env["MOB_QUEUE_PATH"] == str(path)
-    app.queue(tmp_path / "other.db").queue(tmp_path / "third{index}.db")
-    assert [role.env.get("MOB_QUEUE_PATH") for role in app.plan.roles] == [str(tmp_path / "third{{index}}.db"), None]
+    other = mob.start("jobbing").role("back", "json").queue(tmp_path / "other{index}.db")
+    assert [role.env.get("MOB_QUEUE_PATH") for role in other.plan.roles] == [str(tmp_path / "other{{index}}.db"), None]
+    with pytest.raises(PlanError, match=r"queue\(\) was said already: an app has one queue\."):
+        other.queue(keep=60)
     app.place(back=0)
     assert [role.workers for role in app.plan.roles] == [1, 0]
     with pytest.raises(PlanError, match="has no role, so there is nothing to run"):
@@ -366,3 +368,13 @@ def test_an_app_whose_cluster_has_jobs_is_ready_to_keep_them(tmp_path: Path, mon
     app._find_queue()
     assert app.plan.roles[0].name == "queue"
     app.hand_over()
+
+
+def test_a_file_of_jobs_is_refused_in_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(App, "_complain_unless_run", lambda _: None)
+    first = mob.start("jobbing").role("back", "json").queue(tmp_path / "jobs.db").cluster("nats://127.0.0.1", node="a")
+    last = mob.start("jobbing").role("back", "json").cluster("nats://127.0.0.1", node="a").queue(tmp_path / "jobs.db")
+    for app in (first, last):
+        with pytest.raises(PlanError, match=r"in a cluster durable jobs lie in JetStream, .* Leave out path= or"):
+            app.hand_over()
+    mob.start("jobbing").role("back", "json").queue(keep=60).cluster("nats://127.0.0.1", node="a").hand_over()

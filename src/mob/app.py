@@ -90,6 +90,7 @@ class App:
         self._has_run = False
         _described.append(self)
         self._urls: list[str] = []  # of the dashboard
+        self._queue_path = ""  # if one was said
         atexit.register(self._complain_unless_run)
 
     def __repr__(self) -> str:
@@ -288,7 +289,8 @@ class App:
         Jobs are calls with `options(durable=True)` and messages with `send(durable=True)`; see docs/jobs.md. `path`:
         the SQLite file that they lie in, relative to the base (`~/.local/state/mob/queues/APP.db`). `keep`: seconds for
         which a result can be asked for (86,400: a day). `in_hand`: jobs that one worker is given at a time (4). One
-        process more, of the role "queue", keeps them. `PlanError` tells what does not fit.
+        process more, of the role "queue", keeps them. In a cluster they lie in JetStream, and `path` is refused. Say it
+        once. `PlanError` tells what does not fit.
 
         >>> app.queue("jobs.db", keep=3600)                   # doctest: +SKIP
         """
@@ -300,10 +302,13 @@ class App:
             what = "is a directory" if file.is_dir() else f"cannot be made: there is no directory {file.parent}"
             raise PlanError(f"queue({str(path)!r}): {file} {what}. Wanted: the file in which jobs are kept.")
         role = plans.queue_role(str(file), keep, in_hand)
-        others = tuple(each for each in self._plan.roles if not each.keeps_jobs)
-        if any(each.name == plans.QUEUE for each in others):
-            raise PlanError(plans.NAME_TAKEN)
-        self._plan = msgspec.structs.replace(self._plan, roles=(role, *others))  # first, so that it ends last
+        for each in self._plan.roles:
+            if each.keeps_jobs:
+                raise PlanError("queue() was said already: an app has one queue. Put all options into one queue(...).")
+            if each.name == plans.QUEUE:
+                raise PlanError(plans.NAME_TAKEN)
+        self._plan = msgspec.structs.replace(self._plan, roles=(role, *self._plan.roles))  # first, so it ends last
+        self._queue_path = "" if path is None else str(path)
         return self
 
     def _find_queue(self) -> None:
@@ -399,6 +404,11 @@ class App:
 
     def _complete(self) -> Plan:
         """The checked plan, with what is only known where the app is started."""
+        if self._queue_path and self._plan.cluster is not None:
+            raise PlanError(
+                f"queue(path={self._queue_path!r}): in a cluster durable jobs lie in JetStream, not in a file. Leave "
+                f"out path= or .cluster(). Jobs that are left in the file do not move there: have them done first."
+            )
         self._plan = devices.assigned(plans.check_limits(self._plan))
         if any(role.module == STORE for role in self._plan.roles):
             importlib.import_module("mob.stores.settings").check_files(self._plan, STORE)

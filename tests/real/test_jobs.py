@@ -595,6 +595,55 @@ def test_reloads_restarts_and_upgrades_lose_nothing(apps: Apps) -> None:
     assert keeper(app, client)
 
 
+# --- an export that is not there --------------------------------------------------------------------------------------
+
+
+def row(id: str, target: str, retries: int) -> list[object]:
+    """A job as it is sent to the keeper."""
+    return [id, "back", target, b"\x91\x02", None, 0.0, None, 0, retries, 1.0, ""]
+
+
+def test_a_job_of_an_export_that_does_not_exist_is_dead_at_once(apps: Apps) -> None:
+    app, client = start(apps)
+    back = durable(client)
+    renamed = back.options(delay=3600).double(1)
+    renamed.stored.result(PATIENCE)
+    apps.write(back=BACK.replace("def double", "def twice"))
+    client.reload("back", timeout=PATIENCE)
+    assert renamed.retry().result(PATIENCE)
+    with pytest.raises(mob.UnknownExport) as wanted:
+        client.require("back").double(1)
+    with pytest.raises(mob.UnknownExport) as caught:
+        renamed.result(PATIENCE)
+    assert str(caught.value) == str(wanted.value)
+    assert "'back' exports no function 'double'" in str(caught.value)
+    assert caught.value.executed == "no"
+    assert renamed.status().result(PATIENCE) == "dead"
+    app.wait_for(rf"back.double \(job {renamed.id}\) is dead after 1 attempt: ")
+    apps.write(back=BACK)
+    client.reload("back", timeout=PATIENCE)
+    assert renamed.retry().result(PATIENCE)
+    wait_until(lambda: book(app) == ["1"], "the export is there again")
+
+
+def test_in_a_reload_a_job_of_a_new_export_waits_for_the_new_worker(apps: Apps) -> None:
+    app, client = start(apps)
+    assert durable(client).double(1).result(PATIENCE) == 2
+    put = client.require("queue").put
+    gate = "import os, time\nwhile not os.path.exists('boot'): time.sleep(0.01)\n"
+    apps.write(back=BACK + "def triple(n): return 3 * n\n" + gate)
+    reload = threading.Thread(target=client.reload, args=("back",), kwargs={"timeout": patient(60)})
+    reload.start()
+    wait_until(lambda: any(m.state == "booting" for m in client.members() if m.role == "back"), "one boots")
+    assert put([row(f"job{n}", "triple", 0) for n in range(20)]).result(PATIENCE) == [f"job{n}" for n in range(20)]
+    job = client.job("job0")
+    wait_until(lambda: job.status().result(PATIENCE) == "later", "no worker has it yet")
+    (app.directory / "boot").touch()
+    assert [client.job(f"job{n}").result(PATIENCE) for n in range(20)] == [6] * 20
+    reload.join(PATIENCE)
+    assert not reload.is_alive()
+
+
 # --- a keeper that hangs ----------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,9 @@ Strategy. A worker is called, few jobs at a time; none asks for work, so nothing
 worker that comes or goes, an answer, and the time of the next job that is due begin a look. How a call has ended goes
 into the ledger (`jobs/ledger.py`). A job that was under way when its worker died is given to another one.
 
+A worker may not have the export that a job calls, and others have it: in a reload, or on another machine. So each
+worker is asked, once; if none has it, and none is about to come or go, the job is dead, for no attempt would help.
+
 Limits. Knows nothing of senders, of the store, and of those who wait for an end.
 """
 
@@ -18,6 +21,7 @@ import msgspec
 
 from mob.core.job_rows import RETURNED, Outcome
 from mob.core.jobs import COUNTED, Entry, JobState
+from mob.core.states import MobsterState
 from mob.errors import ArgumentError, BadMessage, CallError, Forbidden, Lost, UnknownExport, counted, summary_of
 from mob.jobs.ledger import Ledger
 from mob.mobster import metering
@@ -38,6 +42,8 @@ LOOK = 30.0
 """Seconds after which the clock on the wall is looked at, while a job waits for a certain time of it."""
 FINAL = (Forbidden, ArgumentError)
 """Errors that another attempt would bring, too."""
+NEW_CODE = 60.0
+"""Seconds for which a job whose export no worker has waits for those that come or go."""
 COUNT_AFTER = 0.5
 """Seconds after which a change is counted: what is measured is told once a second."""
 
@@ -45,8 +51,18 @@ JOBS = metering.gauge(COUNTED, "Durable jobs that are not done, by the role that
 ENDED = metering.counter("queue_attempts", "Attempts of durable jobs that have ended.", ["of", "outcome"])
 
 
+COMING_OR_GOING = (MobsterState.LAUNCHING, MobsterState.BOOTING, MobsterState.HANDING, MobsterState.DRAINING)
+
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _read_body: Callable[[bytes], m.DurableBody] = msgspec.msgpack.Decoder(m.DurableBody).decode
+
+
+class _Refusals(msgspec.Struct):
+    """Workers that do not have the export of a job."""
+
+    until: float
+    """When the job is dead at the latest."""
+    uids: set[int] = msgspec.field(default_factory=set[int])
 
 
 class Giver:
@@ -65,6 +81,7 @@ class Giver:
         self._in_hand: dict[int, dict[str, int]] = {}  # by the worker's uid, with what each is expected to take
         self._running: dict[str, Call[Any]] = {}
         self._dropped: set[str] = set()  # of those that run
+        self._refusals: dict[str, _Refusals] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_ending = False
         self._is_due = False
@@ -104,6 +121,7 @@ class Giver:
 
     def drop(self, id: str) -> Call[Any] | None:
         """Want nothing of a job any more; return the call that runs it, which is to be cancelled then."""
+        self._refusals.pop(id, None)
         running = self._running.pop(id, None)
         if running is not None:
             self._dropped.add(id)
@@ -244,7 +262,9 @@ class Giver:
     def _handle_error(self, entry: Entry, worker: Contact, error: BaseException) -> None:
         """The call has ended with an error that the export has not raised."""
         now = self._ledger.now()
-        if isinstance(error, CallError) and error.executed == "no" and not isinstance(error, (*FINAL, UnknownExport)):
+        if isinstance(error, UnknownExport):
+            self._handle_unknown(entry, worker, error)
+        elif isinstance(error, CallError) and error.executed == "no" and not isinstance(error, FINAL):
             self._leave(worker, entry.id)
             self._book.give_back(entry.id, now, 0.0 if isinstance(error, Lost) else PAUSE)
         elif isinstance(error, Lost):
@@ -253,6 +273,25 @@ class Giver:
             self._handle_failed(entry, error, self._describe(error), due)
         else:
             self._handle_raised(entry, worker, error, self._describe(error), isinstance(error, FINAL))
+
+    def _handle_unknown(self, entry: Entry, worker: Contact, error: UnknownExport) -> None:
+        """A worker does not have the export: the next one is asked, or the job waits for another, or is dead."""
+        self._leave(worker, entry.id)
+        now = self._ledger.now()
+        refusals = self._refusals.setdefault(entry.id, _Refusals(now + NEW_CODE))
+        refusals.uids.add(worker.uid)
+        others = (each for each in self._peer.contacts.ready(entry.role) if each.uid not in refusals.uids)
+        if not self._is_ending and (other := next(others, None)) is not None:
+            self._give(entry, other)
+        elif self._is_ending or (now < refusals.until and self._is_changing()):
+            refusals.uids.clear()
+            self._book.give_back(entry.id, now, PAUSE)
+        else:
+            self._handle_raised(entry, worker, error, self._describe(error), is_final=True)
+
+    def _is_changing(self) -> bool:
+        """Return whether a worker of any role comes or goes: a reload takes one role after the other."""
+        return any(member.state in COMING_OR_GOING for member in self._context.roster.mobsters())
 
     def _handle_raised(
         self, entry: Entry, worker: Contact, error: BaseException, failure: bytes, is_final: bool
@@ -267,6 +306,7 @@ class Giver:
     def _handle_failed(self, entry: Entry, error: BaseException, failure: bytes, due: float | None) -> None:
         """An attempt has failed, and the book has decided what follows."""
         self.failed += 1
+        self._refusals.pop(entry.id, None)
         ENDED.inc(of=entry.role, outcome="failed" if due is not None else "dead")
         told = "%s: attempt %d has failed: %s"
         if due is None:
@@ -284,6 +324,7 @@ class Giver:
     def _end(self, entry: Entry, worker: Contact, outcome: Outcome | None) -> None:
         """A job is done."""
         self._leave(worker, entry.id)
+        self._refusals.pop(entry.id, None)
         self.done += 1
         ENDED.inc(of=entry.role, outcome="done")
         self._ledger.finish(entry.id, outcome)

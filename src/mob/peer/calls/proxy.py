@@ -401,11 +401,16 @@ def unknown_export(role: str, name: str, exports: Iterable[str], interface: Inte
         how = f"Make an object of it, and call that: await (await {role}.{service}(...)).{method}(...)."
         return UnknownExport(f"{role}.{name} is a method of a service. {how}")
     declared = f", though {interface.name} declares it" if interface is not None and interface.has(name) else ""
-    found = nearest(name, (each for each in exports if export_of(each) == each))  # some are known to mob only
+    found = nearest(name, filter(_is_function, exports))
     rule = (
         " A module that marks functions with @mob.export exports no others." if found.startswith("There are:") else ""
     )
     return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {found}{rule}")
+
+
+def _is_function(name: str) -> bool:
+    """Return whether an export is for everybody: others are known to mob only, or are methods."""
+    return export_of(name) == name and "." not in name
 
 
 def _exports_of(peer: Outgoing, role: str) -> dict[str, ExportInfo] | None:
