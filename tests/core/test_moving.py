@@ -180,6 +180,17 @@ def test_a_stop_without_data_does_not_wait() -> None:
     assert machine.mind.handle_moved(machine.now) == []  # it is over
 
 
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_what_no_gateway_is_left_to_store_is_lost_and_that_is_said(is_forced: bool) -> None:
+    machine = Machine()
+    machine.stop_with_data(1234)
+    if is_forced:
+        machine.note(machine.mind.handle_stop(machine.now))
+    (gateway,) = machine.mind.crew.processes_of(GATEWAY)
+    assert machine.note(machine.mind.handle_exited(gateway.uid, "killed", machine.now, -9))[-1] == d.Finish(0)
+    assert machine.told[-1] == "the 1,234 bytes that 'cron' has left are lost: no gateway could store them."
+
+
 def test_a_lease_that_is_lost_ends_the_wait_and_the_data() -> None:
     machine = Machine()
     machine.stop_with_data()

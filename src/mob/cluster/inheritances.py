@@ -5,7 +5,9 @@ by which it ran, so two machines never write one object, and what a lease record
 What is decided, the Kingpin decides (`core.moving`); nothing is remembered here, and nothing is opened: the data goes
 from a file without a name into the store, and from there into another one.
 
-nats-py waits for ever for an object whose server has gone, so it is looked at whether anything moves.
+Few parts are under way at a time: leases are renewed on the same connection, and a thin line that is full for seconds
+would cost the lease. That is why an object is not read with nats-py's `get`, which would also wait for ever if its
+server has gone.
 """
 
 from __future__ import annotations
@@ -16,14 +18,22 @@ import io
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from hashlib import sha256
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import ObjectStoreConfig
+from nats.js.api import AckPolicy, ConsumerConfig, ObjectStoreConfig
 from nats.js.errors import APIError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
-from nats.js.object_store import OBJ_META_PRE_TEMPLATE, OBJ_STREAM_TEMPLATE, ObjectStore
+from nats.js.object_store import (
+    OBJ_CHUNKS_PRE_TEMPLATE,
+    OBJ_DIGEST_TYPE,
+    OBJ_META_PRE_TEMPLATE,
+    OBJ_STREAM_TEMPLATE,
+    ObjectStore,
+)
 
 from mob.cluster.leases import COPIES
 from mob.cluster.names import NatsNames
@@ -33,6 +43,8 @@ from mob.wire import messages as m
 
 OBJECT_TIMEOUT = 5.0
 """Seconds for one part of an object to be stored, or to come."""
+PARTS = 4
+"""Parts of an object that are under way at a time, of 128 KiB each."""
 TROUBLE = (NatsError, OSError, TimeoutError, ValueError)
 Teller = Callable[[m.Up, Sequence[int | Descriptor]], None]
 
@@ -48,6 +60,7 @@ class StoredInheritances:
 
     def __init__(self, app: str, client: Callable[[], Client | None], answer: Teller) -> None:
         self._bucket = NatsNames(app).left_bucket
+        self._stream = OBJ_STREAM_TEMPLATE.format(bucket=self._bucket)
         self._client = client
         self._answer = answer
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,23 +138,24 @@ class StoredInheritances:
                 await self._delete(stream, store, name)
 
     async def _get(self, message: m.GetLeft) -> Descriptor:
-        store = await self._jetstream().object_store(self._bucket)
-        name = _name(message.role, message.left)
-        await store.get_info(name)
-        with places.unnamed_file() as file:
-            writer = MemoryWriter(file.fileno(), self._note_life)
-            getting = asyncio.ensure_future(store.get(name, writer))
-            try:
-                await _wait_while_it_moves(getting, writer)
-            finally:
-                getting.cancel()
-            return Descriptor(os.dup(file.fileno()))
-
-    def _note_life(self) -> None:
-        """Who sends anything is there, as in `Carrier`: a line that is full keeps a pong waiting, and is not dead."""
-        client: Any = self._client()
-        if client is not None:
-            client._pings_outstanding = 0
+        stream = self._jetstream()
+        info = await (await stream.object_store(self._bucket)).get_info(_name(message.role, message.left))
+        chunks = OBJ_CHUNKS_PRE_TEMPLATE.format(bucket=self._bucket, obj=info.nuid)
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        subscription = await stream.pull_subscribe(chunks, stream=self._stream, config=config)
+        digest, written = sha256(), 0
+        try:
+            with places.unnamed_file() as file:
+                while written < (info.size or 0):
+                    for each in await _next_parts(subscription):
+                        written += file.write(each.data)
+                        digest.update(each.data)
+                file.flush()
+                if f"{OBJ_DIGEST_TYPE}{base64.urlsafe_b64encode(digest.digest()).decode()}" != info.digest:
+                    raise ValueError("it is damaged")
+                return Descriptor(os.dup(file.fileno()))
+        finally:
+            await subscription.unsubscribe()
 
     async def _drop(self, message: m.DropLeft) -> None:
         try:
@@ -156,7 +170,7 @@ class StoredInheritances:
         await store.delete(name)
         object_name = base64.urlsafe_b64encode(name.encode()).decode()
         subject = OBJ_META_PRE_TEMPLATE.format(bucket=self._bucket, obj=object_name)
-        await stream.purge_stream(OBJ_STREAM_TEMPLATE.format(bucket=self._bucket), subject=subject)
+        await stream.purge_stream(self._stream, subject=subject)
 
 
 class MemoryReader(io.BufferedIOBase):
@@ -177,38 +191,11 @@ class MemoryReader(io.BufferedIOBase):
         return count
 
 
-class MemoryWriter(io.BufferedIOBase):
-    """A file that is written, and how far."""
-
-    def __init__(self, fd: int, on_part: Callable[[], None]) -> None:
-        super().__init__()
-        self._fd = fd
-        self._on_part = on_part
-        self.written: int = 0
-
-    def __repr__(self) -> str:
-        return f"<MemoryWriter, {self.written} bytes>"
-
-    def write(self, buffer: Any) -> int:
-        """Write all of it; return how much that is. In a thread."""
-        self._on_part()
-        view = memoryview(buffer)
-        while view:
-            count = os.write(self._fd, view)
-            view = view[count:]
-            self.written += count
-        return len(buffer)
-
-
-async def _wait_while_it_moves(getting: asyncio.Future[Any], writer: MemoryWriter) -> None:
-    """Wait until the object is there; `TimeoutError` if nothing has come for a while."""
-    written = -1
-    while not getting.done():
-        if writer.written == written:
-            raise TimeoutError(f"NATS has sent nothing of it for {OBJECT_TIMEOUT:g} s")
-        written = writer.written
-        await asyncio.wait([getting], timeout=OBJECT_TIMEOUT)
-    getting.result()
+async def _next_parts(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+    try:
+        return await subscription.fetch(PARTS, OBJECT_TIMEOUT)
+    except TimeoutError:
+        raise TimeoutError(f"NATS has sent nothing of it for {OBJECT_TIMEOUT:g} s") from None
 
 
 def _name(role: str, token: int | str) -> str:

@@ -99,7 +99,7 @@ class Stopping:
             self._stage.pop()
         if not crew.processes:
             self.is_over = True
-            return [Finish(self._status)]
+            return [*self._tell_lost(), Finish(self._status)]
         if not self._stage or self._stage[-1] == self._asked:
             return decisions
         until = self._deadline - min(STORED_LEAST, crew.plan.grace * STORED_BEFORE)
@@ -110,6 +110,17 @@ class Stopping:
         for process in crew.processes_of(self._asked):
             decisions += crew.retire(process, now, left)
         return decisions
+
+    def _tell_lost(self) -> list[Decision]:
+        """Say what singletons have left here, and no other machine will get."""
+        crew = self._crew
+        return [
+            Tell(
+                f"the {crew.kept[role, 0]:,} bytes that {role!r} has left are lost: no gateway could store them.",
+                "crash",
+            )
+            for role in filter(crew.is_left_here, crew.leases)
+        ]
 
     def tell_who_lasts(self, now: float) -> list[Decision]:
         """Say who is waited for, and what those do, when a stop takes a while."""

@@ -6,17 +6,20 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 
 import nats as nats_py
 import pytest
-from nats.js.errors import BucketNotFoundError
+from nats.js.errors import BucketNotFoundError, NotFoundError
 
 from mob.cluster.names import NatsNames
 from mob.core.lease import LEASE, TAKE_OVER
+from mob.plan import GATEWAY
 from tests.docs.blocks import ROOT, block, blocks
 from tests.patience import PATIENCE, patient
 from tests.real.cluster.machines import Nats, Node, Nodes
 from tests.real.cluster.test_singleton import FRONT, holder_of, seen, wait_until
+from tests.running import freeze, is_alive
 
 CRON = """
 import os
@@ -191,3 +194,116 @@ def test_the_example_of_the_manual(nodes: Nodes, nats: Nats) -> None:
     there, other = (first, second) if first.pids("scores") else (second, first)
     stop(there)
     assert other.client.require("scores").options(wait=SOON).win("Ada").result(SOON) == 4
+
+
+async def _chunks(nats: Nats, app: str, back: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    client = await nats_py.connect(nats.url)
+    try:
+        stream, name = client.jetstream(), f"OBJ_{NatsNames(app).left_bucket}"
+        for subject, data in back:
+            await stream.publish(subject, data)
+        if back:
+            return []
+        state = (await stream.stream_info(name)).state
+        found: list[tuple[str, bytes]] = []
+        for number in range(state.first_seq, state.last_seq + 1):
+            with suppress(NotFoundError):
+                message = await stream.get_msg(name, number)
+                if message.subject and ".C." in message.subject:
+                    found.append((message.subject, message.data or b""))
+        for subject, _ in found:
+            await stream.purge_stream(name, subject=subject)
+        return found
+    finally:
+        await client.close()
+
+
+def take_away(nats: Nats, app: str) -> list[tuple[str, bytes]]:
+    """Take the data of an object away, and leave what says that it is there: it cannot be fetched until it is back."""
+    chunks = asyncio.run(_chunks(nats, app, []))
+    assert chunks
+    return chunks
+
+
+def put_back(nats: Nats, app: str, chunks: Sequence[tuple[str, bytes]]) -> None:
+    asyncio.run(_chunks(nats, app, chunks))
+
+
+def wait_fetching(node: Node) -> None:
+    def is_fetching() -> bool:
+        return any(row.role == "cron" and "fetches" in row.note for row in node.client.overview())
+
+    wait_until(is_fetching, f"it fetches what was left\n{node.output}", SOON)
+
+
+@pytest.mark.parametrize("what", ["its gateway dies", "its Kingpin is upgraded", "its app is stopped"])
+def test_what_is_being_fetched_is_not_lost(nodes: Nodes, nats: Nats, what: str) -> None:
+    (first,) = start(nodes, nats, ("a",))
+    assert [add(first), add(first)] == [1, 2]
+    stop(first)
+    chunks = take_away(nats, nodes.app)
+    node = nodes.launch("b")
+    node.client = node.connect()
+    wait_fetching(node)
+    if what == "its gateway dies":
+        (pid,) = node.pids(GATEWAY)
+        os.kill(pid, signal.SIGKILL)
+    elif what == "its Kingpin is upgraded":
+        node.client.upgrade()
+        node.client = node.connect()
+    else:
+        stop(node)
+        node = nodes.launch("c")
+        node.client = node.connect()
+    put_back(nats, nodes.app, chunks)
+    assert add(node) == 3
+
+
+def test_what_does_not_come_is_told_and_tried_again(nodes: Nodes, nats: Nats) -> None:
+    (first,) = start(nodes, nats, ("a",))
+    assert add(first) == 1
+    stop(first)
+    chunks = take_away(nats, nodes.app)
+    node = nodes.launch("b")
+    node.client = node.connect()
+    node.wait_for("what 'cron' has left cannot be fetched now: NATS has sent nothing of it for 5 s. It is tried again")
+    put_back(nats, nodes.app, chunks)
+    assert add(node) == 2
+
+
+def test_what_has_been_deleted_is_not_waited_for(nodes: Nodes, nats: Nats) -> None:
+    (first,) = start(nodes, nats, ("a",))
+    assert add(first) == 1
+    stop(first)
+
+    async def delete() -> None:
+        client = await nats_py.connect(nats.url)
+        await client.jetstream().delete_object_store(NatsNames(nodes.app).left_bucket)
+        await client.close()
+
+    asyncio.run(delete())
+    node = again(nodes, "b")
+    node.wait_for("what 'cron' has left on another machine is lost: NATS has it no more. It starts without.")
+    assert add(node) == 1
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_one_gateway_of_two_dies_while_it_stores(nodes: Nodes, nats: Nats, index: int) -> None:
+    """One of the two is asked; in one of these tests it is the one that dies."""
+    nodes.describe(nats, ROLES, cluster="gateways=2", cron=CRON, front=FRONT)
+    node = nodes.launch("a")
+    nodes.wait_together(node)
+    wait_until(lambda: node.pids("cron"), f"it runs\n{node.output}", SOON)
+    assert add(node) == 1
+    (pid,) = node.pids("cron")
+    gateways = node.pids(GATEWAY)
+    for each in gateways:
+        freeze(each)
+    node.signal(signal.SIGTERM)
+    node.wait_for(r"handed over \d+ bytes, kept for the next cron")
+    wait_until(lambda: not is_alive(pid), "its worker has ended")
+    os.kill(gateways[index], signal.SIGKILL)
+    os.kill(gateways[1 - index], signal.SIGCONT)
+    node.wait_for(r"'cron' has left \d+ bytes to the machine that runs it next")
+    node.process.wait(PATIENCE)
+    assert add(again(nodes, "b")) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.patience import patient
 from tests.real.cluster.hosts import HostNats, HostNode, Network
 from tests.real.cluster.test_partitions import ALL, ROLES
+from tests.running import wait_until
 
 PLACED = {"a": {"left": 1, "both": 1}, "b": {"right": 1, "both": 1}}
 BACK = """
@@ -63,3 +65,45 @@ def test_a_thin_line_that_is_full_is_not_taken_for_a_dead_one(network: Network) 
     assert [right.add(x).result(patient(30)) for x in range(3)] == [0, 1, 2]
     assert bytes(answer.result(patient(50))) == data
     assert "was silent" not in a.output + b.output
+
+
+CRON = """
+    import mob
+
+    data = None
+
+    @mob.on("start")
+    def start():
+        global data
+        data = mob.inherited()
+
+    @mob.on("hand_over")
+    def hand_over(): return data
+
+    def put(given):
+        global data
+        data = bytes(given)
+
+    def get(): return data
+    """
+
+
+def test_what_a_singleton_leaves_fills_a_thin_line_and_costs_no_lease(network: Network) -> None:
+    hub, *hosts = network.add("hub", "a", "b")
+    nats = HostNats(hub).start()
+    roles = '.role("cron", "./cron.py", singleton=True)'
+    a, b = (network.launch(host, [nats], roles, files={"cron": CRON}) for host in hosts)
+    network.wait_together(a, b, roles={"cron": 1})
+    there, other = (a, b) if a.pids("cron") else (b, a)
+    data = os.urandom(6_000_000)
+    there.client.require("cron").put(data).result(patient(60))
+    try:
+        for host in ("a", "b"):
+            network.hosts[host].thin_out("10mbit")
+    except subprocess.CalledProcessError:
+        pytest.skip("the kernel has no tbf, which a thin line is made of")
+    there.signal(signal.SIGTERM)
+    there.wait_for(r"'cron' has left 6,000,\d+ bytes", patience=patient(60))
+    wait_until(lambda: other.pids("cron"), f"it runs there\n{other.output}", patient(60))
+    assert bytes(other.client.require("cron").get().result(patient(60))) == data
+    assert "lease could not be renewed" not in there.output + other.output
