@@ -304,7 +304,7 @@ def test_on_a_full_disk_new_jobs_are_refused_and_what_has_ended_is_written_later
     assert shelf.put(entry("c"), body=b"x" * 100_000) is None
     full = f"the queue {path} cannot be written: database or disk is full."
     assert shelf.said == [
-        f"{full} New jobs are refused; what has ended is written when there is space.",
+        f"{full} New jobs are refused; what has ended is written when that is possible.",
         f"the queue {path} can be written again.",
     ]
     again, found = reopened(shelf)

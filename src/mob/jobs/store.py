@@ -7,7 +7,8 @@ a change of threads.
 
 A transaction that fails is taken back as a whole. New jobs in it are refused, to their senders; how jobs have ended is
 written again, as soon as there is space. A file that is damaged, or of another program, is left as it is: from then on
-everything is refused, with a text that says what to do.
+everything is refused, with a text that says what to do. One that was deleted under the app is written again, as a
+whole, before anything is answered.
 
 Limits. Knows columns, and nothing of what is in them. The connection is this thread's, and the file is locked by it:
 no second keeper can have it.
@@ -40,6 +41,7 @@ from mob.core.job_rows import (
     Stored,
 )
 from mob.core.jobs import Entry, JobState
+from mob.rim.database_files import DatabaseFile
 
 VERSION = 1
 """Of the tables; stands in the file as its user_version."""
@@ -99,6 +101,7 @@ class JobStore:
         self._broken: QueueBroken | None = None
         self._is_full = False
         self._db: sqlite3.Connection | None = None
+        self._file: DatabaseFile | None = None
 
     def __repr__(self) -> str:
         return f"<Store {self.path}{', broken' if self._broken else ''}>"
@@ -196,6 +199,7 @@ class JobStore:
                 db.execute(f"PRAGMA application_id = {APPLICATION}")
                 db.execute(f"PRAGMA user_version = {VERSION}")
             db.execute("COMMIT")
+            self._file = DatabaseFile(self.path)
         except BaseException:
             db.close()
             raise
@@ -298,34 +302,69 @@ class JobStore:
         """Write all of it in one transaction, or nothing; return why nothing was written."""
         if self._broken is not None:
             return self._broken
+        is_committed = False
         db = self._db
         assert db is not None
         try:
+            db = self._look_at_file(db)
             db.execute("BEGIN")
             _insert(db, "OR IGNORE INTO jobs", rows, COLUMNS)
             _change(db, [each.what for each in writes])
             db.execute("COMMIT")
+            is_committed = True
+            self._look_at_file(db)
         except Exception as error:  # noqa: BLE001  the thread goes on, for others wait for it too
             with suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
+                if is_committed:  # to a file that is not at its path any more
+                    _delete(db, [row[0] for row in rows])
+                else:
+                    db.execute("ROLLBACK")
             return self._handle_error(error)
         if self._is_full:
             self._is_full = False
             self._say(f"the queue {self.path} can be written again.")
         return None
 
+    def _look_at_file(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """Return the connection, or another one if the file was deleted: then everything is written to a new one."""
+        assert self._file is not None
+        if self._file.is_in_place():
+            return db
+        self._file.put_back(db)
+        try:
+            self._db = self._connect()
+        except (sqlite3.Error, OSError) as error:
+            self._broken = self._why_broken(error)
+            raise self._broken from None
+        except QueueBroken as error:
+            self._broken = error
+            raise
+        self._say(
+            f"the file of the queue, {self.path}, was deleted while the app ran. All jobs were written to a new one. "
+            f"`mob jobs drop` forgets jobs; or delete the file while the app is stopped."
+        )
+        return self._db
+
     def _handle_error(self, error: Exception) -> Exception:
+        if isinstance(error, QueueBroken):
+            return error
+        if isinstance(error, OSError):
+            return self._handle_full(f"the queue {self.path} cannot be written: {error}", "Nothing was stored.")
         if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
             return QueueFull(f"the queue {self.path} cannot store this: {error}. Nothing was stored.")
         if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.DataError):
-            text = f"the queue {self.path} cannot be written: {error}."
-            if not self._is_full:
-                self._is_full = True
-                self._say(f"{text} New jobs are refused; what has ended is written when there is space.")
-            return QueueFull(f"{text} Nothing was stored. Make space on its disk; the queue goes on by itself.")
+            advice = "Nothing was stored. Make space on its disk; the queue goes on by itself."
+            return self._handle_full(f"the queue {self.path} cannot be written: {error}.", advice)
         self._broken = self._why_broken(error)
         self._say(str(self._broken))
         return self._broken
+
+    def _handle_full(self, text: str, advice: str) -> QueueFull:
+        """It cannot be written for now."""
+        if not self._is_full:
+            self._is_full = True
+            self._say(f"{text} New jobs are refused; what has ended is written when that is possible.")
+        return QueueFull(f"{text} {advice}")
 
     def _answer(self, ask: _Ask) -> None:
         value, error = None, self._broken
@@ -339,13 +378,12 @@ class JobStore:
 
     def _finish(self) -> None:
         """The last words. What cannot be written now is done again by the next keeper."""
-        db = self._db
-        if db is None:
+        if self._db is None:
             return
-        if self._unwritten and self._broken is None:
-            self._commit([], self._unwritten)
+        if self._broken is None:
+            self._commit([], self._unwritten)  # and look at the file
         with suppress(sqlite3.Error):
-            db.close()
+            self._db.close()
 
 
 def _call_all(answers: Sequence[Callable[[], object]]) -> None:

@@ -3,7 +3,8 @@
 Written in groups, each of which is in the file whole or not at all (write-ahead log). A process that is killed loses
 nothing that was written; a machine that loses its power may lose the last moments, but leaves no damage
 (`synchronous=NORMAL`, https://sqlite.org/pragma.html#pragma_synchronous). So a write waits for no disk, and takes some
-microseconds; what waits is `settle`, which brings the log into the database now and then.
+microseconds; what waits is `settle`, which brings the log into the database now and then. A file that was deleted under
+the app is written again, as a whole, before a write has ended.
 
 Limits. Knows no loop: its methods are called by one thread at a time. What goes wrong is an `OSError` that says so.
 """
@@ -13,12 +14,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from math import inf, nan
 
+from mob.rim.database_files import DatabaseFile
 from mob.stores.book import Value
 
 StoredRow = tuple[str, Value | None, float]
@@ -33,6 +36,7 @@ MOST_LOGGED = 64 * 1024 * 1024
 _here: dict[str, StoreFile] = {}  # those that are open in this process, by their paths
 BUSY = errno.EAGAIN
 """The number of an error that passes: another program writes to the file."""
+REPORTS = logging.getLogger("mob.store")
 
 
 class StoreFile:
@@ -48,6 +52,7 @@ class StoreFile:
         self.path: str = path
         self._connection: sqlite3.Connection | None = None
         self._lock: int = -1
+        self._file: DatabaseFile | None = None
 
     def __repr__(self) -> str:
         return f"<StoreFile {self.path}{'' if self._connection else ', closed'}>"
@@ -65,13 +70,7 @@ class StoreFile:
             with self._told("cannot be opened"):
                 if not os.path.exists(self.path):
                     self._make()
-                connection = self._connection = sqlite3.connect(
-                    self.path, timeout=0, isolation_level=None, check_same_thread=False
-                )
-                self._check(connection)
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                connection.execute("PRAGMA wal_autocheckpoint=0")
+                self._connect()
         except BaseException:
             self.close()
             raise
@@ -105,6 +104,7 @@ class StoreFile:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+            self._look_at_file(connection)
 
     @property
     def is_to_settle(self) -> bool:
@@ -123,6 +123,11 @@ class StoreFile:
         """Close the file: another process may open it."""
         if _here.get(self.path) is self:
             del _here[self.path]
+        if self._connection is not None and self._file is not None:
+            try:
+                self._look_at_file(self._connection)
+            except (OSError, sqlite3.Error) as error:
+                REPORTS.error("%s", error)
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -137,6 +142,36 @@ class StoreFile:
         if self._connection is None:
             raise OSError(f"store {self.store!r}: {self.path} is closed.")
         return self._connection
+
+    def _connect(self) -> None:
+        connection = self._connection = sqlite3.connect(
+            self.path, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        self._check(connection)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("SELECT count(*) FROM entries WHERE key = ''").fetchall()  # opens the log
+        self._file = DatabaseFile(self.path)
+
+    def _look_at_file(self, connection: sqlite3.Connection) -> None:
+        """If the file was deleted, write everything to a new one. `OSError` or `sqlite3.Error` if that cannot be."""
+        assert self._file is not None
+        if self._file.is_in_place():
+            return
+        try:
+            if not os.path.exists(f"{self.path}.lock"):
+                self._take_again()
+            self._file.put_back(connection)
+        except OSError as error:
+            text = str(error).removeprefix(f"store {self.store!r}: ")
+            raise OSError(f"store {self.store!r}: {text}") from error
+        self._connect()
+        REPORTS.error(
+            "store %r: %s was deleted while the app ran. Everything was written to a new file. Delete keys, or delete "
+            "the file while the app is stopped.",
+            *(self.store, self.path),
+        )
 
     def _check_path(self) -> None:
         """Refuse what SQLite would find out later, or say less clearly."""
@@ -188,6 +223,17 @@ class StoreFile:
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _take_again(self) -> None:
+        """The lock's file was deleted, too."""
+        before = self._lock
+        os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+        try:
+            self._take()
+        except OSError:
+            self._lock = before
+            raise
+        os.close(before)
 
     def _check(self, connection: sqlite3.Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
