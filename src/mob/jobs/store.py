@@ -117,7 +117,8 @@ class JobStore:
         found: list[Entry] = []
         try:
             self._db = self._connect()
-            self._db.execute("DELETE FROM jobs WHERE state = 'dead' AND due < ?", (now - DEAD_KEEP,))
+            with suppress(sqlite3.OperationalError):  # the disk may be full
+                self._db.execute("DELETE FROM jobs WHERE state = 'dead' AND due < ?", (now - DEAD_KEEP,))
             found = self._read(self._db)
         except (sqlite3.Error, OSError) as error:
             self._broken = self._why_broken(error)

@@ -33,6 +33,8 @@ VERSION = 1
 COLUMNS = ["key", "value", "ends"]
 MOST_LOGGED = 64 * 1024 * 1024
 """Bytes of the log after which it is brought into the database."""
+LEAST_ROOM = 64 * 1024
+"""Bytes that a disk must have left: an index of the log takes 32 KiB, a page of it 4."""
 _here: dict[str, StoreFile] = {}  # those that are open in this process, by their paths
 BUSY = errno.EAGAIN
 """The number of an error that passes: another program writes to the file."""
@@ -221,8 +223,9 @@ class StoreFile:
                 f"store {self.store!r}: {self.path} is in use by another store (pid {who}). Give each store a file of "
                 f"its own."
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk nobody can say who has it
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _take_again(self) -> None:
         """The lock's file was deleted, too."""
@@ -262,12 +265,21 @@ class StoreFile:
                 f"it is marked as the file of a store and has {found}; expected one with {', '.join(COLUMNS)}"
             )
 
+    def _is_disk_full(self) -> bool:
+        """Return whether there is no room for what SQLite needs beside a database, for it does not say so."""
+        with contextlib.suppress(OSError):
+            found = os.statvfs(os.path.dirname(self.path) or ".")
+            return found.f_bavail * found.f_frsize < LEAST_ROOM
+        return False
+
     @contextlib.contextmanager
     def _told(self, what: str) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:
             text = f"store {self.store!r}: {self.path} {what}: {error}."
+            if "I/O error" in text and self._is_disk_full():
+                text += " Its disk is full: make space. It is tried again."
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:  # our own have none
                 raise OSError(BUSY, text) from error
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
