@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mob.core.declared import BUCKETS, MOST_BUCKETS, MOST_CHARACTERS, MOST_HELP, clash, names_of, shown, spec_of
+import mob
+from mob.core.declared import (
+    BUCKETS,
+    MOST_BUCKETS,
+    MOST_CHARACTERS,
+    MOST_HELP,
+    OWN,
+    clash,
+    names_of,
+    shown,
+    spec_of,
+)
 from mob.wire.messages import MetricSpec
 
 
@@ -39,6 +52,16 @@ def test_declarations_that_hold(kind: str, name: str, options: dict[str, Any], e
         ("counter", "a" * (MOST_CHARACTERS + 1), {}, ValueError, "not a valid metric name"),
         ("gauge", "mob_calls", {"across": "sum"}, ValueError, "begin with 'mob_' are reserved"),
         ("gauge", "__x", {"across": "sum"}, ValueError, "begin with '_' are reserved"),
+        (
+            "counter",
+            "store_hits",
+            {"labels": ["city"]},
+            ValueError,
+            r"mob\.counter\('store_hits'\): mob has a metric of that name\. Choose another\. Reserved are queue_",
+        ),
+        ("gauge", "store_hits", {"across": "sum"}, ValueError, "mob has a metric of that name"),
+        ("gauge", "queue_attempts_total", {"across": "sum"}, ValueError, "mob has a metric of that name"),
+        ("histogram", "queue_jobs", {}, ValueError, "all names that begin with 'mob_'"),
         ("counter", "a", {"help": None}, TypeError, "help must be a string, not NoneType"),
         ("counter", "a", {"labels": "kind"}, TypeError, r"Write labels=\['kind'\]"),
         ("counter", "a", {"labels": ["x", "x"]}, ValueError, "each only once"),
@@ -57,6 +80,23 @@ def test_declarations_that_hold(kind: str, name: str, options: dict[str, Any], e
 def test_others_are_refused(kind: str, name: Any, options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         spec_of(kind, name, **options)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_names_of_mobs_own_are_reserved(name: str) -> None:
+    options: dict[str, Any] = {"across": "sum"} if OWN[name] == "gauge" else {}
+    assert spec_of(OWN[name], name, is_own=True, **options).name == name
+    with pytest.raises(ValueError, match="mob has a metric of that name"):
+        spec_of(OWN[name], name, **options)
+
+
+def test_mob_declares_no_other_metrics() -> None:
+    with pytest.raises(AssertionError, match="is missing in OWN"):
+        spec_of("counter", "surprise", is_own=True)
+    for file in Path(mob.__path__[0]).rglob("*.py"):
+        calls = (node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
+        named = {each.attr if isinstance(each, ast.Attribute) else getattr(each, "id", "") for each in calls}
+        assert named.isdisjoint({"counter", "gauge", "histogram"}), f"{file}: use own_counter or own_gauge"
 
 
 def test_a_declaration_as_people_read_it() -> None:

@@ -270,12 +270,23 @@ def test_what_cannot_be_kept_is_refused_where_it_is_said(apps: Apps) -> None:
         ({"retries": -1}, ValueError, "retries=-1 is less than 0. With 0 it is tried once."),
         ({"backoff": None}, ValueError, "backoff=None is not a number of seconds"),
         ({"delay": 10**400}, ValueError, "is a time that never comes."),
+        ({"delay": 3, "at": 7.0}, ValueError, "at=7.0 and delay=3: say one of them, when it may begin or in how long."),
     ],
 )
 def test_options_that_make_no_sense(apps: Apps, options: dict[str, object], error: type[Exception], text: str) -> None:
     _, client = start(apps, '.role("back", "./back.py")')
     with pytest.raises(error, match=text.replace(".", r"\.").replace("?", r"\?")):
         client.require("back").options(durable=True, **options)  # type: ignore[arg-type, call-overload]
+
+
+def test_of_delay_and_at_the_last_word_counts(apps: Apps) -> None:
+    _, client = start(apps)
+    back = durable(client)
+    tomorrow = time.time() + 86400
+    assert back.options(at=tomorrow).options(delay=0.01).double(1).result(PATIENCE) == 2
+    assert back.options(at=tomorrow).options(at=None).double(2).result(PATIENCE) == 4
+    assert back.options(delay=86400).options(at=time.time()).double(3).result(PATIENCE) == 6
+    assert back.options(delay=86400).options(at=tomorrow, delay=0).double(4).status().result(PATIENCE) == "later"
 
 
 def test_an_option_of_jobs_alone_says_what_is_missing_and_names_of_mobs_own_are_not_told(apps: Apps) -> None:

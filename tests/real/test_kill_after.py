@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import mob
+from mob.errors import counted
 from tests.patience import PATIENCE, patient
 from tests.running import Apps, RunningApp, mob_command, wait_until
 
@@ -211,3 +212,28 @@ def test_a_kingpin_that_has_taken_over_goes_on_watching(apps: Apps) -> None:
     assert upgraded.returncode == 0, upgraded.stderr
     assert outcome(stuck) == ("CallTimeout", "yes")
     assert outcome(back.stuck_async(2)) == ("CallTimeout", "yes")
+
+
+@pytest.mark.parametrize("name", ["stuck", "stuck_async", "stuck_again", "batch"])
+def test_a_durable_call_ends_with_a_timeout_and_is_tried_as_often_as_it_says(apps: Apps, name: str) -> None:
+    app, client = start(apps, workers=1)
+    back = client.require("back").options(durable=True, backoff=0.01)
+    for retries in (0, 1):
+        job = getattr(back.options(retries=retries), name)(3)
+        with pytest.raises(mob.CallTimeout, match=rf"^back\.{name} ran for more than .* was killed\.$") as failed:
+            job.result(patient(60))
+        assert failed.value.executed == "yes"
+        assert job.status().result(PATIENCE) == "dead"
+        tries = counted(retries + 1, "attempt")
+        app.wait_for(rf"back\.{name} \(job {job.id}\) is dead after {tries}: back\.{name} ran for more than")
+
+
+def test_durable_calls_beside_it_are_given_to_another_worker(apps: Apps) -> None:
+    app, client = start(apps, workers=1)
+    back = client.require("back").options(durable=True)
+    first = back.patient(0)
+    wait_until(lambda: begun(app) == {"0": 1}, "it runs")
+    with pytest.raises(mob.CallTimeout):
+        back.options(retries=0).stuck_async(1).result(PATIENCE)
+    wait_until(lambda: begun(app)["0"] == 2, "it runs again")
+    assert first.drop().result(PATIENCE)

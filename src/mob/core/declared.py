@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from mob.errors import nearest
 from mob.wire.messages import MetricSpec
@@ -31,6 +32,20 @@ PARTS: dict[str, tuple[str, ...]] = {
     "histogram": ("_bucket", "_sum", "_count", ""),
 }
 """The ends of the names under which a metric of each kind is exposed."""
+OWN = {
+    "queue_attempts": "counter",
+    "queue_jobs": "gauge",
+    "store_bytes": "gauge",
+    "store_evictions": "counter",
+    "store_hits": "counter",
+    "store_keys": "gauge",
+    "store_lock_waits": "gauge",
+    "store_locks": "gauge",
+    "store_misses": "counter",
+    "store_watchers": "gauge",
+}
+"""The metrics that mob's own roles declare, with their kinds: no application may have one of these names. All others
+of mob's begin with `mob_`."""
 OTHER = "other"
 """The value of all labels of what is counted beyond the limit."""
 
@@ -42,8 +57,10 @@ def spec_of(
     labels: Iterable[str] = (),
     buckets: Iterable[float] = (),
     across: str = "",
+    is_own: bool = False,
 ) -> MetricSpec:
-    """Return a declaration that holds; raise `ValueError` or `TypeError` that says why one does not.
+    """Return a declaration that holds; raise `ValueError` or `TypeError` that says why one does not. `is_own`: it is
+    one of mob's, and must be among those that are known.
 
     >>> spec_of("counter", "orders_total").name
     'orders'
@@ -56,9 +73,17 @@ def spec_of(
         raise TypeError(f"{what}: help must be a string, not {type(help).__name__}.")
     if kind == "gauge" and across not in ACROSS:
         raise ValueError(f"{what}: unknown across={across!r}. {nearest(across, ACROSS)}")
-    return MetricSpec(
+    spec = MetricSpec(
         name, kind, help[:MOST_HELP], _checked_labels(what, labels), _checked_buckets(what, buckets), across
     )
+    if is_own:
+        assert OWN.get(name) == kind, f"{what} is missing in OWN"
+    elif not names_of(spec).isdisjoint(_own_names()):
+        raise ValueError(
+            f"{what}: mob has a metric of that name. Choose another. Reserved are {', '.join(OWN)}, and all names that "
+            f"begin with 'mob_'."
+        )
+    return spec
 
 
 def _check_name(what: str, name: str) -> None:
@@ -138,6 +163,12 @@ def names_of(spec: MetricSpec) -> set[str]:
     ['size', 'size_bucket', 'size_count', 'size_sum']
     """
     return {spec.name + part for part in PARTS[spec.kind]}
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    """Return the names under which mob's own are exposed, and those that they are declared by."""
+    return frozenset(OWN).union(*(names_of(MetricSpec(name, kind)) for name, kind in OWN.items()))
 
 
 def is_whole(values: Sequence[str], spec: MetricSpec) -> bool:

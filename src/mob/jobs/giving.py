@@ -24,7 +24,7 @@ from mob.core.jobs import COUNTED, Entry, JobState
 from mob.core.states import MobsterState
 from mob.errors import ArgumentError, BadMessage, CallError, Forbidden, Lost, UnknownExport, counted, summary_of
 from mob.jobs.ledger import Ledger
-from mob.mobster import metering
+from mob.mobster.metering import own_counter, own_gauge
 from mob.peer.links.contact import Contact
 from mob.peer.peer import Peer
 from mob.peer.results.call import Call
@@ -47,8 +47,8 @@ NEW_CODE = 60.0
 COUNT_AFTER = 0.5
 """Seconds after which a change is counted: what is measured is told once a second."""
 
-JOBS = metering.gauge(COUNTED, "Durable jobs that are not done, by the role that runs them.", ["of", "state"])
-ENDED = metering.counter("queue_attempts", "Attempts of durable jobs that have ended.", ["of", "outcome"])
+JOBS = own_gauge(COUNTED, "Durable jobs that are not done, by the role that runs them.", ["of", "state"])
+ENDED = own_counter("queue_attempts", "Attempts of durable jobs that have ended.", ["of", "outcome"])
 
 
 COMING_OR_GOING = (MobsterState.LAUNCHING, MobsterState.BOOTING, MobsterState.HANDING, MobsterState.DRAINING)

@@ -302,5 +302,15 @@ def histogram(
     return Histogram(spec_of("histogram", name, _text(help), labels, buckets))
 
 
+def own_counter(name: str, help: str, labels: Iterable[str] = ()) -> Counter:
+    """Declare a counter of mob's own roles."""
+    return Counter(spec_of("counter", name, help, labels, is_own=True))
+
+
+def own_gauge(name: str, help: str, labels: Iterable[str] = ()) -> Gauge:
+    """Declare a gauge of mob's own roles."""
+    return Gauge(spec_of("gauge", name, help, labels, across="sum", is_own=True))
+
+
 def _text(help: str) -> str:
     return readable(help) if isinstance(help, str) else help  # pyright: ignore[reportUnnecessaryIsInstance]

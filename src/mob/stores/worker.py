@@ -1,7 +1,7 @@
 """The module of a store's role: one worker that holds what all processes of the app share.
 
-Written with the public API of mob only. Values are bytes that their senders have encoded, and nobody here opens them;
-or numbers, which `add` needs.
+Written with the public API of mob, but for the names of its metrics, which are reserved. Values are bytes that their
+senders have encoded, and nobody here opens them; or numbers, which `add` needs.
 
 A lock is held by a stream: `hold` yields its fence and goes on until the lock is over. So it is released when its
 holder leaves the stream, dies, or is cut off, without anybody asking.
@@ -18,6 +18,7 @@ from time import monotonic, time
 from typing import Any, TypeVar, cast
 
 import mob
+from mob.mobster.metering import own_counter, own_gauge
 from mob.stores import rates
 from mob.stores.book import Value
 from mob.stores.file import StoredRow
@@ -32,14 +33,14 @@ MOVED = -1
 SHORTLY = 0.02
 """Seconds after which they are told so, if they ask a worker that ends: by then they know of its end."""
 
-KEYS = mob.gauge("store_keys", "Keys in the store, rate limits included.")
-BYTES = mob.gauge("store_bytes", "Bytes that the keys and values of the store take.")
-LOCKS = mob.gauge("store_locks", "Locks that are held.")
-LOCK_WAITS = mob.gauge("store_lock_waits", "Claims that wait for a lock.")
-WATCHERS = mob.gauge("store_watchers", "Watchers of keys.")
-HITS = mob.counter("store_hits", "Keys that were asked for, and were there.")
-MISSES = mob.counter("store_misses", "Keys that were asked for, and were not there.")
-EVICTIONS = mob.counter("store_evictions", "Keys that were dropped because there was no room.")
+KEYS = own_gauge("store_keys", "Keys in the store, rate limits included.")
+BYTES = own_gauge("store_bytes", "Bytes that the keys and values of the store take.")
+LOCKS = own_gauge("store_locks", "Locks that are held.")
+LOCK_WAITS = own_gauge("store_lock_waits", "Claims that wait for a lock.")
+WATCHERS = own_gauge("store_watchers", "Watchers of keys.")
+HITS = own_counter("store_hits", "Keys that were asked for, and were there.")
+MISSES = own_counter("store_misses", "Keys that were asked for, and were not there.")
+EVICTIONS = own_counter("store_evictions", "Keys that were dropped because there was no room.")
 
 _server: StoreServer
 _told = (0, 0, 0)  # hits, misses and evictions

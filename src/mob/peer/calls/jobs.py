@@ -69,6 +69,10 @@ def _changed(terms: _Terms, changes: Mapping[str, Any]) -> _Terms:
             raise TypeError(f"a durable call has no option {name!r}. {nearest(name, _Terms.__struct_fields__)}")
     changes = dict(changes)
     at = changes.get("at")
+    if at is not None and changes.get("delay"):
+        raise ValueError(
+            f"at={at!r} and delay={changes['delay']!r}: say one of them, when it may begin or in how long."
+        )
     if isinstance(at, datetime):
         changes["at"] = at.timestamp()
     elif isinstance(at, str):
@@ -87,6 +91,10 @@ def _changed(terms: _Terms, changes: Mapping[str, Any]) -> _Terms:
     for name in ("delay", "at", "backoff"):
         if changes.get(name) is not None:
             changes[name] = _finite(name, changes[name])
+    if at is not None:  # of a view of a view, the last word counts
+        changes["delay"] = 0.0
+    elif changes.get("delay"):
+        changes["at"] = None
     return msgspec.structs.replace(terms, **changes)
 
 

@@ -120,7 +120,9 @@ class Losses:
         if executed is None and contact.may_have_begun(request.id):
             target = m.export_of(request.target)
             if (late := contact.overran(request.id, mark_of(str(target)))) is not None:
-                self._fail_orphan(call, _too_long(call, contact, late.limit, target == request.target))
+                is_job = str(request.target).startswith(m.JOB)
+                is_alone = is_job or target == request.target
+                self._fail_orphan(call, _too_long(call, contact, late.limit, is_alone, is_job))
                 return
         if executed is None:
             executed = "maybe"
@@ -139,11 +141,11 @@ class Losses:
             call.fail(error)
 
 
-def _too_long(call: Unanswered, contact: Contact, limit: float, is_alone: bool) -> CallTimeout:
+def _too_long(call: Unanswered, contact: Contact, limit: float, is_alone: bool, is_job: bool) -> CallTimeout:
     """Return the error of a call because of which its worker was killed. `is_alone`: it is no chunk of a `map`, of
-    which some items may not have begun."""
+    which some items may not have begun. `is_job`: the keeper of jobs knows whether it is repeated."""
     return CallTimeout(
-        f"{call.label} ran for more than {limit:g} s (kill_after={limit:g}), so {contact.name} was killed. It is not "
-        f"repeated.",
+        f"{call.label} ran for more than {limit:g} s (kill_after={limit:g}), so {contact.name} was killed."
+        + ("" if is_job else " It is not repeated."),
         executed="yes" if is_alone else "maybe",
     )

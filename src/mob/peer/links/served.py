@@ -20,6 +20,9 @@ Served = tuple["Contact", m.Invoke | None, Link]
 
 SERVED: ContextVar[Served | None] = ContextVar("mob_served", default=None)
 
+KEEPER: ContextVar[tuple[m.Invoke, int] | None] = ContextVar("mob_keeper", default=None)
+"""A durable call that is served in the name of its maker, and the uid of the keeper, from which it came."""
+
 current: Callable[[], Served | None] = SERVED.get
 """What is being served in this context."""
 

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from mob.errors import BadMessage, Forbidden, UnknownExport
-from mob.peer.links.served import SERVED
+from mob.peer.links.served import KEEPER, SERVED
 from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.exports import Export, Variant
 from mob.plan import QUEUE
@@ -79,6 +79,7 @@ class KeptExport(Variant):
 
         def enter() -> None:
             SERVED.set(own)
+            KEEPER.set((call, keeper.uid))
             DELIVERY.set(delivery)
 
         if self.is_async:

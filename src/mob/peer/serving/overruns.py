@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mob.peer.links.served import SERVED
+from mob.peer.links.served import KEEPER, SERVED
 from mob.peer.serving.chunks import Chunk
 from mob.rim.board import mark_of
 from mob.wire import messages as m
@@ -163,6 +163,8 @@ def _who() -> tuple[int, int]:
     if served is None or served[1] is None:
         return 0, 0
     caller, number, link = served[0].uid, served[1].id, served[2]
+    if (kept := KEEPER.get()) is not None and kept[0] is served[1]:
+        caller = kept[1]
     if isinstance(link, Chunk):
         return caller, link.key[1]
     return (caller, number) if number >= 0 else (0, 0)
