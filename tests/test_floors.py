@@ -29,6 +29,7 @@ FLOORS = {
     "schedules": 0,
     "serve_options": 0,
     "sizes": 0,
+    "spellings": 0,
     "templates": 0,
     "hiding": 1,
     "wire": 1,

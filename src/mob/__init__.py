@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mob.errors import nearest
+from mob.errors import suggested
 from mob.imports import import_at_rest
 
 if TYPE_CHECKING:
@@ -190,7 +190,9 @@ __all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module 'mob' has no {name!r}. {nearest(name, _HOME_OF)}")
+        words = importlib.import_module("mob.spellings")
+        here = words.instead(name, words.MODULE, _HOME_OF) if name in words.MODULE else suggested(name, _HOME_OF, 0.75)
+        raise AttributeError(f"module 'mob' has no {name!r}. {here or 'dir(mob) lists its names.'}".rstrip())
     value = globals()[name] = getattr(import_at_rest(home), name)
     return value
 

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import msgspec
 
-from mob import plan as plans, serve as serving, sizes, templates
+from mob import plan as plans, serve as serving, sizes, spellings, templates
 from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
 from mob.kingpin import early
 from mob.plan import Plan, RoleOptions, RolePlan
 from mob.rim import cores, devices, interpreter, places
 from mob.rim.tie import KINGPIN, TiedApp
+from mob.spellings import spelled
 
 if TYPE_CHECKING:
     from mob.client import Client
@@ -144,6 +145,7 @@ class App:
         self._plan = msgspec.structs.replace(self._plan, preload=(*self._plan.preload, *modules))
         return self
 
+    @spelled(spellings.LOGS, PlanError)
     def logs(
         self,
         *,
@@ -246,6 +248,7 @@ class App:
         self._plan = msgspec.structs.replace(self._plan, roles=(*others, role))
         return self
 
+    @spelled(spellings.STORE, PlanError)
     def store(
         self,
         name: str,
@@ -277,6 +280,7 @@ class App:
             env=stores.variable_of(name, settings),
         )
 
+    @spelled(spellings.QUEUE, PlanError)
     def queue(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -319,6 +323,7 @@ class App:
                 if where(self._plan.address).exists():
                     self.queue()
 
+    @spelled({"address": "'host'"}, PlanError)
     def dashboard(self, port: int = 4777, host: str = "127.0.0.1", token: str | None = None) -> App:
         """Adds the web dashboard: a role of its own, named "dashboard", which serves a page on that address.
 
@@ -342,6 +347,7 @@ class App:
         env = {"MOB_DASHBOARD_HOST": host, "MOB_DASHBOARD_PORT": str(port), TOKEN: templates.escaped(secret)}
         return self.role("dashboard", "mob.dashboard.app", env=env)
 
+    @spelled({}, PlanError)
     def cluster(
         self,
         *servers: str,
@@ -538,6 +544,7 @@ class App:
             )
 
 
+@spelled({}, PlanError)
 def start(
     name: str,
     *,

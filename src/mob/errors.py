@@ -56,12 +56,24 @@ def nearest(name: str, names: Iterable[str]) -> str:
     'There are none.'
     """
     known = sorted(names)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean {close[0]!r}?"
+    if close := suggested(name, known):
+        return close.rstrip()
     if not known:
         return "There are none."
     return f"There are: {', '.join(map(repr, known))}."
+
+
+def suggested(name: str, names: Iterable[str], alike: float = 0.6) -> str:
+    """Return the question whether the nearest name was meant, with a blank after it; "" if none is near.
+
+    `alike`: how much two names have in common, as `difflib` has it. For a short one among many 0.6 is little: 'cache'
+    and 'Machine' have that.
+
+    >>> suggested("bakc", ["back", "front"])
+    "Did you mean 'back'? "
+    """
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=alike)
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def counted(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mob.core.states import MobsterState
-from mob.errors import UnknownRole, nearest
+from mob.errors import UnknownRole, nearest, suggested
 from mob.wire.messages import Member, Node, RoleInfo, node_of
 
 
@@ -103,9 +103,15 @@ class Roster:
         node = self.nodes.get(node_of(uid))
         return "" if node is None else node.name
 
-    def check_role(self, role: str) -> RoleInfo:
-        """The role of that name; `UnknownRole` with the nearest name if the app has none."""
+    def check_role(self, role: str, kind: str = "role") -> RoleInfo:
+        """Return the role of that name; `UnknownRole` with the nearest name if the app has none.
+
+        `kind`: what it is to be, which is also the name of the method that adds it in the main script.
+        """
         try:
             return self.roles[role]
         except KeyError:
-            raise UnknownRole(f"this app has no role {role!r}. {nearest(role, self.roles)}") from None
+            help = nearest(role, self.roles)
+            if kind != "role":
+                help = f"{suggested(role, self.roles)}Add it in the main script: mob.start(...).{kind}({role!r})."
+            raise UnknownRole(f"this app has no {kind} {role!r}. {help}") from None

@@ -46,7 +46,21 @@ class Absent:
         refuse(self._mob_function)
 
 
-for _name in ["call", "iter", "aiter", "await", "len", "bool", "getitem", "enter", "exit", "aenter", "aexit"]:
+for _name in [
+    "call",
+    "iter",
+    "aiter",
+    "await",
+    "len",
+    "bool",
+    "getitem",
+    "setitem",
+    "delitem",
+    "enter",
+    "exit",
+    "aenter",
+    "aexit",
+]:
     setattr(Absent, f"__{_name}__", Absent._refuse)  # pyright: ignore[reportPrivateUsage]
 
 

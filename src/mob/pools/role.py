@@ -137,7 +137,7 @@ def pool(role: str) -> RolePool:
 
 def pool_of(peer: Outgoing, role: str) -> RolePool:
     """Return the pool that is a role."""
-    peer.context.roster.check_role(role)
+    peer.context.roster.check_role(role, "pool")
     return RolePool(peer, role)
 
 

@@ -19,12 +19,13 @@ from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
 from mob.peer.results.call import Call
 from mob.peer.results.streams import Stream
+from mob.stores.spellings import LockSpellings
 
 MOVED = -1
 """What a worker that ends says to those who wait for a lock."""
 
 
-class StoreLock:
+class StoreLock(LockSpellings):
     """A lock of a store, for `with` and `async with`; see `Store.lock`. Each block is another hold of it.
 
     >>> with cache.lock("nightly", ttl=60) as lock:           # doctest: +SKIP

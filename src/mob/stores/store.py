@@ -19,7 +19,9 @@ from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
 from mob.peer.results.call import DONE, Call
+from mob.spellings import spelled
 from mob.stores.lock import StoreLock
+from mob.stores.spellings import LOCK, SET, StoreSpellings
 from mob.stores.watch import StoreWatch
 
 _WHOLE = 2**63  # numbers within it are stored as such
@@ -84,7 +86,7 @@ class AllowanceCall(StoreCall):
         )
 
 
-class Store:
+class Store(StoreSpellings):
     """A store of the app: keys and values, counters, locks and rate limits that all of its processes share.
 
     Each method returns a `Call`: `await` it, or ask for its `.result()`. Keys are text; values are whatever can be
@@ -123,6 +125,7 @@ class Store:
             return self._get(key)
         return self._export("get", partial(self._opened_or, default))(key)
 
+    @spelled(SET)
     def set(self, key: str, value: Any, *, ttl: float | None = None) -> Call[None]:
         """Give a key a value. With a `file=`, the call ends when it is in the file.
 
@@ -153,6 +156,7 @@ class Store:
 
         return self._export("get_many", opened)(wanted)
 
+    @spelled(SET)
     def set_many(self, values: Mapping[str, Any], *, ttl: float | None = None) -> Call[None]:
         """Give keys values, in one message; as `set`.
 
@@ -187,6 +191,7 @@ class Store:
 
     # ---------------------------------------------------------------------------------------- counters, limits
 
+    @spelled(SET)
     def add(self, key: str, n: int | float = 1, *, ttl: float | None = None) -> Call[Any]:
         """Add to a number, which begins at 0, and return the sum. No other call comes in between.
 
@@ -220,6 +225,7 @@ class Store:
 
     # ------------------------------------------------------------------------------------------ locks, watching
 
+    @spelled(LOCK)
     def lock(self, name: str, *, ttl: float | None = None, wait: float | None = None) -> StoreLock:
         """Return a lock, to be held by `with` or `async with`. Those who wait get it in the order in which they came.
 
@@ -302,5 +308,5 @@ def store(role: str) -> Store:
 
 def store_of(peer: Outgoing, role: str) -> Store:
     """Return a store of the app that a process takes part in."""
-    peer.context.roster.check_role(role)
+    peer.context.roster.check_role(role, "store")
     return Store(peer, role)

@@ -1,0 +1,96 @@
+"""What people try first who know other libraries, and what they find here instead.
+
+Read only when an error is raised; nothing works by these names. Knows nothing of the objects that it speaks of.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from mob.errors import nearest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_STORE = 'a store: .store("cache") in the main script, mob.store("cache") in the module of a role'
+_JOB = "a durable call: mob.require(role).options(durable=True).function()"
+_TIMER = '@mob.every(seconds) or @mob.cron("15 0 * * *") on a function of a role'
+_ROLE = 'mob.start(name).role("back", "./back.py").run()'
+MODULE = {
+    **dict.fromkeys(("cache", "lock", "Lock", "redis", "kv", "state", "shared", "limit", "rate_limit"), _STORE),
+    **dict.fromkeys(("enqueue", "delay", "task", "job_queue", "queue", "Queue", "Celery", "durable"), _JOB),
+    **dict.fromkeys(("timer", "timers", "schedule", "scheduler", "interval", "periodic", "repeat"), _TIMER),
+    **dict.fromkeys(("role", "run", "worker", "Worker", "process", "service"), _ROLE),
+    **dict.fromkeys(("publish", "broadcast", "emit"), "mob.send(obj), or mob.all(role).send(obj)"),
+    **dict.fromkeys(("Executor", "executor", "map", "submit", "parallel"), "mob.Pool, or mob.pool(role)"),
+    **dict.fromkeys(("summary", "metric", "Summary"), "mob.counter, mob.gauge or mob.histogram"),
+    **dict.fromkeys(("subscribe", "event", "hook"), "@mob.on(event)"),
+}
+"""Names that the module `mob` does not have."""
+STORE = {
+    **dict.fromkeys(("path", "filename", "db", "database", "persist"), "'file'"),
+    **dict.fromkeys(("maxmemory", "memory", "max_bytes", "size", "maxsize"), "'max_memory', such as \"500M\""),
+}
+QUEUE = {**dict.fromkeys(("file", "filename", "db", "database"), "'path'")}
+LOGS = {**dict.fromkeys(("path", "filename"), "'file'")}
+"""Options of methods of `App`."""
+
+
+def instead(name: str, elsewhere: Mapping[str, str], known: Iterable[str]) -> str:
+    """Return the sentence that helps with a name that does not exist: what it is here, else the nearest name.
+
+    >>> instead("path", {"path": "'file'"}, ["file", "max_memory"])
+    "Here it is 'file'."
+    >>> instead("flie", {"path": "'file'"}, ["file", "max_memory"])
+    "Did you mean 'file'?"
+    """
+    return f"Here it is {elsewhere[name]}." if name in elsewhere else nearest(name, known)
+
+
+def spelled(elsewhere: Mapping[str, str], fault: type[Exception] = TypeError) -> Callable[[F], F]:
+    """Have a function say what its options are called, if it is called with others.
+
+    Args:
+        elsewhere: options of other libraries, each with what it is here.
+        fault: what is raised.
+
+    >>> @spelled({"seconds": "'ttl', in seconds"})
+    ... def keep(key, *, ttl=None): ...
+    >>> keep("a", seconds=5)
+    Traceback (most recent call last):
+    TypeError: keep() has no option 'seconds'. Here it is 'ttl', in seconds.
+    """
+
+    def mark(function: F) -> F:
+        @functools.wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            try:
+                return function(*args, **options)
+            except TypeError:
+                _check(function, elsewhere, fault, args, options)
+                raise
+
+        return cast(F, checked)
+
+    return mark
+
+
+def _check(
+    function: Any,
+    elsewhere: Mapping[str, str],
+    fault: type[Exception],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+) -> None:
+    """Raise if a function does not take what it was called with."""
+    code = function.__code__
+    places = code.co_argcount
+    known = [name for name in code.co_varnames[: places + code.co_kwonlyargcount] if name != "self"]
+    for option in options:
+        if option not in known:
+            here = instead(option, elsewhere, known)
+            raise fault(f"{function.__qualname__}() has no option {option!r}. {here}") from None
+    if len(args) > places and code.co_kwonlyargcount:
+        named = ", ".join(f"{name}=" for name in code.co_varnames[places : places + code.co_kwonlyargcount])
+        raise fault(f"{function.__qualname__}() takes these options by their names only: {named}") from None
