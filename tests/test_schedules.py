@@ -17,7 +17,8 @@ import pytest
 
 from mob import schedules
 from mob.core.timer_state import Instant
-from mob.core.timers import BeginTimerRun, Timers
+from mob.core.timer_workers import AskForRoom, BeginTimerRun, ReadyWorker
+from mob.core.timers import Timers
 from mob.schedules import CronSchedule, zone_of
 from mob.wire.messages import TimerInfo
 from tests.patience import PATIENCE
@@ -245,10 +246,12 @@ def test_a_timer_runs_so_often_on_a_day_of_change(
     begun = 0
     while (due := timers.next_wake(now)) < start + 1 + hours * 3600:
         now = Instant(due, due - start, due - start)
-        for each in timers.handle_wake(now, lambda role: (1,)):
-            assert isinstance(each, BeginTimerRun)
+        for asked in timers.handle_wake(now, lambda role: (ReadyWorker(1),)):
+            assert isinstance(asked, AskForRoom)
+            (run,) = timers.handle_room(1, asked.name, now, lambda role: (ReadyWorker(1),))
+            assert isinstance(run, BeginTimerRun)
             begun += 1
-            timers.handle_ran(1, each.number, "", now)
+            timers.handle_ran(1, run.number, "", 0.0, now)
     assert begun == runs[nth]
 
 

@@ -11,13 +11,8 @@ import pytest
 
 from mob.core.decisions import Answer, Tell
 from mob.core.timer_state import Instant, TimerState
-from mob.core.timers import (
-    CORRECTION,
-    MOST_COUNTED,
-    BeginTimerRun,
-    CronTimes,
-    Timers,
-)
+from mob.core.timer_workers import FIRST_ASKED, AskForRoom, BeginTimerRun, NoTimerRun, ReadyWorker
+from mob.core.timers import CORRECTION, MOST_COUNTED, CronTimes, Timers
 from mob.wire.messages import TimerInfo
 
 ROLE = "back"
@@ -37,16 +32,24 @@ class Grid:
 
 
 class World:
-    """An app with a role whose timers are looked at whenever time passes."""
+    """An app with a role whose timers are looked at whenever time passes, and whose workers say when they have room."""
 
     def __init__(self, *timers: TimerInfo, workers: Sequence[int] = (1, 2), luck: float = 0.0) -> None:
         self.now = Instant(WALL, 1000.0, 1000.0)
         self.luck = luck
         self.ready = list(workers)
+        self.busy: dict[int, int] = {}
+        """What workers have in hand, who so say that they have room when that has ended (`free`)."""
+        self.blocked: set[int] = set()
+        """Those that hear nothing, though they seem to be idle."""
+        self.asked: list[AskForRoom] = []
+        """What was not answered."""
+        self.refused: list[NoTimerRun] = []
         self.timers = Timers(lambda: self.luck, self.times_of)
         self.told: list[str] = []
         self.answers: list[Answer] = []
         self.begun: list[BeginTimerRun] = []
+        self.began: dict[int, float] = {}
         for uid in workers:
             self.timers.handle_declared(uid, ROLE, timers, self.now)
         self.look()
@@ -58,12 +61,36 @@ class World:
     def take(self, decisions: Sequence[Any]) -> None:
         self.told += [each.text for each in decisions if isinstance(each, Tell)]
         self.answers += [each for each in decisions if isinstance(each, Answer)]
-        self.begun += [each for each in decisions if isinstance(each, BeginTimerRun)]
+        self.begun += (runs := [each for each in decisions if isinstance(each, BeginTimerRun)])
+        self.began.update({each.number: self.now.boot for each in runs})
+        self.refused += [each for each in decisions if isinstance(each, NoTimerRun)]
+        self.asked += [each for each in decisions if isinstance(each, AskForRoom)]
+        self.answer()
+
+    def answer(self) -> None:
+        """The workers that were asked and have room say so."""
+        while found := [each for each in self.asked if not self.busy.get(each.uid) and each.uid not in self.blocked]:
+            self.asked.remove(found[0])
+            self.take(self.timers.handle_room(found[0].uid, found[0].name, self.now, self.workers))
+
+    def workers(self, role: str) -> list[ReadyWorker]:
+        """Return what the Kingpin sees of the workers."""
+        there = self.ready if role == ROLE else ()
+        return [ReadyWorker(uid, self.busy.get(uid, 0), self.busy.get(uid, 0)) for uid in there]
+
+    def free(self, uid: int) -> list[tuple[int, str]]:
+        """A worker has nothing to do any more; return what begins."""
+        before = len(self.begun)
+        self.busy.pop(uid, None)
+        self.blocked.discard(uid)
+        self.answer()
+        self.look()
+        return [(each.uid, each.name) for each in self.begun[before:]]
 
     def look(self) -> list[tuple[int, str]]:
         """Return which workers begin to run what."""
         before = len(self.begun)
-        self.take(self.timers.handle_wake(self.now, lambda role: self.ready if role == ROLE else ()))
+        self.take(self.timers.handle_wake(self.now, self.workers))
         return [(each.uid, each.name) for each in self.begun[before:]]
 
     def after(self, seconds: float, set_by: float = 0.0, slept: float = 0.0) -> list[tuple[int, str]]:
@@ -75,7 +102,7 @@ class World:
     def end(self, number: int = 0, error: str = "") -> None:
         """The latest run ends, or that of a number."""
         run = next(each for each in self.begun if each.number == (number or self.begun[-1].number))
-        self.take(self.timers.handle_ran(run.uid, run.number, error, self.now))
+        self.take(self.timers.handle_ran(run.uid, run.number, error, self.now.boot - self.began[run.number], self.now))
 
     def lose(self, uid: int, why: str = "was killed by SIGKILL") -> None:
         self.ready.remove(uid)
@@ -87,7 +114,7 @@ class World:
     def wish(self, name: str, role: str = ROLE) -> Answer | None:
         """Ask for a run; return the answer, if there is one at once."""
         before = len(self.answers)
-        self.take(self.timers.handle_wish(role, name, (9, 1), self.now, lambda role: self.ready))
+        self.take(self.timers.handle_wish(role, name, (9, 1), self.now, self.workers))
         return self.answers[-1] if len(self.answers) > before else None
 
     @property
@@ -117,7 +144,7 @@ def test_a_run_begins_when_its_time_has_come_and_the_next_one_an_interval_later(
     assert world.after(0.1) == [(1, "tick")]
     world.end()
     assert world.after(59.9) == []
-    assert world.after(0.1) == [(1, "tick")]
+    assert world.after(0.1) == [(2, "tick")]
     assert world.told == []
 
 
@@ -149,7 +176,7 @@ def test_jitter_puts_each_run_off_by_chance_and_not_those_behind_it() -> None:
     assert world.after(65) == [(1, "tick")]
     assert world.due_in() == pytest.approx(56)  # 120 + 1 - 65
     world.end()
-    assert world.after(56) == [(1, "tick")]
+    assert world.after(56) == [(2, "tick")]
     assert world.told == []
 
 
@@ -181,10 +208,109 @@ def test_a_line_that_is_never_due_again_needs_no_wake() -> None:
     assert Timers(lambda: 0.0, World.times_of).next_wake(world.now) == math.inf
 
 
-def test_the_least_busy_worker_runs_it_which_the_caller_puts_first() -> None:
+# --------------------------------------------------------------------------------------------------- in which worker
+
+
+def test_workers_that_are_equally_idle_take_turns() -> None:
+    world = World(every(), every(name="tock"), workers=(1, 2, 3))
+    assert world.after(60) == [(1, "tick"), (2, "tock")]
+    world.end(1)
+    world.end(2)
+    assert world.after(60) == [(3, "tick"), (1, "tock")]
+    world.lose(1)
+    world.end(3)
+    assert world.after(60) == [(2, "tick"), (3, "tock")]
+
+
+def test_the_one_with_least_in_hand_is_asked_first_and_alone() -> None:
+    world = World(every(), workers=(1, 2, 3))
+    world.blocked = {1, 2, 3}
+    world.workers = lambda role: [ReadyWorker(1, 1, 1), ReadyWorker(2, 0, 7), ReadyWorker(3, 0, 2)]  # type: ignore[method-assign]
+    assert world.after(60) == []
+    assert world.asked == [AskForRoom(3, "tick")]
+    assert world.row.note == "waits for a free worker of 'back'"
+    assert world.due_in() == pytest.approx(FIRST_ASKED)
+    assert world.after(FIRST_ASKED / 2) == []
+    assert len(world.asked) == 1
+    world.after(FIRST_ASKED / 2)
+    assert world.asked == [AskForRoom(3, "tick"), AskForRoom(1, "tick"), AskForRoom(2, "tick")]
+    assert world.due_in() > 1
+
+
+def test_a_run_goes_to_the_first_worker_that_becomes_free_and_counts_from_then() -> None:
+    world = World(every(3.0))
+    world.busy = {1: 1, 2: 1}
+    assert world.after(3) == []
+    assert world.due_in() == 3, "nothing looks at intervals"
+    world.now = Instant(*(each + 1.2 for each in world.now))
+    assert world.free(2) == [(2, "tick")]
+    world.now = Instant(*(each + 0.5 for each in world.now))
+    world.end()
+    assert world.row.seconds == pytest.approx(0.5)
+    assert world.row.last == pytest.approx(WALL + 4.2)
+    assert world.free(1) == []  # it was asked too
+    assert world.refused == [NoTimerRun(1, "tick")]
+    assert world.told == []
+
+
+def test_a_blocked_worker_is_asked_once_however_many_runs_there_are() -> None:
     world = World(every())
-    world.ready.reverse()
-    assert world.after(60) == [(2, "tick")]
+    world.busy, world.blocked = {2: 1}, {1}
+    world.after(60)
+    world.after(1)
+    assert world.free(2) == [(2, "tick")]
+    for _ in range(5):
+        world.end()
+        assert world.after(60) == [(2, "tick")]
+    assert world.asked == [AskForRoom(1, "tick")]
+
+
+def test_the_only_worker_has_all_the_time_it_needs() -> None:
+    world = World(every(), workers=(1,))
+    world.blocked = {1}
+    world.after(60)
+    assert world.due_in() == 60
+    assert world.free(1) == [(1, "tick")]
+
+
+def test_runs_that_are_due_while_no_worker_is_free_are_missed() -> None:
+    world = World(every())
+    world.busy = {1: 1, 2: 1}
+    assert world.after(60) == world.after(60) == world.after(60) == []
+    assert world.free(1) == [(1, "tick")]
+    assert world.told == ["timer back.tick: 2 runs missed: no worker of 'back' was free."]
+
+
+def test_a_run_that_has_waited_too_long_for_a_free_worker_is_skipped() -> None:
+    world = World(every(max_late=5.0))
+    world.busy = {1: 1, 2: 1}
+    world.after(60)
+    world.now = Instant(*(each + 6 for each in world.now))
+    assert world.free(1) == []
+    assert world.told == ["timer back.tick: 1 run missed: it would have begun 6.0 s late (max_late=5)."]
+    assert world.refused == [NoTimerRun(1, "tick")]
+
+
+def test_a_worker_that_ends_or_has_other_code_gets_none() -> None:
+    world = World(every())
+    world.busy = {1: 1, 2: 1}
+    world.after(60)
+    world.ready = [2]
+    assert world.free(1) == []
+    world.timers.handle_declared(2, ROLE, (every(name="tock"),), world.now)
+    assert world.free(2) == []
+    assert world.refused == [NoTimerRun(1, "tick"), NoTimerRun(2, "tick")]
+    assert world.timers.handle_room(77, "tick", world.now, world.workers) == [NoTimerRun(77, "tick")]
+    assert world.timers.handle_room(2, "tick", world.now, world.workers) == [NoTimerRun(2, "tick")]
+
+
+def test_one_that_comes_while_a_run_waits_is_asked_as_well() -> None:
+    world = World(every(), workers=(1,))
+    world.busy = {1: 1}
+    world.after(60)
+    world.timers.handle_declared(2, ROLE, (every(),), world.now)
+    world.ready = [1, 2]
+    assert world.look() == [(2, "tick")]
 
 
 # -------------------------------------------------------------------------------------------------------- outcomes
@@ -226,8 +352,8 @@ def test_what_nobody_has_begun_has_no_end() -> None:
     world = World(every())
     world.after(60)
     number = world.begun[-1].number
-    assert world.timers.handle_ran(2, number, "", world.now) == []  # another worker's
-    assert world.timers.handle_ran(1, number + 1, "", world.now) == []
+    assert world.timers.handle_ran(2, number, "", 0.0, world.now) == []  # another worker's
+    assert world.timers.handle_ran(1, number + 1, "", 0.0, world.now) == []
     assert world.timers.handle_gone(77, "has exited", world.now) == []
     assert world.row.running == 1
 
@@ -244,7 +370,7 @@ def test_a_run_that_is_due_while_one_still_runs_is_skipped_told_once_and_then_wi
     assert len(world.told) == 1
     world.end()
     assert world.look() == []  # it is not made up for
-    assert world.after(60) == [(1, "tick")]
+    assert world.after(60) == [(2, "tick")]
     assert world.told[1:] == ["timer back.tick: 2 runs missed: the run before them had not ended."]
     assert world.row.runs == {"missed": 3, "ok": 1}
 
@@ -426,7 +552,7 @@ def test_a_line_that_is_due_each_day_is_not_due_twice_when_the_clock_is_set_back
     assert world.after(1, set_by=-HOUR) == []
     assert world.told == ["the clock was set back by 60 min."]
     assert world.after(HOUR) == []  # the same time of day again
-    assert world.after(world.due_in()) == [(1, "tick")]
+    assert world.after(world.due_in()) == [(2, "tick")]
     assert world.now.wall % DAY == 0
 
 
@@ -436,7 +562,7 @@ def test_a_line_that_is_due_often_goes_by_the_new_time_at_once() -> None:
     world.end()
     assert world.after(1, set_by=-HOUR) == []
     assert 0 < world.due_in() <= 600
-    assert world.after(600) == [(1, "tick")]
+    assert world.after(600) == [(2, "tick")]
 
 
 def test_a_clock_that_is_set_back_by_far_was_wrong_before() -> None:
@@ -469,7 +595,7 @@ def test_new_code_brings_new_timers_and_takes_away_old_ones() -> None:
     assert rows["kept"].next == world.now.wall + 30  # as before
     assert rows["new"].next == world.now.wall + 60
     world.ready = [1, 2, 3]
-    assert world.after(30) == [(1, "kept")]
+    assert world.after(30) == [(3, "kept")]
     assert world.after(30) == [(3, "new")]  # the others do not know it
 
 
@@ -576,6 +702,66 @@ def test_a_run_in_each_worker_answers_for_all() -> None:
     world.end(3)
     world.end(4)
     assert world.answers == [Answer((9, 1), text="back.tick: ok after 0.000 s in 2 workers.")]
+
+
+def test_a_run_that_somebody_asks_for_waits_for_a_free_worker() -> None:
+    world = World(every(overlap=1))
+    world.busy = {1: 1, 2: 1}
+    assert world.wish("tick") is None
+    assert world.row.note == "waits for a free worker of 'back'"
+    answer = world.wish("tick")
+    assert answer is not None
+    assert answer.error == "back.tick waits for a free worker already (overlap=False)."
+    world.after(60)  # it is due meanwhile: that is one run
+    assert world.free(2) == [(2, "tick")]
+    world.after(1)
+    world.end()
+    assert world.answers[-1] == Answer((9, 1), text="back.tick: ok after 1.0 s.")
+    assert world.free(1) == []
+    assert world.told == []
+
+
+def test_two_that_somebody_asks_for_run_beside_each_other_if_they_may() -> None:
+    world = World(every(overlap=3))
+    world.busy = {1: 1, 2: 1}
+    assert world.wish("tick") is world.wish("tick") is None
+    world.after(60)
+    assert world.free(1) + world.look() == [(1, "tick")] * 3
+    answer = world.wish("tick")
+    assert answer is not None
+    assert answer.error == "back.tick is running already, for 0.000 s (overlap=3)."
+
+
+def test_what_waits_does_not_begin_beside_others_that_are_as_many_as_may_be() -> None:
+    world = World(every(overlap=2))
+    world.busy = {1: 1, 2: 1}
+    world.wish("tick")
+    world.wish("tick")
+    world.timers.handle_declared(2, ROLE, (every(overlap=1),), world.now)
+    world.ready = [2]
+    assert world.free(2) == [(2, "tick")]
+    assert world.after(61) == []
+    assert "still running" in world.told[0]
+    world.end()
+    assert world.look() == [(2, "tick")]
+
+
+def test_who_waits_for_a_run_that_cannot_be_any_more_is_told() -> None:
+    world = World(every())
+    world.busy = {1: 1, 2: 1}
+    world.wish("tick")
+    world.elsewhere("runs on 'b'")
+    world.look()
+    world.elsewhere("")
+    world.wish("tick")
+    world.timers.handle_declared(2, ROLE, (), world.now)
+    assert world.timers.state.timers
+    world.look()
+    assert world.timers.state.timers == []
+    assert [each.error for each in world.answers] == [
+        "back.tick did not run: this machine does not run it any more: runs on 'b'.",
+        "back.tick did not run: 'back' does not have it any more.",
+    ]
 
 
 def test_what_cannot_run_now_says_why() -> None:

@@ -35,6 +35,8 @@ class Round(msgspec.Struct):
     ticket: Ticket = NOBODY
     """Who has asked for it, if somebody waits for its end."""
     count: int = 1
+    took: float = 0.0
+    """Seconds of the longest one that has ended, from when its function was called."""
     failed: list[str] = []
     """What was raised."""
     lost: list[str] = []
@@ -52,6 +54,12 @@ class RoleTimer(msgspec.Struct):
     """The same with its jitter; infinity if it is never due again."""
     pending: float | None = None
     """Since when (without jitter) a run is due that could not begin yet."""
+    wishes: list[Ticket] = []
+    """Who has asked for a run that could not begin yet."""
+    asked: list[int] = []
+    """The workers that will say when they can begin a run."""
+    ask_all_at: float | None = None
+    """When the other workers are asked as well, in seconds since the boot; None if nobody was asked for this run."""
     rounds: list[Round] = []
     missed: int = 0
     """Runs that were missed since that was told last."""
@@ -71,6 +79,16 @@ class RoleTimer(msgspec.Struct):
     def label(self) -> str:
         """As people read it: `back.report`."""
         return f"{self.role}.{self.info.name}"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a run waits for a worker."""
+        return self.pending is not None or bool(self.wishes)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether one more may run, if it is not for `each`."""
+        return not self.info.overlap or len(self.rounds) < self.info.overlap
 
     def clock(self, now: Instant) -> float:
         """Return the time by the clock that it goes by."""

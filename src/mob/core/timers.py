@@ -12,7 +12,8 @@ cron line goes by the time of day, which may be set. Hence three things can happ
   others go by the new time at once. Beyond `CORRECTION` the new time counts for all, and nothing is made up for: the
   clock was wrong before. (The rules of Debian's cron(8).)
 
-A run that is due while the one before still runs is missed, unless the timer may `overlap`; it is not made up for.
+A run that is due while the one before still runs is missed, unless the timer may `overlap`; it is not made up for. A
+run that is due begins in the first worker that has room for it (`timer_workers.py`); those for `each` begin in all.
 
 Pure: the time (`Instant`), chance, and who is ready (`ReadyWorkers`) are passed in; what is to be done comes out. A run
 has a number; a `Round` is all runs that began together, one for each worker if the timer is for `each`.
@@ -24,15 +25,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import msgspec
-
 from mob.core.decisions import NOBODY, Answer, Tell, Ticket
 from mob.core.timer_state import FAILED, LOST, MISSED, OK, Instant, RoleTimer, Round, TimerState, duration_text
+from mob.core.timer_workers import EARLY, AskForRoom, BeginTimerRun, NoTimerRun, ReadyWorker, ask
 from mob.errors import counted, nearest
 from mob.wire.messages import TimerInfo, TimerMetrics
 
-EARLY = 0.005
-"""Seconds by which a wake may come too soon."""
 JUMP = 1.0
 """Seconds from which on the clock was set, and does not just go a little faster or slower."""
 CORRECTION = 3 * 3600.0
@@ -56,19 +54,9 @@ class CronTimes(Protocol):
         ...
 
 
-ReadyWorkers = Callable[[str], Sequence[int]]
-"""The uids of the workers of a role that may be given a run, the least busy first."""
-
-
-class BeginTimerRun(msgspec.Struct, frozen=True, gc=False):
-    """Have a worker run a timer."""
-
-    uid: int
-    number: int
-    name: str
-
-
-TimerDecision = BeginTimerRun | Tell | Answer
+ReadyWorkers = Callable[[str], Sequence[ReadyWorker]]
+"""The workers of a role that may be given a run."""
+TimerDecision = AskForRoom | BeginTimerRun | NoTimerRun | Tell | Answer
 
 
 class Timers:
@@ -80,6 +68,7 @@ class Timers:
         self._luck = luck
         self._times_of = times_of
         self._times: dict[tuple[str, str], CronTimes] = {}
+        self._turns: dict[int, int] = {}  # in which order workers were asked first
         self.state: TimerState = state or TimerState()
         self.elsewhere: dict[str, str] = {}
         """Roles whose timers another machine runs, but for those of `each`; and what is said of that."""
@@ -141,7 +130,7 @@ class Timers:
         return self._times[key]
 
     def _sweep(self) -> None:
-        self.state.timers = [each for each in self.state.timers if each.rounds or not each.is_gone]
+        self.state.timers = [each for each in self.state.timers if each.rounds or each.wishes or not each.is_gone]
 
     def handle_elsewhere(self, role: str, why: str, now: Instant) -> None:
         """Another machine has the lease of a role's timers, or may have it; nothing (`why`): this one has it, and goes
@@ -190,9 +179,12 @@ class Timers:
     # ---------------------------------------------------------------------------------------------------- time
 
     def next_wake(self, now: Instant) -> float:
-        """Return the time of day at which something is due; infinity if that is never."""
+        """Return the time of day at which something is due, or more workers are asked; infinity if that is never."""
         own = [each for each in self.state.timers if not self._is_elsewhere(each)]
-        return min((each.wall(each.due, now) for each in own), default=math.inf)
+        due = [each.wall(each.due, now) for each in own]
+        asked = [each.ask_all_at or 0.0 for each in own if each.is_waiting]
+        due += [when - now.boot + now.wall for when in asked if when > now.boot]
+        return min(due, default=math.inf)
 
     def handle_wake(self, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
         """Time has passed, a clock was set, or other workers are ready."""
@@ -207,9 +199,10 @@ class Timers:
             why = f"the clock was set forward by {duration_text(shift)}"
         if slept >= JUMP:
             why = f"the machine was suspended for {duration_text(slept)}"
-        for timer in self.state.timers:
+        for timer in list(self.state.timers):
             if timer.clock(now) >= timer.due - EARLY and not self._is_elsewhere(timer):
                 self._fall_due(timer, now, why)
+            decisions += self._give_up(timer)
             decisions += self._try(timer, now, ready)
         return decisions
 
@@ -232,7 +225,8 @@ class Timers:
         put_off = timer.due - timer.base
         passed, last = self._passed(timer, timer.clock(now) - put_off + EARLY)
         if timer.pending is not None:
-            timer.miss(1, f"no worker of {timer.role!r} was ready")
+            which = "free" if timer.asked else "ready"
+            timer.miss(1, f"no worker of {timer.role!r} was {which}")
         if passed > 1:
             timer.miss(passed - 1, why)
         timer.pending = last
@@ -259,35 +253,56 @@ class Timers:
     # ---------------------------------------------------------------------------------------------------- runs
 
     def _try(self, timer: RoleTimer, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
-        """Begin a run that is due, if that can be."""
-        if timer.pending is None:
-            return []
-        info, late = timer.info, timer.clock(now) - timer.pending - timer.info.jitter
-        if info.max_late is not None and late > info.max_late:
-            timer.pending = None
-            timer.miss(1, f"it would have begun {duration_text(late)} late (max_late={info.max_late:g})")
-            return self._tell_missed(timer, now)
+        """Have a run that is due begin, if that can be."""
+        decisions = self._drop_late(timer, now)
         workers = self._workers(timer, ready)
-        if not workers:
+        if not workers or not timer.is_waiting:
+            return decisions
+        if timer.info.each:
+            timer.pending = None
+            if not (uids := _without_it(timer, workers)):
+                return self._skip(timer, now)
+            return [*self._tell_missed(timer, now), *self._begin(timer, uids, now)]
+        if timer.has_place:
+            return [*decisions, *ask(timer, workers, now.boot, self._turns)]
+        if timer.pending is None:
+            return decisions
+        timer.pending = None
+        return self._skip(timer, now)
+
+    def _drop_late(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
+        """Skip a run that would begin too late."""
+        if timer.pending is None or timer.info.max_late is None:
+            return []
+        late = timer.clock(now) - timer.pending - timer.info.jitter
+        if late <= timer.info.max_late:
             return []
         timer.pending = None
-        workers = self._free(timer, workers)
-        if not workers:
-            return self._skip(timer, now)
-        return [*self._tell_missed(timer, now), *self._begin(timer, workers, now)]
+        timer.miss(1, f"it would have begun {duration_text(late)} late (max_late={timer.info.max_late:g})")
+        return self._tell_missed(timer, now)
 
-    def _workers(self, timer: RoleTimer, ready: ReadyWorkers) -> list[int]:
-        """Return the workers that know this very timer, the least busy first."""
+    def _workers(self, timer: RoleTimer, ready: ReadyWorkers) -> list[ReadyWorker]:
+        """Return the workers that know this very timer."""
         declared = self.state.declared
-        return [uid for uid in ready(timer.role) if uid in declared and timer.info in declared[uid][1]]
+        return [each for each in ready(timer.role) if each.uid in declared and timer.info in declared[each.uid][1]]
 
-    def _free(self, timer: RoleTimer, workers: list[int]) -> list[int]:
-        """Return those of them that are to run it now; none if it runs often enough already."""
-        info = timer.info
-        if info.each:
-            busy = timer.workers() if info.overlap else set[int]()
-            return [uid for uid in workers if uid not in busy]
-        return workers[:1] if not info.overlap or len(timer.rounds) < info.overlap else []
+    def handle_room(self, uid: int, name: str, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
+        """A worker can begin a run of a timer: it gets the one that waits, if one still does."""
+        role = self.state.declared.get(uid, ("", ()))[0]
+        timer = next((each for each in self.state.timers if (each.role, each.info.name) == (role, name)), None)
+        if timer is None:
+            return [NoTimerRun(uid, name)]
+        timer.asked = [each for each in timer.asked if each != uid]
+        decisions = self._drop_late(timer, now)
+        is_free = timer.is_waiting and timer.has_place and not timer.info.each
+        if not is_free or all(each.uid != uid for each in self._workers(timer, ready)):
+            return [*decisions, NoTimerRun(uid, name)]
+        ticket = timer.wishes.pop(0) if timer.wishes else NOBODY
+        begun = self._begin(timer, [uid], now, ticket)
+        if ticket == NOBODY or not timer.has_place:  # else the one that was due is the one that was asked for
+            timer.pending = None
+        timer.ask_all_at = None
+        return [*decisions, *self._tell_missed(timer, now), *begun]
 
     def _skip(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
         """A run is due while as many run as there may be: told for the first one; the others are counted."""
@@ -315,12 +330,13 @@ class Timers:
         timer.rounds.append(Round(now, dict(zip(numbers, workers, strict=True)), ticket, len(workers)))
         return [BeginTimerRun(uid, number, timer.info.name) for number, uid in zip(numbers, workers, strict=True)]
 
-    def handle_ran(self, uid: int, number: int, error: str, now: Instant) -> list[TimerDecision]:
-        """A run has ended; `error` is what it has raised."""
+    def handle_ran(self, uid: int, number: int, error: str, took: float, now: Instant) -> list[TimerDecision]:
+        """A run has ended; `error` is what it has raised, `took` the seconds since it began, -1 if it did not."""
         for timer in self.state.timers:
             for each in timer.rounds:
                 if each.open.get(number) == uid:
                     del each.open[number]
+                    each.took = max(each.took, took)
                     timer.count(FAILED if error else OK)
                     each.failed += [error] if error else []
                     return self._end(timer, each, now)
@@ -329,6 +345,7 @@ class Timers:
     def handle_gone(self, uid: int, why: str, now: Instant) -> list[TimerDecision]:
         """A worker is gone: what it ran is lost."""
         role, _ = self.state.declared.pop(uid, ("", ()))
+        self._turns.pop(uid, None)
         decisions: list[TimerDecision] = []
         for timer in self.state.timers:
             for each in [each for each in timer.rounds if uid in each.open.values()]:
@@ -349,7 +366,7 @@ class Timers:
             return []
         timer.rounds.remove(ended)
         before = timer.outcome
-        timer.last, timer.seconds = ended.began.wall, now.boot - ended.began.boot
+        timer.last, timer.seconds = ended.began.wall, now.boot - ended.began.boot if ended.lost else ended.took
         timer.outcome = LOST if ended.lost else FAILED if ended.failed else OK
         errors = [*(f"its worker {why}" for why in ended.lost), *ended.failed]
         timer.error = errors[0] if errors else ""
@@ -385,11 +402,29 @@ class Timers:
         workers = self._workers(timer, ready)
         if not workers:
             return [Answer(ticket, error=f"{timer.label} cannot run: no worker of {role!r} is ready.")]
-        free = self._free(timer, workers)
-        if not free:
-            runs = duration_text(now.boot - timer.rounds[0].began.boot)
-            return [Answer(ticket, error=f"{timer.label} is running already, for {runs} (overlap=False).")]
-        return self._begin(timer, free, now, ticket)
+        if timer.info.each and (uids := _without_it(timer, workers)):
+            return self._begin(timer, uids, now, ticket)
+        overlap = timer.info.overlap
+        if timer.info.each or (overlap and len(timer.rounds) + len(timer.wishes) >= overlap):
+            why = "waits for a free worker already"
+            if timer.rounds:
+                why = f"is running already, for {duration_text(now.boot - timer.rounds[0].began.boot)}"
+            may = "overlap=False" if overlap <= 1 else f"{overlap=}"
+            return [Answer(ticket, error=f"{timer.label} {why} ({may}).")]
+        timer.wishes.append(ticket)
+        return list(ask(timer, workers, now.boot, self._turns))
+
+    def _give_up(self, timer: RoleTimer) -> list[TimerDecision]:
+        """Answer those that have asked for a run which cannot begin here any more."""
+        if timer.is_gone:
+            why = f"{timer.role!r} does not have it any more"
+        elif self._is_elsewhere(timer):
+            why = f"this machine does not run it any more: {self.elsewhere[timer.role]}"
+        else:
+            return []
+        tickets, timer.wishes = timer.wishes, []
+        self._sweep()
+        return [Answer(each, error=f"{timer.label} did not run: {why}.") for each in tickets]
 
     # -------------------------------------------------------------------------------------------------- to show
 
@@ -403,8 +438,8 @@ class Timers:
         if is_elsewhere:
             due = self.state.heard.get(timer.role, {}).get(timer.info.name, math.inf)
         note = self.elsewhere[timer.role] if is_elsewhere else ""
-        if timer.pending is not None and not is_elsewhere:
-            note = f"waits for a worker of {timer.role!r}"
+        if timer.is_waiting and not is_elsewhere:
+            note = f"waits for a {'free ' if timer.asked else ''}worker of {timer.role!r}"
         return TimerMetrics(
             role=timer.role,
             name=timer.info.name,
@@ -427,3 +462,9 @@ class Timers:
     def is_running(self, role: str) -> bool:
         """Whether one of those runs here."""
         return any(each.rounds for each in self.state.timers if each.role == role and not each.info.each)
+
+
+def _without_it(timer: RoleTimer, workers: Sequence[ReadyWorker]) -> list[int]:
+    """Return the workers that do not run a timer; all of them if it may overlap."""
+    busy = timer.workers() if timer.info.overlap else set[int]()
+    return [each.uid for each in workers if each.uid not in busy]

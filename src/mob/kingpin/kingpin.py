@@ -582,7 +582,7 @@ class Kingpin:
                 connection.link.post(m.Unbound(number))
             case m.TimersAre():
                 self._keep_time().handle(connection, message)
-            case m.TimerRan() | m.RunTimer() if self.timekeeper is not None:
+            case m.TimerRan() | m.RoomForRun() | m.RunTimer() if self.timekeeper is not None:
                 self.timekeeper.handle(connection, message)
             case _:
                 if self.cluster is None or not self.cluster.handle(connection, message):

@@ -1,8 +1,8 @@
 """The timers of the roles: what `core.timers` decides is carried out here. Made when the first worker declares one.
 
-The Kingpin keeps the time, once for each role: it sleeps until the alarm rings (`rim.alarm`), picks the worker that has
-least in hand, has it run the timer, and hears how that went. It never sees the function. In a cluster, the timers of a
-role that run once in all of it are run by the machine that has their lease.
+The Kingpin keeps the time, once for each role: it sleeps until the alarm rings (`rim.alarm`), asks for a worker that
+has room, has it run the timer, and hears how that went. It never sees the function. In a cluster, the timers of a role
+that run once in all of it are run by the machine that has their lease.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mob.core.lease import LeaseWish
 from mob.core.states import MobsterState, SlotState
 from mob.core.supervisor import Supervisor
 from mob.core.timer_state import Instant, TimerState
-from mob.core.timers import ELSEWHERE, BeginTimerRun, CronTimes, TimerDecision, Timers
+from mob.core.timer_workers import AskForRoom, BeginTimerRun, NoTimerRun, ReadyWorker
+from mob.core.timers import ELSEWHERE, CronTimes, TimerDecision, Timers
 from mob.kingpin.connections import Connection, Connections
 from mob.rim.alarm import Alarm, instant
 from mob.rim.board import Board
@@ -96,7 +97,7 @@ class Timekeeper:
 
     # ------------------------------------------------------------------------------------------------- happens
 
-    def handle(self, connection: Connection, message: m.TimersAre | m.TimerRan | m.RunTimer) -> None:
+    def handle(self, connection: Connection, message: m.TimersAre | m.TimerRan | m.RoomForRun | m.RunTimer) -> None:
         """What a mobster or a client says."""
         uid, now = connection.uid, instant()
         process = self._around.supervisor.processes.get(uid)
@@ -106,11 +107,15 @@ class Timekeeper:
                     self._timers.handle_declared(uid, process.slot.role, timers, now)
                     self._seek_lease(process.slot.role)
                     self._look_soon()
-            case m.TimerRan(number=number, error=error):
-                self._carry_out(self._timers.handle_ran(uid, number, error, now))
+            case m.TimerRan(number=number, error=error, took=took):
+                self._carry_out(self._timers.handle_ran(uid, number, error, took, now))
+                self._look_soon()
+            case m.RoomForRun(name=name):
+                self._carry_out(self._timers.handle_room(uid, name, now, self._ready))
                 self._look_soon()
             case m.RunTimer(id=number, role=role, name=name):
                 self._carry_out(self._timers.handle_wish(role, name, (uid, number), now, self._ready))
+                self._look_soon()
 
     def note(self, decisions: Iterable[Decision]) -> None:
         """Take in what was decided about workers."""
@@ -147,20 +152,29 @@ class Timekeeper:
         self._carry_out(decisions)
         self._alarm.set(self._timers.next_wake(now), now)
 
-    def _ready(self, role: str) -> Sequence[int]:
-        """Return the workers of a role that may be given a run, the one with least in hand first."""
+    def _ready(self, role: str) -> Sequence[ReadyWorker]:
+        """Return the workers of a role that may be given a run."""
         around = self._around
         if around.supervisor.stopping or role not in around.supervisor.crew.roles:
             return ()
         ready = [each.uid for each in around.supervisor.crew.processes_of(role) if each.state is MobsterState.READY]
-        return sorted(ready, key=around.board.all_in_hand)
+        return [ReadyWorker(uid, around.board.queued(uid), around.board.all_in_hand(uid)) for uid in ready]
 
     def _carry_out(self, decisions: list[TimerDecision]) -> None:
         for decision in decisions:
-            if not isinstance(decision, BeginTimerRun):
-                self._around.carry_out([decision])
-            elif (connection := self._around.connections.get(decision.uid)) is not None:
-                connection.link.post(m.BeginRun(decision.number, decision.name))
+            match decision:
+                case BeginTimerRun(uid=uid, number=number, name=name):
+                    self._post(uid, m.BeginRun(number, name))
+                case AskForRoom(uid=uid, name=name):
+                    self._post(uid, m.RunWaits(name))
+                case NoTimerRun(uid=uid, name=name):
+                    self._post(uid, m.NoRun(name))
+                case _:
+                    self._around.carry_out([decision])
+
+    def _post(self, uid: int, message: m.Down) -> None:
+        if (connection := self._around.connections.get(uid)) is not None:
+            connection.link.post(message)
 
     # ------------------------------------------------------------------------------------------------ the lease
 

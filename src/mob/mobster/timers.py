@@ -1,8 +1,9 @@
 """Timers of a role: `mob.every` and `mob.cron` on a function of its module.
 
-When one runs, and in which worker, the Kingpin decides (`core/timers.py`); here it is told which timers there are,
-before the worker is ready, and a run is a call of this process to itself. So a run counts among the calls in hand, a
-worker that ends waits for it, `def` ones run in the role's threads, and what it raises reaches the handlers of `error`.
+When one runs the Kingpin decides (`core/timers.py`); here it is told which timers there are, before the worker is
+ready, and a run is a call of this process to itself. So a run counts among the calls in hand, a worker that ends waits
+for it, `def` ones run in the role's threads, and what it raises reaches the handlers of `error`. The Kingpin waits for
+room among the callers that wait for this worker (`peer/serving/inviting.py`), and has its turn as they have.
 
 In a process that has only imported the module there are no timers, and the decorators give back the function.
 """
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import os
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -179,8 +182,11 @@ class DeclaredTimers:
         self._infos: dict[str, m.TimerInfo] = {}
         self._codes: dict[str, Any] = {}
         self._is_told = False
+        self._wanted: set[str] = set()  # those for which the Kingpin waits for room, by target
+        self._began: dict[int, float] = {}  # when the functions of runs were called
         peer.before_ready.append(self._tell)
-        peer.control.on_timer = self._begin
+        peer.control.on_timer = self._handle
+        peer.serving.inviting.on_room = self._handle_room
 
     def __repr__(self) -> str:
         return f"<DeclaredTimers {', '.join(self._infos) or 'none'}>"
@@ -204,17 +210,19 @@ class DeclaredTimers:
             self._is_told = True
             self._peer.control.post(m.TimersAre(tuple(self._infos.values())))
 
-    def _run_of(self, label: str, function: Callable[..., Any]) -> Callable[[], Any]:
-        """Return what a run calls: it gives nothing back, and logs what is raised."""
+    def _run_of(self, label: str, function: Callable[..., Any]) -> Callable[[int], Any]:
+        """Return what a run calls, with its number: it gives nothing back, and logs what is raised."""
 
-        def run() -> None:
+        def run(number: int) -> None:
+            self._began[number] = monotonic()
             try:
                 function()
             except Exception as error:
                 self._log(label, error)
                 raise
 
-        async def run_on_loop() -> None:
+        async def run_on_loop(number: int) -> None:
+            self._began[number] = monotonic()
             try:
                 await function()
             except Exception as error:
@@ -227,20 +235,42 @@ class DeclaredTimers:
         told = "the timer %s raised %s: %s"
         self._peer.context.complaints.tell((told, label), told, label, type(error).__name__, error, error=error)
 
-    def _begin(self, begin: m.BeginRun) -> None:
-        """The Kingpin has one run: a call of this process to itself, outside of any other."""
-        Context().run(self._call, begin)
+    def _handle(self, word: m.BeginRun | m.RunWaits | m.NoRun) -> None:
+        """What the Kingpin says of a run."""
+        target, inviting = m.TIMER + word.name, self._peer.serving.inviting
+        match word:
+            case m.RunWaits():
+                self._wanted.add(target)
+                inviting.wait_for_kingpin(self._line(target), target)
+            case m.BeginRun():
+                self._wanted.discard(target)  # the place that it was promised is kept for it until that call arrives
+                Context().run(self._call, word)  # a call of this process to itself, outside of any other
+            case m.NoRun():
+                self._wanted.discard(target)
+                inviting.decline_for_kingpin(self._line(target))
+
+    def _line(self, target: str) -> int:
+        """Return the number by which `inviting` knows the line in which the Kingpin waits."""
+        return -1 - list(self._infos).index(target.removeprefix(m.TIMER))
+
+    def _handle_room(self, target: str) -> None:
+        """There is room for a run for which the Kingpin has waited."""
+        if target in self._wanted:
+            self._peer.control.post(m.RoomForRun(target.removeprefix(m.TIMER)))
+        else:
+            self._peer.serving.inviting.known.handle_declined(self._peer.context.uid, self._line(target))
 
     def _call(self, begin: m.BeginRun) -> None:
         peer, name = self._peer, begin.name
         contact = peer.contacts.look_up(peer.context.uid)
-        call = peer.calling.call_one(contact, f"{peer.context.role}.{name}", m.TIMER + name, (), {})
+        call = peer.calling.call_one(contact, f"{peer.context.role}.{name}", m.TIMER + name, (begin.number,), {})
         call.when_done(partial(self._handle_done, begin.number))
 
     def _handle_done(self, number: int, call: Call[Any]) -> None:
         error = call.exception()
         text = "" if error is None else _text_of(error)
-        self._peer.control.post(m.TimerRan(number, text))
+        began = self._began.pop(number, math.inf)
+        self._peer.control.post(m.TimerRan(number, text, max(-1.0, monotonic() - began)))
 
 
 def _check_function(decorator: str, name: str, function: Any) -> None:

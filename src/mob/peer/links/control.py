@@ -110,8 +110,8 @@ class Control:
         """Whether somebody may follow in its place when this process ends."""
         self.on_cluster: Callable[[m.Down, list[int]], None] = _nothing_to_carry
         """What the Kingpin tells a gateway, with the descriptors that came along."""
-        self.on_timer: Callable[[m.BeginRun], None] = _no_timers
-        """A timer of this process is to run."""
+        self.on_timer: Callable[[m.BeginRun | m.RunWaits | m.NoRun], None] = _no_timers
+        """A timer of this process is to run, once there is room for it."""
 
     def __repr__(self) -> str:
         return f"<Control {self._link}>"
@@ -319,7 +319,7 @@ class Control:
             case m.Crashed(report=report):
                 if (crash := read(report)) is not None:
                     peer.fire("crash", crash)
-            case m.BeginRun():
+            case m.BeginRun() | m.RunWaits() | m.NoRun():
                 self.on_timer(message)
             case m.Stop(grace=grace, hands_over=hands_over):
                 self.may_hand_over = hands_over
@@ -465,8 +465,8 @@ def _nothing_to_stop(grace: float) -> None:
     pass
 
 
-def _no_timers(begin: m.BeginRun) -> None:
-    pass
+def _no_timers(word: m.BeginRun | m.RunWaits | m.NoRun) -> None:
+    del word
 
 
 def _nothing_to_fill(index: int, generation: int) -> None:

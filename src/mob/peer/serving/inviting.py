@@ -34,6 +34,7 @@ class Inviting:
         "_timer",
         "is_held",
         "known",
+        "on_room",
     )
 
     def __init__(self, serving: Serving, now: Callable[[], float] = monotonic) -> None:
@@ -43,6 +44,8 @@ class Inviting:
         self._contact_of = serving.contacts.get
         self._serving = serving
         self.known: Invitations = Invitations()
+        self.on_room: Callable[[str], object] = _nobody_waits
+        """Tells the Kingpin that there is room for a call that it waits for (see `wait_for_kingpin`)."""
         self._has_ended = False
         self.is_held: bool = False
         """Whether nobody is invited for the time being, because the process hands over to its successor."""
@@ -76,7 +79,9 @@ class Inviting:
         known, context = self.known, self._context
         for uid, line, count, name in known.invite(self._serving.look, self._now()):
             contact = self._contact_of(uid)
-            if contact is not None:
+            if line < 0:
+                self.on_room(name)
+            elif contact is not None:
                 contact.post(m.Invite(line, count, self._cost(name) if contact.is_distant else 0))
         if context.board is not None:
             self._is_full = known.waiting > 0
@@ -115,6 +120,16 @@ class Inviting:
         self.known.handle_waiting(contact.uid, line, target, contact.is_distant)
         self.invite()
 
+    def wait_for_kingpin(self, line: int, target: str) -> None:
+        """The Kingpin waits for room for a call that this process makes to itself, for a timer. `line`: below 0."""
+        self.known.handle_waiting(self._context.uid, line, target)
+        self.invite()
+
+    def decline_for_kingpin(self, line: int) -> None:
+        """It waits no more."""
+        self.known.handle_declined(self._context.uid, line)
+        self.invite()
+
     def handle_declined(self, contact: Contact, line: int) -> None:
         """An invited caller has nothing left."""
         self.known.handle_declined(contact.uid, line)
@@ -129,3 +144,7 @@ class Inviting:
         """Invite nobody any more: the process ends, and takes what was sent to it already."""
         self._has_ended = True
         self.known.clear()
+
+
+def _nobody_waits(target: str) -> None:
+    del target

@@ -233,6 +233,18 @@ class BeginRun(Base, frozen=True, tag=133):
     name: str
 
 
+class RunWaits(Base, frozen=True, tag=135):
+    """A run of your timer of that name waits for a free worker: say `RoomForRun` as soon as you can begin it."""
+
+    name: str
+
+
+class NoRun(Base, frozen=True, tag=137):
+    """The answer to `RoomForRun` if another worker was faster, or nothing waits any more."""
+
+    name: str
+
+
 Down = (
     Welcome
     | MemberIs
@@ -260,6 +272,8 @@ Down = (
     | ReadinessIs
     | Lines
     | BeginRun
+    | RunWaits
+    | NoRun
     | NodeIs
     | NodeGone
     | Cut

@@ -299,6 +299,8 @@ class TimerRan(Base, frozen=True, tag=131):
 
     number: int
     error: str = ""
+    took: float = -1.0
+    """Seconds since the function was called; -1 if it was not."""
 
 
 class RunTimer(Base, frozen=True, tag=132):
@@ -306,6 +308,12 @@ class RunTimer(Base, frozen=True, tag=132):
 
     id: int
     role: str
+    name: str
+
+
+class RoomForRun(Base, frozen=True, tag=136):
+    """The answer to `RunWaits`, once it is so: I can begin that timer at once. Answered by `BeginRun` or `NoRun`."""
+
     name: str
 
 
@@ -346,6 +354,7 @@ Up = (
     | TimersAre
     | TimerRan
     | RunTimer
+    | RoomForRun
     | OpenGateway
     | Connected
     | Heard
