@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ import pytest
 
 import mob
 from mob.testing import AppUnderTest
-from tests.patience import PATIENCE
-from tests.running import Apps, wait_until
+from tests.patience import PATIENCE, patient
+from tests.running import Apps, freeze, wait_until
 
 BOTH = pytest.mark.parametrize("one_process", [False, True], ids=["processes", "one process"])
 FRONT = """
@@ -765,3 +766,115 @@ def test_a_damaged_file_keeps_the_store_from_starting_and_stays_as_it_is(mob_app
     ):
         start(mob_app, file=str(path))
     assert path.read_bytes() == b"no database" * 1000
+
+
+ANSWER = patient(1)
+"""Seconds that a store has in these tests instead of 30."""
+
+
+@pytest.fixture
+def stopped(mob_app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppUnderTest]:
+    """An app whose store has answered, and is stopped now."""
+    monkeypatch.setattr("mob.stores.waits.ANSWER", ANSWER)
+    monkeypatch.setattr("mob.stores.waits.LOOK", 0.05)
+    app = start(mob_app)
+    app.store("cache").set("a", 1).result(PATIENCE)
+    pid = next(member.pid for member in app.members() if member.role == "cache")
+    freeze(pid)
+    try:
+        yield app
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_no_call_of_a_store_that_is_stopped_waits_for_ever(stopped: AppUnderTest) -> None:
+    cache = stopped.store("cache")
+    calls = {
+        "get": cache.get("a"),
+        "set": cache.set("a", 2),
+        "add": cache.add("b"),
+        "delete": cache.delete("c"),
+        "get_many": cache.get_many(["a"]),
+        "set_many": cache.set_many({"d": 1}),
+        "keys": cache.keys(),
+        "stats": cache.stats(),
+        "allow": cache.allow("ada", "5/s"),
+        "renew": cache.lock("x").renew(),
+    }
+    for name, call in calls.items():
+        error = call.exception(PATIENCE)
+        assert isinstance(error, mob.CallTimeout), name
+        was_sent = r"it was sent to cache\.0 \(pid \d+\)"
+        assert re.match(
+            rf"cache\.{name} has not answered within {ANSWER:g} s(; {was_sent}|: all workers were busy\.)", str(error)
+        )
+        assert error.executed in (["no", "maybe"] if "busy" not in str(error) else ["no"])
+    assert "it was sent to" in str(calls["get"].exception())
+
+
+def test_a_lock_of_a_store_that_is_stopped_is_given_up_in_time(stopped: AppUnderTest) -> None:
+    cache = stopped.store("cache")
+    text = (
+        f"store 'cache' has not answered for {ANSWER:g} s when it was asked for the lock 'x'; is its process stopped?"
+    )
+    with pytest.raises(TimeoutError, match=re.escape(text)), cache.lock("x", wait=0.1):
+        raise AssertionError("it is not held")
+
+    async def ask() -> None:
+        async with cache.lock("x", wait=0):
+            raise AssertionError("it is not held")
+
+    with pytest.raises(TimeoutError, match=re.escape(text)):
+        asyncio.run(ask())
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(ask())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+
+
+def test_a_watcher_of_a_store_that_is_stopped_is_given_up_in_time(stopped: AppUnderTest) -> None:
+    cache = stopped.store("cache")
+    text = f"store 'cache' has not answered for {ANSWER:g} s when it was asked for changes of 'a'; is its process"
+    with pytest.raises(mob.CallTimeout, match=re.escape(text)), cache.watch("a"):
+        raise AssertionError("it has not begun")
+
+    async def watch() -> None:
+        async with cache.watch("a"):
+            raise AssertionError("it has not begun")
+
+    with pytest.raises(mob.CallTimeout, match=re.escape(text)):
+        asyncio.run(watch())
+
+
+def test_a_lock_that_is_left_while_the_store_is_stopped_is_free_when_it_goes_on(
+    mob_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mob.stores.waits.ANSWER", ANSWER)
+    monkeypatch.setattr("mob.stores.waits.LOOK", 0.05)
+    app = start(mob_app)
+    cache = app.store("cache")
+    with cache.lock("x") as lock:
+        pid = next(member.pid for member in app.members() if member.role == "cache")
+        freeze(pid)
+    assert not lock.is_held
+    os.kill(pid, signal.SIGCONT)
+    with cache.lock("x", wait=PATIENCE) as following:
+        assert following.fence > lock.fence
+
+
+def test_calls_of_a_store_that_answers_are_not_looked_at_for_long(
+    mob_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mob.stores.waits.LOOK", 0.05)
+    cache = start(mob_app).store("cache")
+    assert cache.add("a").result(PATIENCE) == 1
+    waits = cache._waits
+    wait_until(lambda: not waits.is_armed, "nothing is under way")
+    with cache.lock("x", wait=PATIENCE):
+        assert cache.add("a").result(PATIENCE) == 2
+    wait_until(lambda: not waits.is_armed, "nothing is under way")

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from asyncio import CancelledError
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, cast
 
-from mob.errors import Lost
+from mob.errors import CallTimeout, Lost
 from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
 from mob.peer.results.call import Call
 from mob.peer.results.streams import Stream
 from mob.stores.spellings import LockSpellings
+from mob.stores.waits import StoreWaits, no_answer
 
+GONE = (Lost, CallTimeout)
+"""Errors of a release: the store has died, and its locks with it; or it is stopped, and will see that the hold is over
+when it goes on."""
 MOVED = -1
 """What a worker that ends says to those who wait for a lock."""
 
@@ -32,11 +37,14 @@ class StoreLock(LockSpellings):
     ...     print(lock.fence)
     """
 
-    def __init__(self, peer: Outgoing, role: str, name: str, ttl: float | None, wait: float | None) -> None:
+    def __init__(
+        self, peer: Outgoing, role: str, name: str, ttl: float | None, wait: float | None, waits: StoreWaits
+    ) -> None:
         self._role = role
         self._name = name
         self._ttl = ttl
         self._wait = wait
+        self._waits = waits
         self._hold = RemoteExport(peer, role, "hold", DEFAULTS)
         self._release = RemoteExport(peer, role, "release", DEFAULTS)
         self._renew = RemoteExport(peer, role, "renew", DEFAULTS)
@@ -66,7 +74,7 @@ class StoreLock(LockSpellings):
         True
         """
         self._ttl = self._ttl if ttl is None else ttl
-        return self._renew(self._name, self._fence, self._ttl)
+        return self._made(self._renew(self._name, self._fence, self._ttl))
 
     # --------------------------------------------------------------------------------------------- with, async with
 
@@ -78,6 +86,8 @@ class StoreLock(LockSpellings):
                 fence = next(stream, 0)
             except Lost:
                 fence = MOVED
+            except CancelledError as error:
+                raise self._given_up(error) from None
             if self._took(fence):
                 return self
 
@@ -89,21 +99,23 @@ class StoreLock(LockSpellings):
                 fence = await anext(stream, 0)
             except Lost:
                 fence = MOVED
+            except CancelledError as error:
+                raise self._given_up(error) from None
             if self._took(fence):
                 return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         call = self._leave()
-        with contextlib.suppress(Lost):  # the store has died, and its locks with it
-            self._release(self._name, self._fence).result()
+        with contextlib.suppress(*GONE):
+            self._made(self._release(self._name, self._fence)).result()
         self._end(call, error)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         call = self._leave()
-        with contextlib.suppress(Lost):
-            await self._release(self._name, self._fence)
+        with contextlib.suppress(*GONE):
+            await self._made(self._release(self._name, self._fence))
         self._end(call, error)
 
     # ----------------------------------------------------------------------------------------------- internals
@@ -120,11 +132,27 @@ class StoreLock(LockSpellings):
         wait = None if until is None else max(0.0, until - monotonic())
         call = self._hold(self._name, self._ttl, wait)
         self._call = call
+        if wait is not None:
+            self._waits.begin(call, wait)
         self._stream = stream = call.stream()
         return stream
 
+    def _made(self, call: Call[Any]) -> Call[Any]:
+        if not self._waits.is_armed:
+            self._waits.arm()
+        return call
+
+    def _given_up(self, error: CancelledError) -> BaseException:
+        """Return the error of a lock that is asked for no longer: because the store does not answer, or this task."""
+        call, self._call, self._stream = self._call, None, None
+        if self._wait is not None and call is not None and self._waits.end(call):
+            return TimeoutError(no_answer(self._role, f"the lock {self._name!r}"))
+        return error
+
     def _took(self, fence: int) -> bool:
         """Return whether the lock is held now; raises if it was not free in time."""
+        if self._wait is not None and self._call is not None:
+            self._waits.end(self._call)
         if not fence:
             self._call = self._stream = None
             raise TimeoutError(

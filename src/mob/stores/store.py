@@ -22,6 +22,7 @@ from mob.peer.results.call import DONE, Call
 from mob.spellings import spelled
 from mob.stores.lock import StoreLock
 from mob.stores.spellings import LOCK, SET, StoreSpellings
+from mob.stores.waits import StoreWaits
 from mob.stores.watch import StoreWatch
 
 _WHOLE = 2**63  # numbers within it are stored as such
@@ -89,8 +90,9 @@ class AllowanceCall(StoreCall):
 class Store(StoreSpellings):
     """A store of the app: keys and values, counters, locks and rate limits that all of its processes share.
 
-    Each method returns a `Call`: `await` it, or ask for its `.result()`. Keys are text; values are whatever can be
-    sent, but functions, sockets and open files. See docs/store.md.
+    Each method returns a `Call`: `await` it, or ask for its `.result()`. It fails with `CallTimeout` if the store does
+    not answer for 30 s, because its process is stopped, say. Keys are text; values are whatever can be sent, but
+    functions, sockets and open files. See docs/store.md.
 
     >>> cache = mob.store("cache")                            # doctest: +SKIP
     >>> await cache.set("user:1", {"name": "Ada"}, ttl=60)    # doctest: +SKIP
@@ -102,6 +104,7 @@ class Store(StoreSpellings):
         self._peer = peer
         self._role = role
         self._codec = peer.encoder.codec
+        self._waits = StoreWaits(peer, role)
         self._get = self._export("get", self._opened)
         self._set = self._export("set")
         self._add = self._export("add")
@@ -122,8 +125,8 @@ class Store(StoreSpellings):
         >>> await cache.get("user:1", {})                     # doctest: +SKIP
         """
         if default is None:
-            return self._get(key)
-        return self._export("get", partial(self._opened_or, default))(key)
+            return self._made(self._get(key))
+        return self._made(self._export("get", partial(self._opened_or, default))(key))
 
     @spelled(SET)
     def set(self, key: str, value: Any, *, ttl: float | None = None) -> Call[None]:
@@ -141,7 +144,7 @@ class Store(StoreSpellings):
         >>> await cache.set("user:1", {"name": "Ada"}, ttl=60)     # doctest: +SKIP
         """
         sealed = self._sealed(key, value)
-        return self._set(key, sealed) if ttl is None else self._set(key, sealed, ttl)
+        return self._made(self._set(key, sealed) if ttl is None else self._set(key, sealed, ttl))
 
     def get_many(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
         """Return the values of those of these keys that there are, by key, in one message.
@@ -154,7 +157,7 @@ class Store(StoreSpellings):
         def opened(values: list[Any]) -> dict[str, Any]:
             return {key: self._opened(each) for key, each in zip(wanted, values, strict=True) if each is not None}
 
-        return self._export("get_many", opened)(wanted)
+        return self._made(self._export("get_many", opened)(wanted))
 
     @spelled(SET)
     def set_many(self, values: Mapping[str, Any], *, ttl: float | None = None) -> Call[None]:
@@ -162,7 +165,8 @@ class Store(StoreSpellings):
 
         >>> await cache.set_many({"a": 1, "b": 2}, ttl=60)    # doctest: +SKIP
         """
-        return self._export("set_many")({key: self._sealed(key, each) for key, each in values.items()}, ttl)
+        sealed = {key: self._sealed(key, each) for key, each in values.items()}
+        return self._made(self._export("set_many")(sealed, ttl))
 
     def delete(self, *keys: str) -> Call[int]:
         """Delete keys; return how many of them there were.
@@ -170,7 +174,7 @@ class Store(StoreSpellings):
         >>> await cache.delete("user:1", "user:2")            # doctest: +SKIP
         1
         """
-        return self._delete(keys)
+        return self._made(self._delete(keys))
 
     def keys(self, prefix: str = "") -> Call[list[str]]:
         """Return the keys that begin so, in no order. The store answers nobody else meanwhile.
@@ -178,7 +182,7 @@ class Store(StoreSpellings):
         >>> await cache.keys("user:")                         # doctest: +SKIP
         ['user:1']
         """
-        return self._export("keys")(prefix)
+        return self._made(self._export("keys")(prefix))
 
     def stats(self) -> Call[dict[str, int]]:
         """Return how many keys, bytes, locks, claims that wait for one, and watchers there are; and how many hits,
@@ -187,7 +191,7 @@ class Store(StoreSpellings):
         >>> (await cache.stats())["keys"]                     # doctest: +SKIP
         1
         """
-        return self._export("stats")()
+        return self._made(self._export("stats")())
 
     # ---------------------------------------------------------------------------------------- counters, limits
 
@@ -206,7 +210,7 @@ class Store(StoreSpellings):
         >>> await cache.add("visits")                         # doctest: +SKIP
         1
         """
-        return self._add(key, n) if ttl is None else self._add(key, n, ttl)
+        return self._made(self._add(key, n) if ttl is None else self._add(key, n, ttl))
 
     def allow(self, key: str, limit: str, n: int = 1) -> Call[Allowance]:
         """Return whether `n` more are allowed for a key, and count them if they are.
@@ -221,7 +225,7 @@ class Store(StoreSpellings):
 
         >>> if not await limits.allow(visitor, "100/minute"): ...     # doctest: +SKIP
         """
-        return self._export("allow", _allowance, AllowanceCall)(key, limit, n)
+        return self._made(self._export("allow", _allowance, AllowanceCall)(key, limit, n))
 
     # ------------------------------------------------------------------------------------------ locks, watching
 
@@ -238,12 +242,13 @@ class Store(StoreSpellings):
             wait: seconds to wait for it; None: for ever.
 
         Raises:
-            TimeoutError: at the begin of the block, if it was not free within `wait`; at its end, if it was lost.
+            TimeoutError: at the begin of the block, if it was not free within `wait`, or if the store has not answered
+                30 s after that; at its end, if it was lost.
 
         >>> async with cache.lock("nightly", ttl=60) as lock:     # doctest: +SKIP
         ...     await report(fence=lock.fence)
         """
-        return StoreLock(self._peer, self._role, name, ttl, wait)
+        return StoreLock(self._peer, self._role, name, ttl, wait, self._waits)
 
     def watch(self, key: str, *, prefix: bool = False) -> StoreWatch:
         """Return the changes of a key from now on, for `for` and `async for`.
@@ -255,7 +260,7 @@ class Store(StoreSpellings):
         >>> async for change in cache.watch("user:", prefix=True):     # doctest: +SKIP
         ...     print(change.kind, change.key, change.value)
         """
-        return StoreWatch(self._peer, self._role, key, prefix, self._opened)
+        return StoreWatch(self._peer, self._role, key, prefix, self._opened, self._waits)
 
     # ----------------------------------------------------------------------------------------------- internals
 
@@ -265,6 +270,12 @@ class Store(StoreSpellings):
         export = RemoteExport(self._peer, self._role, name, DEFAULTS)
         export.new_call = Call if convert is None else cast(Any, partial(kind, convert))
         return export
+
+    def _made(self, call: Call[Any]) -> Call[Any]:
+        """Return a call that was made, whose time is bounded from now on."""
+        if not self._waits.is_armed:
+            self._waits.arm()
+        return call
 
     def _sealed(self, key: str, value: Any) -> bytes | int | float:
         kind = _kind(value)

@@ -15,11 +15,13 @@ from typing import Any, Self
 
 import msgspec
 
-from mob.errors import Lost
+from mob.errors import CallTimeout, Lost
 from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
+from mob.peer.results.call import Call
 from mob.peer.results.streams import Stream
+from mob.stores.waits import StoreWaits, no_answer
 
 MISSED = "missed"
 
@@ -49,13 +51,23 @@ class StoreWatch:
     ...     for change in changes: ...
     """
 
-    def __init__(self, peer: Outgoing, role: str, key: str, is_prefix: bool, opened: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        peer: Outgoing,
+        role: str,
+        key: str,
+        is_prefix: bool,
+        opened: Callable[[Any], Any],
+        waits: StoreWaits,
+    ) -> None:
         self._export = RemoteExport(peer, role, "watch", DEFAULTS)
         self._key = key
         self._is_prefix = is_prefix
         self._opened = opened
+        self._waits = waits
         self._changes: deque[StoreChange] = deque()
         self._is_closed = False
+        self._call: Call[Any]
         self._stream: Stream[Any] = self._begin()
 
     def __repr__(self) -> str:
@@ -63,14 +75,24 @@ class StoreWatch:
         return f"<StoreWatch of {self._key}{more} in {self._export.role!r}{', closed' if self._is_closed else ''}>"
 
     def __enter__(self) -> Self:
-        self._put(next(self._stream))
+        self._waits.begin(self._call, 0.0)
+        try:
+            self._put(next(self._stream))
+        except CancelledError as error:
+            raise self._given_up(error) from None
+        self._waits.end(self._call)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
-        self._put(await anext(self._stream))
+        self._waits.begin(self._call, 0.0)
+        try:
+            self._put(await anext(self._stream))
+        except CancelledError as error:
+            raise self._given_up(error) from None
+        self._waits.end(self._call)
         return self
 
     async def __aexit__(
@@ -115,7 +137,14 @@ class StoreWatch:
         self.close()
 
     def _begin(self) -> Stream[Any]:
-        return self._export(self._key, self._is_prefix).stream()
+        self._call = self._export(self._key, self._is_prefix)
+        return self._call.stream()
+
+    def _given_up(self, error: CancelledError) -> BaseException:
+        """Return the error of a block that does not begin: because the store does not answer, or this task."""
+        if self._waits.end(self._call):
+            return CallTimeout(no_answer(self._export.role, f"changes of {self._key!r}"))
+        return error
 
     def _begin_again(self, error: BaseException) -> None:
         """The store's worker has ended or died: the next one is asked."""
