@@ -878,3 +878,56 @@ def test_calls_of_a_store_that_answers_are_not_looked_at_for_long(
     with cache.lock("x", wait=PATIENCE):
         assert cache.add("a").result(PATIENCE) == 2
     wait_until(lambda: not waits.is_armed, "nothing is under way")
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["restart", "terminate"])
+def test_contents_survive_the_end_of_their_worker_in_order(mob_app: Any, one_process: bool, how: str) -> None:
+    if how == "terminate" and one_process:
+        pytest.skip("a thread gets no signals")
+    app = start(mob_app, one_process)
+    cache = app.store("cache")
+    (before,) = (member.uid for member in app.members() if member.role == "cache")
+    cache.set_many({"a": b"x" * 200_000, "b": {"name": "Ada"}, "n": 7}).result(PATIENCE)
+    cache.set("short", 1, ttl=3000).result(PATIENCE)
+    cache.allow("ada", "2/hour", 2).result(PATIENCE)
+    with cache.lock("held", ttl=3000) as lock, cache.watch("n") as changes:
+        if how == "restart":
+            app.restart("cache")
+        else:
+            os.kill(app.pids("cache")[0], signal.SIGTERM)
+        app.wait_until(lambda: app.pids("cache") and before not in [each.uid for each in app.members()], "another")
+        assert cache.get_many(["a", "b", "n"]).result(PATIENCE) == {"a": b"x" * 200_000, "b": {"name": "Ada"}, "n": 7}
+        assert cache.add("n").result(PATIENCE) == 8
+        assert not cache.allow("ada", "2/hour").result(PATIENCE)
+        assert next(changes).kind == "missed"
+        with pytest.raises(TimeoutError), cache.lock("held", wait=0):
+            pass
+        assert lock.renew().result(PATIENCE)
+    assert cache.keys("short").result(PATIENCE) == ["short"]
+
+
+def test_no_change_is_lost_while_workers_of_a_store_are_restarted(mob_app: Any) -> None:
+    app = start(mob_app)
+    cache = app.store("cache")
+    counted = lost = 0
+    stop = threading.Event()
+
+    def count() -> None:
+        nonlocal counted, lost
+        while not stop.is_set():
+            try:
+                cache.add("n").result(PATIENCE)
+                counted += 1
+            except mob.CallError as error:
+                lost += error.executed != "no"
+
+    thread = run(count)
+    for _ in range(5):
+        (before,) = app.pids("cache")
+        app.restart("cache")
+        app.wait_until(lambda before=before: app.pids("cache") not in ([], [before]), "another one is there")
+    stop.set()
+    thread.join(PATIENCE)
+    assert counted <= cache.get("n").result(PATIENCE) <= counted + lost
+    assert lost == 0

@@ -29,9 +29,9 @@ PART = 1000
 """Rows that are handed over in one message, at most."""
 PART_BYTES = 1024 * 1024
 """Bytes of values that are handed over in one message, about."""
-Contents = tuple[list[StoredRow], list[str], list[tuple[str, int]]]
+Contents = tuple[list[StoredRow], list[str], list[tuple[str, int]] | None]
 """What a worker hands over: all rows, the keys that are not in the file though they should, and the locks that are
-held, with their fences."""
+held, with their fences; None if it does not know that."""
 METERED = 1.0
 """Seconds after the first use of a store in which it tells its metrics; one that nobody uses tells none."""
 LOG = logging.getLogger("mob.store")
@@ -63,7 +63,7 @@ class StoreServer:
         self.is_frozen: bool = False
         self.is_ending: bool = False
         self.is_closed: bool = False
-        """Whether the file is written for the last time: what would change after that is refused."""
+        """Whether the contents were left, or written, for the last time: what would change after that is refused."""
         self.is_metering: bool = False
         """Whether what has happened will be told soon."""
         self._is_first = is_first
@@ -96,9 +96,10 @@ class StoreServer:
                 LOG.warning("%s It is dropped.", error)
                 unsaved[key] = None
         self.book.listeners.pop()
-        if not self._is_first and given is None:  # who holds a lock is still to say so
+        held = None if given is None else given[2]
+        if not self._is_first and held is None:  # who holds a lock is still to say so
             self.locks.grants_from = monotonic() + GRACE
-        for name, fence in given[2] if given is not None else ():
+        for name, fence in held or ():
             self.locks.inherit(name, fence, monotonic() + KEPT)
         self.look_at_locks(self.locks.next_due() or inf)
         self._use(saver, unsaved)
@@ -122,6 +123,12 @@ class StoreServer:
         self._thaw.set()
         for event in self.changed.values():
             event.set()
+
+    def leave(self) -> Contents:
+        """Return all contents at the end of this process, and refuse what comes from now on. Who holds a lock tells the
+        next worker: the streams that say so are over."""
+        self.is_frozen = self.is_closed = True
+        return [(key, entry.value, entry.ends) for key, entry in self.book.entries.items()], [], None
 
     async def close(self) -> list[str]:
         """Write what is left, and close the file; return the keys that could not be written."""
@@ -184,18 +191,22 @@ class StoreServer:
 
     async def ask(self, work: Callable[[], Any], elsewhere: Callable[[], Any]) -> Any:
         """Do something here, or elsewhere if the contents are there by then."""
+        self._check_open()
         return work() if await self.thawed() else await elsewhere()
 
     async def change(self, work: Callable[[], Any], elsewhere: Callable[[], Any]) -> Any:
         """Change something, here or elsewhere, and return when it is in the file."""
-        if self.is_frozen and not await self.thawed():
+        if self.is_frozen and not self.is_closed and not await self.thawed():
             return await elsewhere()
-        if self.is_closed:
-            raise Unavailable(f"store {self.name!r} has ended, and has written its file; nothing was changed.")
+        self._check_open()
         value = work()
         if self.saver is not None:
             await self.saver.saved()
         return value
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise Unavailable(f"store {self.name!r} has ended, and its contents are left; nothing was changed.")
 
     # ------------------------------------------------------------------------------------------------ metrics
 

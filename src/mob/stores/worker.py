@@ -6,7 +6,9 @@ senders have encoded, and nobody here opens them; or numbers, which `add` needs.
 A lock is held by a stream: `hold` yields its fence and goes on until the lock is over. So it is released when its
 holder leaves the stream, dies, or is cut off, without anybody asking.
 
-A worker that takes the place of another one, in a reload, asks it for its contents before it is ready (`hand_over`).
+A worker that takes the place of another one, in a reload, asks it for its contents before it is ready (`hand_over`):
+`mob.on("hand_over")` would wait for the streams of locks. That is for the end of one whose successor is not there yet,
+which ends the streams first; with a file, that has all there is.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ async def begin() -> None:
     me = mob.me()
     is_first = me.generation == 1 and not me.node  # in a cluster another machine may have had it
     _server = StoreServer(me.role, settings_for(me.role), is_first, tell_metrics)
-    _server.begin(None if me.generation == 1 else await _receive(me.role))
+    given = None if me.generation == 1 else await _receive(me.role)
+    _server.begin(given or mob.inherited())
 
 
 def tell_metrics(server: StoreServer) -> None:
@@ -90,8 +93,15 @@ async def _receive(role: str) -> Contents | None:
 
 @mob.on("drain")
 async def end() -> None:
-    """End the streams: who waits here asks the next worker."""
+    """End the streams: who waits here asks the next worker. Leave it the contents, if it is not there and has them."""
+    if not _server.is_frozen and _server.settings.file is None:
+        mob.on("hand_over", leave)
     _server.end()
+
+
+def leave() -> Contents:
+    """Return what the next worker begins with; from now on nothing can be changed here."""
+    return _server.leave()
 
 
 @mob.on("stop")

@@ -75,3 +75,20 @@ def test_when_its_machine_is_lost_another_one_has_an_empty_store(nodes: Nodes, n
     changes.close()
     with suppress(ProcessLookupError):
         there.process.kill()
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_its_contents_stay_when_it_is_replaced_on_its_machine(nodes: Nodes, nats: Nats, how: str) -> None:
+    started = start(nodes, nats)
+    (there,) = [node for node in started if node.pids("cache")]
+    (other,) = [node for node in started if node is not there]
+    cache, (before,) = other.client.store("cache"), there.pids("cache")
+    cache.set("k", 1).result(SOON)
+    with cache.lock("a") as lock:
+        if how == "reload":
+            there.client.reload("cache", timeout=SOON)
+        else:
+            there.client.restart("cache")
+        wait_until(lambda: there.pids("cache") not in ([], [before]), f"another one is there\n{there.output}", SOON)
+        assert cache.get("k").result(SOON) == 1
+        assert lock.renew().result(SOON)
