@@ -92,3 +92,16 @@ def test_its_contents_stay_when_it_is_replaced_on_its_machine(nodes: Nodes, nats
         wait_until(lambda: there.pids("cache") not in ([], [before]), f"another one is there\n{there.output}", SOON)
         assert cache.get("k").result(SOON) == 1
         assert lock.renew().result(SOON)
+
+
+def test_its_contents_go_along_when_its_machine_is_stopped(nodes: Nodes, nats: Nats) -> None:
+    started = start(nodes, nats)
+    (there,) = [node for node in started if node.pids("cache")]
+    (other,) = [node for node in started if node is not there]
+    cache = other.client.store("cache")
+    cache.set("k", {"large": bytes(300_000)}).result(SOON)
+    with cache.lock("a") as lock:
+        there.signal(signal.SIGTERM)
+        wait_until(lambda: bool(other.pids("cache")), f"the store is on the other one\n{other.output}", SOON)
+        assert cache.get("k").result(SOON) == {"large": bytes(300_000)}
+        assert lock.renew().result(SOON)
