@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections import Counter
 from contextlib import suppress
 
 import pytest
 
 import mob
+from mob import beside
 from mob.wire.messages import node_of
 from tests.patience import patient
-from tests.real.cluster.machines import Nats, Nodes
-from tests.running import wait_until
+from tests.real.cluster.machines import Nats, Node, Nodes
+from tests.running import mob_command, wait_until
 
 BACK = """
+import asyncio
 import mob
 
 def double(n): return 2 * n
@@ -27,6 +31,10 @@ def note(n):
     with open("book", "a") as book:
         book.write(f"{n}\\n")
     return n
+
+async def slowly(n):
+    await asyncio.sleep(0.02)
+    return note(n)
 """
 
 
@@ -93,6 +101,75 @@ def test_the_machine_with_the_keeper_is_lost(own_nats: Nats, nodes: Nodes) -> No
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: _noted(nodes) >= set(range(100)), "all jobs are done", patient(60))
     assert [kept.client.job(id).result(timeout=patient(60)) for id in ids] == list(range(100))
+
+
+def test_a_machine_that_stood_still_runs_nothing_again_when_it_goes_on(own_nats: Nats, nodes: Nodes) -> None:
+    a, b = nodes.start(own_nats, '.role("back", "./back.py", workers=2)', ("a", "b"), back=BACK)
+    a.client.require("back").options(durable=True).note(-1).result(timeout=patient(60))
+    (keeper,) = a.ready(a.client, "queue")
+    still, other = (a, b) if a.number == node_of(keeper.uid) else (b, a)
+    wait_until(lambda: "queue" in other.client.roles(), "the other machine knows the role")
+    back = other.client.require("back").options(durable=True)
+    for each in [back.slowly(n).stored for n in range(600)]:
+        each.result(patient(60))
+    pids = [pid for pid in still.processes() if pid != still.process.pid]
+    for pid in (still.process.pid, *pids):
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: other.pids("queue"), "the other machine keeps the jobs", patient(60))
+    after = [back.slowly(n) for n in range(1000, 1100)]
+    assert [job.result(timeout=patient(60)) for job in after] == list(range(1000, 1100))
+    for pid in (*pids, still.process.pid):  # the keeper first: it may still think that it is the one
+        os.kill(pid, signal.SIGCONT)
+    more = [back.slowly(n) for n in range(2000, 2400)]
+    wait_until(lambda: not still.pids("queue"), "the one before has ended", patient(60))
+    assert [job.result(timeout=patient(60)) for job in more] == list(range(2000, 2400))
+    wait_until(lambda: _noted(nodes) >= set(range(600)), "nothing is lost", patient(60))
+    times = Counter(map(int, (nodes.directory / "book").read_text().split()))
+    again = {n: count for n, count in times.items() if count > 1}
+    assert all(count == 2 and n < 600 for n, count in again.items()), again  # no more than those that ran then
+    assert len(again) <= 4 * 4, again
+
+
+def test_what_is_seen_and_done_from_each_machine(own_nats: Nats, nodes: Nodes) -> None:
+    a, b = nodes.start(own_nats, '.role("back", "./back.py")', ("a", "b"), back=BACK)
+    back = b.client.require("back").options(durable=True)
+    dead = [back.options(retries=0).fail(n) for n in range(3)]
+    for job in dead:
+        assert isinstance(job.outcome.exception(patient(60)), ValueError)
+    late = back.options(delay=3600, key="k").note(1)
+    late.stored.result(patient(60))
+    (keeper,) = a.ready(a.client, "queue")
+    there, other = (a, b) if a.number == node_of(keeper.uid) else (b, a)
+    wait_until(lambda: other.seen(there, "queue"), "each machine knows the keeper")
+
+    def listed(node: Node) -> list[str]:
+        rows = json.loads(_ran(nodes, node, "jobs", "--json"))
+        return sorted(f"{row['job']} {row['state']} {row['error']}" for row in rows)
+
+    rows = sorted(["back.note later ", *(f"back.fail dead ValueError: no {n}" for n in range(3))])
+    for node in (there, other):
+        assert listed(node) == rows
+        assert "back: 1 later, 3 dead. 0 done since the queue has started." in _ran(nodes, node, "jobs")
+    assert _ran(nodes, other, "jobs", "retry", dead[0].id) == "1 job tried again.\n"
+    wait_until(lambda: dead[0].status().result(patient(30)) == "dead", "it has failed again")
+    assert _ran(nodes, other, "jobs", "drop", dead[1].id) == "1 job dropped.\n"
+    assert _ran(nodes, other, "jobs", "retry", late.id) == "1 job tried again.\n"
+    assert late.result(timeout=patient(60)) == 1
+    for node in (there, other):
+        assert len(listed(node)) == 2
+    wait_until(lambda: "2 dead" in _ran(nodes, there, "ps"), "mob ps says so")
+    wait_until(lambda: beside.jobs(there.client.metrics()) == {"back": {"dead": 2}} or None, "the metrics say so")
+    assert beside.jobs(other.client.metrics()) == {}  # they are those of the machine with the keeper
+    attempts = there.client.metrics().value
+    assert attempts("queue_attempts", of="back", outcome="dead") == 4
+    assert attempts("queue_attempts", of="back", outcome="done") == 1
+
+
+def _ran(nodes: Nodes, node: Node, *arguments: str) -> str:
+    """What a command prints on a machine."""
+    ran = mob_command(nodes.directory, *arguments, "-a", node.name)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def test_without_nats_new_jobs_are_refused_and_it_goes_on_afterwards(own_nats: Nats, nodes: Nodes) -> None:

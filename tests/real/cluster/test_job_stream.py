@@ -1,0 +1,88 @@
+"""The stream of durable jobs: of two keepers only the latest can write, and it has all that the one before has stored.
+
+The two are in this process, and the NATS server is a real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from mob.cluster.jobs import StreamStore
+from mob.core.job_rows import RETURNED, JobChanged, JobEnded, QueueBroken, row_of
+from mob.core.jobs import Entry, JobState
+from mob.plan import Cluster
+from tests.patience import PATIENCE
+from tests.real.cluster.machines import Nats
+
+NOW = 1000.0
+
+
+class Shelf:
+    """A store, and what it has said."""
+
+    def __init__(self, nats: Nats, name: str) -> None:
+        async def find() -> Cluster:
+            return Cluster((nats.url,), name)
+
+        self.said: list[str] = []
+        self.store = StreamStore(f"fence{os.getpid()}", 60.0, find, self.said.append)
+
+    async def open(self) -> list[Entry]:
+        return await asyncio.wait_for(self.store.open(NOW), PATIENCE)
+
+    async def put(self, *ids: str) -> Exception | None:
+        return (await answer(lambda done: self.store.put([row_of(entry(id), b"body", 0.0) for id in ids], done)))[0]
+
+    async def end(self, id: str) -> None:
+        await answer(lambda done: self.store.write(JobEnded(id, NOW, RETURNED, b"value"), done))
+
+    async def outcome(self, id: str) -> Any:
+        value, error = await answer(lambda done: self.store.outcome(id, done))
+        assert error is None
+        return value
+
+
+async def answer(ask: Callable[[Callable[..., None]], object]) -> tuple[Any, ...]:
+    """What the store answers."""
+    answered: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
+    ask(lambda *values: answered.set_result(values))
+    return await asyncio.wait_for(answered, PATIENCE)
+
+
+def entry(id: str) -> Entry:
+    return Entry(id, "back", "foo", made=5.0)
+
+
+def test_a_keeper_that_another_has_followed_writes_nothing_more(own_nats: Nats) -> None:
+    async def work() -> None:
+        first, second = Shelf(own_nats, "a"), Shelf(own_nats, "b")
+        assert await first.open() == []
+        assert await first.put("done", "kept", "dead") is None
+        await first.end("done")
+        dead = entry("dead")
+        dead.due, dead.attempts, dead.failures = NOW, 4, 4
+        await answer(lambda done: first.store.write(JobChanged.of(dead, 0.0, b"why"), done))
+        found = await second.open()
+        assert [(each.id, each.state) for each in found] == [("dead", JobState.DEAD), ("kept", JobState.WAITING)]
+        assert found[0].attempts == 4
+        error = await first.put("late")
+        assert isinstance(error, QueueBroken)
+        assert str(error) == "another keeper has these jobs now: this one has lost its lease."
+        ended: list[None] = []
+        first.store.write(JobEnded("kept", NOW, RETURNED, b"stale"), lambda: ended.append(None))
+        assert isinstance(await first.put("later"), QueueBroken)  # so what was written before it was tried, too
+        assert ended == []
+        assert await second.put("new") is None
+        await second.end("kept")
+        assert [await second.outcome(id) for id in ("kept", "done", "late")] == [(RETURNED, b"value")] * 2 + [None]
+        assert await second.outcome("dead") == (1, b"why")
+        for shelf in (first, second):
+            await shelf.store.close()
+        third = Shelf(own_nats, "a")
+        assert [each.id for each in await third.open()] == ["dead", "new"]
+        await third.store.close()
+
+    asyncio.run(work())
