@@ -1,8 +1,9 @@
-"""The stream in which durable jobs lie in a cluster: JetStream, one subject for each job, whose last message counts.
+"""The stream in which durable jobs lie in a cluster: JetStream, where the last message of a subject counts.
 
-Strategy. A job is one message; its end is another one on the same subject, which takes its place in one step and goes
-by itself when it was kept long enough. What has become of a job that is tried again, or is dead, lies on a second
-subject. Many messages are under way at a time; nobody hears of anything before the server has acknowledged it.
+Strategy. A job is one message. What has become of one that is tried again, or is dead, lies on a second subject. How it
+has ended lies on a third, and goes by itself when it was kept long enough; only when the server has that, the job goes:
+its place is taken by an empty message. So whoever takes over reads the jobs that are left, and nothing of the others.
+Many messages are under way at a time; nobody hears of anything before the server has acknowledged it.
 
 Of two keepers only the latest can write: each has a number, publishes to subjects that have it in them, and sets the
 stream to take in these alone, which it stores under subjects without it. What a keeper that has lost its lease
@@ -124,7 +125,7 @@ class StreamStore:
 
         async def ask() -> Any:
             found = await self._get("job", id)
-            return found[13] if len(found) > 2 else None
+            return found[13] if found else None
 
         self._start(self._answer(ask, done))
 
@@ -132,10 +133,9 @@ class StreamStore:
         """Read how a job has ended, as `JobStore.outcome` does."""
 
         async def ask() -> Any:
-            found = await self._get("job", id)
-            if len(found) == 2:
+            if found := await self._get("end", id):
                 return found[0], found[1]
-            failure = await self._failure(id) if found else None
+            failure = await self._failure(id)
             return None if failure is None else (RAISED, failure)
 
         self._start(self._answer(ask, done))
@@ -180,7 +180,11 @@ class StreamStore:
         await self._take(js)
         last = (await js.publish(self._names.job(f"{self._epoch}.fence", ""), b"")).seq
         config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, mem_storage=True, inactive_threshold=60.0
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.NONE,
+            mem_storage=True,
+            inactive_threshold=60.0,
+            filter_subjects=[self._names.job(kind, "") for kind in ("job.>", "now.>", "fence")],
         )
         consumer = await js.add_consumer(self.path, config)
         subscription = await js.pull_subscribe_bind(consumer=consumer.name, stream=self.path)
@@ -198,7 +202,8 @@ class StreamStore:
                 is_read = is_read or message.metadata.sequence.stream >= last
         await subscription.unsubscribe()
         for id, (due, is_at, attempts, failures, deaths, state, _) in changes.items():
-            if (entry := jobs.get(id)) is None:
+            if (entry := jobs.get(id)) is None:  # the one before had no time to forget that, too
+                self._start(self._send([(f"now.{id}", b"", GONE)]))
                 continue
             self._changed.add(entry.id)
             entry.due, entry.is_at, entry.attempts = due, bool(is_at), attempts
@@ -254,8 +259,9 @@ class StreamStore:
         while self._line:
             taken, self._line = self._line, []
             last = {what.id: what for what, _ in taken}
-            messages = [message for what in last.values() for message in self._messages(what)]
-            error = await self._send(messages)
+            ended = [what for what in last.values() if isinstance(what, JobEnded)]
+            error = await self._send([self._outcome_of(what) for what in ended if what.at is not None])
+            error = error or await self._send([message for what in last.values() for message in self._messages(what)])
             if error is not None:
                 self._line = taken + self._line
                 if self._broken is not None:
@@ -269,14 +275,16 @@ class StreamStore:
                 if done is not None:
                     done()
 
+    def _outcome_of(self, what: JobEnded) -> _Message:
+        return f"end.{token(what.id)}", _encode([what.how, what.value]), self._keep
+
     def _messages(self, what: JobChanged | JobEnded) -> list[_Message]:
         own, second = f"job.{token(what.id)}", f"now.{token(what.id)}"
         if isinstance(what, JobChanged):
             self._changed.add(what.id)
             return [(second, _encode(what.values[:7]), 0.0)]
-        body, keep = (b"", GONE) if what.at is None else (_encode([what.how, what.value]), self._keep)
         forgotten = [(second, b"", GONE)] if what.id in self._changed else []
-        return [(own, body, keep), *forgotten]
+        return [(own, b"", GONE), *forgotten]
 
     async def _send(self, messages: Sequence[_Message]) -> Exception | None:
         """Have the server store all of them; return why not, if it has not."""

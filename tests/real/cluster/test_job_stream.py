@@ -86,3 +86,23 @@ def test_a_keeper_that_another_has_followed_writes_nothing_more(own_nats: Nats) 
         await third.store.close()
 
     asyncio.run(work())
+
+
+def test_a_keeper_that_dies_between_the_two_messages_of_an_end_has_the_job_run_again(own_nats: Nats) -> None:
+    async def work() -> None:
+        first, second = Shelf(own_nats, "a"), Shelf(own_nats, "b")
+        await first.open()
+        assert await first.put("job") is None
+        assert await first.store._send([first.store._outcome_of(JobEnded("job", NOW, RETURNED, b"first"))]) is None
+        stray = ("now.stray", b"\x97\x01\x02\x03\x04\x05\xa4dead\xc4\x00", 0.0)  # of a job that is over
+        assert await first.store._send([stray]) is None
+        assert await first.outcome("stray") == (1, b"")
+        await first.store.close()
+        assert [each.id for each in await second.open()] == ["job"]
+        await second.end("job")
+        assert await second.outcome("job") == (RETURNED, b"value")
+        while await second.outcome("stray") is not None:
+            await asyncio.sleep(0.01)
+        await second.store.close()
+
+    asyncio.run(asyncio.wait_for(work(), PATIENCE))
