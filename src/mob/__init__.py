@@ -17,6 +17,7 @@ from mob.imports import import_at_rest
 if TYPE_CHECKING:
     from mob.app import App as App, start as start
     from mob.client import Client as Client, connect as connect
+    from mob.core.job_rows import JobRow as JobRow
     from mob.errors import (
         AddressHeld as AddressHeld,
         AppNotRunning as AppNotRunning,
@@ -147,6 +148,7 @@ if None in (sys.stdin, sys.stdout, sys.stderr):  # closed: nothing else of mob's
 _HOMES = {
     "mob.app": "App start",
     "mob.client": "Client connect",
+    "mob.core.job_rows": "JobRow",
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
     "Fenced Forbidden FrameTooLong GarbageFrame JobDropped LinkError Lost MobError NotInMobster PartialFailure "
     "PlanError Quarantined QueueFailed RemoteError Unavailable UnknownExport UnknownJob UnknownRole "

@@ -11,7 +11,7 @@ import atexit
 import importlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -38,6 +38,7 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
+    from mob.core.job_rows import JobRow
     from mob.peer.calls.jobs import Job
     from mob.pools.role import RolePool
     from mob.stores.store import Store
@@ -191,6 +192,32 @@ class Client:
         >>> app.job(id).result(timeout=60)                     # doctest: +SKIP
         """
         found: Job[Any] = importlib.import_module(JOBS).job_of(self._open_caller(), id)
+        return found
+
+    def jobs(self, *, state: str | Sequence[str] = (), role: str = "", most: int = 1000) -> tuple[JobRow, ...]:
+        """Return the durable jobs of the app that are not done, oldest first; `app.job(row.id)` is one of them.
+
+        Args:
+            state: only those in this state, or in these: "waiting", "later", "running", "dead". Default: all.
+            role: only those that this role runs. Default: all.
+            most: how many at most.
+
+        Returns:
+            The jobs, with what a dead one has died of; none if the app has no durable jobs.
+
+        Raises:
+            ValueError: there is no such state.
+            UnknownRole: the app has no such role.
+
+        Example:
+            >>> [row.error for row in app.jobs(state="dead")]     # doctest: +SKIP
+            ['ValueError: order 4711 costs nothing']
+            >>> for row in app.jobs(state="dead", role="back"): app.job(row.id).retry()      # doctest: +SKIP
+        """
+        states = [state] if isinstance(state, str) else list(state)
+        if role:
+            self.require(role)
+        found: tuple[JobRow, ...] = importlib.import_module(JOBS).jobs_of(self._open_caller(), states, role, most)
         return found
 
     def send(self, obj: Any) -> None:

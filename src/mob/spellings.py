@@ -26,6 +26,7 @@ MODULE = {
     **dict.fromkeys(("Executor", "executor", "map", "submit", "parallel"), "mob.Pool, or mob.pool(role)"),
     **dict.fromkeys(("summary", "metric", "Summary"), "mob.counter, mob.gauge or mob.histogram"),
     **dict.fromkeys(("subscribe", "event", "hook"), "@mob.on(event)"),
+    "jobs": "mob.job(id) for one of them, and .jobs() of a client, as mob.connect(name) gives it",
 }
 """Names that the module `mob` does not have."""
 STORE = {

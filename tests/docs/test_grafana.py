@@ -28,7 +28,7 @@ for _family in FAMILIES:
         KINDS[_sample.name] = _family.type
 for _file in ("jobs/giving.py", "stores/worker.py"):  # what mob's own queues and stores declare
     _text = (ROOT / "src" / "mob" / _file).read_text("utf-8").replace("(COUNTED,", f'("{COUNTED}",')
-    for _kind, _name, _labels in re.findall(r'\b(counter|gauge)\("(\w+)", "[^"]+"(?:, \[(.*)\])?\)', _text):
+    for _kind, _name, _labels in re.findall(r'\bown_(counter|gauge)\("(\w+)", "[^"]+"(?:, \[(.*)\])?\)', _text):
         _shown = f"{_name}_total" if _kind == "counter" else _name
         LABELS[_shown], KINDS[_shown] = {"role", *re.findall(r"\w+", _labels)}, _kind
 BY_PROMETHEUS = {"instance", "job"}

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -298,6 +299,36 @@ def test_an_option_of_jobs_alone_says_what_is_missing_and_names_of_mobs_own_are_
     with pytest.raises(mob.UnknownExport, match=r"There are: .*'double'") as caught:
         client.store("back").get("this is no store").result(PATIENCE)  # the worker answers
     assert "!" not in str(caught.value)
+
+
+def test_first_spellings_that_are_wrong_say_what_is_right(apps: Apps) -> None:
+    _, client = start(apps)
+    back: Any = client.require("back")
+    view, job, package = back.options(durable=True), back.options(durable=True).double(1), cast(Any, mob)
+    right = r"back\.options\(durable=True\)\.double\(\.\.\.\)"
+    for wrong, error, text in (
+        (lambda: back.double.durable(1), mob.UnknownExport, rf"for a durable call {right}"),
+        (lambda: back.double.options(durable=True)(1), mob.UnknownExport, rf"said before its name, as in {right}"),
+        (lambda: view.double.options(delay=3)(1), mob.UnknownExport, r"back\.options\(durable=True, delay=60\)\.do"),
+        (lambda: view.double.map([1, 2]), mob.UnknownExport, r"make a job for each item: .*\[view\.double\(item\) for"),
+        (lambda: view.double.delay(1), mob.UnknownExport, rf"call it, as {right}; that gives a Job"),
+        (lambda: mob.wait([job]), TypeError, r"is a Job\. Its end is a call: mob\.wait\(\[job\.outcome\]\)"),
+        (lambda: job.cancel(), AttributeError, r"a Job has no 'cancel'\. job\.drop\(\) drops it"),
+        (lambda: job.done(), AttributeError, r"a Job has no 'done'\. job\.status\(\) tells where it stands"),
+        (lambda: job.get(), AttributeError, r"a Job has no 'get'\. job\.result\(timeout=60\) waits for its end"),
+        (lambda: job.wait(), AttributeError, r"job\.result\(timeout=60\) waits for its end, and so does `await job`"),
+        (lambda: job.exception(), AttributeError, r"job\.outcome is a call, which has that"),
+        (lambda: job.statsu(), AttributeError, r"a Job has no 'statsu'\. Did you mean 'status'\?"),
+        (lambda: package.queue, AttributeError, r"a durable call: mob\.require\(role\)"),
+        (lambda: package.zzzzz, AttributeError, r"module 'mob' has no 'zzzzz'\. dir\(mob\) lists"),
+        (lambda: package.start("a").queue(file="jobs.db"), mob.PlanError, r"no option 'file'\. Here it is 'path'\."),
+        (lambda: package.start("a").queue(kep=1), mob.PlanError, r"no option 'kep'\. Did you mean 'keep'\?"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=text):
+            wrong()
+    assert not hasattr(job, "__array__")
+    assert not hasattr(view.double, "__wrapped__")
+    assert job.result(PATIENCE) == 2
 
 
 def test_one_job_that_is_unfit_leaves_no_trace_of_those_beside_it(apps: Apps) -> None:

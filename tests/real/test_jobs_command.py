@@ -6,6 +6,8 @@ import json
 import subprocess
 from typing import Any
 
+import pytest
+
 import mob
 from tests.patience import PATIENCE
 from tests.running import Apps, RunningApp, mob_command, wait_until
@@ -72,6 +74,8 @@ def test_it_lists_what_waits_runs_and_is_dead(apps: Apps) -> None:
     assert [row["id"] for row in listed(app, "--state", "dead")] == [made["dead"].id]
     assert [row["id"] for row in listed(app, "--state", "dead", "--state", "later", "--last", "1")] == [made["dead"].id]
     assert "1 job of 3 shown (--last)." in ran(app, "--last", "1").stdout
+    assert "shown" not in ran(app, "--state", "dead").stdout
+    assert "1 job of 2 shown (--last)." in ran(app, "--state", "dead", "--state", "later", "--last", "1").stdout
     assert len(listed(app, "--role", "back")) == 3
     assert "this app has no role 'bakc'" in ran(app, "--role", "bakc").stderr
 
@@ -127,3 +131,39 @@ def test_jobs_are_measured(apps: Apps) -> None:
     wait_until(lambda: measured().get(name % "done") == 1, "it is counted")
     assert measured()[name % "dead"] == 1
     wait_until(lambda: measured()['queue_jobs{role="queue",of="back",state="running"}'] == 0, "none runs")
+
+
+def test_a_client_lists_them(apps: Apps) -> None:
+    _, client = start(apps)
+    assert client.jobs() == ()
+    made = jobs_of_all_kinds(client)
+    assert {row.id: row.state for row in client.jobs()} == {job.id: state for state, job in made.items()}
+    (dead,) = client.jobs(state="dead", role="back")
+    assert (dead.id, dead.job, dead.attempts, dead.error) == (
+        made["dead"].id,
+        "back.fail",
+        1,
+        "ValueError: not\x1b[2Jtoday",
+    )
+    assert [row.state for row in client.jobs(state=["running", "later"])] == ["running", "later"]
+    assert len(client.jobs(most=2)) == 2
+    with pytest.raises(ValueError, match=r"jobs have no state 'daed'\. Did you mean 'dead'\?"):
+        client.jobs(state="daed")
+    with pytest.raises(mob.UnknownRole, match="no role 'bakc'"):
+        client.jobs(role="bakc")
+
+
+def test_an_app_without_a_keeper_has_none_to_list(apps: Apps) -> None:
+    _, client = start(apps, "")
+    assert client.jobs() == ()
+    assert "queue" not in client.roles()
+
+
+@pytest.mark.parametrize(("word", "state"), [("failed", "dead"), ("dead", "dead"), ("pending", "waiting")])
+def test_a_state_in_the_place_of_an_app_says_the_option(apps: Apps, word: str, state: str) -> None:
+    app, _ = start(apps)
+    refused = mob_command(app.directory, "jobs", word)
+    assert refused.returncode != 0
+    assert f"no app named '{word}' is running here." in refused.stderr
+    assert f"`mob jobs --state {state}` lists the jobs that are {state}." in refused.stderr
+    assert "--state" not in mob_command(app.directory, "jobs", "nonsense").stderr

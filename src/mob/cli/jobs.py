@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-import msgspec
 from click.shell_completion import CompletionItem
 from rich import box
 from rich.markup import escape
@@ -17,6 +16,7 @@ from mob.cli.output import echo
 from mob.cli.ps import console_for_tables
 from mob.cli.shown import duration
 from mob.client import CONNECT_TIMEOUT, Client
+from mob.core.job_rows import JobRow
 from mob.core.jobs import JobState
 from mob.core.printable import printable
 from mob.errors import counted
@@ -29,28 +29,17 @@ HEADINGS = ("id", "job", "state", "age", "attempts", "note")
 ALL = "all"
 """Instead of the id of a job: all that are listed."""
 MOST = 1_000_000
-
-
-class JobRow(msgspec.Struct, frozen=True):
-    """A line of the table, under the names that JSON gives to its fields."""
-
-    id: str
-    job: str
-    """The export that it calls, as `back.resize`."""
-    role: str
-    state: str
-    """"waiting", "later", "running" or "dead"."""
-    age: float
-    """Seconds since it was made."""
-    due_in: float
-    """Seconds until it is tried; 0 if it is due."""
-    attempts: int
-    priority: int
-    key: str
-    worker: str
-    """Who runs it, as `back.2`; nothing if it does not run."""
-    error: str
-    """What a dead one has died of."""
+MEANT = {
+    **{state: state for state in STATES},
+    "failed": "dead",
+    "pending": "waiting",
+    "queued": "waiting",
+    "scheduled": "later",
+    "delayed": "later",
+    "active": "running",
+    "started": "running",
+}
+"""What people may write in the place of the name of an app, and the state that they mean."""
 
 
 def complete_words(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -92,7 +81,13 @@ def jobs(
     elif ids:
         raise click.UsageError(f"one app can be named, not {len(words)}; or: `mob jobs retry ID`, `mob jobs drop ID`.")
     else:
-        _show(what or name, states, role, most, as_json)
+        try:
+            _show(what or name, states, role, most, as_json)
+        except CommandError as error:
+            if what not in MEANT:
+                raise
+            how = f"`mob jobs --state {MEANT[what]}` lists the jobs that are {MEANT[what]}."
+            raise CommandError(f"{error.message} {how}", error.exit_code) from error
 
 
 def _change(what: str, ids: Sequence[str], name: str | None, states: Sequence[str], role: str) -> None:
@@ -121,7 +116,7 @@ def _show(name: str | None, states: Sequence[str], role: str, most: int, as_json
             return
         if rows:
             console_for_tables().print(_table(rows))
-        echo(_summary(_ask(app, "counts"), len(rows), role))
+        echo(_summary(_ask(app, "counts"), len(rows), states, role))
 
 
 def _ask(app: Client, what: str, *args: Any) -> Any:
@@ -131,21 +126,17 @@ def _ask(app: Client, what: str, *args: Any) -> Any:
 
 
 def _listed(app: Client, states: Sequence[str], role: str, most: int) -> list[JobRow]:
-    if QUEUE not in app.roles():
-        return []
-    if role:
-        app.require(role)  # which says so if there is none
-    return [JobRow(**row) for row in _ask(app, "listing", list(states), role, most)]
+    return list(app.jobs(state=states, role=role, most=most))
 
 
-def _summary(counts: dict[str, Any], shown: int, role: str) -> str:
+def _summary(counts: dict[str, Any], shown: int, chosen_states: Sequence[str], role: str) -> str:
     roles: dict[str, dict[str, int]] = counts["roles"]
     chosen = {name: states for name, states in roles.items() if role in ("", name)}
     parts = [
         f"{printable(name)}: " + ", ".join(f"{states.get(state, 0):,} {state}" for state in STATES if states.get(state))
         for name, states in sorted(chosen.items())
     ]
-    total = sum(sum(states.values()) for states in chosen.values())
+    total = sum(states.get(state, 0) for states in chosen.values() for state in chosen_states or STATES)
     more = f" {counted(shown, 'job')} of {total:,} shown (--last)." if 0 < shown < total else ""
     return f"{'; '.join(parts) or 'no jobs'}. {counts['done']:,} done since the queue has started.{more}"
 

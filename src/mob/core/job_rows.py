@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from mob.core.jobs import Entry, JobState
 from mob.errors import MobError
 
@@ -74,6 +76,28 @@ def row_of(entry: Entry, body: bytes, ahead: float) -> FileRow:
         e.made,
     )
     return (e.id, e.role, e.target, *ordered, "", body, None)
+
+
+class JobRow(msgspec.Struct, frozen=True):
+    """A durable job that is not done, as `Client.jobs` and `mob jobs --json` tell it."""
+
+    id: str
+    job: str
+    """The export that it calls, as `back.resize`."""
+    role: str
+    state: str
+    """"waiting", "later", "running" or "dead"."""
+    age: float
+    """Seconds since it was made."""
+    due_in: float
+    """Seconds until it is tried; 0 if it is due."""
+    attempts: int
+    priority: int
+    key: str
+    worker: str
+    """Who runs it, as `back.2`; nothing if it does not run."""
+    error: str
+    """What a dead one has died of."""
 
 
 class JobPlace(Protocol):

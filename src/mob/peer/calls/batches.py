@@ -191,7 +191,7 @@ class Run:
             infos = () if role is None else role.exports or ()
             info = next((each for each in infos if each.name == export.name), ExportInfo(export.name, "", ""))
             self._crew = MapWorkers(1, info.width, info.is_async)
-        options = export.options
+        options = export.terms
         is_one = options.pid is not None or options.key is not None
         return self._crew._replace(workers=1 if is_one else max(1, len(peer.contacts.ready(export.role))))
 

@@ -73,7 +73,7 @@ class Calling:
     def call(self, export: RemoteExport, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
         """Calls an export of any one worker of its role."""
         peer = self._peer
-        options = export.options
+        options = export.terms
         special = None if options.pid is None else self._contacts.of_pid(options.pid, export.role)
         route = export.route
         if not route.near:

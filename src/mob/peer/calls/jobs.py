@@ -7,7 +7,7 @@ keeper of the app's jobs (`jobs/keeper.py`), and `outbox.py` brings them there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from threading import Lock
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, cast
 import msgspec
 from msgspec import Raw
 
-from mob.core.job_rows import DROPPED, RAISED
-from mob.core.jobs import BACKOFF, RETRIES
-from mob.errors import CallError, CallTimeout, JobDropped, QueueFailed, Unavailable, nearest
+from mob.core.job_rows import DROPPED, RAISED, JobRow
+from mob.core.jobs import BACKOFF, RETRIES, JobState
+from mob.errors import CallError, CallTimeout, JobDropped, QueueFailed, Unavailable, UnknownExport, nearest
 from mob.peer.calls.durable import lasting
 from mob.peer.calls.outbox import STORE_TIMEOUT, KeeperRequest, OnItsWay, outbox_of
 from mob.peer.results.call import Call
 from mob.peer.results.checking import check_seconds
+from mob.plan import QUEUE
 from mob.wire.failures import Failure, rebuild
 
 if TYPE_CHECKING:
@@ -118,6 +119,19 @@ def _check_key(key: object) -> None:
         raise ValueError(f"key={key!r} has a lone surrogate in it, which is not text and cannot be stored.") from None
 
 
+_DROP = "job.drop() drops it, whether it waits, runs or is dead."
+_WHERE = "job.status() tells where it stands; job.outcome.done() tells whether its end is known here."
+_WAIT = "job.result(timeout=60) waits for its end, and so does `await job` in async code."
+_OUTCOME = "job.outcome is a call, which has that."
+_INSTEAD = {
+    **dict.fromkeys(("abort", "cancel", "delete", "forget", "kill", "remove", "revoke"), _DROP),
+    **dict.fromkeys(("done", "is_done", "ready", "running", "state", "successful"), _WHERE),
+    **dict.fromkeys(("get", "join", "value", "wait"), _WAIT),
+    **dict.fromkeys(("add_done_callback", "cancelled", "exception", "when_done"), _OUTCOME),
+}
+"""What there is in the place of what calls, futures and the jobs of task queues have."""
+
+
 class Job(Generic[T]):
     """A durable call: `await` it, or ask for its `result`, here or in any other process, now or after a restart.
 
@@ -201,6 +215,15 @@ class Job(Generic[T]):
         """
         return self._ask("retry")
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what a job has instead, unless Python or a library looks for a protocol."""
+            if name[:1] == "_":
+                raise AttributeError(name)
+            known = [each for each in dir(Job) if each[0] != "_" and each != "settle"]
+            raise AttributeError(f"a Job has no {name!r}. {_INSTEAD.get(name) or nearest(name, known)}")
+
     # ------------------------------------------------------------------------------------------- internals
 
     def settle(self, id: str) -> None:
@@ -254,6 +277,19 @@ def job_of(peer: Outgoing, id: str) -> Job[Any]:
     job: Job[Any] = Job(peer, id, f"the job {id}")
     job.settle(id)
     return job
+
+
+def jobs_of(peer: Outgoing, states: Sequence[str], role: str, most: int) -> tuple[JobRow, ...]:
+    """Return the jobs of the app in these states (none: in all), of this role ("": of all), oldest first."""
+    known = [str(state) for state in JobState]
+    for state in states:
+        if state not in known:
+            raise ValueError(f"jobs have no state {state!r}. {nearest(state, known)}")
+    if QUEUE not in peer.context.roster.roles:
+        return ()
+    call: Call[Any] = Call(peer, "asking for the durable jobs", "")
+    KeeperRequest(peer, call, "listing", (list(states), role, most), call.settle, STORE_TIMEOUT)
+    return tuple(JobRow(**row) for row in call.result(STORE_TIMEOUT))
 
 
 def _row(id: str, role: str, target: str, args: bytes, kwargs: bytes | None, terms: _Terms) -> tuple[Any, ...]:
@@ -334,6 +370,21 @@ class DurableExport:
 
     def __repr__(self) -> str:
         return f"<durable {repr(self._export)[1:]}"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what can be done with it, unless Python or a library looks for a protocol."""
+            if name[:1] == "_":
+                raise AttributeError(name)
+            export = self._export
+            view, call = f"{export.role}.options(durable=True)", f"{export.name}(...)"
+            how = {
+                "map": f"make a job for each item: view = {view}; [view.{export.name}(item) for item in items].",
+                "options": f"options are said before its name, as in {view[:-1]}, delay=60).{call}.",
+            }
+            what = how.get(name, f"call it, as {view}.{call}; that gives a Job.")
+            raise UnknownExport(f"durable {export.label} has no attribute {name!r}: {what}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Job[Any]:
         export = self._export

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
     from mob.peer.results.maker import Maker
 
-QUEUED = ("apply_async", "delay", "enqueue", "schedule", "send", "submit")
+QUEUED = ("apply_async", "delay", "durable", "enqueue", "schedule", "send", "submit")
 """What a task is asked for in task queues (Celery, Dramatiq, RQ, huey): who looks for it wants a durable call."""
 
 
@@ -117,7 +117,7 @@ def proxy_of(peer: Outgoing, role: str, interface: Any = None) -> Proxy:
 class RemoteExport:
     """One exported function of a role. Calling it sends the call and returns a `Call`."""
 
-    __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "only_idle", "options", "role", "route")
+    __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "only_idle", "role", "route", "terms")
 
     def __init__(
         self, peer: Outgoing, role: str, name: str, options: Options, interface: Interface | None = None
@@ -129,7 +129,7 @@ class RemoteExport:
         self.label: str = f"{role}.{name}"
         self.mark: int = mark_of(self.label)
         self.route: Route[Contact] = peer.contacts.route(role)
-        self.options: Options = options
+        self.terms: Options = options
         self.only_idle: bool = False
         """Whether its calls wait here for a worker that has nothing to do, if they are made in a call of their role."""
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)
@@ -177,7 +177,7 @@ class RemoteExport:
         >>> for price in back.price.map(orders): ...                # doctest: +SKIP
         >>> total = sum(back.add.map([1, 2], [3, 4]))               # doctest: +SKIP
         """
-        chunked = RemoteExport(self._peer, self.role, MAP + self.name, self.options)
+        chunked = RemoteExport(self._peer, self.role, MAP + self.name, self.terms)
         is_undecided = getattr(self.new_call, "func", None) is UndecidedCall
         chunked.label, chunked.new_call = self.label, UndecidedChunk if is_undecided else Chunked
         return Map(
@@ -204,6 +204,8 @@ class RemoteExport:
         if name in QUEUED:
             durable = f"{self.role}.options(durable=True).{self.name}(...)"
             return f"call it, as {self.label}(...), or for a durable call {durable}."
+        if name == "options":
+            return f"options are said before its name, as in {self.role}.options(durable=True).{self.name}(...)."
         if info is None or info.methods is None:
             return f"call it, as {self.label}(...), or for many items {self.label}.map(...)."
         how = f"class methods and static methods, too, are called on an object: (await {self.label}(...)).{name}(...)."

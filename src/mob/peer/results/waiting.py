@@ -79,6 +79,11 @@ class _Watch(Generic[T]):
         self.calls = set(calls)
         for call in self.calls:
             if not isinstance(call, Call):  # pyright: ignore[reportUnnecessaryIsInstance]
+                if hasattr(type(call), "outcome"):
+                    raise TypeError(
+                        f"mob.{name} takes calls, and {call!r} is a {type(call).__name__}. Its end is a call: "
+                        f"mob.{name}([job.outcome])."
+                    )
                 raise TypeError(
                     f"mob.{name} takes calls, as back.foo(1) returns them, and {call!r} is a {type(call).__name__}. "
                     f"concurrent.futures.{name} takes calls and futures together."
