@@ -22,6 +22,7 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
         ("500M", 500 * MIB),
         ("500MB", 500 * MIB),
         ("500 MiB", 500 * MIB),
+        ("500Mi", 500 * MIB),
         (" 2g ", 2 * GIB),
         ("1.5G", 3 * GIB // 2),
         ("0.1k", 102),
@@ -33,7 +34,7 @@ def test_a_size(text: str, size: int) -> None:
     assert size_of(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1M", "1e3", "5X", "5 M B", "1,5G", "1.G", ".5G", "٣M", "iB", "0x10"])
+@pytest.mark.parametrize("text", ["", "M", "-1M", "1e3", "5X", "5 M B", "1,5G", "1.G", ".5G", "٣M", "iB", "5i", "0x10"])
 @pytest.mark.parametrize("option", ["max_memory", "shared_memory", "frame_limit", "backlog", "max_bytes"])
 def test_what_is_no_size_is_named(option: str, text: str) -> None:
     with pytest.raises(PlanError) as caught:

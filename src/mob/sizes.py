@@ -20,20 +20,20 @@ COUNTS = frozenset({"workers", "max_workers"})
 
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 """Powers of 1024, as Docker and systemd count."""
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])I?)?B?", re.ASCII | re.IGNORECASE)
 WORKERS = re.compile(r"cores(?:\s*([-+*/])\s*(\d{1,4}))?", re.ASCII)
 
 
 def size_of(text: str) -> int:
     """Return how many bytes a text means; `ValueError` if it is no size.
 
-    >>> size_of("500M"), size_of("1.5 GiB"), size_of("64 kB"), size_of("4096")
-    (524288000, 1610612736, 65536, 4096)
+    >>> size_of("500M"), size_of("1.5 GiB"), size_of("64 kB"), size_of("500Mi"), size_of("4096")
+    (524288000, 1610612736, 65536, 524288000, 4096)
     """
     found = SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError(text)
-    return round(Fraction(found[1]) * 1024 ** UNITS[found[2].upper()])
+    return round(Fraction(found[1]) * 1024 ** UNITS[(found[2] or "").upper()])
 
 
 def workers_of(text: str, cores: int) -> int:

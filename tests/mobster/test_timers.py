@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import re
 from collections.abc import Callable
@@ -95,6 +96,41 @@ def test_a_number_that_is_out_of_its_range(declare: Callable[[], object], text: 
 def test_an_option_of_another_type(declare: Callable[[], object], text: str) -> None:
     with pytest.raises(TypeError, match=re.escape(text)):
         declare()
+
+
+@pytest.mark.parametrize(
+    ("declare", "text"),
+    [
+        (lambda: mob.every(minutes=5), "The interval is a number of seconds: @mob.every(300)."),  # type: ignore[call-arg]
+        (lambda: mob.every(hours=1, minutes=30), "number of seconds: @mob.every(5400)."),  # type: ignore[call-arg]
+        (lambda: mob.every(60, jiter=3), "Did you mean 'jitter'?"),  # type: ignore[call-arg]
+        (lambda: mob.every(minutes="5"), "There are: 'each', "),  # type: ignore[call-arg]
+        (mob.every, "mob.every: missing a required argument: 'seconds'. Say when, as in @mob.every(300)."),
+        (lambda: mob.every(report), "@mob.every on report does not say when. Write @mob.every(300)."),  # type: ignore[arg-type]
+        (lambda: mob.cron(report), '@mob.cron on report does not say when. Write @mob.cron("0 3 * * *", '),  # type: ignore[arg-type]
+        (lambda: mob.cron("@daily", tz="UTC"), "'tz'. Did you mean 'zone'?"),  # type: ignore[call-arg]
+        (lambda: mob.cron("@daily", timezone="UTC"), "'timezone'. Did you mean 'zone'?"),  # type: ignore[call-arg]
+        (lambda: mob.cron("@daily", first=5), "There are: 'each', "),  # type: ignore[call-arg]
+    ],
+)
+def test_as_other_schedulers_have_it(declare: Callable[[], object], text: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(text)):
+        declare()
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [
+        ("5m", "300"),
+        ("250 ms", "0.25"),
+        ("1.5 hours", "5400"),
+        ("2D", "172800"),
+        (datetime.timedelta(minutes=5), "300"),
+    ],
+)
+def test_an_interval_that_is_no_number_says_which_number(interval: Any, seconds: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"(seconds). Write @mob.every({seconds}).")):
+        mob.every(interval)
 
 
 def test_the_zone_of_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

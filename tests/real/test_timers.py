@@ -392,6 +392,28 @@ def test_an_upgrade_of_the_kingpin_keeps_what_was_and_what_runs(apps: Apps) -> N
     assert timer_descriptors(app.process.pid) == 1
 
 
+@pytest.mark.parametrize("is_export_first", [True, False])
+def test_a_limit_of_an_export_holds_for_the_runs_of_its_timer(apps: Apps, is_export_first: bool) -> None:
+    decorators = ["@mob.export(kill_after=0.5)", "@mob.every(0.1)"]
+    lines = decorators if is_export_first else decorators[::-1]
+    back = "\n".join(["import mob, threading", *lines, "def stuck():", "    threading.Event().wait()"])
+    app = apps.start('.role("back", "./back.py")', back=back)
+    client = app.wait_ready()
+    found = wait_timer(client, "back.stuck", lambda each: runs(each, "lost"), "was killed")
+    assert "back.stuck" in found.error
+    assert "kill_after=0.5" in found.error
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [("list", "`mob timers` alone lists all"), ("back.report", "`mob timers run back.report` runs one")],
+)
+def test_a_word_that_names_no_app_is_told_what_it_may_mean(tmp_path: Path, word: str, text: str) -> None:
+    done = mob_command(tmp_path, "timers", word)
+    assert done.returncode == 2
+    assert f"no app named {word!r} is running here. {text}" in " ".join(done.stderr.split())
+
+
 # ----------------------------------------------------------------------------------------------------- other roles
 
 

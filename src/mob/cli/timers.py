@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from mob.cli.apps import app_option, complete_app, connected, json_option, node_option, print_json
+from mob.cli.apps import app_names, app_option, complete_app, connected, json_option, node_option, print_json
 from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.output import echo
 from mob.cli.ps import console_for_tables
@@ -22,6 +22,8 @@ from mob.wire.messages import TimerMetrics
 
 OUTCOME_STYLES = {"ok": "green", "failed": "red", "lost": "red"}
 """The colour of an outcome."""
+LIST = ("list", "ls", "show")
+"""As other commands call what this one does without a word."""
 HEADINGS = ("timer", "schedule", "next", "last", "took", "outcome")
 
 
@@ -78,6 +80,9 @@ def timers(words: tuple[str, ...], name: str | None, node: str | None, as_json: 
         if len(words) != 2:
             raise click.UsageError("say which timer, as in `mob timers run back.report`. `mob timers` lists them.")
         _run(words[1], name, node)
+    elif words and words[0] not in app_names() and (words[0] in LIST or "." in words[0]):
+        meant = f"`mob timers run {words[0]}` runs one" if "." in words[0] else "`mob timers` alone lists all"
+        raise click.UsageError(f"no app named {words[0]!r} is running here. {meant}; `mob timers APP` names the app.")
     elif len(words) > 1:
         raise click.UsageError(f"one app can be named, not {len(words)}; to run a timer: `mob timers run ROLE.NAME`.")
     else:

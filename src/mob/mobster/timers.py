@@ -26,11 +26,13 @@ import msgspec
 from mob.errors import RemoteError, summary_of
 from mob.mobster import api
 from mob.mobster.absent import note_unheard
+from mob.mobster.timer_spellings import check_not_bare, helped, interval
 from mob.peer.peer import Peer
 from mob.peer.results.call import Call
 from mob.peer.serving.exports import TimedFunction
-from mob.peer.serving.selection import code_of
+from mob.peer.serving.selection import ExportOptions, code_of, is_marked
 from mob.wire import messages as m
+from mob.wire.methods import MARK
 
 F = TypeVar("F", bound=Callable[..., Any])
 SHORTEST = 0.01
@@ -41,6 +43,7 @@ LONGEST_ERROR = 500
 _timers: WeakKeyDictionary[Peer, DeclaredTimers] = WeakKeyDictionary()
 
 
+@helped
 def every(
     seconds: float,
     *,
@@ -79,8 +82,12 @@ def every(
         >>> @mob.every(60, jitter=5)                          # doctest: +SKIP
         ... async def refresh(): ...
     """
+    check_not_bare("every", seconds)
     if not _is_number(seconds) or seconds < SHORTEST:
-        raise ValueError(f"mob.every({seconds!r}): the interval must be a number of at least {SHORTEST:g} (seconds).")
+        meant = interval(seconds)
+        raise ValueError(
+            f"mob.every({seconds!r}): the interval must be a number of at least {SHORTEST:g} (seconds).{meant}"
+        )
     if first is not None and not (_is_number(first) and first >= 0):
         raise ValueError(f"mob.every(first={first!r}) must be 0 or a greater number (seconds), or None.")
     if _is_number(jitter) and jitter > seconds:
@@ -98,6 +105,7 @@ def every(
     return partial(_declare, "every", info)
 
 
+@helped
 def cron(
     line: str,
     *,
@@ -136,6 +144,7 @@ def cron(
         >>> @mob.cron("0 3 * * *", zone="Europe/Berlin")      # doctest: +SKIP
         ... def report(): ...
     """
+    check_not_bare("cron", line)
     zone = os.environ.get("TZ", "").removeprefix(":") if zone is None else zone
     for what, text in (("line", line), ("zone", zone)):
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -156,7 +165,7 @@ def cron(
 
 def _note_unheard(decorator: str) -> None:
     if api.find() is None:
-        note_unheard(f"@mob.{decorator}", depth=2)
+        note_unheard(f"@mob.{decorator}", depth=3)  # `_note_unheard`, `every`, and what `helped` makes of it
 
 
 def _declare(decorator: str, info: m.TimerInfo, function: F) -> F:
@@ -180,6 +189,7 @@ class DeclaredTimers:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._infos: dict[str, m.TimerInfo] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
         self._codes: dict[str, Any] = {}
         self._is_told = False
         self._wanted: set[str] = set()  # those for which the Kingpin waits for room, by target
@@ -198,16 +208,20 @@ class DeclaredTimers:
             raise ValueError(
                 f"{self._peer.context.role!r} has a timer {name!r} already. Give one of them another name: name='...'."
             )
-        serving, role = self._peer.serving, self._peer.context.role
-        timed = serving.limited(TimedFunction, role, name, self._run_of(f"{role}.{name}", function))
-        serving.exports[m.TIMER + name] = timed
-        self._infos[name] = info
+        self._infos[name], self._functions[name] = info, function
         self._is_told = False
         self._peer.handlers.on_hearing()  # one that is ready says so again, and so tells of this
 
     def _tell(self) -> None:
         if not self._is_told:
             self._is_told = True
+            serving, role = self._peer.serving, self._peer.context.role
+            for name, function in self._functions.items():  # by now all decorators of it have run
+                run = self._run_of(f"{role}.{name}", function)
+                if is_marked(function):
+                    setattr(run, MARK, ExportOptions(kill_after=getattr(function, MARK).kill_after))
+                serving.exports[m.TIMER + name] = serving.limited(TimedFunction, role, name, run)
+            self._functions.clear()
             self._peer.control.post(m.TimersAre(tuple(self._infos.values())))
 
     def _run_of(self, label: str, function: Callable[..., Any]) -> Callable[[int], Any]:

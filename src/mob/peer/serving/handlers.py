@@ -34,12 +34,39 @@ F = TypeVar("F", bound=Callable[..., Any])
 BLOCKING_AFTER = 0.5
 """Seconds from which on a handler is said to block the loop."""
 EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "hand_over", "error", "crash")
+GETS = {
+    "message": ("obj",),
+    "join": ("mobster",),
+    "leave": ("mobster",),
+    "error": ("error", "context"),
+    "crash": ("crash",),
+}
+"""What handlers are called with; the others without arguments."""
+OTHER_NAMES = {"death": "crash", "died": "crash", "shutdown": "stop", "exit": "stop", "startup": "start"}
+"""As events are called elsewhere."""
 
 
 def check_event(event: str) -> None:
     """Raise `ValueError`, with the nearest name, if there is no such event."""
     if event not in EVENTS:
-        raise ValueError(f"there is no event {event!r}. {nearest(event, EVENTS)}")
+        meant = OTHER_NAMES.get(event)
+        raise ValueError(f"there is no event {event!r}. {nearest(meant or event, EVENTS)}")
+
+
+def check_handler(event: str, handler: Callable[..., Any]) -> None:
+    """Raise `TypeError` if a handler cannot be called as those of this event are."""
+    gets = GETS.get(event, ())
+    try:
+        inspect.signature(handler).bind(*gets)
+    except TypeError as error:
+        called = f"f({', '.join(gets)})"
+        raise TypeError(f"the handler {_name_of(handler)} of {event!r} is called as {called}: {error}.") from None
+    except ValueError:
+        pass  # it is written in C, and does not say
+
+
+def _name_of(handler: object) -> str:
+    return getattr(handler, "__qualname__", None) or repr(handler)
 
 
 class Handlers:
@@ -82,6 +109,7 @@ class Handlers:
         def register(handler: F) -> F:
             if not callable(handler):
                 raise TypeError(f"the handler of {event!r} must be a function, not {handler!r}.")
+            check_handler(event, handler)
             if event == "hand_over":
                 self._check_hand_over()
             self._handlers[event].append(handler)
@@ -194,8 +222,7 @@ class Handlers:
         handler, since = found
         code = getattr(inspect.unwrap(handler), "__code__", None)
         place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
-        name = getattr(handler, "__qualname__", None) or repr(handler)
-        return [m.Running(f"the handler {name}{place}", now - since, "the loop")]
+        return [m.Running(f"the handler {_name_of(handler)}{place}", now - since, "the loop")]
 
     @property
     def has_standing(self) -> bool:
