@@ -18,8 +18,10 @@ help: ## list these targets
 run: $(VENV)/.installed-run ## run the hello example: six mobsters, a web server on port 1337
 	$(BIN)/python examples/hello/main.py
 
+# A test that hangs where its timeout does not reach it: its stacks are shown, and its process ends. Another tries again.
+HANGS = -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true --max-worker-restart=2
 test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile $(HANGS) $(ARGS)
 
 # What needs no process is tested to the last line and branch; a seed, so that two runs see the same.
 PURE_FLOOR = 100

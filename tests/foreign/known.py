@@ -62,6 +62,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "test_parallel_unordered_generator_returns_fastest_first": "a repeated task ends after later ones",
         "test_abort_backend": "has to be over within 20 seconds; a task that is repeated sleeps ten of them again",
         "test_multiple_generator_call_separated_gc": "has to be over within five seconds",
+        "test_initializer_reused": "counts workers; one that was killed is replaced by another",
         "test_initializer_not_reused": "counts workers; a repeated task may run in one that has had another",
         "test_threadpool_limitation_in_child_loky": "preloaded libraries have read the variables already",
         "test_threadpool_limitation_in_child_context": "the same",
