@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mob.core.decisions import Announce, Answer, Launch, Retire
+from mob.core.states import MobsterState
 from mob.core.supervisor import Supervisor
-from mob.plan import Cluster, Plan, RolePlan, queue_role
+from mob.plan import GATEWAY, Cluster, Plan, RolePlan, queue_role
 from mob.wire import messages as m
 
 BACK = RolePlan("back", "back", workers=2)
@@ -45,6 +46,21 @@ def test_it_ends_last(app: Supervisor) -> None:
     added(app)
     stopped = {app.processes[each.uid].slot.role for each in app.handle_stop(2.0) if isinstance(each, Retire)}
     assert stopped == {"back"}
+
+
+def test_the_gateways_end_after_it() -> None:
+    """They give its lease back."""
+    app = running(RolePlan(GATEWAY, "mob.cluster.gateway"), BACK)
+    added(app)
+    (keeper,) = (each for each in app.processes.values() if each.slot.role == "queue")
+    app.handle_forked(keeper.uid, 99)
+    app.handle_ready(keeper.uid, 99, (), True, 1.0)
+    app.handle_stop(2.0)
+    for role in ("back", "queue", GATEWAY):
+        asked = [each for each in app.processes.values() if each.state is MobsterState.DRAINING]
+        assert {each.slot.role for each in asked} == {role}
+        for process in asked:
+            app.handle_exited(process.uid, "ended", 3.0, 0)
 
 
 def test_it_is_not_added_to_an_app_that_ends(app: Supervisor) -> None:

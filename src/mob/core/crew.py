@@ -22,7 +22,7 @@ from mob.core.introductions import Introductions
 from mob.core.revival import DONE, OUTCOMES, Intensity, Revival
 from mob.core.roster import Roster
 from mob.core.states import MobsterState, SlotState
-from mob.plan import Plan, RolePlan, in_order_of_need, place_name
+from mob.plan import GATEWAY, Plan, RolePlan, in_order_of_need, place_name
 from mob.wire import messages as m
 from mob.wire.messages import Beat, Member, Parked, RoleInfo, node_of
 
@@ -353,13 +353,16 @@ class Crew:
         return bool(slots) and all(slot.state is SlotState.EMPTY and slot.outcome in outcomes for slot in slots)
 
     def add_role(self, plan: Plan, role: RolePlan) -> list[Slot]:
-        """Take in a role that the plan of today has and the one before did not have; it ends last. Return its slots."""
+        """Take in a role that the plan of today has and the one before did not have. Return its slots.
+
+        It ends last, but for the gateways, which give its lease back.
+        """
         self.plan = plan
         if role.singleton and plan.cluster:
             self.leases[role.name] = Leased()
         self.roster.put_role(RoleInfo(role.name, workers=0 if role.name in self.leases else role.workers))
         self.roles[role.name] = Role(role)
-        self.order.insert(0, role.name)
+        self.order.insert(1 if self.order[:1] == [GATEWAY] else 0, role.name)
         slots = [Slot(role.name, index) for index in range(role.workers)]
         self.slots.update({(slot.role, slot.index): slot for slot in slots})
         return slots

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from collections import Counter
 from contextlib import suppress
 
+import msgspec
+import nats as nats_py
 import pytest
 
 import mob
 from mob import beside
+from mob.cluster.names import NatsNames
+from mob.wire import messages as m
 from mob.wire.messages import node_of
 from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, Nodes
@@ -170,6 +175,28 @@ def _ran(nodes: Nodes, node: Node, *arguments: str) -> str:
     ran = mob_command(nodes.directory, *arguments, "-a", node.name)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
+
+
+def test_a_machine_that_is_stopped_gives_the_lease_of_the_keeper_back(own_nats: Nats, nodes: Nodes) -> None:
+    """Another machine has the jobs at once then, and need not wait until the lease has run out."""
+    a, b = nodes.start(own_nats, '.role("back", "./back.py")', ("a", "b"), back=BACK)
+    a.client.require("back").options(durable=True).note(-1).result(timeout=patient(60))
+    (keeper,) = a.ready(a.client, "queue")
+    stopped, kept = (a, b) if a.number == node_of(keeper.uid) else (b, a)
+    wait_until(lambda: "queue" in kept.client.roles(), "the other machine knows the role")
+    number = stopped.number
+    assert stopped.stop() == 0
+    assert asyncio.run(_holder(own_nats.url, nodes.app)) != number
+    assert kept.client.require("back").options(durable=True).double(4).result(timeout=patient(60)) == 8
+
+
+async def _holder(url: str, app: str) -> int:
+    """The node that has the lease of the keeper."""
+    client = await nats_py.connect(url)
+    bucket = await client.jetstream().key_value(NatsNames(app).bucket)
+    entry = await bucket.get("queue")
+    await client.close()
+    return msgspec.msgpack.decode(entry.value or b"", type=m.LeaseRecord).node
 
 
 def test_without_nats_new_jobs_are_refused_and_it_goes_on_afterwards(own_nats: Nats, nodes: Nodes) -> None:
