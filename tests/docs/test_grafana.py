@@ -26,7 +26,7 @@ for _family in FAMILIES:
     for _sample in _family.samples:
         LABELS.setdefault(_sample.name, set()).update(_sample.labels)
         KINDS[_sample.name] = _family.type
-for _file in ("jobs/giving.py", "stores/worker.py"):  # what mob's own queues and stores declare
+for _file in ("jobs/giving.py", "stores/metrics.py"):  # what mob's own queues and stores declare
     _text = (ROOT / "src" / "mob" / _file).read_text("utf-8").replace("(COUNTED,", f'("{COUNTED}",')
     for _kind, _name, _labels in re.findall(r'\bown_(counter|gauge)\("(\w+)", "[^"]+"(?:, \[(.*)\])?\)', _text):
         _shown = f"{_name}_total" if _kind == "counter" else _name

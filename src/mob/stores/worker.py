@@ -1,7 +1,7 @@
 """The module of a store's role: one worker that holds what all processes of the app share.
 
-Written with the public API of mob, but for the names of its metrics, which are reserved. Values are bytes that their
-senders have encoded, and nobody here opens them; or numbers, which `add` needs.
+Written with the public API of mob; only the names of its metrics are reserved, so these are declared elsewhere. Values
+are bytes that their senders have encoded, and nobody here opens them; or numbers, which `add` needs.
 
 A lock is held by a stream: `hold` yields its fence and goes on until the lock is over. So it is released when its
 holder leaves the stream, dies, or is cut off, without anybody asking.
@@ -20,11 +20,11 @@ from time import monotonic, time
 from typing import Any, TypeVar, cast
 
 import mob
-from mob.mobster.metering import own_counter, own_gauge
 from mob.stores import rates
 from mob.stores.book import Value
 from mob.stores.file import StoredRow
 from mob.stores.locks import HELD, OVER, WAITING
+from mob.stores.metrics import BYTES, EVICTIONS, HITS, KEYS, LOCK_WAITS, LOCKS, MISSES, WATCHERS
 from mob.stores.server import LOG, Contents, StoreServer
 from mob.stores.settings import settings_for
 from mob.stores.watchers import KeyWatcher, WatchedChange
@@ -34,15 +34,6 @@ MOVED = -1
 """What those who wait for a lock are told if another worker has the store by now."""
 SHORTLY = 0.02
 """Seconds after which they are told so, if they ask a worker that ends: by then they know of its end."""
-
-KEYS = own_gauge("store_keys", "Keys in the store, rate limits included.")
-BYTES = own_gauge("store_bytes", "Bytes that the keys and values of the store take.")
-LOCKS = own_gauge("store_locks", "Locks that are held.")
-LOCK_WAITS = own_gauge("store_lock_waits", "Claims that wait for a lock.")
-WATCHERS = own_gauge("store_watchers", "Watchers of keys.")
-HITS = own_counter("store_hits", "Keys that were asked for, and were there.")
-MISSES = own_counter("store_misses", "Keys that were asked for, and were not there.")
-EVICTIONS = own_counter("store_evictions", "Keys that were dropped because there was no room.")
 
 _server: StoreServer
 _told = (0, 0, 0)  # hits, misses and evictions
