@@ -6,6 +6,7 @@ import asyncio
 import copy
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -85,6 +86,26 @@ AROUND = "Here it is `with` around the block that holds it, or `async with` in a
             lambda cache: cache.lock("n", 5),
             TypeError,
             "Store.lock() takes these options by their names only: ttl=, wait=",
+        ),
+        (
+            lambda cache: cache.lock("n", ttl="5"),
+            TypeError,
+            "ttl='5' is not a number of seconds, nor None.",
+        ),
+        (
+            lambda cache: cache.set("a", 1, ttl=timedelta(seconds=5)),
+            TypeError,
+            "ttl=datetime.timedelta(seconds=5) is not a number of seconds, nor None.",
+        ),
+        (
+            lambda cache: cache.get_many("ab"),
+            TypeError,
+            "get_many() takes a list of keys, and was given the text 'ab'. Here it is ['ab'].",
+        ),
+        (
+            lambda cache: cache.delete(["a"]),
+            TypeError,
+            "delete() takes keys, and was given a list: (['a'],). Here it is .delete(*keys).",
         ),
         (lambda cache: cache.lock("n").acquire(), AttributeError, f"{LOCK}'acquire'. {AROUND}"),
         (lambda cache: cache.lock("n").extend(5), AttributeError, f"{LOCK}'extend'. Here it is .renew(ttl)."),

@@ -19,6 +19,7 @@ from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
 from mob.peer.results.call import DONE, Call
+from mob.peer.results.checking import check_seconds
 from mob.spellings import spelled
 from mob.stores.lock import StoreLock
 from mob.stores.spellings import LOCK, SET, StoreSpellings
@@ -144,7 +145,10 @@ class Store(StoreSpellings):
         >>> await cache.set("user:1", {"name": "Ada"}, ttl=60)     # doctest: +SKIP
         """
         sealed = self._sealed(key, value)
-        return self._made(self._set(key, sealed) if ttl is None else self._set(key, sealed, ttl))
+        if ttl is None:
+            return self._made(self._set(key, sealed))
+        check_seconds("ttl", ttl)
+        return self._made(self._set(key, sealed, ttl))
 
     def get_many(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
         """Return the values of those of these keys that there are, by key, in one message.
@@ -152,6 +156,8 @@ class Store(StoreSpellings):
         >>> await cache.get_many(["user:1", "user:2"])        # doctest: +SKIP
         {'user:1': {'name': 'Ada'}}
         """
+        if isinstance(keys, str):
+            raise TypeError(f"get_many() takes a list of keys, and was given the text {keys!r}. Here it is [{keys!r}].")
         wanted = list(keys)
 
         def opened(values: list[Any]) -> dict[str, Any]:
@@ -165,7 +171,8 @@ class Store(StoreSpellings):
 
         >>> await cache.set_many({"a": 1, "b": 2}, ttl=60)    # doctest: +SKIP
         """
-        sealed = {key: self._sealed(key, each) for key, each in values.items()}
+        check_seconds("ttl", ttl)
+        sealed = {key: self._sealed(key, each) for key, each in dict(values).items()}
         return self._made(self._export("set_many")(sealed, ttl))
 
     def delete(self, *keys: str) -> Call[int]:
@@ -174,6 +181,8 @@ class Store(StoreSpellings):
         >>> await cache.delete("user:1", "user:2")            # doctest: +SKIP
         1
         """
+        if any(_kind(each) is list for each in keys):
+            raise TypeError(f"delete() takes keys, and was given a list: {keys!r}. Here it is .delete(*keys).")
         return self._made(self._delete(keys))
 
     def keys(self, prefix: str = "") -> Call[list[str]]:
@@ -210,7 +219,10 @@ class Store(StoreSpellings):
         >>> await cache.add("visits")                         # doctest: +SKIP
         1
         """
-        return self._made(self._add(key, n) if ttl is None else self._add(key, n, ttl))
+        if ttl is None:
+            return self._made(self._add(key, n))
+        check_seconds("ttl", ttl)
+        return self._made(self._add(key, n, ttl))
 
     def allow(self, key: str, limit: str, n: int = 1) -> Call[Allowance]:
         """Return whether `n` more are allowed for a key, and count them if they are.
@@ -248,6 +260,8 @@ class Store(StoreSpellings):
         >>> async with cache.lock("nightly", ttl=60) as lock:     # doctest: +SKIP
         ...     await report(fence=lock.fence)
         """
+        check_seconds("ttl", ttl)
+        check_seconds("wait", wait)
         return StoreLock(self._peer, self._role, name, ttl, wait, self._waits)
 
     def watch(self, key: str, *, prefix: bool = False) -> StoreWatch:
