@@ -261,7 +261,10 @@ class Apps:
         self, name: str, command: list[str], env: dict[str, str] | None = None, terminal: bool = False
     ) -> RunningApp:
         """Starts an app by a command of one's own."""
-        clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "COLUMNS")}
+        own = ("PYTHONPATH", "PYTHONUNBUFFERED", "COLUMNS", "TERM")  # another machine may not have them
+        clean = {key: value for key, value in os.environ.items() if key not in own}
+        if terminal:
+            clean["TERM"] = "xterm"
         clean["XDG_STATE_HOME"] = str(self.directory / "state")  # not the reports of crashes of whoever runs the tests
         app = RunningApp(self.directory, name, command, {**clean, **(env or {})}, terminal)
         self.running.append(app)

@@ -448,6 +448,7 @@ class App:
         self._complete()
         _check_place(self._plan.name)
         self._say_first()
+        _flush_output()
         status = early.run(self._plan)
         if status:
             raise SystemExit(status)
@@ -567,6 +568,13 @@ def start(
     <App 'myapp': no roles yet>
     """
     return App(name, grace=grace, frame_limit=frame_limit, backlog=backlog, strategy=strategy, metrics=metrics)
+
+
+def _flush_output() -> None:
+    """Have what the main script has printed come before what the app prints, and not when the script ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, it is closed, or nobody reads
+            stream.flush()
 
 
 def _check_place(name: str) -> None:

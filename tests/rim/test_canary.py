@@ -23,7 +23,7 @@ CHILD = """
     from mob.rim import canary
     parent = socket.socket(fileno=int(sys.argv[1]))
     socket.send_fds(parent, [b"x"], canary.send_out())
-    print(os.read(0, 1).decode())  # its own descriptors are all there
+    print(os.read(0, 1).decode(), flush=True)  # its own descriptors are all there
     {then}
     """
 

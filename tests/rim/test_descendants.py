@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 
 from mob.rim import descendants
 
@@ -28,6 +29,6 @@ def _children() -> list[str]:
     """Return those of this process, which the test's runner may have started."""
     found: list[str] = []
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
-            found += file.read().split()
+        with suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+            found += file.read().split()  # else the thread has just ended
     return found
