@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 
-from mob.mobster.output import LONGEST, WholeLines
+from mob.mobster.output import LONGEST, Buffer, StandardStream, WholeLines
 
 
 class Pipe(io.BytesIO):
@@ -109,3 +110,15 @@ def test_what_is_left_is_written_while_others_still_write() -> None:
         for thread in threads:
             thread.join()
     assert b"".join(pipe.writes).count(b"a line") == b"".join(pipe.writes).count(b"with an end")
+
+
+def test_what_nobody_reads_any_more_is_dropped() -> None:
+    reading, writing = os.pipe()
+    out = WholeLines(Buffer(StandardStream(writing)))
+    print("read", file=out)
+    assert os.read(reading, 100) == b"read\n"
+    os.close(reading)
+    print("dropped", file=out)
+    assert out.buffer.write(b"x" * 1_000_000) == 1_000_000
+    out.flush()
+    os.close(writing)

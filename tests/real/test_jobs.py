@@ -584,6 +584,53 @@ def test_the_kingpin_alone_is_killed_and_the_app_started_again(apps: Apps) -> No
     assert book(app, "began") == ["7", "7"]
 
 
+PRINTS = """
+import atexit, logging, os, stat, subprocess, sys, time
+
+def note(book, what):
+    with open(book, "a") as file:
+        file.write(f"{what}\\n")
+
+def end():
+    print("bye", flush=True)
+    note("ended", "in order")
+
+atexit.register(end)
+
+def charge(n):
+    note("began", n)
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    print("charged", n)
+    print("charged", n, file=sys.stderr, flush=True)
+    logging.getLogger("shop").warning("charged %d", n)
+    sys.stdout.buffer.write(b"x" * 100_000)
+    sys.stdout.buffer.flush()
+    while any(stat.S_ISFIFO(os.fstat(each).st_mode) for each in (1, 2)):
+        time.sleep(0.01)
+    os.write(1, b"charged")
+    subprocess.run(["sh", "-c", "echo charged && echo charged >&2"], check=True)
+    note("done", n)
+    return n
+"""
+
+
+def test_output_that_nobody_reads_any_more_fails_no_job(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py").queue("jobs.db")', back=PRINTS)
+    back = app.wait_ready().require("back").options(durable=True, retries=0)
+    made = [back.charge(n) for n in range(3)]
+    ids = [job.stored.result(PATIENCE) for job in made]
+    wait_until(lambda: book(app, "began") == ["0"], "the first one runs")
+    app.process.kill()
+    app.process.wait()
+    (app.directory / "go").touch()
+    wait_until(lambda: not app.processes(), "the others have ended, too")
+    assert book(app, "ended") == ["in order"]
+    client = again(apps, app).wait_ready()
+    assert [client.job(id).result(PATIENCE) for id in ids] == [0, 1, 2]
+    assert book(app) == ["0", "1", "2"]
+
+
 def test_everything_is_killed_at_once_under_load_and_started_again(apps: Apps) -> None:
     app, client = start(apps)
     durable(client).double(-1).result(PATIENCE)

@@ -424,6 +424,8 @@ class Life:
 
     def _handle_kingpin_gone(self) -> None:
         """On any thread."""
+        if self.is_process and not self.is_orphan:
+            output.detach_when_unread()
         self.is_orphan = True
         self.reactor.call(partial(self.begin_stop, self.order.grace))
 

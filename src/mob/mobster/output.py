@@ -7,13 +7,21 @@ line is complete or it flushes; then it is written in one piece.
 a pipe. They are made before the fork and serve after it as well, so they say that they cannot be positioned whatever
 the descriptor was at that time. Closing or detaching them flushes them and leaves them open: what mob and `logging`
 have to say later must not fail because of it.
+
+When the Kingpin has died, nobody reads the pipe: what is written from then on is dropped, because output that is lost
+must not fail the work that is still to be finished. `detach_when_unread` does the same for what writes to the
+descriptor itself: libraries in C, and programs that are started from then on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
+import select
+import stat
 import sys
+import threading
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
@@ -29,6 +37,13 @@ class StandardStream(io.FileIO):
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self.name: str = f"<{NAMES.get(descriptor, descriptor)}>"
+
+    def write(self, data: Any, /) -> int | None:
+        """Write to the pipe; drop it if nobody reads that any more."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
 
     def seekable(self) -> bool:
         """Return False, also before the fork, when the output of the app may be a file."""
@@ -128,6 +143,40 @@ def finish() -> None:
     for stream in (sys.stdout, sys.stderr, *_standing):
         with contextlib.suppress(Exception):  # a stream of the application's own, which may be closed
             stream.finish() if isinstance(stream, WholeLines) else stream.flush()
+
+
+def detach_when_unread() -> None:
+    """The Kingpin has gone: put /dev/null on the standard streams as soon as nobody reads what is written there. On any
+    thread."""
+    with contextlib.suppress(RuntimeError):  # no more threads to be had: what Python writes is dropped all the same
+        threading.Thread(target=_detach, name="mob-output", daemon=True).start()
+
+
+def _detach() -> None:
+    poll = select.poll()
+    waiting = {descriptor for descriptor in NAMES if _is_pipe(descriptor)}
+    for descriptor in waiting:
+        poll.register(descriptor, 0)  # errors only, and that is what a pipe without a reader is
+    while waiting:
+        for descriptor, event in poll.poll():
+            poll.unregister(descriptor)
+            waiting.discard(descriptor)
+            if not event & select.POLLNVAL:
+                _put_null_on(descriptor)
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
+def _put_null_on(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 _standing: list[WholeLines] = []
