@@ -179,6 +179,36 @@ def test_one_that_ends_and_cannot_leave_it() -> None:
     assert world.take_seen()[-1] == d.Launch(max(world.mobsters), "back", 0, 2)
 
 
+def test_one_that_ends_in_order_before_it_has_handed_over_leaves_nothing() -> None:
+    world = handing()
+    (old,) = world.mobsters
+    world.carry_out(world.supervisor.handle_restart(["back"], 0, ASKED, world.now))
+    world.exits_with(old, "did not end in time")
+    told = f"back.0 (pid {100 + old}) ended before it had handed over. The next back.0 starts without."
+    assert world.told.count(told) == 1
+
+
+@pytest.mark.parametrize("case", ["stop", "crash", "no handler", "told", "kept", "reload"])
+def test_one_that_leaves_nothing_is_told_only_if_that_is_news(case: str) -> None:
+    world = handing()
+    (old,) = world.mobsters
+    if case == "no handler":
+        world.supervisor.processes[old].hands_over = False
+    if case == "stop":
+        world.carry_out(world.supervisor.handle_stop(world.now))
+    elif case == "reload":
+        world, old, _new = reloading()
+        world.give(old)
+        world.carry_out(world.supervisor.handle_restart(["back"], 0, ASKED, world.now))
+    elif case != "crash":
+        world.carry_out(world.supervisor.handle_restart(["back"], 0, ASKED, world.now))
+    if case in ("told", "kept"):
+        world.give(old, error="ValueError: x" if case == "told" else "")
+    before = len(world.told)
+    world.exits_with(old, "stopped")
+    assert [text for text in world.told[before:] if "hand" in text] == []
+
+
 def test_a_place_that_is_given_up_keeps_it() -> None:
     world = handing("back*2")
     second = max(world.mobsters)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -325,6 +326,24 @@ def test_a_call_that_does_not_end_rolls_the_reload_back(apps: Apps) -> None:
     assert f"1 calls still ran after {patient(1):g} s (grace)" in said
     assert running.look()[0] == before
     call.cancel()
+
+
+@pytest.mark.parametrize("how", ["raise", "hang", "block"])
+def test_a_restart_says_what_is_lost(apps: Apps, how: str) -> None:
+    source = PLAIN if how == "block" else ASYNC
+    running = Running(apps, source=source, grace=30.0 if how == "raise" else patient(2))
+    running.put("hang" if how == "block" else how)
+    assert running.back.add().result(PATIENCE) == 1
+    done = mob_command(running.app.directory, "restart", "back", "-a", running.app.name)
+    said = {
+        "raise": r"could not hand over: LookupError: the cupboard is bare",
+        "hang": r"could not hand over: its handler still ran at the end of the grace time",
+        "block": r"ended before it had handed over",
+    }[how]
+    line = rf"back\.0 \(pid \d+\) {said}\. The next back\.0 starts without\."
+    running.app.wait_for(rf"mob \| {line}")
+    assert re.search(rf"back: 1 ready\.\n{line}\n", done.stdout), done
+    assert running.look()[1:] == (0, ["nothing"])
 
 
 def test_a_worker_that_is_blocked_rolls_the_reload_back(apps: Apps) -> None:

@@ -28,6 +28,7 @@ from mob.cli.machines import ALL, chosen, in_turn, label
 from mob.cli.output import echo
 from mob.cli.waiting import Workers, wait_ready
 from mob.client import Client
+from mob.core.handing import STARTS_WITHOUT
 from mob.core.selector import selector_of
 from mob.errors import AppNotRunning, counted
 from mob.plan import GATEWAY
@@ -97,14 +98,21 @@ def restart(targets: tuple[str, ...], name: str | None, node: str | None, wait: 
         before = app.metrics()
         roles = {each.role for each in before.mobsters if each.pid in pids} or set(targets)
         places = {(each.role, each.index) for each in before.mobsters if each.pid in pids}
+        since = app.history(math.inf).now if wait else 0.0
         text = app.restart(*targets)
         if not wait:
             return text
         echo(label(app) + text)
-        return wait_ready(app, Workers(before, roles, places).replacing(before), timeout)
+        ready = wait_ready(app, Workers(before, roles, places).replacing(before), timeout)
+        return "\n".join([ready, *_lost(app, since)])
 
     with connected(name, any_node=node is not None) as app:
         in_turn(app, chosen(app, node), act)
+
+
+def _lost(app: Client, since: float) -> list[str]:
+    """Return what the log says of data that was to be handed over since then, and is lost."""
+    return [event.text for event in app.history(since).events if event.text.endswith(STARTS_WITHOUT)]
 
 
 def complete_size(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

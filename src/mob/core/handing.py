@@ -20,6 +20,8 @@ from mob.core.crew import EARLY, Crew, Process, Slot
 from mob.core.decisions import AskHandOver, Bequeath, Decision, DropInheritance, LetGoOn, Tell, Ticket, WakeAt
 from mob.core.states import MobsterState
 
+STARTS_WITHOUT = "starts without."
+"""The end of what is said when data is lost."""
 MARGIN = 2.0
 """Seconds beyond its time after which a worker that does not answer is no longer waited for."""
 
@@ -89,8 +91,11 @@ class HandOvers:
         key = slot.role, slot.index
         if process.state is not MobsterState.DRAINING or not self._crew.has_lease(slot.role):
             return [] if error or key in self._crew.kept else [DropInheritance(*key)]
+        process.hands_over = False  # how that went is told here
         if error:
-            return [Tell(f"{process.name} could not hand over: {error}. The next {slot.name} starts without.", "crash")]
+            return [
+                Tell(f"{process.name} could not hand over: {error}. The next {slot.name} {STARTS_WITHOUT}", "crash")
+            ]
         self._crew.kept[key] = size
         return [Tell(f"{process.name} handed over {size:,} bytes, kept for the next {slot.name}.")]
 
@@ -104,17 +109,29 @@ class HandOvers:
                 decisions += self._fail(self._crew.processes[uid], each, why, now)
         return decisions
 
-    def handle_exited(self, process: Process) -> list[Decision]:
-        """A process is gone: one that was to hand over, or one that was to inherit."""
+    def handle_exited(self, process: Process, *, may_hand_over: bool = True) -> list[Decision]:
+        """A process is gone: one that was to hand over, or one that was to inherit. `may_hand_over`: whether another
+        one may follow it."""
         slot = process.slot
         under_way = self._under_way.pop(process.uid, None)
         if under_way is not None:
-            tell = Tell(f"{process.name} ended before it had handed over; its successor starts without.", "crash")
+            tell = Tell(f"{process.name} ended before it had handed over; its successor {STARTS_WITHOUT}", "crash")
             return [tell, self._answer(under_way.ticket, slot)]
         if process.uid != slot.successor:
-            return []
+            return self._tell_lost(process) if may_hand_over else []
         before = self._crew.processes.get(slot.uid)
         return [] if before is None else self.take_back(before)
+
+    def _tell_lost(self, process: Process) -> list[Decision]:
+        """One that ended in order was to leave its data first. Tell it if that has not come, and was not told."""
+        slot = process.slot
+        is_due = process.hands_over and process.ready_at is not None and process.state is MobsterState.DRAINING
+        is_last = slot.uid == process.uid and not slot.successor and self._crew.has_lease(slot.role)
+        if (
+            not (is_due and is_last) or (slot.role, slot.index) in self._crew.kept
+        ):  # kept: a reload was given up for this
+            return []
+        return [Tell(f"{process.name} ended before it had handed over. The next {slot.name} {STARTS_WITHOUT}", "crash")]
 
     def handle_ready(self, process: Process) -> list[Decision]:
         """A process is ready: what was kept for it is its own now."""

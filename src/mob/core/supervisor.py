@@ -218,9 +218,10 @@ class Supervisor:
         was_told = process.state is MobsterState.DRAINING and not (process.has_failed or process.ends_by_itself)
         was_told = was_told or is_for_a_call(process.why_killed)
         why = process.why_killed or why
+        may_hand_over = not self.stopping or self.crew.is_singleton(slot.role)
+        handed = self.hand_overs.handle_exited(process, may_hand_over=may_hand_over)
         self.crew.forget(process)
         self.health.handle_exited(uid)
-        handed = self.hand_overs.handle_exited(process)
         process.has_crashed = self._has_crashed(process, was_told, status)
         gone = m.MemberGone(uid, verdict_of(process, why, status), process.overran)
         decisions = [*self.debugging.handle_gone(uid, now), Announce(gone), *handed]
