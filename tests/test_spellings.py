@@ -77,6 +77,25 @@ def test_a_function_that_is_called_as_it_should_be_is_left_alone() -> None:
         called("a", "b")
 
 
+EXPORT_OPTIONS = ("'batch'", "'concurrency'", "'idempotent'", "'kill_after'", "'timeout'", "'within'")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"kill": 1}, "export() has no option 'kill'. Here it is 'kill_after', in seconds."),
+        ({"kill_aftr": 1}, "export() has no option 'kill_aftr'. Did you mean 'kill_after'?"),
+        ({"zzz": 1}, f"export() has no option 'zzz'. There are: {', '.join(EXPORT_OPTIONS)}."),
+        ({"function": print}, f"export() has no option 'function'. There are: {', '.join(EXPORT_OPTIONS)}."),
+    ],
+)
+def test_an_option_that_an_export_does_not_have(options: dict[str, Any], text: str) -> None:
+    called: Any = mob.export
+    with pytest.raises(TypeError) as caught:
+        called(**options)
+    assert str(caught.value) == text
+
+
 @pytest.mark.parametrize(
     ("method", "args", "options", "text"),
     [

@@ -36,6 +36,15 @@ STORE = {
 QUEUE = {**dict.fromkeys(("file", "filename", "db", "database"), "'path'")}
 LOGS = {**dict.fromkeys(("path", "filename"), "'file'")}
 """Options of methods of `App`."""
+EXPORT = {
+    **dict.fromkeys(("kill", "kill_timeout", "hard_timeout", "time_limit", "max_time"), "'kill_after', in seconds"),
+    **dict.fromkeys(("deadline", "soft_time_limit", "expires"), "'timeout', in seconds"),
+    **dict.fromkeys(("limit", "max_concurrency", "parallel", "semaphore", "threads"), "'concurrency'"),
+    **dict.fromkeys(("batch_size", "max_batch", "max_batch_size"), "'batch'"),
+    **dict.fromkeys(("wait", "batch_wait", "batch_timeout", "linger", "max_wait"), "'within', in seconds"),
+    **dict.fromkeys(("retry", "retries", "repeat", "repeatable"), "'idempotent'"),
+}
+"""Options of `mob.export`."""
 
 
 def instead(name: str, elsewhere: Mapping[str, str], known: Iterable[str]) -> str:
@@ -87,7 +96,9 @@ def _check(
     """Raise if a function does not take what it was called with."""
     code = function.__code__
     places = code.co_argcount
-    known = [name for name in code.co_varnames[: places + code.co_kwonlyargcount] if name != "self"]
+    known = [
+        name for name in code.co_varnames[code.co_posonlyargcount : places + code.co_kwonlyargcount] if name != "self"
+    ]
     for option in options:
         if option not in known:
             here = instead(option, elsewhere, known)

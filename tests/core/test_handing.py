@@ -168,11 +168,12 @@ def test_one_that_ends_first_leaves_it_for_the_next() -> None:
     assert world.take_seen() == [d.Bequeath((new, 7), "back", 0)]
 
 
-def test_one_that_ends_and_cannot_leave_it() -> None:
+@pytest.mark.parametrize("stop", ["", "."])
+def test_one_that_ends_and_cannot_leave_it(stop: str) -> None:
     world = handing()
     (old,) = world.mobsters
     world.carry_out(world.supervisor.handle_restart(["back"], 0, ASKED, world.now))
-    world.give(old, error="ValueError: x")
+    world.give(old, error=f"ValueError: x{stop}")
     told = f"back.0 (pid {100 + old}) could not hand over: ValueError: x. The next back.0 starts without."
     assert told in world.told
     world.exits_with(old, "stopped")

@@ -66,7 +66,7 @@ def test_a_call_that_ran_for_too_long_is_a_crash_and_no_failure_of_its_role() ->
         assert why == "was killed because back.foo ran for more than 30 s (kill_after=30)"
         assert [each.why for each in decisions if isinstance(each, d.Record)] == [why]
         gone = next(each.change for each in decisions if isinstance(each, d.Announce))
-        assert gone == m.MemberGone(uid, f"{why} (signal 9); see `mob crashes back`", OVERRUN)
+        assert gone == m.MemberGone(uid, f"{why} (signal 9); see `mob crashes app`", OVERRUN)
         (told,) = [each for each in decisions if isinstance(each, d.Tell)]
         name = f"back.0 (pid {pid})" if pid else "back.0"
         assert (told.kind, told.text) == ("crash", f"{name} {why}; its successor starts.")

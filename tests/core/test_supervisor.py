@@ -517,7 +517,7 @@ def test_the_table_of_the_processes() -> None:
     world.carry_out(world.supervisor.handle_beat(1, Beat(calls=7), world.now))
     world.now += 5
     world.exits_with(2)
-    world.boot_failed(4, TRACEBACK)
+    world.boot_failed(4, TRACEBACK.rstrip() + ".\n")
     world.exits_with(4)
     world.now += 0.05
     assert world.supervisor.rows(world.now) == [

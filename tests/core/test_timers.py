@@ -647,7 +647,7 @@ def test_a_run_of_a_timer_that_was_taken_away_ends_as_any_other() -> None:
     assert world.timers.rows(world.now) == ()
     assert world.due_in() == math.inf
     world.end()
-    assert world.answers == [Answer((9, 1), text="back.tick: ok after 0.000 s.")]
+    assert world.answers == [Answer((9, 1), text="back.tick: ok after 0.0 ms.")]
     assert world.timers.state.timers == []
 
 
@@ -695,13 +695,13 @@ def test_a_run_in_each_worker_answers_for_all() -> None:
     assert world.answers == []
     world.lose(2, "has exited")
     (answer,) = world.answers
-    assert answer.error == "back.tick: lost after 0.000 s: 1 of 2 runs: its worker has exited"
+    assert answer.error == "back.tick: lost after 0.0 ms: 1 of 2 runs: its worker has exited"
     world.ready, world.answers = [1, 2], []
     world.timers.handle_declared(2, ROLE, (every(each=True),), world.now)
     world.wish("tick")
     world.end(3)
     world.end(4)
-    assert world.answers == [Answer((9, 1), text="back.tick: ok after 0.000 s in 2 workers.")]
+    assert world.answers == [Answer((9, 1), text="back.tick: ok after 0.0 ms in 2 workers.")]
 
 
 def test_a_run_that_somebody_asks_for_waits_for_a_free_worker() -> None:
@@ -729,7 +729,7 @@ def test_two_that_somebody_asks_for_run_beside_each_other_if_they_may() -> None:
     assert world.free(1) + world.look() == [(1, "tick")] * 3
     answer = world.wish("tick")
     assert answer is not None
-    assert answer.error == "back.tick is running already, for 0.000 s (overlap=3)."
+    assert answer.error == "back.tick is running already, for 0.0 ms (overlap=3)."
 
 
 def test_what_waits_does_not_begin_beside_others_that_are_as_many_as_may_be() -> None:

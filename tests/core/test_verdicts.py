@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mob.plan import Cluster
 from mob.wire import messages as m
 from tests.core.world import KILLED, World, changes, plan, started
 
@@ -27,8 +28,8 @@ def world() -> World:
 @pytest.mark.parametrize(
     ("why", "status", "text"),
     [
-        ("was killed by SIGSEGV", -11, "was killed by SIGSEGV (signal 11); see `mob crashes back`"),
-        ("exited with status 3", 3, "exited with status 3; see `mob crashes back`"),
+        ("was killed by SIGSEGV", -11, "was killed by SIGSEGV (signal 11); see `mob crashes app`"),
+        ("exited with status 3", 3, "exited with status 3; see `mob crashes app`"),
         ("exited with status 4", 4, "exited with status 4"),  # no crash, says the role
         ("ended by itself (exit status 0)", 0, "ended by itself (exit status 0)"),
     ],
@@ -42,11 +43,16 @@ def test_a_direct_app_points_to_no_report_that_nobody_would_look_for() -> None:
     assert gone(world, 1, "exited with status 3", 3) == "exited with status 3"
 
 
+def test_in_a_cluster_the_machine_that_has_the_report_is_named() -> None:
+    world = started(app=plan("back", cluster=Cluster(("nats://127.0.0.1",), "left")))
+    assert gone(world, 1, "exited with status 3", 3) == "exited with status 3; see `mob crashes app --node left`"
+
+
 def test_a_kill_by_mob_says_why(world: World) -> None:
     process = world.supervisor.processes[1]
     process.why_killed = "hangs: nothing was heard of it for 5.0 s (hang_timeout)"
     told = (
-        "was killed by mob, because it hangs: nothing was heard of it for 5.0 s (hang_timeout); see `mob crashes back`"
+        "was killed by mob, because it hangs: nothing was heard of it for 5.0 s (hang_timeout); see `mob crashes app`"
     )
     assert gone(world, 1, KILLED, -9) == told
 

@@ -141,7 +141,7 @@ def test_a_job_is_stored_and_done_and_known_by_its_id(apps: Apps) -> None:
     assert client.job(job.id).result(PATIENCE) == 42
     assert client.job(job.id).status().result(PATIENCE) == "done"
     assert repr(job) == f"<Job {job.id} back.double>"
-    assert repr(client.job(job.id)) == f"<Job {job.id} the job {job.id}>"
+    assert repr(client.job(job.id)) == f"<Job {job.id}>"
 
 
 def test_one_role_makes_it_and_another_process_asks_for_it(apps: Apps) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import mob
 from tests.patience import PATIENCE
-from tests.running import RunningApp, apps_in, freeze, wait_until
+from tests.running import RunningApp, apps_in, freeze, mob_command, wait_until
 
 BACK = """
     import os
@@ -92,23 +92,26 @@ def lost(call: mob.Call) -> mob.Lost:
 @pytest.mark.parametrize(
     ("export", "argument", "how"),
     [
-        ("crash", signal.SIGSEGV, r"was killed by SIGSEGV \(signal 11\); see `mob crashes back`"),
-        ("crash", signal.SIGKILL, r"was killed by SIGKILL(, .*)? \(signal 9\); see `mob crashes back`"),
-        ("leave", 3, r"exited with status 3; see `mob crashes back`"),
+        ("crash", signal.SIGSEGV, r"was killed by SIGSEGV \(signal 11\); see `mob crashes NAME`"),
+        ("crash", signal.SIGKILL, r"was killed by SIGKILL(, .*)? \(signal 9\); see `mob crashes NAME`"),
+        ("leave", 3, r"exited with status 3; see `mob crashes NAME`"),
         ("leave", 0, r"ended by itself \(exit status 0\)"),
     ],
 )
-def test_an_exit_is_said(client: mob.Client, export: str, argument: int, how: str) -> None:
+def test_an_exit_is_said(app: RunningApp, client: mob.Client, export: str, argument: int, how: str) -> None:
     back = client.require("back")
     pid = back.pid().result(PATIENCE)
     text = str(lost(getattr(back, export)(int(argument))))
+    how = how.replace("NAME", app.name)
     assert re.fullmatch(rf"back\.{export} was lost: back\.0 \(pid {pid}\) {how}\.", text)
+    if (named := re.search("`mob (crashes) (.*)`", text)) is not None:
+        wait_until(lambda: f"pid {pid}" in mob_command(app.directory, *named.groups()).stdout, "the command shows it")
 
 
-def test_a_stream_says_it_too(client: mob.Client) -> None:
+def test_a_stream_says_it_too(app: RunningApp, client: mob.Client) -> None:
     error = lost(client.require("back").rows())
     assert re.search(
-        r"back\.rows was lost: back\.0 \(pid \d+\) exited with status 5; see `mob crashes back`", str(error)
+        rf"back\.rows was lost: back\.0 \(pid \d+\) exited with status 5; see `mob crashes {app.name}`", str(error)
     )
 
 
@@ -118,9 +121,9 @@ def test_a_hang_is_said(client: mob.Client) -> None:
 
 
 @pytest.mark.parametrize(("way", "status"), [("by_hand", 7), ("on_the_loop", 8)])
-def test_a_mobster_that_waits_learns_it(client: mob.Client, way: str, status: int) -> None:
+def test_a_mobster_that_waits_learns_it(app: RunningApp, client: mob.Client, way: str, status: int) -> None:
     text = getattr(client.require("front"), way)().result(PATIENCE)
-    assert re.search(rf"back\.0 \(pid \d+\) exited with status {status}; see `mob crashes back`", text)
+    assert re.search(rf"back\.0 \(pid \d+\) exited with status {status}; see `mob crashes {app.name}`", text)
 
 
 def test_a_kingpin_that_is_stopped_delays_no_error_for_long(app: RunningApp, client: mob.Client) -> None:

@@ -153,7 +153,7 @@ def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[None]:
 def _tell_if_nobody_is_ready(app: Client, role: str) -> None:
     if (info := app.roles().get(role)) is None or any(is_ready(each, role) for each in app.members()):
         return
-    why = f" ({info.failing})" if info.failing else ""
+    why = f" ({info.failing.removesuffix('.')})" if info.failing else ""
     echo(f"No worker of {role!r} is ready{why}; waiting for one. Ctrl-C gives up.", err=True)
 
 

@@ -45,19 +45,6 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def seconds(took: float) -> str:
-    """How long something took, short and to the point.
-
-    >>> [seconds(s) for s in (0.00042, 0.0123, 4.56, 59.9, 185)]
-    ['0.4 ms', '12 ms', '4.6 s', '60 s', '3m 05s']
-    """
-    if took < 0.01:
-        return f"{took * 1000:.1f} ms"
-    if took < 1:
-        return f"{took * 1000:.0f} ms"
-    return f"{took:.1f} s" if took < 10 else f"{took:.0f} s" if took < 60 else duration(took)
-
-
 def moment(when: float) -> str:
     """Return a time of day as this machine's users have it, with the date; "-" for 0."""
     return datetime.fromtimestamp(when).astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else "-"

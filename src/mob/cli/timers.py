@@ -15,9 +15,10 @@ from mob.cli.apps import app_names, app_option, complete_app, connected, json_op
 from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.output import echo
 from mob.cli.ps import console_for_tables
-from mob.cli.shown import moment, seconds
+from mob.cli.shown import moment
 from mob.client import Client
 from mob.core.printable import printable
+from mob.core.timer_state import duration_text
 from mob.wire.messages import TimerMetrics
 
 OUTCOME_STYLES = {"ok": "green", "failed": "red", "lost": "red"}
@@ -158,7 +159,7 @@ def _table(rows: list[TimerRow]) -> Table:
             "schedule": escape(printable(row.schedule)),
             "next": moment(row.next),
             "last": moment(row.last),
-            "took": seconds(row.seconds) if row.last else "-",
+            "took": duration_text(row.seconds) if row.last else "-",
             "outcome": f"[{style}]{row.outcome}[/]" if row.outcome else "-",
             "machine": row.node,
             "note": escape(printable(_note(row))),

@@ -19,6 +19,7 @@ import msgspec
 from mob.core.crew import EARLY, Crew, Process, Slot
 from mob.core.decisions import AskHandOver, Bequeath, Decision, DropInheritance, LetGoOn, Tell, Ticket, WakeAt
 from mob.core.states import MobsterState
+from mob.errors import counted
 
 STARTS_WITHOUT = "starts without."
 """The end of what is said when data is lost."""
@@ -80,9 +81,9 @@ class HandOvers:
         if (successor := self._crew.processes.get(under_way.ticket[0])) is not None:
             successor.still += now - under_way.since  # that is no boot time
         if error:
-            return self._fail(process, under_way, f"could not hand over: {error}", now)
+            return self._fail(process, under_way, f"could not hand over: {error.removesuffix('.')}", now)
         self._crew.kept[slot.role, slot.index] = size
-        tell = Tell(f"{process.name} handed over {size:,} bytes to its successor.")
+        tell = Tell(f"{process.name} handed over {counted(size, 'byte')} to its successor.")
         return [tell, self._answer(under_way.ticket, slot)]
 
     def _handle_left(self, process: Process, error: str, size: int) -> list[Decision]:
@@ -93,11 +94,10 @@ class HandOvers:
             return [] if error or key in self._crew.kept else [DropInheritance(*key)]
         process.hands_over = False  # how that went is told here
         if error:
-            return [
-                Tell(f"{process.name} could not hand over: {error}. The next {slot.name} {STARTS_WITHOUT}", "crash")
-            ]
+            lost = f"could not hand over: {error.removesuffix('.')}. The next {slot.name} {STARTS_WITHOUT}"
+            return [Tell(f"{process.name} {lost}", "crash")]
         self._crew.kept[key] = size
-        return [Tell(f"{process.name} handed over {size:,} bytes, kept for the next {slot.name}.")]
+        return [Tell(f"{process.name} handed over {counted(size, 'byte')}, kept for the next {slot.name}.")]
 
     def handle_wake(self, now: float) -> list[Decision]:
         """Time has passed: is one too long in handing over?"""

@@ -306,4 +306,4 @@ def _reason(process: Process, why: str) -> str:
         return process.refusal
     if process.error:
         return f"could not be imported: {process.error}"
-    return process.why_killed or f"{why} before it was ready"
+    return process.why_killed or f"{why.removesuffix('.')} before it was ready"

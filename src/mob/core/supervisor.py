@@ -223,7 +223,7 @@ class Supervisor:
         self.crew.forget(process)
         self.health.handle_exited(uid)
         process.has_crashed = self._has_crashed(process, was_told, status)
-        gone = m.MemberGone(uid, verdict_of(process, why, status), process.overran)
+        gone = m.MemberGone(uid, verdict_of(self.plan, process, why, status), process.overran)
         decisions = [*self.debugging.handle_gone(uid, now), Announce(gone), *handed]
         if process.has_crashed:
             is_named = not blamed or is_for_a_call(process.why_killed)
@@ -655,8 +655,9 @@ class Supervisor:
             if process is None:
                 is_paused = slot.state is SlotState.WAITING
                 state = "failing" if is_paused and slot.note else str(slot.state)
-                note = slot.note + (f"; next try in {max(0.0, slot.due - now):.1f} s" if is_paused else "")
-                note = note.removeprefix("; ")
+                note = slot.note
+                if is_paused:
+                    note = f"{note.removesuffix('.')}; next try in {max(0.0, slot.due - now):.1f} s".removeprefix("; ")
                 if slot.state is SlotState.HELD:
                     note = f"waits for {slot.role}" if slot.is_spare else self.crew.why_held(slot.role)
                 rows.append(Row(slot.role, slot.index, 0, state, 0.0, slot.revival.restarts, 0, note))
@@ -711,7 +712,7 @@ class Supervisor:
             return [Tell(f"{failed} Its error:\n    {_indented(process)}", "crash")]
         early = "" if process.ready_at is not None or process.is_done else " before it was ready"
         kind = "crash" if process.has_crashed else "exit"
-        return [Tell(f"{name} {slot.note}{early}; {then}", kind)]
+        return [Tell(f"{name} {slot.note.removesuffix('.')}{early}; {then}", kind)]
 
 
 def _indented(process: Process) -> str:

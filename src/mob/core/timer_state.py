@@ -130,11 +130,13 @@ class TimerState(msgspec.Struct):
 def duration_text(seconds: float) -> str:
     """Return a time as people say it.
 
-    >>> [duration_text(each) for each in (0.0124, 7.25, 90, 5400, 9000, 1e6)]
-    ['0.012 s', '7.2 s', '90 s', '90 min', '2 h', '12 days']
+    >>> [duration_text(each) for each in (0.00042, 0.0124, 7.25, 90, 5400, 9000, 1e6)]
+    ['0.4 ms', '12 ms', '7.2 s', '90 s', '90 min', '2 h', '12 days']
     """
-    if seconds < 1:
-        return f"{seconds:.3f} s"
+    if seconds < 0.0095:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     units = ((1, "s", 600), (60, "min", 2 * 3600), (3600, "h", 2 * 86400), (86400, "days", math.inf))

@@ -16,7 +16,7 @@ from tests.docs.blocks import block
 from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, Nodes, nodes_in, wait_gone
 from tests.real.test_dashboard import TOKEN, Site, can_ask
-from tests.running import apps_in, free_port, freeze, wait_until
+from tests.running import apps_in, free_port, freeze, mob_command, wait_until
 from tests.terminals import terminal
 
 BACK = """
@@ -94,14 +94,15 @@ def test_calls_of_such_a_client_go_to_all_machines(two: tuple[Node, Node]) -> No
 
 def test_lines_and_crashes_of_another_machine(two: tuple[Node, Node]) -> None:
     a, b = two
-    pid = b.pids("back")[0]
+    pid, app = b.pids("back")[0], a.name.partition("@")[0]
     with a.client.at("b") as there:
         a.client.pid(f"b:{pid}").call.say("a word from b").result(patient(10))
         wait_until(lambda: any(line.text == "a word from b" for line in there.logs("back", last=50)), "it was kept")
-        with pytest.raises(mob.Lost):
+        with pytest.raises(mob.Lost, match=f"see `mob crashes {app} --node b`"):
             a.client.pid(f"b:{pid}").call.die().result(patient(10))
         crash = wait_until(lambda: there.crashes(1), "the report is there")[0]
         assert (crash.pid, crash.role) == (pid, "back")
+        assert f"pid {pid}" in mob_command(a.directory, "crashes", app, "--node", "b").stdout
         wait_until(lambda: len(b.pids("back")) == 2, "another has come")
 
 

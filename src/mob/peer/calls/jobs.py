@@ -153,7 +153,7 @@ class Job(Generic[T]):
         self._stored: Call[str] = Call(peer, f"storing {label}", "")
 
     def __repr__(self) -> str:
-        return f"<Job {self.id} {self._label}>"
+        return f"<Job {self.id}>" if self._label == _named(self.id) else f"<Job {self.id} {self._label}>"
 
     @property
     def id(self) -> str:
@@ -270,11 +270,16 @@ class Job(Generic[T]):
             call.settle(decoded)
 
 
+def _named(id: str) -> str:
+    """Return what a job is called of which this process knows the id only."""
+    return f"the job {id}"
+
+
 def job_of(peer: Outgoing, id: str) -> Job[Any]:
     """Return the job of that id, of this app."""
     if not isinstance(id, str) or not id:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"mob.job({id!r}): wanted is the id of a job, as its .id says it.")
-    job: Job[Any] = Job(peer, id, f"the job {id}")
+    job: Job[Any] = Job(peer, id, _named(id))
     job.settle(id)
     return job
 

@@ -28,6 +28,7 @@ from typing import Any, TypeVar, cast, overload
 
 from msgspec import Struct
 
+from mob.spellings import EXPORT, spelled
 from mob.wire.kinds import BUILT_IN, LEAVES, is_opened_by_msgspec, stands_in
 from mob.wire.methods import MARK, methods_of
 
@@ -64,6 +65,7 @@ def export(
     within: float = 0.0,
     kill_after: float | None = None,
 ) -> Callable[[F], F]: ...
+@spelled(EXPORT)
 def export(
     function: Any = None,
     /,
