@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from mob import plan as plans, sizes
+from mob.app import App
 from mob.errors import PlanError
 from mob.plan import (
     OPTIONS,
@@ -136,7 +137,8 @@ def test_a_grace_time_that_is_none(grace: object) -> None:
 def test_a_frame_limit_that_is_none(limit: object) -> None:
     with pytest.raises(PlanError) as caught:
         check_limits(plan(frame_limit=limit))
-    assert str(caught.value) == f"frame_limit={limit!r} is not a number of bytes of at least 4096."
+    meant = " Did you mean '4095M'?" if limit == 4095 else ""
+    assert str(caught.value) == f"frame_limit={limit!r} is not a number of bytes of at least 4096.{meant}"
 
 
 def test_a_frame_limit_that_no_frame_can_reach() -> None:
@@ -171,6 +173,33 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        (
+            lambda: App("a").role("back", "back", max_memory=500),
+            "role 'back': max_memory=500 is not a number of bytes of at least 1 MiB, nor None. Did you mean '500M'?",
+        ),
+        (
+            lambda: App("a").role("back", "back", max_memory="512k"),
+            "role 'back': max_memory=524288 is not a number of bytes of at least 1 MiB, nor None. Did you mean '512M'?",
+        ),
+        (
+            lambda: check_limits(plan(frame_limit=64)),
+            "frame_limit=64 is not a number of bytes of at least 4096. Did you mean '64M'?",
+        ),
+        (
+            lambda: App("a").logs(max_bytes=100),
+            "logs: max_bytes=100 is not a number of bytes of at least 1024. Did you mean '100M'?",
+        ),
+    ],
+)
+def test_a_size_that_is_too_small_to_be_meant_is_refused(described: Callable[[], object], said: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        described()
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
     ("option", "value", "wanted"),
     [
         ("restart", "always", "one of 'permanent', 'transient', 'temporary'"),
@@ -185,7 +214,8 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
         ("hang_timeout", math.inf, "a number of seconds above 0, nor None"),
         ("max_calls", 0, "a whole number of at least 1, nor None"),
         ("max_age", -1.0, "a number of seconds above 0, nor None"),
-        ("max_memory", 1.5, "a whole number of at least 1, nor None"),
+        ("max_memory", 1.5, "a number of bytes of at least 1 MiB, nor None"),
+        ("max_memory", 0, "a number of bytes of at least 1 MiB, nor None"),
         ("threads", 0, "a whole number of at least 1, nor None"),
         ("threads", 2.5, "a whole number of at least 1, nor None"),
         ("max_workers", 0, "a whole number of at least 1, nor None"),

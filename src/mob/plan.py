@@ -358,6 +358,10 @@ def check_app_name(name: object) -> str:
     return name
 
 
+LEAST_MEMORY = MIB
+"""Bytes that `max_memory` is at least: no Python process takes less, so that each worker would be replaced at once."""
+
+
 def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
     """The role if it fits beside the others; `PlanError` tells the first thing that does not."""
     if not _is_name(role.name):
@@ -376,7 +380,8 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
     for option, (is_fine, wanted) in _WANTED.items():
         value = getattr(role, option)
         if not is_fine(value):
-            raise PlanError(f"role {role.name!r}: {option}={value!r} is not {wanted}.")
+            meant = _meant(value) if option == "max_memory" else ""
+            raise PlanError(f"role {role.name!r}: {option}={value!r} is not {wanted}.{meant}")
     for variable in role.env:
         if why := environment.why_refused(variable):
             raise PlanError(
@@ -434,6 +439,17 @@ def place_name(role: str, index: int) -> str:
     return f"{role}.spare" if index == -1 else f"{role}.spare{-index}"
 
 
+def _meant(size: object) -> str:
+    """Return what a number of bytes that is too small may have meant.
+
+    >>> _meant(500), _meant(2048), _meant(0)
+    (" Did you mean '500M'?", " Did you mean '2M'?", '')
+    """
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        return ""
+    return f" Did you mean '{size if size % 1024 else size // 1024}M'?"
+
+
 def check_limits(plan: Plan) -> Plan:
     """The plan if its numbers make sense and there is something to run."""
     if not any(not _is_mobs_own(role) for role in plan.roles):
@@ -443,7 +459,9 @@ def check_limits(plan: Plan) -> Plan:
     if not _is_number(plan.grace, (int, float), 0, math.inf):
         raise PlanError(f"grace={plan.grace!r} is not a number of seconds.")
     if not _is_number(plan.frame_limit, int, 4096, math.inf):
-        raise PlanError(f"frame_limit={plan.frame_limit!r} is not a number of bytes of at least 4096.")
+        raise PlanError(
+            f"frame_limit={plan.frame_limit!r} is not a number of bytes of at least 4096.{_meant(plan.frame_limit)}"
+        )
     if plan.frame_limit > LARGEST_FRAME:
         raise PlanError(f"frame_limit={plan.frame_limit!r} is more bytes than any frame can have: {LARGEST_FRAME:,}.")
     if not _is_number(plan.backlog, int, 0, math.inf):
@@ -533,7 +551,9 @@ def check_logs(logs: Logs) -> Logs:
     if logs.format not in LOG_FORMATS:
         raise PlanError(f"logs: format={logs.format!r} is none. {nearest(str(logs.format), LOG_FORMATS)}")
     if not _is_number(logs.max_bytes, int, 1024, math.inf):
-        raise PlanError(f"logs: max_bytes={logs.max_bytes!r} is not a number of bytes of at least 1024.")
+        raise PlanError(
+            f"logs: max_bytes={logs.max_bytes!r} is not a number of bytes of at least 1024.{_meant(logs.max_bytes)}"
+        )
     if not _is_number(logs.keep, int, 0, 1000):
         raise PlanError(f"logs: keep={logs.keep!r} is not a whole number from 0 to 999.")
     if not _is_number(logs.mode, int, 0, 0o1000):
@@ -660,7 +680,10 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hang_timeout": _SECONDS_OR_NONE,
     "max_calls": _COUNT_OR_NONE,
     "max_age": _SECONDS_OR_NONE,
-    "max_memory": _COUNT_OR_NONE,
+    "max_memory": (
+        _or_none(lambda value: _is_number(value, int, LEAST_MEMORY, math.inf)),
+        "a number of bytes of at least 1 MiB, nor None",
+    ),
     "env": (_is_dict_of(_is_variable, _is_text), "a dict of names and texts"),
     "gpus": (_is_gpus, "a whole number, or a part of one GPU such as 0.5"),
     "spare": (lambda value: _is_number(value, int, 0, 1000), "a whole number from 0 to 999"),

@@ -137,9 +137,9 @@ def test_a_toml_file_is_known_as_well(tmp_path: Path) -> None:
 
 
 def test_what_is_said_as_text_is_known_as_numbers(tmp_path: Path) -> None:
-    app = 'import mob\nmob.start("a", frame_limit="1M").role("b", "b", workers="cores*2", max_memory="2k")\n'
+    app = 'import mob\nmob.start("a", frame_limit="1M").role("b", "b", workers="cores*2", max_memory="2m")\n'
     plan = described(written(tmp_path, app)).plan
-    assert (plan.frame_limit, plan.roles[0].workers, plan.roles[0].max_memory) == (2**20, cores.usable() * 2, 2048)
+    assert (plan.frame_limit, plan.roles[0].workers, plan.roles[0].max_memory) == (2**20, cores.usable() * 2, 2**21)
 
 
 @pytest.mark.parametrize(

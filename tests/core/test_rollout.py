@@ -282,7 +282,7 @@ def test_an_app_that_ends_while_what_is_preloaded_is_loaded_anew_launches_nothin
     ("option", "limit", "beat", "why"),
     [
         ("max_calls", 1000, Beat(calls=1000), "has served 1,000 calls (max_calls)"),
-        ("max_memory", 2**30, Beat(memory=2**30), "has grown to 1,024 MiB (max_memory)"),
+        ("max_memory", 2**30, Beat(memory=2**30), "has grown to 1,024 MiB (max_memory: 1,024 MiB)"),
         ("max_age", 50.0, Beat(), "is 50 s old (max_age)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from mob.core.decisions import Answer, Tell
 from mob.core.timer_state import Instant, TimerState
 from mob.core.timer_workers import FIRST_ASKED, AskForRoom, BeginTimerRun, NoTimerRun, ReadyWorker
-from mob.core.timers import CORRECTION, MOST_COUNTED, CronTimes, Timers
+from mob.core.timers import CORRECTION, LONG, MOST_COUNTED, QUIET, CronTimes, Timers
 from mob.wire.messages import TimerInfo
 
 ROLE = "back"
@@ -269,8 +270,9 @@ def test_the_only_worker_has_all_the_time_it_needs() -> None:
     world = World(every(), workers=(1,))
     world.blocked = {1}
     world.after(60)
-    assert world.due_in() == 60
+    assert world.due_in() == LONG  # then it is told that it waits
     assert world.free(1) == [(1, "tick")]
+    assert world.due_in() == 60
 
 
 def test_runs_that_are_due_while_no_worker_is_free_are_missed() -> None:
@@ -278,7 +280,42 @@ def test_runs_that_are_due_while_no_worker_is_free_are_missed() -> None:
     world.busy = {1: 1, 2: 1}
     assert world.after(60) == world.after(60) == world.after(60) == []
     assert world.free(1) == [(1, "tick")]
-    assert world.told == ["timer back.tick: 2 runs missed: no worker of 'back' was free."]
+    assert world.told[-1] == "timer back.tick: 2 runs missed: no worker of 'back' was free."
+
+
+@pytest.mark.parametrize(
+    ("workers", "busy"), [((1,), "the one worker of 'back' is"), ((1, 2), "all 2 workers of 'back' are")]
+)
+def test_a_run_that_waits_long_for_a_free_worker_is_told_once_a_minute(workers: Sequence[int], busy: str) -> None:
+    world = World(every(3600.0), workers=workers)
+    world.busy = dict.fromkeys(workers, 1)
+    world.after(3600)
+    assert world.due_in() == LONG
+    assert world.after(LONG - 1) == []
+    assert world.told == []
+    world.after(1)
+    assert world.told == [f"timer back.tick has waited 10 s for a free worker: {busy} busy."]
+    assert world.due_in() == QUIET
+    world.after(QUIET)
+    assert world.told[1:] == [f"timer back.tick has waited 70 s for a free worker: {busy} busy."]
+    assert world.free(1) == [(1, "tick")]
+    world.end()
+    world.busy = dict.fromkeys(workers, 1)
+    world.after(3600)
+    assert world.due_in() == LONG  # it counts from the new one
+    world.ready = []
+    world.after(LONG)
+    assert len(world.told) == 2  # none is there that could be busy
+
+
+def test_runs_that_wait_a_little_each_are_not_taken_for_one_that_waits_long() -> None:
+    world = World(every(1.0))
+    for _ in range(30):
+        world.busy = {1: 1, 2: 1}
+        world.after(1.0)
+        assert len(world.free(1)) == 1
+        world.end()
+    assert world.told == []
 
 
 def test_a_run_that_has_waited_too_long_for_a_free_worker_is_skipped() -> None:
@@ -405,6 +442,23 @@ def test_one_that_always_takes_too_long_is_told_once_a_minute_and_no_run_is_left
     untold = world.row.runs["missed"] - told - sum("is skipped" in text for text in world.told)
     assert 0 <= untold <= 60, "they are told with the next ones"
     assert told >= 100
+
+
+def test_skipped_runs_are_told_once_at_once_and_then_at_most_once_a_minute() -> None:
+    world, told = World(every(3.0)), []
+    for second in range(1, 200):
+        before = len(world.told)
+        if world.row.running and world.now.boot - world.began[world.begun[-1].number] >= 4:
+            world.end()
+        world.after(1.0)
+        told += [second] * (len(world.told) - before)
+    assert [text.split(": ")[1].split(",")[0].lstrip("0123456789 ") for text in world.told] == [
+        "a run is skipped",
+        *["runs missed"] * (len(told) - 1),
+    ]
+    assert told[0] == 6
+    assert all(after - before >= QUIET for before, after in itertools.pairwise(told))
+    assert len(told) >= 3
 
 
 def test_one_that_takes_long_holds_up_no_other_worker() -> None:

@@ -94,7 +94,9 @@ def test_one_that_has_grown_is_replaced(apps: Apps) -> None:
     old = app.ready(client)[0].pid
     with Caller(app):
         client.require("back").eat(200 * 1024 * 1024).result(patient(20))
-        app.wait_for(rf"mob \| back\.0 \(pid {old}\) has grown to \d+ MiB \(max_memory\); its successor starts\.")
+        app.wait_for(
+            rf"mob \| back\.0 \(pid {old}\) has grown to \d+ MiB \(max_memory: 150 MiB\); its successor starts\."
+        )
         wait_until(lambda: [m.pid for m in app.ready(client)] not in ([old], []), "its successor is ready")
     wait_until(lambda: old not in app.processes(), "the big one is gone")
 

@@ -186,6 +186,6 @@ class Health:
         if plan.max_age is not None and now - process.launched >= plan.max_age * quota:
             return self._rollout.recycle(slot, f"is {now - process.launched:,.0f} s old (max_age)", now)
         if plan.max_memory is not None and process.beat.memory >= plan.max_memory * quota:
-            size = process.beat.memory / 1024 / 1024
-            return self._rollout.recycle(slot, f"has grown to {size:,.0f} MiB (max_memory)", now)
+            size, limit = (each / 1024 / 1024 for each in (process.beat.memory, plan.max_memory))
+            return self._rollout.recycle(slot, f"has grown to {size:,.0f} MiB (max_memory: {limit:,.0f} MiB)", now)
         return []

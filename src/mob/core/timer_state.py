@@ -65,6 +65,10 @@ class RoleTimer(msgspec.Struct):
     """Runs that were missed since that was told last."""
     why_missed: str = ""
     is_overlap_told: bool = False
+    waits_since: float | None = None
+    """Since when a run that is due waits for a free worker, in seconds since the boot."""
+    wait_quiet_until: float = 0.0
+    """When it may be told again that a run waits, in seconds since the boot."""
     quiet_until: float = 0.0
     """When it may be told again that runs did not begin, in seconds since the boot."""
     is_gone: bool = False
@@ -89,6 +93,13 @@ class RoleTimer(msgspec.Struct):
     def has_place(self) -> bool:
         """Whether one more may run, if it is not for `each`."""
         return not self.info.overlap or len(self.rounds) < self.info.overlap
+
+    def tell_wait_at(self, long: float) -> float | None:
+        """Return when it is to be told that a run waits for a free worker, in seconds since the boot; `long`: seconds
+        for which it may wait untold."""
+        if self.pending is None or self.waits_since is None:
+            return None
+        return max(self.waits_since + long, self.wait_quiet_until)
 
     def clock(self, now: Instant) -> float:
         """Return the time by the clock that it goes by."""

@@ -43,6 +43,8 @@ UNKNOWN = 30.0
 """Seconds by which a timer may be overdue when this machine gets its lease and has not heard of it."""
 QUIET = 60.0
 """Seconds in which runs of a timer that do not begin are told once; they are counted, and told with the next ones."""
+LONG = 10.0
+"""Seconds after which it is told that a run still waits for a free worker."""
 ELSEWHERE = "waits for the lease of the timers"
 
 
@@ -183,7 +185,8 @@ class Timers:
         own = [each for each in self.state.timers if not self._is_elsewhere(each)]
         due = [each.wall(each.due, now) for each in own]
         asked = [each.ask_all_at or 0.0 for each in own if each.is_waiting]
-        due += [when - now.boot + now.wall for when in asked if when > now.boot]
+        told = [when for each in own if (when := each.tell_wait_at(LONG)) is not None]
+        due += [when - now.boot + now.wall for when in (*asked, *told) if when > now.boot]
         return min(due, default=math.inf)
 
     def handle_wake(self, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
@@ -200,10 +203,13 @@ class Timers:
         if slept >= JUMP:
             why = f"the machine was suspended for {duration_text(slept)}"
         for timer in list(self.state.timers):
+            if timer.pending is None:
+                timer.waits_since = None
             if timer.clock(now) >= timer.due - EARLY and not self._is_elsewhere(timer):
                 self._fall_due(timer, now, why)
             decisions += self._give_up(timer)
             decisions += self._try(timer, now, ready)
+            decisions += self._tell_waiting(timer, now, len(self._workers(timer, ready)))
         return decisions
 
     def _handle_clock_set(self, shift: float, now: Instant) -> Tell:
@@ -305,11 +311,11 @@ class Timers:
         return [*decisions, *self._tell_missed(timer, now), *begun]
 
     def _skip(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
-        """A run is due while as many run as there may be: told for the first one; the others are counted."""
+        """A run is due while as many run as there may be: told for the first one; others are counted."""
         if timer.is_overlap_told or timer.missed or now.boot < timer.quiet_until:
             timer.miss(1, "the run before them had not ended")
             return []
-        timer.is_overlap_told = True
+        timer.is_overlap_told, timer.quiet_until = True, now.boot + QUIET
         timer.count(MISSED)
         runs = duration_text(now.boot - timer.rounds[0].began.boot)
         return [Tell(f"timer {timer.label}: a run is skipped, because the one before is still running, for {runs}.")]
@@ -321,6 +327,20 @@ class Timers:
         number, timer.missed, timer.quiet_until = timer.missed, 0, now.boot + QUIET
         more = "more than " if number >= MOST_COUNTED and timer.info.line else ""
         return [Tell(f"timer {timer.label}: {more}{counted(number, 'run')} missed: {timer.why_missed}.")]
+
+    def _tell_waiting(self, timer: RoleTimer, now: Instant, workers: int) -> list[TimerDecision]:
+        """Tell that a run waits because all workers are busy, if it does so for long."""
+        if not workers or timer.pending is None:
+            timer.waits_since = None
+            return []
+        if timer.waits_since is None:
+            timer.waits_since = now.boot
+        if (when := timer.tell_wait_at(LONG)) is None or now.boot < when - EARLY:
+            return []
+        timer.wait_quiet_until = now.boot + QUIET
+        busy = f"all {workers} workers of {timer.role!r} are" if workers > 1 else f"the one worker of {timer.role!r} is"
+        waited = duration_text(now.boot - timer.waits_since)
+        return [Tell(f"timer {timer.label} has waited {waited} for a free worker: {busy} busy.")]
 
     def _begin(
         self, timer: RoleTimer, workers: list[int], now: Instant, ticket: Ticket = NOBODY
