@@ -25,8 +25,8 @@ test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
 
 # What needs no process is tested to the last line and branch; a seed, so that two runs see the same.
 PURE_FLOOR = 100
-PURE = src/mob/core/*,src/mob/wire/*,src/mob/errors.py,src/mob/plan.py,src/mob/serve*.py,src/mob/sizes.py,src/mob/templates.py,src/mob/stores/book.py,src/mob/stores/locks.py,src/mob/stores/rates.py,src/mob/stores/watchers.py
-PURE_TESTS = tests/core tests/wire tests/test_app.py tests/test_errors.py tests/test_plan.py tests/test_serve.py tests/test_sizes.py tests/test_templates.py tests/stores
+PURE = src/mob/core/*,src/mob/wire/*,src/mob/errors.py,src/mob/plan.py,src/mob/serve*.py,src/mob/sizes.py,src/mob/spellings.py,src/mob/templates.py,src/mob/stores/book.py,src/mob/stores/locks.py,src/mob/stores/rates.py,src/mob/stores/watchers.py
+PURE_TESTS = tests/core tests/wire tests/test_app.py tests/test_errors.py tests/test_plan.py tests/test_serve.py tests/test_sizes.py tests/test_spellings.py tests/test_templates.py tests/stores
 pure: $(VENV)/.installed-test ## show which lines and branches of core, wire and what else is pure their own tests leave out
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -n 0 --hypothesis-seed=0 $(PURE_TESTS) $(ARGS)
