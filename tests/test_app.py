@@ -8,7 +8,7 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -216,7 +216,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Instead of a Kingpin: what it was given, and the status that it ends with."""
     ran = SimpleNamespace(plans=[], status=0)
 
-    def run(plan: Plan) -> int:
+    def run(plan: Plan, on_listening: Callable[[str], None] | None = None) -> int:
         ran.plans.append(plan)
         return ran.status
 

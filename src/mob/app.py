@@ -17,13 +17,15 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import msgspec
 
 from mob import plan as plans, serve as serving, sizes, spellings, templates
-from mob.errors import MobError, NotInMobster, PlanError, nearest
+from mob.errors import AppRunning, MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
 from mob.kingpin import early
 from mob.plan import Plan, RoleOptions, RolePlan
@@ -448,8 +450,15 @@ class App:
         self._complete()
         _check_place(self._plan.name)
         self._say_first()
+        is_successor = early.UPGRADE in os.environ  # which has its name already
+        if is_successor:
+            self._say_urls()
         _flush_output()
-        status = early.run(self._plan)
+        try:
+            status = early.run(self._plan, None if is_successor else self._say_urls)
+        except AppRunning as error:
+            _show_in_one_line(error)
+            raise
         if status:
             raise SystemExit(status)
 
@@ -476,6 +485,9 @@ class App:
         tied = TiedApp(KINGPIN, self._plan)
         try:
             background = importlib.import_module("mob.background")  # while the Kingpin starts
+            if self._urls:
+                tied.wait_listening()
+                self._say_urls()
         except BaseException:  # Ctrl-C
             tied.end(self._plan.grace)
             raise
@@ -493,6 +505,9 @@ class App:
                 f"app. See 'Who may do what' in docs/cluster.md.",
                 file=sys.stderr,
             )
+
+    def _say_urls(self, _address: str = "") -> None:
+        """Says where the dashboard is, as soon as it is known that no other app has the name."""
         for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
             print(f"dashboard: {url}", flush=True)
 
@@ -575,6 +590,22 @@ def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, it is closed, or nobody reads
             stream.flush()
+
+
+def _show_in_one_line(error: MobError) -> None:
+    """Have this error, if the main script does not catch it, shown without the frames of mob that it came through. A
+    hook that the script has set stays."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = partial(_show_uncaught, error)
+
+
+def _show_uncaught(
+    expected: MobError, kind: type[BaseException], error: BaseException, tb: TracebackType | None
+) -> None:
+    if error is expected:
+        print(f"mob: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, tb)
 
 
 def _check_place(name: str) -> None:

@@ -25,7 +25,7 @@ from mob.rim.addresses import address_of
 from mob.wire import messages as m
 from mob.wire.frames import HEADER, frame
 from tests.patience import patient
-from tests.running import Apps, RunningApp, apps_in, wait_until
+from tests.running import Apps, RunningApp, apps_in, free_port, wait_until
 
 BACK = """
 import os
@@ -191,12 +191,14 @@ def test_run_in_a_mobster(apps: Apps) -> None:
 
 
 def test_an_app_of_that_name_is_running(apps: Apps) -> None:
-    app = apps.start('.role("back", "./back.py")', back=BACK)
+    app = apps.start(f'.role("back", "./back.py").dashboard({free_port()})', back=BACK)
     app.connect()
+    assert app.lines[0].startswith("dashboard: http://")
     second = apps.run(app.name, [sys.executable, "main.py"])
     assert second.wait() == 1
-    assert second.lines[-1] == (
-        f"mob.errors.AppRunning: an app named {app.name!r} is running already (its Kingpin has pid {app.process.pid}). "
+    (line,) = second.lines
+    assert line == (
+        f"mob: an app named {app.name!r} is running already (its Kingpin has pid {app.process.pid}). "
         f"Stop that one first, or give this one another name in mob.start(...)."
     )
     assert app.connect().overview()

@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+import mob
+from mob.cli import call as call_command
+from mob.core.roster import is_ready
+from mob.core.states import CallState
 from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, mob_command, wait_until
 
@@ -202,6 +206,37 @@ def test_a_class_makes_an_object_that_is_shown(app: RunningApp) -> None:
 def test_a_call_may_have_a_time(app: RunningApp) -> None:
     told = refusal(app, "call", "back.waits", "--timeout", "0.2")
     assert "took too long" in told or "has not answered within 0.2 s" in told  # whoever sees it first says it
+
+
+NOBODY = "No worker of 'none' is ready (none.0: ValueError: no); waiting for one. Ctrl-C gives up.\n"
+FAILS = "raise ValueError('no.')"
+
+
+def test_a_call_that_waits_for_a_worker_says_so(apps: Apps, capsys: pytest.CaptureFixture[str]) -> None:
+    app = apps.start(".role('back', './back.py').role('none', './none.py')", back=BACK, none=FAILS)
+    client = app.connect()
+    wait_until(lambda: client.roles()["none"].failing, "one role fails")
+    waiting, sent = client.require("none").foo(1), client.require("back").waits()
+    app.wait_for(r"\| waits")
+    call_command._tell_if_nobody_is_ready(client, "none", [waiting])
+    assert capsys.readouterr().err == NOBODY
+    app.signal(signal.SIGTERM)
+    wait_until(lambda: not any(is_ready(each, "back") for each in client.members()), "its worker is draining")
+    call_command._tell_if_nobody_is_ready(client, "back", [sent])
+    assert capsys.readouterr().err == ""
+
+
+def test_the_end_of_the_app_during_that_look_is_no_fault(apps: Apps, capsys: pytest.CaptureFixture[str]) -> None:
+    app = apps.start(".role('none', './none.py')", none=FAILS)
+    client = app.connect()
+    waiting = client.require("none").foo(1)
+    app.kill()
+    assert isinstance(waiting.exception(patient(30)), mob.MobError)
+    waiting.state = CallState.WAITING  # as it is in the moment in which the app ends
+    with pytest.raises(mob.MobError):
+        client.members()
+    call_command._tell_if_nobody_is_ready(client, "none", [waiting])
+    assert capsys.readouterr().err == ""
 
 
 def completed(*words: str) -> list[str]:

@@ -23,6 +23,7 @@ from mob.cli.values import arguments_of, as_json, value_of
 from mob.client import Client
 from mob.core.printable import json_printable
 from mob.core.roster import is_ready
+from mob.core.states import CallState
 from mob.errors import CallError, MobError, PartialFailure, RemoteError, counted, nearest, summary_of
 from mob.peer.results.call import Call
 
@@ -108,8 +109,8 @@ def call(
             role, _, function = export.partition(".")
         try:
             with (
-                _told_if_nobody_is_ready(app, role),
-                closing(_results(app, role, function, args, kwargs, timeout, pid, to_all)) as results,
+                _told_if_nobody_is_ready(app, role) as made,
+                closing(_results(app, role, function, args, kwargs, timeout, pid, to_all, made)) as results,
             ):
                 for result in results:
                     _print(result)
@@ -139,19 +140,26 @@ def _list(app: Client, wanted: str | None) -> None:
 
 
 @contextmanager
-def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[None]:
-    """Say on stderr why nothing happens, if no worker of the role is ready a second later."""
-    timer = threading.Timer(QUIET, _tell_if_nobody_is_ready, (app, role))
+def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[list[Call[Any]]]:
+    """Say on stderr why nothing happens, if the calls that are put into the list still wait for a worker of the role a
+    second later, and none is ready."""
+    made: list[Call[Any]] = []
+    timer = threading.Timer(QUIET, _tell_if_nobody_is_ready, (app, role, made))
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield made
     finally:
         timer.cancel()
 
 
-def _tell_if_nobody_is_ready(app: Client, role: str) -> None:
-    if (info := app.roles().get(role)) is None or any(is_ready(each, role) for each in app.members()):
+def _tell_if_nobody_is_ready(app: Client, role: str, made: list[Call[Any]]) -> None:
+    if not any(each.state is CallState.WAITING for each in made):  # else it may run in a worker that is about to end
+        return
+    try:
+        if (info := app.roles().get(role)) is None or any(is_ready(each, role) for each in app.members()):
+            return
+    except (MobError, TimeoutError):  # the app has ended: the call says so
         return
     why = f" ({info.failing.removesuffix('.')})" if info.failing else ""
     echo(f"No worker of {role!r} is ready{why}; waiting for one. Ctrl-C gives up.", err=True)
@@ -166,8 +174,9 @@ def _results(
     timeout: float | None,
     pid: int | None,
     to_all: bool,
+    made: list[Call[Any]],
 ) -> Generator[Any]:
-    """What is to be printed: one value, or the items of a stream."""
+    """What is to be printed: one value, or the items of a stream. The call that may wait goes into `made`."""
     proxy = app.require(role)
     if to_all:
         yield app.all(role).start_call(function, *args, **kwargs).result(timeout)
@@ -176,6 +185,7 @@ def _results(
         running = app.any(role).start_call(function, *args, **kwargs)
     else:
         running = getattr(proxy.options(timeout=timeout, pid=pid), function)(*args, **kwargs)
+    made.append(running)
     yield from results_of(running)
 
 
