@@ -57,6 +57,32 @@ def test_outside_of_a_mobster_they_do_nothing_but_check_their_arguments() -> Non
 
 
 @pytest.mark.parametrize(
+    ("use", "meant"),
+    [
+        (lambda metric: metric.inc("egg"), r"inc(kind='egg')"),
+        (lambda metric: metric.dec("egg"), r"dec(kind='egg')"),
+        (lambda metric: metric.set("egg"), r"set(value, kind='egg')"),
+    ],
+)
+def test_a_label_in_the_place_of_the_number_is_told_how_it_is_given(use: Any, meant: str) -> None:
+    method = meant.partition("(")[0]
+    with pytest.raises(TypeError) as caught:
+        use(mob.gauge("eaten", labels=["kind"]))
+    assert str(caught.value) == (
+        f"<mob.gauge 'eaten'>.{method}() takes a number, and was given 'egg'. A label is given by its name: .{meant}."
+    )
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(TypeError) as caught:
+        mob.counter("eaten", labels=["kind"]).inc("egg")  # type: ignore[arg-type]
+    assert str(caught.value).endswith("A label is given by its name: .inc(kind='egg').")
+    with pytest.raises(TypeError) as caught:
+        mob.histogram("sizes").observe("egg")  # type: ignore[arg-type]
+    assert str(caught.value) == "<mob.histogram 'sizes'>.observe() takes a number, and was given 'egg'."
+
+
+@pytest.mark.parametrize(
     ("use", "text"),
     [
         (lambda: mob.counter("a").inc(-1), "cannot grow by -1: a counter takes finite numbers of at least 0"),

@@ -415,3 +415,13 @@ def test_a_reload_costs_no_call(apps: Apps) -> None:
     assert sorted(number for _, numbers in begun(app) for number in numbers) == list(range(40))
     reload.join(PATIENCE)
     wait_until(lambda: all(member.generation == 2 for member in app.ready(client, "back")), "both were replaced")
+
+
+def test_a_function_that_cannot_take_batches_is_refused_as_an_import_that_fails(apps: Apps) -> None:
+    back = "import mob\n\n@mob.export(batch=4)\ndef f(*x):\n    return x\n"
+    app = apps.start('.role("back", "./back.py")', back=back)
+    app.wait_for(
+        r"back\.0 \(pid \d+\) could not import 'back'; .*The same error: TypeError: back\.f has the parameter \*x"
+    )
+    assert "Traceback" not in app.output
+    assert "status 70" not in app.output

@@ -344,6 +344,9 @@ def test_a_restart_says_what_is_lost(apps: Apps, how: str) -> None:
     running.app.wait_for(rf"mob \| {line}")
     assert re.search(rf"back: 1 ready\.\n{line}\n", done.stdout), done
     assert running.look()[1:] == (0, ["nothing"])
+    if how == "raise":  # no frame of mob's is before those of the role
+        first = running.app.output.partition("Traceback (most recent call last):")[2].splitlines()[1]
+        assert "back.py" in first
 
 
 def test_a_worker_that_is_blocked_rolls_the_reload_back(apps: Apps) -> None:

@@ -656,6 +656,10 @@ def test_an_app_that_stops_in_order_finishes_what_runs_and_keeps_the_rest(apps: 
     for job in (late, *short):
         job.stored.result(PATIENCE)
     assert app.stop() == 0
+    with pytest.raises(mob.Unavailable) as caught:
+        late.result(PATIENCE)
+    asks = f"app.job({late.id!r}).result() waits for the end of the job."
+    assert str(caught.value).endswith(f"the app {app.name!r} has ended. When it runs again, {asks}")
     app = again(apps, app)
     client = app.wait_ready()
     assert [client.job(job.id).result(PATIENCE) for job in short] == [0.3] * 4

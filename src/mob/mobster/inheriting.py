@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mob.core.draining import FAREWELL_TIME, LEAST
 from mob.errors import BadMessage, name_of
+from mob.peer.complaints import shown_of
 from mob.rim import places
 from mob.rim.link import Descriptor
 from mob.wire import messages as m
@@ -147,7 +148,7 @@ class Heritage:
 
     def _tell_failed(self, error: Exception) -> None:
         self._peer.handlers.report(EVENT, error)
-        self._peer.context.log.error("the handler of %r failed", EVENT, exc_info=error)
+        self._peer.context.log.error("the handler of %r failed", EVENT, exc_info=shown_of(error))
         self._tell(m.HandedOver(f"{name_of(error)}: {error}"))
 
     def _tell(self, message: m.HandedOver) -> None:

@@ -8,6 +8,7 @@ thread. Whatever ends the life (the Kingpin, SIGTERM, the Kingpin's death, `sys.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -211,6 +212,7 @@ class Life:
             helper.start()
             self.module = self._load()
             self._end_child()
+            self._collect_exports()
             return True
         except SystemExit as error:
             self._end_child()
@@ -230,7 +232,8 @@ class Life:
             self.sharing.on_accepted = None
             self.reactor.stop()
             helper.join()
-            self._collect_exports()
+            with contextlib.suppress(Exception):  # told above
+                self._collect_exports()
             self.early.end()
             self.peer.serving.find_export = self.peer.serving.exports.get  # they are complete now
         return False

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from threading import Lock
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, SupportsFloat, SupportsIndex, TypeVar, cast
 
 from mob.core.declared import BUCKETS, spec_of
 from mob.mobster import api
@@ -92,8 +92,17 @@ class _Metric:
                 meters = peer.meters = peer.meters or Meters(functools.partial(peer.context.log.warning, "%s"))
         return meters.of(self._spec)
 
-    def _number(self, value: float) -> float:
-        number = float(value)
+    def _number(self, method: str, value: object) -> float:
+        """Return a value as a number; `TypeError` says how labels are given, in case that it was meant as one."""
+        if type(value) in (int, float) or isinstance(value, SupportsFloat | SupportsIndex):
+            return float(cast("float", value))
+        first = "" if method in ("inc", "dec") else "value, "
+        label = f"{self._spec.labels[0]}={value!r}" if self._spec.labels and self._key is None else ""
+        meant = f" A label is given by its name: .{method}({first}{label})." if label else ""
+        raise TypeError(f"{self!r}.{method}() takes a number, and was given {value!r}.{meant}")
+
+    def _finite(self, method: str, value: object) -> float:
+        number = self._number(method, value)
         if number != number:
             raise ValueError(f"{self!r} was given NaN, which cannot be added up.")
         return number
@@ -114,11 +123,12 @@ class Counter(_Metric):
         Raises:
             ValueError: the amount is negative, NaN or infinite, or the labels are not those of the declaration.
         """
-        if not 0 <= amount < math.inf:
+        number = self._number("inc", amount)
+        if not 0 <= number < math.inf:
             raise ValueError(f"{self!r} cannot grow by {amount!r}: a counter takes finite numbers of at least 0.")
         key = self._key_of(labels)
         if (meter := self._meter()) is not None:
-            meter.grow(key, float(amount))
+            meter.grow(key, number)
 
 
 class Gauge(_Metric):
@@ -133,19 +143,19 @@ class Gauge(_Metric):
             value: the new value.
             labels: the value of each label, unless `labels()` has set them.
         """
-        key, number = self._key_of(labels), self._number(value)
+        number, key = self._finite("set", value), self._key_of(labels)
         if (meter := self._meter()) is not None:
             meter.set(key, number)
 
     def inc(self, amount: float = 1, /, **labels: object) -> None:
         """Add to this worker's value, which begins at 0; from any thread."""
-        key, number = self._key_of(labels), self._number(amount)
+        number, key = self._finite("inc", amount), self._key_of(labels)
         if (meter := self._meter()) is not None:
             meter.set(key, number, is_change=True)
 
     def dec(self, amount: float = 1, /, **labels: object) -> None:
         """Subtract from this worker's value; from any thread."""
-        self.inc(-amount, **labels)
+        self.inc(-self._number("dec", amount), **labels)
 
 
 class Histogram(_Metric):
@@ -160,7 +170,7 @@ class Histogram(_Metric):
             value: seconds, bytes, or whatever the buckets are bounds of.
             labels: the value of each label, unless `labels()` has set them.
         """
-        key, number = self._key_of(labels), self._number(value)
+        number, key = self._finite("observe", value), self._key_of(labels)
         if (meter := self._meter()) is not None:
             meter.observe(key, number)
 

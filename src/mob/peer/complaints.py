@@ -10,16 +10,30 @@ each logger that exists already and that they do not name, unless `disable_exist
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from collections.abc import Hashable
 from threading import Lock
 from time import monotonic
+from types import TracebackType
 
 import msgspec
 
 from mob.core.repeats import Repeats, Summary
 from mob.errors import RemoteError
+from mob.rim.places import PACKAGE
 from mob.rim.reactor import Reactor
+
+_BEFORE = PACKAGE, os.path.dirname(asyncio.__file__) + os.sep
+
+
+def shown_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """Return what a logger shows of an error: without the frames of mob and asyncio before those of the application."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_BEFORE):
+        trace = trace.tb_next
+    return type(error), error, trace or error.__traceback__
 
 
 class Complaint(msgspec.Struct, frozen=True):
@@ -62,7 +76,8 @@ class Complaints:
             must_wait = not (is_first or self._is_waiting)
             self._is_waiting = self._is_waiting or must_wait
         if is_first:
-            logging.getLogger("mob").log(level, template, *args, exc_info=error if traceback else None)
+            shown = shown_of(error) if error is not None and traceback else None
+            logging.getLogger("mob").log(level, template, *args, exc_info=shown)
         elif must_wait:
             self._reactor.call(self._wait)
 

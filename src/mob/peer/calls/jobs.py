@@ -247,7 +247,9 @@ class Job(Generic[T]):
         if error is not None:
             call.fail(error)
         else:
-            KeeperRequest(self._peer, call, what, (self.id,), settle, timeout)
+            again = f" When it runs again, app.job({self.id!r}).result() waits for the end of the job."
+            afterwards = again if call is self._outcome else ""
+            KeeperRequest(self._peer, call, what, (self.id,), settle, timeout, afterwards)
 
     def _handle_outcome(self, answer: Any) -> None:
         call, codec = self._outcome, self._peer.encoder.codec

@@ -44,7 +44,7 @@ UNDER_WAY = 2
 
 class KeeperRequest:
     """Something that the keeper is asked; again, if it dies over it. `settle` is called with its answer, and the `call`
-    fails if there is none within `timeout` seconds."""
+    fails if there is none within `timeout` seconds. `afterwards`: what is said beside that the app has ended."""
 
     def __init__(
         self,
@@ -54,8 +54,10 @@ class KeeperRequest:
         args: tuple[Any, ...],
         settle: Callable[[Any], None],
         timeout: float,
+        afterwards: str = "",
     ) -> None:
         self._peer, self._call, self._settle = peer, call, settle
+        self._afterwards = afterwards
         self._request = export, args
         self._timeout = timeout
         self._until = monotonic() + timeout
@@ -131,7 +133,7 @@ class KeeperRequest:
 
     def _try_again(self, error: CallError) -> None:
         if self._peer.control.is_closed:
-            error = Unavailable(f"{self._call.label}: the app {self._peer.context.app!r} has ended.")
+            error = Unavailable(f"{self._call.label}: the app {self._peer.context.app!r} has ended.{self._afterwards}")
         elif monotonic() < self._until:
             self._peer.context.reactor.call(self._wait)
             return

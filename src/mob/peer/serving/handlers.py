@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mob.core.draining import LEAST
 from mob.errors import MobError, nearest
 from mob.peer.calls.request_ids import CARRIED
+from mob.peer.complaints import shown_of
 from mob.peer.links.served import SERVED
 from mob.rim import forks
 from mob.rim.link import Link
@@ -264,7 +265,7 @@ class Handlers:
             except Exception as error:
                 self._end_child()
                 self.report("stop", error)
-                self._context.log.exception("a handler of 'stop' raised")
+                self._context.log.error("a handler of 'stop' raised", exc_info=shown_of(error))
             except (SystemExit, KeyboardInterrupt) as exit_:
                 self._end_child()
                 asked = asked or exit_
