@@ -301,7 +301,9 @@ def queue_role(path: str, keep: float = QUEUE_KEEP, in_hand: int = QUEUE_IN_HAND
     settings = {"PATH": templates.escaped(path), "KEEP": repr(float(keep)), "IN_HAND": str(in_hand)}
     env = {QUEUE_ENV + name: value for name, value in settings.items()}
     most = 1_000_000  # calls that wait for the end of a job are in hand
-    return RolePlan(QUEUE, KEEPER, singleton=True, concurrency=most, queue=most, hang_timeout=QUEUE_HANG, env=env)
+    return RolePlan(
+        QUEUE, KEEPER, singleton=True, concurrency=most, queue=most, hang_timeout=QUEUE_HANG, boot_timeout=None, env=env
+    )
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -48,6 +48,14 @@ def test_one_that_has_become_ready_is_not_named() -> None:
     assert world.told == []
 
 
+def test_what_it_waits_for_is_its_note_and_no_module_that_blocks() -> None:
+    for is_ready in (False, True):
+        world = started(app=plan("back"), ready=is_ready)
+        world.carry_out(world.supervisor.handle_beat(1, Beat(blocked="waits for jobs.db: pid 7 has it"), world.now))
+        (row,) = world.supervisor.rows(world.now)
+        assert (world.told, row.note) == ([], "waits for jobs.db: pid 7 has it")
+
+
 def test_one_that_says_nothing_when_asked_is_killed_all_the_same() -> None:
     world = started(app=plan("back", options={"boot_timeout": 10.0}), ready=False)
     world.pass_time(10.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import pytest
 from mob.core.job_rows import DEAD_KEEP, RAISED, RETURNED, JobChanged, JobEnded, QueueBroken, QueueFull, row_of
 from mob.core.jobs import Entry, JobState
 from mob.jobs.store import TOGETHER, JobStore
+from mob.rim.file_locks import LockHolder
 from tests.patience import PATIENCE
 
 
@@ -190,13 +192,34 @@ def test_a_row_that_makes_no_sense_is_damage(shelf: Shelf, path: Path, change: s
     other.close()
 
 
-def test_a_second_keeper_is_refused(shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_keeper_waits_until_the_first_has_ended(shelf: Shelf, path: Path) -> None:
     shelf.open()
+    assert shelf.put(entry("a")) is None
+    held: list[LockHolder] = []
+
+    async def open_another() -> list[Entry]:
+        def end_first(holder: LockHolder) -> None:
+            held.append(holder)
+            asyncio.get_running_loop().call_soon(threading.Thread(target=shelf.close).start)
+
+        other = JobStore(path, lambda call: call(), print, end_first, "shop")
+        found = await other.open(1000.0)
+        await other.close()
+        return found
+
+    assert [each.id for each in asyncio.run(open_another())] == ["a"]
+    assert held == [LockHolder(os.getpid(), "")]
+
+
+def test_a_file_that_a_program_for_databases_has_is_refused(
+    shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mob.jobs.store.PATIENCE", 0.01)
-    other = Shelf(path)
-    with pytest.raises(QueueBroken, match=r"is used by another process\. Two apps cannot share a queue"):
-        other.open()
-    other.close()
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(QueueBroken, match=r"is used by another process, which does not hold its lock"):
+            shelf.open()
 
 
 def test_a_file_of_another_program_is_left_alone(shelf: Shelf, path: Path) -> None:

@@ -866,13 +866,63 @@ def test_two_apps_cannot_share_a_file(apps: Apps) -> None:
     app, client = start(apps, ROLES + '.queue("jobs.db")')
     durable(client).double(1).result(PATIENCE)
     path = app.directory / "jobs.db"
-    other, second = start(
-        apps, f'.preload("soon"){ROLES}.queue({str(path)!r})', soon="import mob.jobs.store as s; s.PATIENCE = 0.1"
-    )
-    with pytest.raises(mob.QueueFailed, match=r"is used by another process\. Two apps cannot share a queue"):
+    other, second = start(apps, f"{ROLES}.queue({str(path)!r})")
+    (keeper,) = app.ready(client, "queue")
+    held = rf"is used by another process \(pid {keeper.pid} of the app '{app.name}'\)\. Two apps cannot share a queue"
+    with pytest.raises(mob.QueueFailed, match=held):
         durable(second).double(1).stored.result(PATIENCE)
+
+    def waits() -> bool:
+        return any("waits for" in row.note for row in second.overview() if row.role == "queue")
+
+    wait_until(waits, "its note says so")
     assert durable(client).double(2).result(PATIENCE) == 4
+    assert app.stop() == 0
+    other.wait_for("is not used by the other process any more")
+    assert durable(second).double(3).result(PATIENCE) == 6
+    wait_until(lambda: not waits(), "nothing is waited for")
     assert other.stop() == 0
+
+
+def test_an_app_that_is_started_again_soon_waits_for_what_is_left_of_the_last_one(apps: Apps) -> None:
+    app, client = start(apps, ROLES + '.queue("jobs.db").store("cache", file="cache.db")')
+    client.store("cache").set("a", 1).result(PATIENCE)
+    job = durable(client).wait(7)
+    job.stored.result(PATIENCE)
+    wait_until(lambda: book(app, "began") == ["7"], "it runs")
+    (keeper,) = app.ready(client, "queue")
+    app.process.kill()
+    app.process.wait()
+    new = again(apps, app)
+    new.wait_for(rf"is still used by an earlier process of this app \(pid {keeper.pid}\)")
+    client = new.connect()
+
+    def note() -> str:
+        (row,) = [each for each in client.overview() if each.role == "queue"]
+        return "" if row.state == "ready" else row.note
+
+    wait_until(lambda: f"an earlier process of this app (pid {keeper.pid}) still has it" in note(), "its note says so")
+    assert client.not_ready("queue")
+    later = durable(client).double(2)
+    (app.directory / "go").touch()
+    assert later.result(PATIENCE) == 4
+    assert client.job(job.id).result(PATIENCE) == 7
+    assert book(app, "began") == ["7"]
+    assert client.store("cache").get("a").result(PATIENCE) == 1
+    assert new.stop() == 0
+
+
+def test_an_app_that_waits_for_its_file_stops_when_asked(apps: Apps) -> None:
+    app, client = start(apps, ROLES + '.queue("jobs.db")')
+    durable(client).wait(7).stored.result(PATIENCE)
+    wait_until(lambda: book(app, "began") == ["7"], "it runs")
+    app.process.kill()
+    app.process.wait()
+    new = again(apps, app)
+    new.wait_for("is still used by an earlier process of this app")
+    assert new.stop(patient(10)) == 0  # of the 30 s of grace
+    (app.directory / "go").touch()
+    wait_until(lambda: not app.processes(), "the others have ended, too")
 
 
 def test_a_role_of_that_name_keeps_no_jobs(apps: Apps) -> None:

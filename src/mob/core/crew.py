@@ -188,6 +188,8 @@ class Process:
     def note(self) -> str:
         """What is said of it beside its state: where it is in the debugger, or where its module has blocked, or why the
         one before it ended."""
+        if self.beat.waits_for:
+            return self.stands or self.beat.waits_for
         if self.is_booting and self.beat.blocked and not self.stands:
             return f"not ready: its module is at {self.beat.blocked}; mob.ready() says that it is ready"
         return self.stands or self.slot.note

@@ -93,7 +93,13 @@ class Health:
     def _hint(self, process: Process) -> list[Decision]:
         """Its module has been at one place for seconds, perhaps for ever: say what to do, once."""
         where = process.beat.blocked
-        if not where or not process.is_booting or process.is_hinted or self._debugging.is_excused(process.uid):
+        if (
+            not where
+            or process.beat.waits_for
+            or not process.is_booting
+            or process.is_hinted
+            or self._debugging.is_excused(process.uid)
+        ):
             return []
         process.is_hinted = True
         timeout = self._crew.roles[process.slot.role].plan.boot_timeout

@@ -34,6 +34,7 @@ from mob.peer.links.contact import Contact
 from mob.peer.peer import Peer
 from mob.peer.serving.selection import export
 from mob.plan import QUEUE, QUEUE_ENV, QUEUE_IN_HAND, QUEUE_KEEP, Cluster
+from mob.rim.file_locks import LockHolder
 from mob.wire import messages as m
 from mob.wire.failures import Failure
 
@@ -60,6 +61,9 @@ class Keeper:
         self._book = self._ledger.book
         self._giver = Giver(peer, self._ledger, in_hand)
         self._broken: QueueBroken | None = None
+        self._held = ""  # why others are refused while another app has the file
+        self._opening: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()  # whether the file is open, or why not
         self._coming: dict[str, asyncio.Future[None]] = {}  # jobs that are being stored
         self._coming_keys: dict[str, str] = {}
         self._is_ending = False
@@ -70,7 +74,7 @@ class Keeper:
     def _place(self, path: Path, keep: float) -> JobPlace:
         """Return where the jobs lie: in a file, or in a cluster in its stream."""
         if not self._context.roster.nodes:
-            return JobStore(path, self._context.reactor.call, self._say)
+            return JobStore(path, self._context.reactor.call, self._say, self._handle_held, self._context.app)
         streams = importlib.import_module("mob.cluster.jobs")  # it needs NATS, which only apps in a cluster have
         stream: JobPlace = streams.StreamStore(self._context.app, keep, self._cluster, self._say)
         return stream
@@ -81,15 +85,51 @@ class Keeper:
     # --------------------------------------------------------------------------------------------- its life
 
     async def open(self) -> None:
-        """Read what is there, before this process is ready."""
+        """Read what is there, before this process is ready. If another app has the file, this one is ready to say so,
+        and begins when that has ended."""
+        self._opening = self._loop.create_task(self._open())
+        self._opening.add_done_callback(lambda opening: self._settled.set())
+        await self._settled.wait()
+        if self._opening.done():
+            self._opening.result()
+
+    async def _open(self) -> None:
         try:
             entries = await self._store.open(time())
         except QueueBroken as error:
             self._broken = error
             self._log.error("%s", error)
             return
+        finally:
+            self._held = ""
+            if self._context.waits_for:
+                self._context.waits_for = ""
+                self._log.warning(
+                    "the file of the queue, %s, is not used by the other process any more.", self._store.path
+                )
         self._ledger.load(entries)
         self._giver.open()
+
+    def _handle_held(self, holder: LockHolder) -> None:
+        """Another process has the file, and is waited for."""
+        path = self._store.path
+        if holder.owner == self._context.app:
+            self._context.waits_for = (
+                f"waits for {path}: an earlier process of this app (pid {holder.pid}) still has it"
+            )
+            self._log.warning(
+                "the file of the queue, %s, is still used by an earlier process of this app (pid %d), which finishes "
+                "what it has begun. Durable calls wait; the queue goes on by itself when that process has ended.",
+                *(path, holder.pid),
+            )
+            return
+        self._context.waits_for = f"waits for {path}: another process ({holder}) has it"
+        self._held = (
+            f"the file of the queue, {path}, is used by another process ({holder}). Two apps cannot share a queue: say "
+            f"another path for one of them. This queue goes on by itself when the other process has ended."
+        )
+        self._log.error("%s", self._held)
+        self._settled.set()
 
     async def drain(self) -> None:
         """This process ends: no job begins, and those that run are waited for."""
@@ -192,6 +232,8 @@ class Keeper:
         self._giver.look()
 
     def _check(self) -> None:
+        if self._held:
+            raise QueueFailed(self._held)
         if self._broken is not None:
             raise QueueFailed(f"{self._broken} Then: mob restart {QUEUE}.")
         if self._is_ending:

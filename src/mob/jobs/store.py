@@ -10,8 +10,10 @@ written again, as soon as there is space. A file that is damaged, or of another 
 everything is refused, with a text that says what to do. One that was deleted under the app is written again, as a
 whole, before anything is answered.
 
-Limits. Knows columns, and nothing of what is in them. The connection is this thread's, and the file is locked by it:
-no second keeper can have it.
+No second keeper can have the file: PATH.lock is held as long as it is open. One that comes while the keeper before it
+still ends, or that of another app has it, waits for it.
+
+Limits. Knows columns, and nothing of what is in them. The connection is this thread's.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from mob.core.job_rows import (
 )
 from mob.core.jobs import Entry, JobState
 from mob.rim.database_files import DatabaseFile
+from mob.rim.file_locks import FileLock, LockHolder
 
 VERSION = 1
 """Of the tables; stands in the file as its user_version."""
@@ -52,7 +55,7 @@ TOGETHER = 512
 RETRY = 1.0
 """Seconds until what could not be written is written again."""
 PATIENCE = 5.0
-"""Seconds that a keeper before this one may take to let go of the file."""
+"""Seconds that another program (the command `sqlite3`) may take to let go of the file."""
 JOBS = """CREATE TABLE jobs (id TEXT PRIMARY KEY, role TEXT, target TEXT, priority INT, due REAL, is_at INT, key TEXT,
 retries INT, backoff REAL, attempts INT, failures INT, deaths INT, made REAL, state TEXT, body BLOB, outcome BLOB)
 WITHOUT ROWID"""
@@ -85,13 +88,23 @@ _Work = _Put | _Write | _Ask
 
 class JobStore:
     """The file of an app's jobs. `deliver` is given what is to be called with the answers, once for each commit; `say`
-    what is to be known of the file. Both on the store's own thread."""
+    what is to be known of the file. Both on the store's own thread. `is_held` is called while the file is opened, if
+    another process has it, which is waited for then. `owner`: the app."""
 
     most: int = 2**31 - 1
     """Bytes that a job may have; an argument that SQLite cannot store is refused by it."""
 
-    def __init__(self, path: Path, deliver: Callable[[Callable[[], None]], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        deliver: Callable[[Callable[[], None]], None],
+        say: Callable[[str], None],
+        is_held: Callable[[LockHolder], None] = lambda holder: None,
+        owner: str = "",
+    ) -> None:
         self.path = path
+        self._is_held = is_held
+        self._lock = FileLock(path, owner)
         self._deliver = deliver
         self._say = say
         self._answers: list[Callable[[], object]] = []
@@ -109,13 +122,27 @@ class JobStore:
     # ------------------------------------------------------------------------------------------ for the keeper
 
     async def open(self, now: float) -> list[Entry]:
-        """Open the file, or make it; return the jobs in it. `QueueBroken` if it cannot be used. `now`: of the clock on
-        the wall, for what was kept long enough."""
-        return await asyncio.to_thread(self._open, now)
+        """Open the file, or make it, as soon as no other process has it; return the jobs in it. `QueueBroken` if it
+        cannot be used. `now`: of the clock on the wall, for what was kept long enough."""
+        error: OSError | None = None
+        try:
+            holder = await asyncio.to_thread(self._take_lock)
+            if holder is not None:
+                self._is_held(holder)
+                await self._lock.wait()
+        except OSError as raised:
+            error = raised
+        return await asyncio.to_thread(self._open, now, error)
 
-    def _open(self, now: float) -> list[Entry]:
+    def _take_lock(self) -> LockHolder | None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self._lock.take()
+
+    def _open(self, now: float, unusable: OSError | None) -> list[Entry]:
         found: list[Entry] = []
         try:
+            if unusable is not None:
+                raise unusable
             self._db = self._connect()
             with suppress(sqlite3.OperationalError):  # the disk may be full
                 self._db.execute("DELETE FROM jobs WHERE state = 'dead' AND due < ?", (now - DEAD_KEEP,))
@@ -180,11 +207,13 @@ class JobStore:
         self._line.put(None)
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
+        self._lock.release()
 
     # ---------------------------------------------------------------------------------------------- opening
 
     def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if (holder := self._take_lock()) is not None:  # the lock's file was deleted, too, and another app was faster
+            raise QueueBroken(f"the file of the queue, {self.path}, is used by another process ({holder}).")
         if not self.path.exists():
             self.path.touch(0o600)
         db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
@@ -242,7 +271,7 @@ class JobStore:
     def _why_broken(self, error: Exception) -> QueueBroken:
         text = str(error)
         if "locked" in text:
-            what = "is used by another process. Two apps cannot share a queue: say another path for one of them."
+            what = "is used by another process, which does not hold its lock: a program for databases?"
         elif isinstance(error, sqlite3.OperationalError | OSError):
             what = f"cannot be used: {text}."
         else:

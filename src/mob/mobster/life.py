@@ -415,7 +415,7 @@ class Life:
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)
         self.readiness.handle_beat()
-        self.vitals.blocked = self.readiness.hint()
+        self.vitals.blocked = self.peer.context.waits_for or self.readiness.hint()
         self.sharing.sweep()
         peer.references.cool(monotonic())
         return self.vitals.next_beat()

@@ -55,6 +55,7 @@ class Context:
         "tracing",
         "uid",
         "unheard",
+        "waits_for",
     )
 
     def __init__(
@@ -85,6 +86,9 @@ class Context:
         """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `Peer.tidy` cancels."""
         self.is_abandoned: bool = False
         """This is the child of a fork, and what has this context belongs to the parent."""
+
+        self.waits_for: str = ""
+        """What it cannot begin its work without, for `mob ps`: "waits for ..."."""
 
     def __repr__(self) -> str:
         return f"<Context of {self.name}>"

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from math import inf, nan
 
 from mob.rim.database_files import DatabaseFile
+from mob.rim.file_locks import FileLock, LockHolder
 from mob.stores.book import Value
 
 StoredRow = tuple[str, Value | None, float]
@@ -47,17 +47,38 @@ class StoreFile:
     Args:
         store: its name, for errors.
         path: of the file; beside it lie PATH-wal, PATH-shm and PATH.lock while it is open.
+        owner: the app that it is of, for the stores of others.
     """
 
-    def __init__(self, store: str, path: str) -> None:
+    def __init__(self, store: str, path: str, owner: str = "") -> None:
         self.store: str = store
         self.path: str = path
         self._connection: sqlite3.Connection | None = None
-        self._lock: int = -1
+        self._lock = FileLock(path, owner)
         self._file: DatabaseFile | None = None
 
     def __repr__(self) -> str:
         return f"<StoreFile {self.path}{'' if self._connection else ', closed'}>"
+
+    async def wait(self, is_held: Callable[[LockHolder], None]) -> None:
+        """Wait until no earlier process of this app has the file. `is_held` hears of the one that has it.
+
+        `OSError` if another app has it, and as `open`.
+        """
+        self._check_path()
+        before = _here.get(self.path)
+        if before is not None:
+            before.close()
+        try:
+            holder = self._lock.take()
+        except OSError as error:
+            raise self._failed(error) from None
+        if holder is None:
+            return
+        if not holder.owner or holder.owner != self._lock.owner:
+            raise self._in_use(holder)
+        is_held(holder)
+        await self._lock.wait()
 
     def open(self) -> None:
         """Open the file, and make it if there is none. `OSError` if it is in use, damaged, another program's, no file,
@@ -134,9 +155,7 @@ class StoreFile:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+        self._lock.release()
 
     # ----------------------------------------------------------------------------------------------- internals
 
@@ -163,7 +182,8 @@ class StoreFile:
             return
         try:
             if not os.path.exists(f"{self.path}.lock"):
-                self._take_again()
+                os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+                self._take()
             self._file.put_back(connection)
         except OSError as error:
             text = str(error).removeprefix(f"store {self.store!r}: ")
@@ -210,33 +230,17 @@ class StoreFile:
     def _take(self) -> None:
         """Two stores in one file would each overwrite what the other one knows nothing of."""
         try:
-            self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            holder = self._lock.take()
         except OSError as error:
             raise self._failed(error) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            who = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._lock)
-            self._lock = -1
-            raise OSError(
-                f"store {self.store!r}: {self.path} is in use by another store (pid {who}). Give each store a file of "
-                f"its own."
-            ) from None
-        with contextlib.suppress(OSError):  # on a full disk nobody can say who has it
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        if holder is not None:
+            raise self._in_use(holder)
 
-    def _take_again(self) -> None:
-        """The lock's file was deleted, too."""
-        before = self._lock
-        os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-        try:
-            self._take()
-        except OSError:
-            self._lock = before
-            raise
-        os.close(before)
+    def _in_use(self, holder: LockHolder) -> OSError:
+        return OSError(
+            f"store {self.store!r}: {self.path} is in use by another store ({holder}). Give each store a file of its "
+            f"own."
+        )
 
     def _check(self, connection: sqlite3.Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()

@@ -15,6 +15,7 @@ from time import monotonic, time
 from typing import Any
 
 from mob.errors import Unavailable
+from mob.rim.file_locks import LockHolder
 from mob.stores.book import StoreBook, Value
 from mob.stores.file import StoredRow, StoreFile
 from mob.stores.locks import HELD, KEPT, LockClaim, Locks
@@ -45,12 +46,19 @@ class StoreServer:
         settings: what the main script says of it.
         is_first: whether no other worker has been the store before.
         tell_metrics: called a second after something has been done with the store.
+        owner: the app, and in a cluster the machine.
     """
 
     def __init__(
-        self, role: str, settings: StoreSettings, is_first: bool, tell_metrics: Callable[[StoreServer], None]
+        self,
+        role: str,
+        settings: StoreSettings,
+        is_first: bool,
+        tell_metrics: Callable[[StoreServer], None],
+        owner: str = "",
     ) -> None:
         self.name: str = role
+        self.owner: str = owner
         self.settings: StoreSettings = settings
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.book: StoreBook = StoreBook(role, settings.max_memory)
@@ -66,6 +74,7 @@ class StoreServer:
         """Whether the contents were left, or written, for the last time: what would change after that is refused."""
         self.is_metering: bool = False
         """Whether what has happened will be told soon."""
+        self._file: StoreFile | None = None  # its lock is held, and it is not open yet
         self._is_first = is_first
         self._tell_metrics = tell_metrics
         self._thaw = asyncio.Event()
@@ -79,6 +88,19 @@ class StoreServer:
         return f"<StoreServer {self.book!r}>"
 
     # --------------------------------------------------------------------------------------------- begin, end
+
+    async def wait_for_file(self) -> None:
+        """Wait until no earlier process of this app has the file of the store. `OSError` if another app has it."""
+        if self.settings.file is not None:
+            self._file = StoreFile(self.name, self.settings.file, self.owner)
+            await self._file.wait(self._handle_held)
+
+    def _handle_held(self, holder: LockHolder) -> None:
+        LOG.warning(
+            "store %r: %s is still used by an earlier process of this app (pid %d), which finishes what it has begun. "
+            "Calls wait; the store goes on by itself when that process has ended.",
+            *(self.name, self.settings.file, holder.pid),
+        )
 
     def begin(self, given: Contents | None) -> None:
         """Begin with what a predecessor has handed over; None: with what is in the file, or with nothing."""
@@ -106,7 +128,7 @@ class StoreServer:
         self.look_at_due()
 
     def _open(self, path: str) -> StoreSaver:
-        file = StoreFile(self.name, path)
+        file, self._file = self._file or StoreFile(self.name, path, self.owner), None
         file.open()
         return StoreSaver(self.book, file, LOG)
 

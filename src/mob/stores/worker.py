@@ -46,8 +46,10 @@ async def begin() -> None:
     global _server
     me = mob.me()
     is_first = me.generation == 1 and not me.node  # in a cluster another machine may have had it
-    _server = StoreServer(me.role, settings_for(me.role), is_first, tell_metrics)
+    owner = f"{me.app}@{me.node}" if me.node else me.app
+    _server = StoreServer(me.role, settings_for(me.role), is_first, tell_metrics, owner)
     given = None if me.generation == 1 else await _receive(me.role)
+    await _server.wait_for_file()
     _server.begin(given or mob.inherited())
 
 

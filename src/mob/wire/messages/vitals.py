@@ -72,7 +72,13 @@ class Beat(Base, frozen=True, tag=29):
     requests: dict[str, int] = {}
     """HTTP requests that have ended since the start, by the class of their status ("2xx")."""
     blocked: str = ""
-    """Where the module of the role has been for some seconds, if it is not ready."""
+    """Where the module of the role has been for some seconds, if it is not ready; or "waits for ...": what it cannot
+    begin its work without."""
+
+    @property
+    def waits_for(self) -> str:
+        """Return what the process cannot begin its work without, in words; "" if it has all."""
+        return self.blocked if self.blocked.startswith("waits for ") else ""
 
 
 class MetricSpec(Base, frozen=True):

@@ -1,0 +1,139 @@
+"""A lock that one process at a time has on a file which it writes, and which its successor waits for.
+
+The lock is `flock` on PATH.lock, in which its holder writes its pid and of what app it is. The kernel frees it when the
+holder ends, however it does. Who waits for it does so in a thread that the kernel wakes: nothing is polled.
+
+Limits. Only those that use such a lock heed it. `flock` may not work over NFS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import threading
+from typing import NamedTuple
+
+
+class LockHolder(NamedTuple):
+    """What has a lock, as its file says."""
+
+    pid: int
+    """0 if it is not known."""
+    owner: str
+    """Of what app; "" if it is not known."""
+
+    def __str__(self) -> str:
+        """Name it: `pid 42 of the app 'shop'`."""
+        pid = f"pid {self.pid}" if self.pid else "unknown pid"
+        return f"{pid} of the app {self.owner!r}" if self.owner else pid
+
+
+class FileLock:
+    """A lock on a file.
+
+    Args:
+        path: of what is locked; the lock is PATH.lock.
+        owner: the app that this process is of.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], owner: str = "") -> None:
+        self.path: str = f"{os.fspath(path)}.lock"
+        self.owner: str = owner
+        self._descriptor = -1
+        self._is_given_up = False
+
+    def __repr__(self) -> str:
+        return f"<FileLock {self.path}{', held' if self._descriptor >= 0 else ''}>"
+
+    def take(self) -> LockHolder | None:
+        """Take the lock, also if its file was deleted since; return None, or else who has it. `OSError` if that cannot
+        be."""
+        if self._descriptor >= 0 and _is_at(self._descriptor, self.path):
+            return None
+        descriptor = self._open()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _read(descriptor)
+            os.close(descriptor)
+            return holder
+        self._hold(descriptor)
+        return None
+
+    async def wait(self) -> None:
+        """Wait until the lock is free, and take it. `OSError` if that cannot be."""
+        loop = asyncio.get_running_loop()
+        taken: asyncio.Future[None] = loop.create_future()
+
+        def tell(error: OSError | None) -> None:
+            if self._is_given_up or taken.done():
+                self.release()
+                taken.cancel()
+            elif error is None:
+                taken.set_result(None)
+            else:
+                taken.set_exception(error)
+
+        def wait() -> None:
+            error: OSError | None = None
+            try:
+                self._wait()
+            except OSError as raised:
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(tell, error)
+
+        threading.Thread(target=wait, name="mob-lock", daemon=True).start()  # it ends with the process, if not before
+        await taken
+
+    def _wait(self) -> None:
+        while True:
+            descriptor = self._open()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError:
+                os.close(descriptor)
+                raise
+            if self._is_given_up or _is_at(descriptor, self.path):
+                break
+            os.close(descriptor)  # it was deleted meanwhile: there may be another
+        if self._is_given_up:
+            os.close(descriptor)
+        else:
+            self._hold(descriptor)
+
+    def release(self) -> None:
+        """Give the lock back, or do not want it any more."""
+        self._is_given_up = True
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _hold(self, descriptor: int) -> None:
+        before, self._descriptor = self._descriptor, descriptor
+        if before >= 0:
+            os.close(before)
+        with contextlib.suppress(OSError):  # on a full disk nobody can say who has it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {self.owner}\n".encode(), 0)
+
+
+def _read(descriptor: int) -> LockHolder:
+    try:
+        pid, _, owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").partition("\n")[0].partition(" ")
+    except OSError:
+        return LockHolder(0, "")
+    return LockHolder(int(pid) if pid.isdecimal() else 0, owner)
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Return whether an open file is still at its path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
