@@ -323,7 +323,7 @@ def test_a_call_that_does_not_end_rolls_the_reload_back(apps: Apps) -> None:
     call = running.back.hang()
     assert running.look()[0] == before  # it came behind
     said = running.reload()
-    assert f"1 calls still ran after {patient(1):g} s (grace)" in said
+    assert f"1 call still ran after {patient(1):g} s (grace)" in said
     assert running.look()[0] == before
     call.cancel()
 

@@ -266,7 +266,7 @@ def test_it_is_shown_as_failing(failing: RunningApp, role: str, reason: str) -> 
     row = wait_until(shown, f"{role} is shown as failing")
     assert row.pid == 0
     assert row.restarts >= 6
-    assert re.fullmatch(re.escape(reason) + r"; next try in \d+\.\d s", row.note)
+    assert re.fullmatch(re.escape(reason.removesuffix(".")) + r"; next try in \d+\.\d s", row.note)
     assert client.roles()[role].failing == f"{role}.0: {reason}"
     error = client.require(role).options(wait=0.1).double(1).exception(PROMPT)
     assert isinstance(error, mob.Unavailable)

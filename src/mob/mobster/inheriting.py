@@ -20,7 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from mob.core.draining import FAREWELL_TIME, LEAST
-from mob.errors import BadMessage, name_of
+from mob.errors import BadMessage, counted, name_of
 from mob.peer.complaints import shown_of
 from mob.rim import places
 from mob.rim.link import Descriptor
@@ -79,7 +79,7 @@ class Heritage:
             await self._give(until)
         except TimeoutError:
             hand = serving.in_hand
-            why = f"{hand} calls still ran" if hand else "its handler still ran"
+            why = f"{counted(hand, 'call')} still ran" if hand else "its handler still ran"
             self._tell(m.HandedOver(f"{why} after {seconds:g} s (grace)"))
         except Exception as error:  # noqa: BLE001  told
             self._tell_failed(error)
