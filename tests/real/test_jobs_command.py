@@ -66,6 +66,10 @@ def test_it_lists_what_waits_runs_and_is_dead(apps: Apps) -> None:
     assert "ValueError: not" in text
     assert "\x1b[2J" not in text
     assert "at back.0" in text
+    narrow = mob_command(app.directory, "jobs", "-a", app.name, COLUMNS="80").stdout
+    assert "\n   ValueError: not" in narrow
+    assert "\n   at back.0\n" in narrow
+    assert "…" not in narrow
     assert "key k; priority 3" in text
     assert "back: 1 later, 1 running, 1 dead. 0 done since the queue has started." in text
     assert [(row["id"], row["state"], row["job"]) for row in listed(app)] == [

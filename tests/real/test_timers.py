@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -240,6 +241,10 @@ def test_they_are_shown_as_a_table_and_as_json(app: RunningApp, client: mob.Clie
         "ValueError: no ",
     ):
         assert text in shown
+    narrow = mob_command(app.directory, "timers", app.name, COLUMNS="80").stdout
+    assert re.search(r" next \(\S+\)", narrow)
+    assert re.search(r"\n   (.*; )?ValueError: no report today\n", narrow)
+    assert "…" not in narrow
     rows = json.loads(mob_command(app.directory, "timers", "--json", "-a", app.name).stdout)
     row = next(each for each in rows if each["timer"] == "back.broken")
     assert (row["outcome"], row["error"], row["app"]) == ("failed", "ValueError: no report today", app.name)

@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from mob.cli.apps import CommandError, app_option, complete_app, connected, json_option, print_json
 from mob.cli.output import echo
 from mob.cli.ps import console_for_tables
 from mob.cli.shown import duration
+from mob.cli.tables import print_with_notes
 from mob.client import CONNECT_TIMEOUT, Client
 from mob.core.job_rows import JobRow
 from mob.core.jobs import JobState
@@ -25,7 +24,7 @@ from mob.plan import QUEUE
 STATES = tuple(map(str, JobState))
 STYLES = {"waiting": "yellow", "later": "white", "running": "green", "dead": "red"}
 """The colour of a state."""
-HEADINGS = ("id", "job", "state", "age", "attempts", "note")
+HEADINGS = ("id", "job", "state", "age", "attempts")
 ALL = "all"
 """Instead of the id of a job: all that are listed."""
 MOST = 1_000_000
@@ -115,7 +114,8 @@ def _show(name: str | None, states: Sequence[str], role: str, most: int, as_json
             echo(f"{app.app} has no durable jobs. options(durable=True) makes one.")
             return
         if rows:
-            console_for_tables().print(_table(rows))
+            notes = [printable(_note(row)) for row in rows]
+            print_with_notes(console_for_tables(), HEADINGS, [_cells(row) for row in rows], notes, ["age", "attempts"])
         echo(_summary(_ask(app, "counts"), len(rows), states, role))
 
 
@@ -141,16 +141,9 @@ def _summary(counts: dict[str, Any], shown: int, chosen_states: Sequence[str], r
     return f"{'; '.join(parts) or 'no jobs'}. {counts['done']:,} done since the queue has started.{more}"
 
 
-def _table(rows: list[JobRow]) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in HEADINGS:
-        is_number = heading in ("age", "attempts")
-        made.add_column(heading, justify="right" if is_number else "left", no_wrap=heading != "note")
-    for row in rows:
-        state = f"[{STYLES.get(row.state, 'white')}]{row.state}[/]"
-        job = escape(printable(row.job))
-        made.add_row(row.id, job, state, duration(row.age), str(row.attempts), escape(printable(_note(row))))
-    return made
+def _cells(row: JobRow) -> list[str]:
+    state = f"[{STYLES.get(row.state, 'white')}]{row.state}[/]"
+    return [row.id, escape(printable(row.job)), state, duration(row.age), str(row.attempts)]
 
 
 def _note(row: JobRow) -> str:

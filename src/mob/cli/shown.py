@@ -45,6 +45,19 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def moment(when: float) -> str:
-    """Return a time of day as this machine's users have it, with the date; "-" for 0."""
-    return datetime.fromtimestamp(when).astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else "-"
+def moment(when: float, now: float) -> str:
+    """Return a time as the clock of this machine shows it, with the date if it is not today's; "-" for 0. If the clock
+    differs from now's by then (summer time), it names its zone."""
+    if not when:
+        return "-"
+    at, today = datetime.fromtimestamp(when).astimezone(), datetime.fromtimestamp(now).astimezone()
+    if at.date() == today.date():
+        shown = f"{at:%H:%M:%S}"
+    else:
+        shown = f"{at:%d %b %H:%M}" if at.year == today.year else f"{at:%Y-%m-%d}"
+    return shown if at.tzname() == today.tzname() else f"{shown} {at.tzname()}"
+
+
+def zone(now: float) -> str:
+    """Return what this machine's time zone is called now."""
+    return datetime.fromtimestamp(now).astimezone().tzname() or "local"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import click
 import msgspec
 from click.shell_completion import CompletionItem
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from mob.cli.apps import app_names, app_option, complete_app, connected, json_option, node_option, print_json
 from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.output import echo
 from mob.cli.ps import console_for_tables
-from mob.cli.shown import moment
+from mob.cli.shown import moment, zone
+from mob.cli.tables import print_with_notes
 from mob.client import Client
 from mob.core.printable import printable
 from mob.core.timer_state import duration_text
@@ -25,7 +25,6 @@ OUTCOME_STYLES = {"ok": "green", "failed": "red", "lost": "red"}
 """The colour of an outcome."""
 LIST = ("list", "ls", "show")
 """As other commands call what this one does without a word."""
-HEADINGS = ("timer", "schedule", "next", "last", "took", "outcome")
 
 
 class TimerRow(msgspec.Struct, frozen=True):
@@ -73,7 +72,8 @@ def complete_words(context: click.Context, _param: click.Parameter, incomplete: 
 def timers(words: tuple[str, ...], name: str | None, node: str | None, as_json: bool) -> None:
     """Show the timers of a running app, or run one of them now.
 
-    `mob timers` shows when each runs next, and when its last run began, how long that took and how it went.
+    `mob timers` shows when each runs next, and when its last run began, how long that took and how it went. Times are
+    in this machine's zone, which a heading names, whatever zone a schedule names.
     `mob timers run back.report` runs one, waits for its end and says how it went, with status 1 if it failed; when it
     is due next stays as it is.
     """
@@ -122,7 +122,7 @@ def _show(name: str | None, node: str | None, as_json: bool) -> None:
         if as_json:
             print_json(rows)
         elif rows:
-            console_for_tables().print(_table(rows))
+            _print(rows)
         elif not not_ready:
             echo(f"{app.app} has no timers. @mob.every(60) on a function of a role makes one.")
         if not_ready:
@@ -146,26 +146,26 @@ def _row(timer: TimerMetrics, app: Client) -> TimerRow:
     return TimerRow(*shown, timer.running, timer.runs, timer.note, app.node, app.app)
 
 
-def _table(rows: list[TimerRow]) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    with_node, with_note = any(row.node for row in rows), any(_note(row) for row in rows)
-    headings = [*HEADINGS, *(["machine"] if with_node else []), *(["note"] if with_note else [])]
-    for heading in headings:
-        made.add_column(heading, justify="right" if heading == "took" else "left", no_wrap=heading != "note")
-    for row in rows:
-        style = OUTCOME_STYLES.get(row.outcome, "white")
-        cells = {
-            "timer": escape(printable(row.timer)),
-            "schedule": escape(printable(row.schedule)),
-            "next": moment(row.next),
-            "last": moment(row.last),
-            "took": duration_text(row.seconds) if row.last else "-",
-            "outcome": f"[{style}]{row.outcome}[/]" if row.outcome else "-",
-            "machine": row.node,
-            "note": escape(printable(_note(row))),
-        }
-        made.add_row(*(cells[heading] for heading in headings))
-    return made
+def _print(rows: list[TimerRow]) -> None:
+    now = time.time()
+    here = zone(now)
+    with_node = any(row.node for row in rows)
+    headings = ["timer", "schedule", f"next ({here})", "last", "took", "outcome"]
+    cells = [[*_cells(row, now), *([row.node] if with_node else [])] for row in rows]
+    notes = [printable(_note(row)) for row in rows]
+    print_with_notes(console_for_tables(), [*headings, *(["machine"] if with_node else [])], cells, notes, ["took"])
+
+
+def _cells(row: TimerRow, now: float) -> list[str]:
+    style = OUTCOME_STYLES.get(row.outcome, "white")
+    return [
+        escape(printable(row.timer)),
+        escape(printable(row.schedule)),
+        moment(row.next, now),
+        moment(row.last, now),
+        duration_text(row.seconds) if row.last else "-",
+        f"[{style}]{row.outcome}[/]" if row.outcome else "-",
+    ]
 
 
 def _note(row: TimerRow) -> str:
