@@ -23,7 +23,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """The plans that the Kingpin was given; nothing runs."""
     plans: list[Plan] = []
 
-    def keep(plan: Plan) -> int:
+    def keep(plan: Plan, before: object = None) -> int:
         plans.append(plan)
         return 0
 
