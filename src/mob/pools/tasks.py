@@ -312,6 +312,7 @@ class Tasks:
         try:
             setup = self.number, *self._encoded_setup(), self._authkey()
             to, name = cast(Contact, call.contact), worker.set_up.__name__
+            self._set_up.add(to.uid)  # not when it answers, which may be after the first task
             self.peer.calling.call_one(to, f"{self.role}.{name}", name, setup, {}).when_done(self._handle_set_up)
         except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
             self.broken = error
@@ -320,8 +321,6 @@ class Tasks:
     def _handle_set_up(self, call: Call[Any]) -> None:
         """A worker has been set up, or has died of it. If it has failed otherwise the next task says so."""
         error = None if call.cancelled() else call.exception()
-        if error is None and (contact := contact_of(call)) is not None:
-            self._set_up.add(contact.uid)
         self._deaths = self._deaths + 1 if isinstance(error, Lost) and error.executed != "no" else 0
         if self._deaths >= MOST_DEATHS and error is not None:
             self.broken = error
