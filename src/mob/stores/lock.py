@@ -20,14 +20,13 @@ from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
 from mob.peer.results.call import Call
 from mob.peer.results.streams import Stream
+from mob.stores.locks import MOVED
 from mob.stores.spellings import LockSpellings
 from mob.stores.waits import StoreWaits, no_answer
 
 GONE = (Lost, CallTimeout)
 """Errors of a release: the store has died, and its locks with it; or it is stopped, and will see that the hold is over
 when it goes on."""
-MOVED = -1
-"""What a worker that ends says to those who wait for a lock."""
 
 
 class StoreLock(LockSpellings):
@@ -74,7 +73,7 @@ class StoreLock(LockSpellings):
         True
         """
         self._ttl = self._ttl if ttl is None else ttl
-        return self._made(self._renew(self._name, self._fence, self._ttl))
+        return self._waits.made(self._renew(self._name, self._fence, self._ttl))
 
     # --------------------------------------------------------------------------------------------- with, async with
 
@@ -107,7 +106,7 @@ class StoreLock(LockSpellings):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         call = self._leave()
         with contextlib.suppress(*GONE):
-            self._made(self._release(self._name, self._fence)).result()
+            self._waits.made(self._release(self._name, self._fence)).result()
         self._end(call, error)
 
     async def __aexit__(
@@ -115,7 +114,7 @@ class StoreLock(LockSpellings):
     ) -> None:
         call = self._leave()
         with contextlib.suppress(*GONE):
-            await self._made(self._release(self._name, self._fence))
+            await self._waits.made(self._release(self._name, self._fence))
         self._end(call, error)
 
     # ----------------------------------------------------------------------------------------------- internals
@@ -136,11 +135,6 @@ class StoreLock(LockSpellings):
             self._waits.begin(call, wait)
         self._stream = stream = call.stream()
         return stream
-
-    def _made(self, call: Call[Any]) -> Call[Any]:
-        if not self._waits.is_armed:
-            self._waits.arm()
-        return call
 
     def _given_up(self, error: CancelledError) -> BaseException:
         """Return the error of a lock that is asked for no longer: because the store does not answer, or this task."""

@@ -20,6 +20,8 @@ KEPT = 30.0
 """Seconds for which a lock is kept for a holder that was handed over, until that says that it is there. One that is
 alive says so at once, unless it blocks its loop."""
 WAITING, HELD, OVER = "waiting", "held", "over"
+MOVED = -1
+"""What those who wait for a lock are told, instead of a fence, if another worker has the store by now."""
 
 
 class LockClaim:

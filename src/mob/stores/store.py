@@ -106,6 +106,7 @@ class Store(StoreSpellings):
         self._role = role
         self._codec = peer.encoder.codec
         self._waits = StoreWaits(peer, role)
+        self._made = self._waits.made
         self._get = self._export("get", self._opened)
         self._set = self._export("set")
         self._add = self._export("add")
@@ -284,12 +285,6 @@ class Store(StoreSpellings):
         export = RemoteExport(self._peer, self._role, name, DEFAULTS)
         export.new_call = Call if convert is None else cast(Any, partial(kind, convert))
         return export
-
-    def _made(self, call: Call[Any]) -> Call[Any]:
-        """Return a call that was made, whose time is bounded from now on."""
-        if not self._waits.is_armed:
-            self._waits.arm()
-        return call
 
     def _sealed(self, key: str, value: Any) -> bytes | int | float:
         kind = _kind(value)

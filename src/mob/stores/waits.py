@@ -29,7 +29,7 @@ class StoreWaits:
 
     def __init__(self, peer: Outgoing, role: str) -> None:
         self.is_armed: bool = False
-        """Whether they are looked at: else `arm` is to be called, after a call was made."""
+        """Whether they are looked at: else `arm` is to be called, as `made` does."""
         self._peer = peer
         self._role = role
         self._limited: set[Call[Any]] = set()  # those that have a deadline
@@ -42,6 +42,12 @@ class StoreWaits:
         """Look at the calls that are under way, from now on until none is; from any thread."""
         self.is_armed = True
         self._peer.context.reactor.call(self._look_later)
+
+    def made(self, call: Call[Any]) -> Call[Any]:
+        """Return a call that was made, whose time is bounded from now on."""
+        if not self.is_armed:
+            self.arm()
+        return call
 
     def begin(self, call: Call[Any], seconds: float) -> None:
         """Give up a stream, by cancelling it, if it has no first item after so many seconds and those for an answer."""

@@ -23,15 +23,13 @@ import mob
 from mob.stores import rates
 from mob.stores.book import Value
 from mob.stores.file import StoredRow
-from mob.stores.locks import HELD, OVER, WAITING
+from mob.stores.locks import HELD, MOVED, OVER, WAITING
 from mob.stores.metrics import BYTES, EVICTIONS, HITS, KEYS, LOCK_WAITS, LOCKS, MISSES, WATCHERS
 from mob.stores.server import LOG, Contents, StoreServer
 from mob.stores.settings import settings_for
 from mob.stores.watchers import KeyWatcher, WatchedChange
 
 F = TypeVar("F", bound=Callable[..., Any])
-MOVED = -1
-"""What those who wait for a lock are told if another worker has the store by now."""
 SHORTLY = 0.02
 """Seconds after which they are told so, if they ask a worker that ends: by then they know of its end."""
 
