@@ -8,7 +8,6 @@ thread. Whatever ends the life (the Kingpin, SIGTERM, the Kingpin's death, `sys.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import importlib
 import os
@@ -205,6 +204,7 @@ class Life:
         """Runs the role's module with the loop in a helper thread; whether it came to its end."""
         self.has_begun = self.importing = self.sigterm.can_wake = True
         helper = threading.Thread(target=copy_context().run, args=(self.reactor.run,), name="mob-loop", daemon=True)
+        is_done = False
         try:
             if self.order.role.serve is None:  # who serves an application is ready later
                 self.readiness.begin()
@@ -212,8 +212,7 @@ class Life:
             helper.start()
             self.module = self._load()
             self._end_child()
-            self._collect_exports()
-            return True
+            is_done = True
         except SystemExit as error:
             self._end_child()
             if self.stopping:  # woken out of its server, whose sockets are still open: that is no fault of its own
@@ -232,11 +231,15 @@ class Life:
             self.sharing.on_accepted = None
             self.reactor.stop()
             helper.join()
-            with contextlib.suppress(Exception):  # told above
+            try:
                 self._collect_exports()
+            except Exception as error:  # noqa: BLE001  of an export that cannot be one
+                if is_done:
+                    self.status, is_done = 1, False
+                    self._report(loading.traceback_of(error))
             self.early.end()
             self.peer.serving.find_export = self.peer.serving.exports.get  # they are complete now
-        return False
+        return is_done
 
     def _say_what_is_skipped(self) -> None:
         """Once for a role: its module has a block for `__main__`, which does nothing here."""
