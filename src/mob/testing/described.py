@@ -86,11 +86,11 @@ def _keeping_at(role: RolePlan, path: Path) -> RolePlan:
 
 
 def forget_jobs(name: str) -> None:
-    """Remove the file of the durable jobs of an app under test, if it has made any."""
+    """Remove the files of the durable jobs of an app under test, if it has made any."""
     with contextlib.suppress(OSError):
         path = queue_file(name)
-        for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-            each.unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm", ".lock"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def plan_of(wanted: Described) -> Plan:
