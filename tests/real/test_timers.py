@@ -279,6 +279,7 @@ def test_a_worker_that_dies_in_a_run_loses_it_and_another_runs_the_next(apps: Ap
 
 
 def test_a_run_that_takes_long_is_told_once_and_nothing_piles_up(apps: Apps) -> None:
+    began = time.monotonic()
     app = apps.start('.role("back", "./back.py", threads=4)', back=HOLDING)
     client = app.wait_ready()
     wait_timer(client, "back.tick", lambda each: runs(each, "missed") >= 5, "was missed five times")
@@ -287,6 +288,8 @@ def test_a_run_that_takes_long_is_told_once_and_nothing_piles_up(apps: Apps) -> 
     assert len(app.wait_for(r"tick \d+")) == 1
     (apps.directory / "go").touch()
     wait_timer(client, "back.tick", lambda each: runs(each) >= 3, "goes on")
+    told = app.output.count("a run is skipped") + app.output.count("runs missed")
+    assert told <= 1 + (time.monotonic() - began) / 60  # at once, and then at most once a minute
 
 
 def test_a_kingpin_that_stood_still_makes_up_for_one_run(apps: Apps) -> None:

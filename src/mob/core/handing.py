@@ -127,9 +127,8 @@ class HandOvers:
         slot = process.slot
         is_due = process.hands_over and process.ready_at is not None and process.state is MobsterState.DRAINING
         is_last = slot.uid == process.uid and not slot.successor and self._crew.has_lease(slot.role)
-        if (
-            not (is_due and is_last) or (slot.role, slot.index) in self._crew.kept
-        ):  # kept: a reload was given up for this
+        has_left = (slot.role, slot.index) in self._crew.kept  # a reload was given up for this end
+        if has_left or not (is_due and is_last):
             return []
         return [Tell(f"{process.name} ended before it had handed over. The next {slot.name} {STARTS_WITHOUT}", "crash")]
 

@@ -213,10 +213,8 @@ class Outbox:
         error = call.exception()
         if error is not None:
             failed = list(batch)
-            if isinstance(
-                error, (CallTimeout, Unavailable)
-            ):  # the keeper is away or hangs: what waits here has no time more
-                while self._waiting:
+            if isinstance(error, (CallTimeout, Unavailable)):
+                while self._waiting:  # the keeper is away or hangs, so what waits here has no time left either
                     failed.append(self._waiting.popleft())
             for storing in failed:
                 storing.fail(error)
@@ -227,6 +225,7 @@ _outboxes: WeakKeyDictionary[Outgoing, Outbox] = WeakKeyDictionary()
 
 
 def outbox_of(peer: Outgoing) -> Outbox:
+    """Return the outbox of a process; made when it is first asked for, from any thread."""
     found = _outboxes.get(peer)
     if found is None:
         found = _outboxes.setdefault(peer, Outbox(peer))

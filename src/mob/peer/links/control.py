@@ -345,9 +345,16 @@ class Control:
                 peer.contacts.handle_cut()
             case m.Carry() | m.PutLeft():
                 self.on_cluster(message, link.take(1))
-            case m.JoinCluster() | m.Send() | m.Turned() | m.ReadLease() | m.WriteLease() | m.GiveBack():
-                self.on_cluster(message, [])
-            case m.GetLeft() | m.DropLeft():
+            case (
+                m.JoinCluster()
+                | m.Send()
+                | m.Turned()
+                | m.ReadLease()
+                | m.WriteLease()
+                | m.GiveBack()
+                | m.GetLeft()
+                | m.DropLeft()
+            ):
                 self.on_cluster(message, [])
 
     def _take_board(self, link: Link) -> Board | None:
