@@ -91,7 +91,7 @@ class Tasks:
         self._sent_bytes = 0
         self.used: set[int] = set()
         """The uids of the workers that have answered a call."""
-        self._set_up: set[int] = set()  # those that have been set up: what others begin, they only turn down
+        self._set_up: dict[int, int] = {}  # by uid, the call that set a worker up: it turns down what came before
         self._then: Callable[[], None] | None = None
         self.broken: BaseException | None = None
         """Why no task can be run any more."""
@@ -312,8 +312,9 @@ class Tasks:
         try:
             setup = self.number, *self._encoded_setup(), self._authkey()
             to, name = cast(Contact, call.contact), worker.set_up.__name__
-            self._set_up.add(to.uid)  # not when it answers, which may be after the first task
-            self.peer.calling.call_one(to, f"{self.role}.{name}", name, setup, {}).when_done(self._handle_set_up)
+            set_up = self.peer.calling.call_one(to, f"{self.role}.{name}", name, setup, {})
+            self._set_up.setdefault(to.uid, set_up.request.id)
+            set_up.when_done(self._handle_set_up)
         except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
             self.broken = error
             self._break()
@@ -394,7 +395,8 @@ class Tasks:
         if call is None or call.state is CallState.WAITING:
             return False
         contact = contact_of(call)
-        return contact is not None and contact.uid in self._set_up and may_have_begun(self.peer, call)
+        set_up = None if contact is None else self._set_up.get(contact.uid)
+        return set_up is not None and call.request.id > set_up and may_have_begun(self.peer, call)
 
     def kill(self, future: PoolFuture[Any], verdict: BaseException | None = None) -> bool:
         """End a task: cancel it if no worker has begun it, else kill the worker. Return whether it was ended.

@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 BLOCKING_AFTER = 0.5
 """Seconds from which on a handler is said to block the loop."""
 EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "hand_over", "error", "crash")
-GETS = {
+GETS: dict[str, tuple[str, ...]] = {
     "message": ("obj",),
     "join": ("mobster",),
     "leave": ("mobster",),
