@@ -1,6 +1,6 @@
 """How a cluster behaves that is larger than what is at hand: 200 machines, 10,000 mobsters, on a fake clock.
 
-python -m bench.cluster_simulation          # writes the table of docs/cluster-scale.md and its picture; takes minutes
+python -m bench.cluster_simulation    # takes minutes; writes the table and picture of docs/internals/cluster-scale.md
 python -m bench.cluster_simulation --quick  # smaller clusters, and only says what it finds
 
 The membership is that of the Kingpin and the letters are its bytes; NATS is a latency of 1 to 1.5 ms and a loss that is
@@ -27,8 +27,8 @@ MOBSTERS = 50
 LOSS = 0.01
 ROUNDS = 15
 STEADY = 10.0
-DOC = Path(__file__).parent.parent / "docs" / "cluster-scale.md"
-PICTURE = DOC.parent / "pictures" / "cluster-scale.svg"
+DOC = Path(__file__).parent.parent / "docs" / "internals" / "cluster-scale.md"
+PICTURE = DOC.parent.parent / "pictures" / "cluster-scale.svg"
 BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
 
 

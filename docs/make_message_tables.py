@@ -1,7 +1,7 @@
-"""Makes the tables of messages in docs/wire.md from `mob.wire.messages`, so that they cannot lie.
+"""Makes the tables of messages in docs/internals/wire.md from `mob.wire.messages`, so that they cannot lie.
 
 python docs/make_message_tables.py            # prints them
-python docs/make_message_tables.py --write    # puts them into docs/wire.md, between the two markers
+python docs/make_message_tables.py --write    # puts them into docs/internals/wire.md, between the two markers
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mob.wire.failures import Failure
 from mob.wire.references import Handle, Reference
 from mob.wire.sharing import BufferLocation
 
-WIRE = Path(__file__).with_name("wire.md")
+WIRE = Path(__file__).parent / "internals" / "wire.md"
 BEGIN = "<!-- message tables: made by docs/make_message_tables.py --write -->\n"
 END = "<!-- end of the message tables -->\n"
 

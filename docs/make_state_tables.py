@@ -1,7 +1,7 @@
-"""Makes the state tables of docs/internals.md from `mob.core.states`, so that they cannot lie.
+"""Makes the state tables of docs/internals/states.md from `mob.core.states`, so that they cannot lie.
 
 python docs/make_state_tables.py            # prints them
-python docs/make_state_tables.py --write    # puts them into docs/internals.md, between the two markers
+python docs/make_state_tables.py --write    # puts them into docs/internals/states.md, between the two markers
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from mob.core import states
 
-DESIGN = Path(__file__).with_name("internals.md")
+PAGE = Path(__file__).parent / "internals" / "states.md"
 BEGIN = "<!-- state tables: made by docs/make_state_tables.py --write -->\n"
 END = "<!-- end of the state tables -->\n"
 
@@ -38,7 +38,7 @@ def inserted(text: str) -> str:
     before, _, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"{DESIGN} lacks the lines {BEGIN!r} and {END!r}, between which the tables belong.")
+        raise SystemExit(f"{PAGE} lacks the lines {BEGIN!r} and {END!r}, between which the tables belong.")
     return before + BEGIN + "\n" + markdown() + end + after
 
 
@@ -71,6 +71,6 @@ def _meanings(kind: type[StrEnum]) -> dict[str, str]:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
-        DESIGN.write_text(inserted(DESIGN.read_text("utf-8")), "utf-8")
+        PAGE.write_text(inserted(PAGE.read_text("utf-8")), "utf-8")
     else:
         print(markdown(), end="")

@@ -20,8 +20,9 @@ from mob.wire.messages import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
-DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
-INSIDE = (ROOT / "docs" / "internals.md").read_text("utf-8")
+INTERNALS = {path.stem: path.read_text("utf-8") for path in (ROOT / "docs" / "internals").glob("*.md")}
+DESIGN = INTERNALS["design"]
+STATES = INTERNALS["states"]
 CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
 LOGS = (ROOT / "docs" / "logs.md").read_text("utf-8")
 SUPERVISION = (ROOT / "docs" / "supervision.md").read_text("utf-8")
@@ -35,7 +36,7 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-# --- docs/design.md ---------------------------------------------------------------------------------------------------
+# --- docs/internals/ --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def maker() -> dict[str, Any]:
 
 
 def test_the_state_tables_are_those_of_the_code(maker: dict[str, Any]) -> None:
-    assert maker["inserted"](INSIDE) == INSIDE, "run: python docs/make_state_tables.py --write"
+    assert maker["inserted"](STATES) == STATES, "run: python docs/make_state_tables.py --write"
 
 
 def test_the_state_tables_say_what_is_in_the_tables(maker: dict[str, Any]) -> None:
@@ -70,18 +71,17 @@ def test_every_file_is_on_the_map(path: Path) -> None:
         name = path.parent.name + "/"  # a package is the name of its part
     rows = [line for line in DESIGN.splitlines() if line.startswith("|")]
     assert any(f"`{name}`" in row or f"`{path.name}`" in row for row in rows), (
-        f"say in a row of the map in docs/design.md what one finds in {name}"
+        f"say in a row of the map in docs/internals/design.md what one finds in {name}"
     )
 
 
 def test_the_map_names_no_file_that_is_not_there() -> None:
-    names = set(re.findall(r"`([\w/]+\.py)`", DESIGN + INSIDE))
+    names = set(re.findall(r"`([\w/]+\.py)`", "".join(INTERNALS.values())))
     places = [ROOT, SRC / "mob", *(path.parent for path in MODULES)]
     assert {name for name in names if not any((place / name).is_file() for place in places)} == set()
 
 
-INTERVALS = INSIDE[INSIDE.index("## What still looks at intervals") : INSIDE.index("## The simulation")]
-ROWS = [line.split("|")[1] for line in INTERVALS.splitlines() if line.startswith("| `")]
+ROWS = [line.split("|")[1] for line in INTERNALS["waiting"].splitlines() if line.startswith("| `")]
 IS_INTERVAL = re.compile(r"(\w+_)?(LOOK|PAUSE|PERIOD|INTERVAL|HOUSEKEEPING|BEAT|PING|PROGRESS)")
 NO_LOOP = {("plan.py", "PERIOD")}  # an option: the time in which restarts are counted
 
@@ -121,7 +121,7 @@ def test_every_interval_has_its_reason(path: Path) -> None:
     files, constants = said_of_intervals()
     own = {(name, each) for each in constants_of(path) if IS_INTERVAL.fullmatch(each)} - NO_LOOP
     assert own - constants == set(), (
-        "wait for an event; if there is none, say why in docs/internals.md, 'What still looks at intervals'"
+        "wait for an event; if there is none, say why in the table of docs/internals/waiting.md"
     )
     loops = [
         node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, (ast.While, ast.AsyncFor))

@@ -40,7 +40,7 @@ from mob.core.draining import (
 NOW = 1000.0
 GRACE = 30.0
 END = NOW + GRACE - ORDERLY_END
-INSIDE = Path(__file__).resolve().parents[2] / "docs" / "internals.md"
+ENDINGS = Path(__file__).resolve().parents[2] / "docs" / "internals" / "endings.md"
 
 
 @dataclass
@@ -345,13 +345,13 @@ def test_when_a_silent_connection_is_closed(
 
 
 def test_the_documentation_has_all_stages_in_their_order() -> None:
-    section = INSIDE.read_text("utf-8").partition("## How a mobster ends")[2].partition("\n## ")[0]
+    section = ENDINGS.read_text("utf-8").partition("## How a mobster ends")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| \*\*(\w+)\*\* \|", section, re.MULTILINE)
     assert rows == [*DrainStage, "threads"]
 
 
 def test_the_documentation_names_the_times_with_their_values() -> None:
-    section = INSIDE.read_text("utf-8").partition("## How a mobster ends")[2].partition("\n## ")[0]
+    section = ENDINGS.read_text("utf-8").partition("## How a mobster ends")[2].partition("\n## ")[0]
     said = re.findall(r"`([A-Z_]+)` ([\d.]+)", section)
     assert said == [(name, f"{getattr(draining, name):g}") for name, _ in said]
     assert {name for name, _ in said} == {name for name in vars(draining) if name.isupper() and name != "WAITING"}

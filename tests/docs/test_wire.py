@@ -1,4 +1,4 @@
-"""The tables of messages in docs/wire.md are those of the code."""
+"""The tables of messages in docs/internals/wire.md are those of the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from mob.wire import messages as m
 from tests.docs.blocks import ROOT
 
-WIRE = (ROOT / "docs" / "wire.md").read_text("utf-8")
+WIRE = (ROOT / "docs" / "internals" / "wire.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

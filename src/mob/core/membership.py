@@ -4,7 +4,7 @@ Every Kingpin tells all others of the changes among its own members, with a vers
 second which version it is at. Who has missed something asks for everything; who comes, tells everything to all and
 gets everything from each. Who is silent for three seconds is gone, and all of its members with it; so says each Kingpin
 for itself, there is no leader and nothing to agree upon. (Beats and versions instead of gossip: NATS is a broadcast, so
-a beat costs its sender one message whatever the size. `docs/cluster-scale.md` has the numbers.)
+a beat costs its sender one message whatever the size. `docs/internals/cluster-scale.md` has the numbers.)
 
 A node is a *run* of a Kingpin: it draws a number when it starts, which is in the uids of all its members, so whoever
 comes back is somebody else. Its name is for people; of two runs with one name the younger stays outside.

@@ -1,4 +1,4 @@
-"""The state machines of mob, as tables. `docs/internals.md` shows them, made from here.
+"""The state machines of mob, as tables. `docs/internals/states.md` shows them, made from here.
 
 A table maps (state, event) to the next state. What is not in the table cannot happen; `step` says so.
 """

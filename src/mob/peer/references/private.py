@@ -4,7 +4,7 @@ Strategy. Two ways lead there. A copy costs once, by the size; if the memory for
 private mapping of the same pages costs nothing at first, but each page that is read is mapped, and each page that is
 written costs a fault and a copy of its own: several times what it costs as a part of one large copy. So all that the
 allocator can place into memory that was used before is copied, and what is larger is mapped: a program that only reads
-it, or writes to a part of it, has no copy. docs/internals.md has the measurements.
+it, or writes to a part of it, has no copy. docs/internals/data.md has the measurements.
 
 A private mapping keeps the view of which it was made, so its owner writes nothing else there until it has gone.
 
