@@ -178,6 +178,27 @@ class App:
         self._plan = msgspec.structs.replace(self._plan, logs=logs)
         return self
 
+    def titles(self, style: plans.TitleStyle = "plain") -> App:
+        """Choose how the processes are titled in ps(1), top, pgrep, and the Kingpin in `mob ps`.
+
+        For places where the words "Kingpin" and "mobster" are unwelcome or might confuse, as in the logs of a service
+        manager. The environment variable `MOB_TITLES` overrides it.
+
+        Args:
+            style: "plain": "myapp: supervisor", "myapp: back.0"; "mob", which is used without this method:
+                "myapp (kingpin)", "myapp - back (mobster)".
+
+        Raises:
+            PlanError: when the style is unknown.
+
+        Example:
+            >>> app.titles("plain")                          # doctest: +SKIP
+        """
+        if style not in plans.TITLES:
+            raise PlanError(f"titles({style!r}): unknown style. {nearest(str(style), plans.TITLES)}")
+        self._plan = msgspec.structs.replace(self._plan, titles=style)
+        return self
+
     def trace(self, setup: str = "") -> App:
         """Has every call traced by OpenTelemetry: a span for each, and the context goes along with it.
 

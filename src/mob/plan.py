@@ -43,8 +43,9 @@ RestartPolicy = Literal["permanent", "transient", "temporary"]  # the names are 
 EventLoop = Literal["uvloop", "asyncio"]
 Strategy = Literal["one_for_one", "rest_for_one"]
 LogFormat = Literal["text", "json"]
-RESTART, LOOPS, STRATEGIES, LOG_FORMATS = (
-    cast(tuple[str, ...], get_args(words)) for words in (RestartPolicy, EventLoop, Strategy, LogFormat)
+TitleStyle = Literal["mob", "plain"]
+RESTART, LOOPS, STRATEGIES, LOG_FORMATS, TITLES = (
+    cast(tuple[str, ...], get_args(words)) for words in (RestartPolicy, EventLoop, Strategy, LogFormat, TitleStyle)
 )
 SCHEMES = ("nats", "tls", "ws", "wss")
 CUDA_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -329,6 +330,8 @@ class Plan(msgspec.Struct, frozen=True):
     there. For apps that are hidden in a script: `logs` does nothing."""
     metrics: bool = True
     """Whether calls are counted and timed."""
+    titles: str = ""
+    """The style of the process titles, "mob" or "plain"; "": as the environment says (`rim.titles`)."""
     trace: str | None = None
     """Whether calls are traced by OpenTelemetry: what sets it up in each mobster, as "module:function"; "" if that is
     to be done by the environment's OTEL_ variables."""

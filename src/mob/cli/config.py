@@ -82,7 +82,7 @@ def _app(table: TomlTable, home: Path) -> App:
     """Says to an `App` what the table says, each key with the method of its name."""
     if "name" not in table:
         raise PlanError('the app has no name. Wanted: name = "myapp".')
-    ways = {"base", "preload", "logs", "trace", "roles", "cluster"}  # of Plan's fields: those with a method
+    ways = {"base", "preload", "logs", "trace", "titles", "roles", "cluster"}  # of Plan's fields: those with a method
     options = {field.name: field.type for field in fields(Plan)}
     extra = {"dashboard", "place", "queue", "store"}  # methods that no field of Plan has the name of
     _check_keys(table, [*options, *extra], "")
@@ -91,6 +91,8 @@ def _app(table: TomlTable, home: Path) -> App:
     app.preload(*_value("preload", table.get("preload", []), options["preload"]))
     if "logs" in table:
         app.logs(**_values("logs", table["logs"], {field.name: field.type for field in fields(Logs)}))
+    if "titles" in table:
+        app.titles(table["titles"])
     for name, role in _table("roles", table.get("roles", {})).items():
         _add_role(app, name, _table(f"roles.{name}", role))
     for name, store in _table("store", table.get("store", {})).items():

@@ -30,6 +30,7 @@ from mob.cli.output import console
 from mob.cli.shown import STATE_STYLES, duration, size
 from mob.client import Client
 from mob.core.printable import printable
+from mob.rim import titles
 from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row, TimerMetrics
 
 PIPE_WIDTH = 160
@@ -158,7 +159,7 @@ def _seen(app: Client) -> Seen:
     processes = [_process(row, by_pid.get(row.pid), roles.get(row.role), app) for row in rows]
     where = f" · machine {app.node}" if app.node else ""
     return Seen(
-        f"{measured.app}{where} · Kingpin {measured.kingpin_pid}",
+        f"{measured.app}{where} · {titles.SUPERVISORS[measured.titles]} {measured.kingpin_pid}",
         processes,
         measured.callers,
         measured.lacks,

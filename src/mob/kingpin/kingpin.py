@@ -21,7 +21,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import setproctitle
 import uvloop
 
 from mob.core import decisions as d, snapshot
@@ -58,7 +57,7 @@ from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.kingpin.upgrade.upgrade import Program, UpgradeAttempt
 from mob.kingpin.watchdog import Watchdog
 from mob.plan import NAME_TAKEN, QUEUE, Plan, queue_role
-from mob.rim import openfiles, places, processes
+from mob.rim import openfiles, places, processes, titles
 from mob.rim.board import Board
 from mob.rim.link import CLOSED, Descriptor
 from mob.rim.reactor import Reactor
@@ -126,7 +125,8 @@ class Kingpin:
         self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
         self.kills: Kills = Kills(reactor, crew, board, fork_client, supervisor.handle_call_killed, self.carry_out)
         self.inheritances: Inheritances = Inheritances()
-        self.measured: Measured = Measured(plan.name, self.registry, connections, console, self.shortage)
+        style = titles.style_of(plan.titles)
+        self.measured: Measured = Measured(plan.name, self.registry, connections, console, self.shortage, style)
         self.requests: RequestHandler = RequestHandler(
             supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self.kills, self
         )
@@ -176,7 +176,7 @@ class Kingpin:
 
     def _enter_process(self) -> None:
         """All that makes this process the Kingpin's own."""
-        setproctitle.setproctitle(f"{self.plan.name} (kingpin)")
+        titles.set_title(titles.KINGPIN, self.plan.name, titles.style_of(self.plan.titles))
         processes.become_subreaper()
         openfiles.raise_limit()
         self.signals.install()

@@ -13,6 +13,7 @@ from mob.kingpin.connections import Connections
 from mob.kingpin.output.console import Console
 from mob.kingpin.shortage import Shortage
 from mob.rim.processes import ResidentMemory
+from mob.rim.titles import DEFAULT
 from mob.wire import messages as m
 
 
@@ -26,13 +27,20 @@ class Measured:
     """The numbers of an app."""
 
     def __init__(
-        self, app: str, registry: Registry, connections: Connections, console: Console, shortage: Shortage
+        self,
+        app: str,
+        registry: Registry,
+        connections: Connections,
+        console: Console,
+        shortage: Shortage,
+        titles: str = DEFAULT,
     ) -> None:
         self._app = app
         self._registry = registry
         self._connections = connections
         self._console = console
         self._shortage = shortage
+        self._titles = titles
         self._memory = ResidentMemory()
         self.timekeeper: TimerRows | None = None
         """What knows the timers, if there are any."""
@@ -61,6 +69,7 @@ class Measured:
             callers=registry.callers(),
             lacks=self._shortage.text(),
             custom=registry.custom.shown(),
+            titles=self._titles,
             timers=() if self.timekeeper is None else self.timekeeper.rows(),
         )
 

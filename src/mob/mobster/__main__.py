@@ -10,10 +10,8 @@ import os
 import socket
 from collections.abc import Sequence
 
-import setproctitle
-
 from mob.mobster import ending, life, output, preloading
-from mob.rim import processes
+from mob.rim import processes, titles
 from mob.rim.forkserver import ForkServer
 from mob.rim.guardian import GuardianHandle
 from mob.wire import messages as m
@@ -22,7 +20,7 @@ from mob.wire import messages as m
 def main(arguments: tuple[int, int, int, float, str, str, Sequence[str]]) -> None:
     """Serves until the Kingpin is gone."""
     channel, deadman_r, deadman_w, grace, app, base, modules = arguments
-    setproctitle.setproctitle(f"{app} (fork server)")
+    titles.set_title(titles.FORK_SERVER, app)
     output.install()
     processes.keep_heap_warm()
     guard = GuardianHandle(deadman_r)

@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import msgspec
-import setproctitle
 import uvloop
 
 from mob.core.draining import LINK_FLUSH_TIMEOUT
@@ -40,7 +39,8 @@ from mob.peer.links.contact import Contact
 from mob.peer.peer import Peer
 from mob.peer.serving.early import Early
 from mob.peer.serving.selection import exports_of, is_marked
-from mob.rim import canary, descendants, forks, processes
+from mob.plan import place_name
+from mob.rim import canary, descendants, forks, processes, titles
 from mob.rim.link import Link
 from mob.rim.listeners import PortSharing
 from mob.rim.reactor import Reactor
@@ -320,6 +320,7 @@ class Life:
         self.order = msgspec.structs.replace(self.order, index=index, generation=generation)
         if self.is_process:
             records.move(index)
+            _set_title(self.order)
         if context.tracing is not None:
             context.tracing.move(index)
         self.standby.end()
@@ -479,9 +480,14 @@ class Life:
         control.close(LINK_FLUSH_TIMEOUT)
 
 
+def _set_title(order: m.Fork) -> None:
+    role = order.role.name
+    titles.set_title(titles.MOBSTER, order.app, role=role, label=place_name(role, order.index))
+
+
 def main(order: m.Fork, control: int, liveness: int) -> int:
     """The body of a freshly forked process; its exit status."""
-    setproctitle.setproctitle(f"{order.app} - {order.role.name} (mobster)")
+    _set_title(order)
     faulthandler.enable()
     processes.answer_with_stacks()
     records.install(order)

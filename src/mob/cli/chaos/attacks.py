@@ -23,6 +23,7 @@ from mob.client import Client, connect
 from mob.core import roster
 from mob.errors import CallError, CallTimeout, MobError
 from mob.plan import GATEWAY
+from mob.rim import titles
 from mob.rim.pidfds import ProcessHandle
 from mob.wire.messages import Member, node_of
 
@@ -101,8 +102,9 @@ class Attacks:
 
     def _kill_fork_server(self, fault: ChaosFault, chance: random.Random) -> None:
         children = psutil.Process(self._client.kingpin_pid).children()
-        title = f"{self._client.app.partition('@')[0]} (fork server)"
-        self._signal(next((each.pid for each in children if _title(each) == title), 0) or _nobody(), signal.SIGKILL)
+        app = self._client.app.partition("@")[0]
+        servers = (each.pid for each in children if titles.is_title_of(titles.FORK_SERVER, app, _title(each)))
+        self._signal(next(servers, 0) or _nobody(), signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- resources
 
@@ -259,7 +261,7 @@ def _ended(call: object) -> None:
 
 def _title(process: psutil.Process) -> str:
     try:
-        return (process.cmdline() or [""])[0]
+        return " ".join(process.cmdline()).strip()  # psutil may split a title at its spaces
     except psutil.Error:
         return ""
 

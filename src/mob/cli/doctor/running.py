@@ -16,6 +16,7 @@ from mob import client
 from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
 from mob.errors import MobError
 from mob.rim.addresses import desks, running_apps
+from mob.rim.titles import is_title_of_mob
 
 LEFT = re.compile(r"(?P<app>\S+) \(fork server\)|(?P<name>\S+) - \S+ \(mobster\)")
 """Titles of mob's processes."""
@@ -111,7 +112,7 @@ def port(number: int) -> Finding:
     if holders is None:
         return Finding(label, OK, "free, for the dashboard")
     who = " and ".join(name_of(pid) for pid in sorted(holders))
-    if any("(kingpin)" in name_of(pid) or "(mobster)" in name_of(pid) for pid in holders):
+    if any(is_title_of_mob(_command_of(pid)) for pid in holders):
         return Finding(label, OK, f"held by {who}: an app of mob")
     return Finding(
         label, WARN, f"held by {who}", "free", f"Have the dashboard on another: dashboard(port={number + 1})."
@@ -128,15 +129,18 @@ def _listening() -> dict[int, set[int]]:
     return found
 
 
+def _command_of(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline()).strip()
+    except (psutil.Error, ValueError):  # of another user, ended, or 0
+        return ""
+
+
 def name_of(pid: int) -> str:
     """A process as people know it."""
     if not pid:
         return "a process of another user"
-    try:
-        line = psutil.Process(pid).cmdline()
-    except psutil.Error:
-        line = []
-    shown = " ".join(line).strip()
+    shown = _command_of(pid)
     return f"{shown if len(shown) <= 60 else shown[:57] + '...'} (pid {pid})" if shown else f"pid {pid}"
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mob.core.latency import RANGES, quantile
 from mob.plan import place_name
+from mob.rim.titles import SUPERVISORS
 from mob.wire.messages import ExportMetrics, Metrics, MobsterMetrics
 
 WINDOW = 3.0
@@ -61,6 +62,8 @@ class Totals:
 
     app: str
     uptime: float
+    supervisor: str
+    """What the Kingpin is called, by the style of titles of the app."""
     kingpin_pid: int
     kingpin_load: float
     kingpin_memory: int
@@ -170,6 +173,7 @@ class Rates:
         self.totals = Totals(
             app=metrics.app,
             uptime=metrics.uptime,
+            supervisor=SUPERVISORS[metrics.titles],
             kingpin_pid=metrics.kingpin_pid,
             kingpin_load=_per(metrics.cpu - before.metrics.cpu, passed),
             kingpin_memory=metrics.memory,

@@ -127,7 +127,7 @@ def _header(top: Top, width: int, count: int) -> list[ScreenRow]:
 def _second(top: Top, totals: Totals, count: int) -> list[ScreenRow]:
     load, order = f"{percent(totals.kingpin_load)}%", top.order
     parts: list[ScreenRow] = [
-        [(f" Kingpin {totals.kingpin_pid}  cpu {load}  mem {size(totals.kingpin_memory)}", "dim")],
+        [(f" {totals.supervisor} {totals.kingpin_pid}  cpu {load}  mem {size(totals.kingpin_memory)}", "dim")],
         [(f"{top.view} ", "dim"), (f"{count}", "")],
     ]
     if order.filter:

@@ -16,7 +16,7 @@ import sys
 from typing import NamedTuple
 
 from mob.plan import Plan
-from mob.rim import descendants, interpreter, openfiles, places, processes, standard
+from mob.rim import descendants, interpreter, openfiles, places, processes, standard, titles
 
 SECRET = "MOB_CLUSTER"
 """May have a password in it, and is for the Kingpin: mobsters do not get it."""
@@ -75,6 +75,7 @@ class Starter:
         arguments = (*passed, plan.grace, plan.name, plan.base, plan.preload)
         env = {name: value for name, value in os.environ.items() if name != SECRET}
         env[descendants.APP_MARK] = descendants.name_of(self.deadman[0])
+        env[titles.VARIABLE] = titles.style_of(plan.titles)
         if self._has_colors:
             env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
         own_or_root = os.sep if places.is_blinding() else None

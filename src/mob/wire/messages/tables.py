@@ -250,6 +250,8 @@ class Metrics(Base, frozen=True):
     """The metrics of the application's own, by name."""
     timers: tuple[TimerMetrics, ...] = ()
     """The timers of the roles, in the order in which the roles were declared."""
+    titles: str = "mob"
+    """The style of the process titles: "mob" or "plain"."""
 
     def value(self, name: str, **labels: str) -> float:
         """Return the sum of one of the application's own metrics over all samples that have these labels; 0.0 if there
