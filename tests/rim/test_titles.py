@@ -51,6 +51,8 @@ def test_titles_are_recognized_in_every_style(style: str, kind: str) -> None:
     assert titles.is_title_of(titles.FORK_SERVER, "my.shop-2", made) == (kind == titles.FORK_SERVER)
 
 
-@pytest.mark.parametrize("other", ["", "nginx: worker process", "python main.py", "postgres: checkpointer", "sshd: a@b"])
+@pytest.mark.parametrize(
+    "other", ["", "nginx: worker process", "python main.py", "postgres: checkpointer", "sshd: a@b"]
+)
 def test_the_titles_of_other_programs_are_not_mobs(other: str) -> None:
     assert not titles.is_title_of_mob(other)

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVa
 
 import msgspec
 import pydantic
+import pydantic_core
 import pytest
 from annotated_types import Gt
 from pydantic import (
@@ -613,7 +614,7 @@ def test_what_a_validator_raises_itself_is_not_taken_for_a_misfit() -> None:
 
 
 def test_an_older_pydantic_is_asked_without_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    core = types.SimpleNamespace(__version__="2.14.6")
+    core = types.SimpleNamespace(**{**vars(pydantic_core), "__version__": "2.14.6"})  # the rest is imported later
     monkeypatch.setitem(sys.modules, "pydantic_core", core)  # type: ignore[arg-type]
     models._knows_names.cache_clear()  # pyright: ignore[reportPrivateUsage]
     try:
