@@ -43,8 +43,8 @@ def test_page(page: Path, network: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", HELLO, ids=lambda path: path.name)
-def test_the_first_example_is_the_one_that_can_be_run(path: Path) -> None:
-    shown = {each.title: each.text for each in blocks(ROOT / "README.md")}
+def test_the_page_of_hello_shows_its_files(path: Path) -> None:
+    shown = {each.title: each.text for each in blocks(path.with_name("README.md"))}
     assert shown[path.name] == path.read_text("utf-8")
 
 

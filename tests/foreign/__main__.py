@@ -148,7 +148,7 @@ class Suite(NamedTuple):
     """The tests of another project that run against mob."""
 
     title: str
-    """What the table in `README.md` calls them."""
+    """What the table in `docs/internals/foreign.md` calls them."""
     run: Callable[[], int]
     """Runs them, and returns the exit status."""
 
@@ -196,7 +196,7 @@ def main(names: list[str]) -> int:
         return 1
     print("all passed against mob", flush=True)
     if not names and published.publish(counts):
-        print(f"{published.README} has new numbers", flush=True)
+        print(f"{published.PAGE} has new numbers", flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The table in `README.md` that says how many tests of others pass: `make foreign` writes it."""
+"""The table in `docs/internals/foreign.md` that says how many tests of others pass: `make foreign` writes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.foreign.counting import Counts
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "internals" / "foreign.md"
 BEGIN = "<!-- written by make foreign -->\n"
 END = "<!-- end of what make foreign writes -->\n"
 PYTHON = (3, 11)
@@ -23,13 +23,13 @@ def table(rows: Mapping[str, Counts]) -> str:
     return HEAD + "".join(lines)
 
 
-def publish(rows: Mapping[str, Counts], readme: Path = README) -> bool:
+def publish(rows: Mapping[str, Counts], page: Path = PAGE) -> bool:
     """Write the table into a file, between the two comments; return whether that has changed it."""
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     written = f"{before}{BEGIN}\n{table(rows)}\n{END}{after}"
     if sys.version_info[:2] != PYTHON or written == text:
         return False
-    readme.write_text(written, encoding="utf-8")
+    page.write_text(written, encoding="utf-8")
     return True

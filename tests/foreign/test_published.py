@@ -1,4 +1,4 @@
-"""The table of other projects' tests in the README: what it looks like, and when it is written."""
+"""The table of other projects' tests in the documentation: what it looks like, and when it is written."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def _published_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "PYTHON", sys.version_info[:2])
 
 
-def test_the_readme_has_a_row_of_numbers_for_each_suite_and_their_sum() -> None:
-    text = published.README.read_text(encoding="utf-8")
+def test_the_page_has_a_row_of_numbers_for_each_suite_and_their_sum() -> None:
+    text = published.PAGE.read_text(encoding="utf-8")
     begin, end = text.index(published.BEGIN), text.index(published.END)
     head, line, *rows = text[begin:end].strip().splitlines()[2:]
     assert [f"{head}\n{line}\n"] == [published.HEAD]
@@ -30,11 +30,11 @@ def test_the_readme_has_a_row_of_numbers_for_each_suite_and_their_sum() -> None:
 
 
 def test_the_table_is_written_between_the_comments_if_its_numbers_have_changed(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n\n{published.BEGIN}old{published.END}\nafter\n", encoding="utf-8")
-    assert published.publish({"one": Counts(3, 2, 1), "other": Counts(10, 20, 30)}, readme)
-    assert not published.publish({"one": Counts(3, 2, 1), "other": Counts(10, 20, 30)}, readme)
-    assert readme.read_text(encoding="utf-8") == (
+    page = tmp_path / "foreign.md"
+    page.write_text(f"before\n\n{published.BEGIN}old{published.END}\nafter\n", encoding="utf-8")
+    assert published.publish({"one": Counts(3, 2, 1), "other": Counts(10, 20, 30)}, page)
+    assert not published.publish({"one": Counts(3, 2, 1), "other": Counts(10, 20, 30)}, page)
+    assert page.read_text(encoding="utf-8") == (
         f"before\n\n{published.BEGIN}\n{published.HEAD}"
         "| one | 3 | 2 | 1 |\n| other | 10 | 20 | 30 |\n| all | 13 | 22 | 31 |\n"
         f"\n{published.END}\nafter\n"
@@ -43,7 +43,7 @@ def test_the_table_is_written_between_the_comments_if_its_numbers_have_changed(t
 
 def test_numbers_of_another_python_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "PYTHON", (2, 7))
-    readme = tmp_path / "README.md"
-    readme.write_text(published.BEGIN + published.END, encoding="utf-8")
-    assert not published.publish({"one": Counts(3, 2, 1)}, readme)
-    assert readme.read_text(encoding="utf-8") == published.BEGIN + published.END
+    page = tmp_path / "foreign.md"
+    page.write_text(published.BEGIN + published.END, encoding="utf-8")
+    assert not published.publish({"one": Counts(3, 2, 1)}, page)
+    assert page.read_text(encoding="utf-8") == published.BEGIN + published.END
