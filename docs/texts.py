@@ -33,6 +33,8 @@ class Text(NamedTuple):
     kind: str
     """"page", "docstring", "comment" or "message"."""
     text: str
+    user: str = ""
+    """Of a message: the name of the function or class that is called with it, "help", or ""."""
 
     @property
     def place(self) -> str:
@@ -61,16 +63,27 @@ def of_module(path: Path) -> Iterator[Text]:
         if token.type == tokenize.COMMENT and not token.string.startswith(("#!", "# noqa", "# type:")):
             yield Text(path, token.start[0], "comment", token.string.lstrip("# ").partition("# noqa")[0])
     tree = ast.parse(source)
-    parts_of_strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts_of_strings:
-            if id(node) in docstrings:
+        parent = parents.get(node)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not isinstance(parent, ast.JoinedStr):
+            if isinstance(parent, ast.Expr):
                 yield Text(path, node.lineno, "docstring", _without_code(node.value))
             elif SENTENCE.search(node.value):
-                yield Text(path, node.lineno, "message", node.value)
+                yield Text(path, node.lineno, "message", node.value, _user_of(node, parents))
         elif isinstance(node, ast.JoinedStr) and SENTENCE.search(text := _template(node)):
-            yield Text(path, node.lineno, "message", text)
+            yield Text(path, node.lineno, "message", text, _user_of(node, parents))
+
+
+def _user_of(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
+    """Return the name of the function or class that is called with a string, or "" if it is used otherwise."""
+    while (parent := parents.get(node)) and not isinstance(parent, ast.stmt):
+        if isinstance(parent, ast.keyword) and parent.arg == "help":
+            return "help"
+        if isinstance(parent, ast.Call):
+            return ast.unparse(parent.func).rpartition(".")[2]
+        node = parent
+    return ""
 
 
 def _replaced(found: re.Match[str], instead: str) -> str:
@@ -86,7 +99,10 @@ def _without_code(docstring: str) -> str:
 
 def _template(node: ast.JoinedStr) -> str:
     """Return the text of an f-string, with `{expression}` where a value will stand."""
-    parts = (
-        each.value if isinstance(each, ast.Constant) else "{" + ast.unparse(each)[3:-2] + "}" for each in node.values
-    )
+    parts = (each.value if isinstance(each, ast.Constant) else _placeholder(each) for each in node.values)
     return "".join(map(str, parts))
+
+
+def _placeholder(part: ast.expr) -> str:
+    value = part.value if isinstance(part, ast.FormattedValue) else part
+    return "{" + ast.unparse(value).replace("\n", " ") + "}"
