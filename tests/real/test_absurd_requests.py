@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "restart of a strange pid": (lambda c: c.restart(TOP), "no mobster has the pid"),
     "reload": (lambda c: c.reload("\ud800"), "this app has no role"),
     "history": (lambda c: c.history("long ago"), "history: since='long ago' is not a number"),
-    "pid": (lambda c: c.pid(HUGE).send(1), "no ready mobster has the pid"),
+    "pid": (lambda c: c.pid(HUGE).send(1), "no ready worker has the pid"),
     "timeout": (lambda c: c.require("a").options(timeout=math.nan), "timeout=nan is not a number of seconds"),
     "wait": (lambda c: c.require("a").options(wait=math.nan), "wait=nan is not a number of seconds"),
     "timeout as text": (lambda c: c.require("a").options(timeout="1"), "timeout='1' is not a number of seconds"),

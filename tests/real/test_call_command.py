@@ -184,7 +184,7 @@ def test_an_error_comes_with_the_traceback_of_where_it_was_raised(app: RunningAp
         (["back.echo", "-x"], 2, "For an argument that begins with a dash put `--` in front of it."),
         (["back.echo", "-", "-"], 2, "which can be read once only"),
         (["back.echo", "-"], 1, "is not one JSON value"),
-        (["back.pid", "--pid", "1"], 1, "no ready mobster of role 'back' has the pid 1. `mob ps` lists them."),
+        (["back.pid", "--pid", "1"], 1, "no ready worker of role 'back' has the pid 1. `mob ps` lists them."),
         (["back.pid", "--pid", "1", "--all"], 2, "say one of the two"),
         (["back._mob_peer"], 1, "'back' exports no function '_mob_peer'."),
         (["idle.foo"], 1, "'idle' exports no function 'foo'."),

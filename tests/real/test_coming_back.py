@@ -146,7 +146,7 @@ def test_a_role_that_is_no_more_is_told(apps: Apps, first: RunningApp) -> None:
     start(apps, 2, '.role("other", "./back.py")').wait_ready()
     with pytest.raises(mob.UnknownRole):
         client.require("back")
-    with pytest.raises(mob.Unavailable, match="as it was restarted, has no role 'back'"):
+    with pytest.raises(mob.Unavailable, match="was restarted and no longer has a role 'back'"):
         back.release().result(patient(30))
     assert client.require("other").release().result(patient(30)) == 2
 

@@ -429,7 +429,7 @@ def test_a_process_that_had_no_descriptor_for_a_link_gets_it_later(app: RunningA
     soft = front.allow_descriptors(0).result(patient(30))
     with app.connect() as other:
         assert other.require("front").options(wait=2).who().exception(patient(30)) is not None  # lost, or never sent
-        app.wait_for("no link to client .*: this process has too many files open")
+        app.wait_for("no link to client .*: this process has too many open files")
         front.limit_descriptors(soft).result(patient(30))
         wait_until(lambda: other.require("front").who().exception(patient(30)) is None, "they have met")
     app.clients.remove(other)

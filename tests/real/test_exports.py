@@ -591,7 +591,7 @@ def test_a_caller_that_leaves_cancels_what_it_has_asked_for(app: RunningApp, bac
 
 def test_result_waits_no_longer_than_asked_and_the_call_goes_on(back: mob.Proxy) -> None:
     call = back.hang("patience")
-    with pytest.raises(mob.CallTimeout, match=r"has not answered within 0\.05 s; the call goes on"):
+    with pytest.raises(mob.CallTimeout, match=r"did not answer within 0\.05 s; the call goes on"):
         call.result(0.05)
     assert not call.done()
     call.cancel()
@@ -615,7 +615,7 @@ def test_a_pid_names_the_worker(app: RunningApp, client: mob.Client) -> None:
 
 
 def test_an_unknown_pid_raises_at_once(client: mob.Client) -> None:
-    with pytest.raises(mob.UnknownTarget, match="no ready mobster of role 'twins' has the pid 1"):
+    with pytest.raises(mob.UnknownTarget, match="no ready worker of role 'twins' has the pid 1"):
         client.require("twins").options(pid=1).add(1)
 
 

@@ -239,7 +239,7 @@ def test_large_arguments_and_results_are_kept(apps: Apps) -> None:
 def test_what_cannot_be_kept_is_refused_where_it_is_said(apps: Apps) -> None:
     _, client = start(apps)
     back = durable(client)
-    with pytest.raises(mob.BadMessage, match="a durable call cannot have functions or iterators in it"):
+    with pytest.raises(mob.BadMessage, match="a durable call cannot contain functions or iterators"):
         back.double(lambda: 1)
     with pytest.raises(mob.BadMessage, match="it may outlive their process"), open(os.devnull) as file:
         back.double(file)
@@ -258,20 +258,20 @@ def test_what_cannot_be_kept_is_refused_where_it_is_said(apps: Apps) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"timeout": 1}, TypeError, "timeout= says nothing of a durable call"),
+        ({"timeout": 1}, TypeError, "timeout= does not apply to a durable call"),
         ({"prioritty": 1}, TypeError, "a durable call has no option 'prioritty'. Did you mean 'priority'?"),
         ({"delay": -1}, ValueError, "delay=-1 is not a number of seconds of at least 0."),
         ({"backoff": float("inf")}, ValueError, "backoff=inf is not a number of seconds"),
         ({"at": float("nan")}, ValueError, "nan"),
         ({"priority": 1.5}, TypeError, "priority=1.5 is not a whole number."),
         ({"key": 7}, TypeError, "key=7 is not text"),
-        ({"key": "\ud800"}, ValueError, "has a lone surrogate in it"),
-        ({"at": float("inf")}, ValueError, "at=inf is a time that never comes."),
-        ({"at": "tomorrow"}, TypeError, "at='tomorrow' is text. Wanted: a datetime"),
+        ({"key": "\ud800"}, ValueError, "contains a lone surrogate"),
+        ({"at": float("inf")}, ValueError, "at=inf is not a finite number of seconds."),
+        ({"at": "tomorrow"}, TypeError, "at='tomorrow' is text. Expected: a datetime"),
         ({"retries": -1}, ValueError, "retries=-1 is less than 0. With 0 it is tried once."),
         ({"backoff": None}, ValueError, "backoff=None is not a number of seconds"),
-        ({"delay": 10**400}, ValueError, "is a time that never comes."),
-        ({"delay": 3, "at": 7.0}, ValueError, "at=7.0 and delay=3: say one of them, when it may begin or in how long."),
+        ({"delay": 10**400}, ValueError, "is not a finite number of seconds."),
+        ({"delay": 3, "at": 7.0}, ValueError, "at=7.0 and delay=3: give only one of them, the time or the delay."),
     ],
 )
 def test_options_that_make_no_sense(apps: Apps, options: dict[str, object], error: type[Exception], text: str) -> None:
@@ -308,16 +308,16 @@ def test_first_spellings_that_are_wrong_say_what_is_right(apps: Apps) -> None:
     right = r"back\.options\(durable=True\)\.double\(\.\.\.\)"
     for wrong, error, text in (
         (lambda: back.double.durable(1), mob.UnknownExport, rf"for a durable call {right}"),
-        (lambda: back.double.options(durable=True)(1), mob.UnknownExport, rf"said before its name, as in {right}"),
+        (lambda: back.double.options(durable=True)(1), mob.UnknownExport, rf"options before the name, as in {right}"),
         (lambda: view.double.options(delay=3)(1), mob.UnknownExport, r"back\.options\(durable=True, delay=60\)\.do"),
         (lambda: view.double.map([1, 2]), mob.UnknownExport, r"make a job for each item: .*\[view\.double\(item\) for"),
-        (lambda: view.double.delay(1), mob.UnknownExport, rf"call it, as {right}; that gives a Job"),
-        (lambda: mob.wait([job]), TypeError, r"is a Job\. Its end is a call: mob\.wait\(\[job\.outcome\]\)"),
+        (lambda: view.double.delay(1), mob.UnknownExport, rf"call it, as {right}; that returns a Job"),
+        (lambda: mob.wait([job]), TypeError, r"is a Job\. Its outcome is a call: mob\.wait\(\[job\.outcome\]\)"),
         (lambda: job.cancel(), AttributeError, r"a Job has no 'cancel'\. job\.drop\(\) drops it"),
-        (lambda: job.done(), AttributeError, r"a Job has no 'done'\. job\.status\(\) tells where it stands"),
+        (lambda: job.done(), AttributeError, r"a Job has no 'done'\. job\.status\(\) returns its state"),
         (lambda: job.get(), AttributeError, r"a Job has no 'get'\. job\.result\(timeout=60\) waits for its end"),
-        (lambda: job.wait(), AttributeError, r"job\.result\(timeout=60\) waits for its end, and so does `await job`"),
-        (lambda: job.exception(), AttributeError, r"job\.outcome is a call, which has that"),
+        (lambda: job.wait(), AttributeError, r"job\.result\(timeout=60\) waits for its end; in async code"),
+        (lambda: job.exception(), AttributeError, r"job\.outcome is a call, and has it"),
         (lambda: job.statsu(), AttributeError, r"a Job has no 'statsu'\. Did you mean 'status'\?"),
         (lambda: package.queue, AttributeError, r"a durable call: mob\.require\(role\)"),
         (lambda: package.zzzzz, AttributeError, r"module 'mob' has no 'zzzzz'\. dir\(mob\) lists"),
@@ -363,7 +363,7 @@ def test_a_job_of_which_nothing_is_known(apps: Apps) -> None:
             call.result(PATIENCE)
     assert client.job("nope").drop().result(PATIENCE) is False
     assert client.job("nope").retry().result(PATIENCE) is False
-    with pytest.raises(TypeError, match="wanted is the id of a job"):
+    with pytest.raises(TypeError, match="expected the id of a job"):
         client.job("")
 
 
@@ -758,7 +758,7 @@ def test_all_that_a_keeper_is_asked_ends_in_its_time_though_it_hangs(
     for call in (*(job.stored for job in many), *asked):
         text = str(call.exception(PATIENCE))
         assert "queue.0 (pid" in text
-        assert "which keeps the durable jobs, has not answered within 1 s. It may be done all the same." in text
+        assert "which keeps the durable jobs, did not answer within 1 s. It may be done nevertheless." in text
         assert isinstance(call.exception(), mob.CallTimeout)
     assert "storing back.double: queue.0" in str(many[2999].stored.exception())
     assert isinstance(many[0].outcome.exception(PATIENCE), mob.CallTimeout)

@@ -239,7 +239,7 @@ def test_results_of_a_typed_proxy_are_converted(client: mob.Client) -> None:
     assert list(typed.user.map(range(3))) == [User(str(number), number) for number in range(3)]
     one, error, two = typed.echo.map([1, "no", 2], return_exceptions=True, chunk=3)
     assert (one, two) == (1, 2)
-    assert "has returned what Back.echo is not annotated to return" in str(error)
+    assert "returned what Back.echo is not annotated to return" in str(error)
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_a_plain_function_may_return_an_awaitable(back: mob.Proxy) -> None:
 def test_what_is_wrong_with_the_arguments_is_said_at_once(back: mob.Proxy) -> None:
     with pytest.raises(TypeError, match=r"back\.add\.map\(\) takes iterables, .* 5 is a int"):
         back.add.map(5)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match=r"back\.add\.map\(\) takes the items"):
+    with pytest.raises(TypeError, match=r"back\.add\.map\(\) needs the items"):
         back.add.map()
     with pytest.raises(ValueError, match=r"map\(ahead=0\)"):
         back.add.map([1], ahead=0)
@@ -446,7 +446,7 @@ def test_it_is_read_by_one_at_a_time(single: mob.Proxy) -> None:
         yield next(mapped)
 
     mapped = single.add.map(items())
-    with pytest.raises(ValueError, match=r"single\.add\.map\(\.\.\.\) is being read already"):
+    with pytest.raises(ValueError, match=r"single\.add\.map\(\.\.\.\) is already being read"):
         next(mapped)
 
 
@@ -527,7 +527,7 @@ def test_async_items_are_drawn_no_further_when_the_loop_is_left(back: mob.Proxy)
 
 
 def test_async_items_need_async_for(back: mob.Proxy) -> None:
-    with pytest.raises(TypeError, match=r"come from a async_generator, .* read the map by `async for` too"):
+    with pytest.raises(TypeError, match=r"come from a async_generator, .* read the map with `async for`, too"):
         list(back.add.map(numbers(3)))
 
 

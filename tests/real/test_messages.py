@@ -203,9 +203,9 @@ def test_a_client_sends_like_a_mobster(app: RunningApp, client: mob.Client) -> N
 
 
 def test_an_unknown_pid_is_refused(client: mob.Client) -> None:
-    with pytest.raises(mob.UnknownTarget, match="no ready mobster has the pid 1"):
+    with pytest.raises(mob.UnknownTarget, match="no ready worker has the pid 1"):
         client.pid(1).send("hello?")
-    with pytest.raises(mob.UnknownTarget, match="no ready mobster has the pid 1"):
+    with pytest.raises(mob.UnknownTarget, match="no ready worker has the pid 1"):
         client.pid(1).call.who()
 
 

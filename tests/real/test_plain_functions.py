@@ -164,7 +164,7 @@ def test_a_loop_inside_of_an_export_on_the_main_thread_handles_signals(app: Runn
 
 
 def test_a_loop_that_does_not_run_yet_is_told_how_to_take_a_call(plain: mob.Proxy) -> None:
-    with pytest.raises(RuntimeError, match=r"a loop of your own takes it as asyncio\.run\(call\)"):
+    with pytest.raises(RuntimeError, match=r"to start a loop for it, use asyncio\.run\(call\)"):
         plain.run_until_complete().result(PATIENCE)
 
 

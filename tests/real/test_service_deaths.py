@@ -119,10 +119,10 @@ def test_a_call_of_an_object_whose_worker_was_killed_says_that_it_is_gone(app: R
     pid = room.pid().result()
     hanging = room.hang()
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(mob.Lost, match=r"back\.Room\.hang was lost.*The back\.Room is gone with its process.*new one"):
+    with pytest.raises(mob.Lost, match=r"back\.Room\.hang was lost.*The back\.Room was lost with its process.*new one"):
         hanging.result()
     wait_until(lambda: back.Room().result().pid().result() != pid, "another worker is there")
-    with pytest.raises(mob.Lost, match=r"back\.Room\.add.*The back\.Room is gone") as caught:
+    with pytest.raises(mob.Lost, match=r"back\.Room\.add.*The back\.Room was lost with its process") as caught:
         room.add("Ada").result()
     assert caught.value.executed == "no"
     assert str(caught.value).startswith(
@@ -174,9 +174,7 @@ def test_a_handle_of_a_closed_client_says_so(app: RunningApp) -> None:
     other = app.connect()
     room: Any = other.require("back").Room().result()
     other.close()
-    with pytest.raises(
-        mob.Unavailable, match=r"back\.Room\.pid: the app .* has ended, or this client of it was closed"
-    ):
+    with pytest.raises(mob.Unavailable, match=r"back\.Room\.pid: the app .* has ended, or this client was closed"):
         room.pid().result(timeout=30)
 
 

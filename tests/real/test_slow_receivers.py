@@ -105,8 +105,8 @@ def test_a_sender_is_told_and_what_was_taken_arrives_in_order(apps: Apps) -> Non
     assert UNSENT_LIMIT < taken * SIZE < UNSENT_LIMIT + TOLERATED
     assert process.memory_info().rss - before < UNSENT_LIMIT + TOLERATED
     assert busy.executed == "no"
-    assert f"(pid {workers.blocked}), for which more than {UNSENT_LIMIT:,} bytes wait already." in str(busy)
-    assert "The others have got it" not in str(busy)
+    assert f"(pid {workers.blocked}): send queue full (more than {UNSENT_LIMIT:,} bytes unsent)." in str(busy)
+    assert "The other receivers have it" not in str(busy)
     workers.let_go()
     assert workers.heard(workers.blocked) == list(range(taken))
     target.send(["again", b""])
@@ -116,7 +116,7 @@ def test_a_sender_is_told_and_what_was_taken_arrives_in_order(apps: Apps) -> Non
 def test_the_others_of_a_broadcast_get_theirs(apps: Apps) -> None:
     workers = Workers(apps)
     taken, busy = send_until_busy(workers.client.all("back"))
-    assert "The others have got it." in str(busy)
+    assert "The other receivers have it." in str(busy)
     assert workers.heard(workers.other) == list(range(taken + 1))
     workers.let_go()
     assert workers.heard(workers.blocked) == list(range(taken))

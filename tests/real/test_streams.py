@@ -254,7 +254,7 @@ def test_a_stream_that_nobody_takes_is_closed(back: mob.Proxy, name: str, caplog
     assert back.get_state().result(patient(20))["drawn"] <= WINDOW + 1
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"back.{name} is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
+        f"back.{name} is a generator that was never read, so it was closed: iterate over the call "
         f"(`for x in ...` or `async for x in ...`)."
     )
 
@@ -343,7 +343,7 @@ def test_a_generator_learns_that_it_is_cancelled(client: mob.Client, role: str) 
 
 def test_iterating_over_what_is_no_generator_is_told(back: mob.Proxy) -> None:
     with pytest.raises(
-        mob.CallError, match=r"back\.numbers is no generator, so it cannot be iterated over\. It has .* list"
+        mob.CallError, match=r"back\.numbers is not a generator, so it cannot be iterated over\. It returned a list"
     ):
         list(back.numbers())
 

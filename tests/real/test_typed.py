@@ -267,7 +267,7 @@ def test_an_item_that_does_not_fit_ends_the_stream_at_both_ends(client: mob.Clie
     with pytest.raises(mob.CallError) as caught:
         list(back.words_of(text))
     assert str(caught.value) == (
-        "back.words_of has yielded what Wrong.words_of is not annotated to yield: expected int, got list ['x']."
+        "back.words_of yielded what Wrong.words_of is not annotated to yield: expected int, got list ['x']."
     )
     assert caught.value.executed == "yes"
     wait_until(lambda: text in back.how_closed().result(patient(10)), "it is closed")
@@ -278,7 +278,7 @@ def test_items_before_one_that_does_not_fit_are_read(client: mob.Client) -> None
         def rows(self, count: int) -> Iterator[Annotated[int, msgspec.Meta(lt=3)]]: ...
 
     seen: list[int] = []
-    with pytest.raises(mob.CallError, match=r"has yielded what Small\.rows is not annotated to yield: expected int <"):
+    with pytest.raises(mob.CallError, match=r"yielded what Small\.rows is not annotated to yield: expected int <"):
         seen.extend(client.require("back", Small).rows(1000))
     assert seen == [0, 1, 2]
 
@@ -316,9 +316,7 @@ def test_a_result_that_does_not_fit_fails_the_call(client: mob.Client, name: str
     back: Any = client.require("back", Wrong)
     with pytest.raises(mob.CallError) as caught:
         getattr(back, name)(*KINDS[name][0]).result(patient(10))
-    assert (
-        str(caught.value) == f"back.{name} has returned what Wrong.{name} is not annotated to return: {MISFITS[name]}"
-    )
+    assert str(caught.value) == f"back.{name} returned what Wrong.{name} is not annotated to return: {MISFITS[name]}"
     assert caught.value.executed == "yes"
     assert isinstance(caught.value.__cause__, msgspec.ValidationError)
 
@@ -340,7 +338,9 @@ def test_a_name_that_neither_has(back: Any) -> None:
 
 
 def test_an_interface_is_a_class(client: mob.Client) -> None:
-    with pytest.raises(TypeError, match=r"the interface of a role is a class, best a typing.Protocol .*, not 'Back'\."):
+    with pytest.raises(
+        TypeError, match=r"the interface of a role must be a class \(a typing.Protocol .*, not 'Back'\."
+    ):
         client.require("back", "Back")  # type: ignore[call-overload]
 
 
@@ -357,7 +357,7 @@ def test_an_annotation_that_cannot_be_evaluated_is_told_once(
     (record,) = caplog.records
     assert record.getMessage() == (
         "results of Unresolved.words arrive unconverted: its annotation 'mob.Call[Missing]' cannot be evaluated. "
-        "What it names must be imported at run time too, not under TYPE_CHECKING only."
+        "The names in it must be imported at run time, too, not only under TYPE_CHECKING."
     )
 
 

@@ -382,7 +382,7 @@ def test_anyio(back: mob.Proxy) -> None:
 def test_a_loop_that_does_not_run_is_told_of_result(back: mob.Proxy) -> None:
     loop = asyncio.new_event_loop()
     try:
-        with pytest.raises(RuntimeError, match=r"In sync code its value is call\.result\(\)"):
+        with pytest.raises(RuntimeError, match=r"In sync code use call\.result\(\)"):
             loop.run_until_complete(back.add(1))
     finally:
         loop.close()

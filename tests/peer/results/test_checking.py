@@ -15,7 +15,7 @@ from mob.wire import messages as m
     ("message", "text"),
     [
         (m.Restart(1, pid=2**64), "pid=18446744073709551616 is beyond 64 bits."),
-        (m.Restart(1, roles=("\ud800",)), r"roles=('\ud800',) has characters in it that are no text (surrogates)."),
+        (m.Restart(1, roles=("\ud800",)), r"roles=('\ud800',) contains characters that are not text (surrogates)."),
         (m.Restart(1, roles=(object,)), "cannot be sent."),  # type: ignore[arg-type]
         (m.Restart(1, roles=(5,)), "does not fit: Expected `str`, got `int`"),  # type: ignore[arg-type]
         (m.Restart(1, pid="x" * 99), f"pid='{'x' * 59}... is not a whole number."),  # type: ignore[arg-type]

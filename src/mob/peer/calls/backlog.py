@@ -1,10 +1,10 @@
-"""The backlog of a client: how many of its calls wait for a worker, told to its Kingpin.
+"""The backlog of a client: the number of its calls that wait for a worker, reported to its Kingpin.
 
-A mobster says so in its beats; a client has none. Nothing is sent and no timer runs while nothing waits. The first
-message follows `BACKLOG_DELAY` seconds after a call began to wait, if one waits then; calls that wait for a moment
-only, as a burst of short ones does, are not worth the Kingpin's time, and no reason for a role to grow. From then on
-there is a message a second, until one says that nothing waits any more. It is repeated even if nothing has changed: a
-Kingpin that has taken the place of another knows nothing of it.
+A mobster reports it in its heartbeats; a client has none. Nothing is sent and no timer runs while nothing waits. The
+first message is sent `BACKLOG_DELAY` seconds after a call began to wait, if one still waits then: a burst of short
+calls is not worth the Kingpin's time, and no reason to scale up a role. Then there is one message per second until one
+reports that nothing waits. Messages are repeated even if nothing changed, because a new Kingpin that took over from
+another knows nothing of the backlog.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from mob.peer.links.control import Control
 
 BACKLOG_DELAY = 0.1
-"""Seconds from the moment at which a call begins to wait until the Kingpin is told."""
+"""Seconds between the moment at which a call begins to wait and the first message to the Kingpin."""
 BACKLOG_INTERVAL = 1.0
 """Seconds between two messages while something waits."""
 
 
 class Backlog:
-    """What waits in one client, as its Kingpin knows it. On the loop's thread only."""
+    """The backlog of one client, as its Kingpin knows it; on the loop's thread only."""
 
     def __init__(self, context: Context, routes: Routes[Contact], control: Control) -> None:
         self._context = context
         self._routes = routes
         self._control = control
         self._is_watching = False  # a timer runs
-        self._is_told = False  # the Kingpin knows of calls that wait
+        self._is_told = False  # the Kingpin knows of waiting calls
 
     def __repr__(self) -> str:
         return f"<Backlog of {self._context.name}{', watched' if self._is_watching else ''}>"
 
     def handle_parked(self) -> None:
-        """A call begins to wait for a worker."""
+        """Start to watch the backlog: a call began to wait for a worker."""
         if not self._is_watching:
             self._is_watching = True
             self._context.reactor.call_at(monotonic() + BACKLOG_DELAY, self._look)

@@ -1,10 +1,10 @@
-"""What is under way of a `map`: the chunks that were sent, what has come back of them, and what may be sent next.
+"""The work that is under way for a `map`: chunks that were sent, their answers, and what may be sent next.
 
-Calls lead back to a `Run` and nobody else, so a `Map` that is dropped is noticed (`mapping`). A chunk that was refused
-because a queue is full (`Busy`, not executed) is sent again when another one has ended. An item with references in it
-(functions, sockets, large buffers) is a call of its own; so is each item if `chunk` is 1.
+Calls refer to a `Run` only, so a `Map` that is dropped is noticed (`mapping`). A chunk that was refused because a queue
+is full (`Busy`, not executed) is sent again when another one ends. An item that contains references (functions,
+sockets, large buffers) is a call of its own; so is each item if `chunk` is 1.
 
-Whoever reads the map draws and sends, in his thread; answers come in any thread.
+The reader of the map draws and sends in its own thread; answers arrive in any thread.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 ALONE = 16 * 1024
 """Bytes of arguments from which an item is a call of its own."""
 FULL = 48 * 1024
-"""Bytes of arguments after which a chunk is sent. (Longer bodies would be looked through for large buffers.)"""
+"""Bytes of arguments after which a chunk is sent; longer bodies would be searched for large buffers."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
-"""Seconds after which a chunk that was refused is sent again, if nothing else of its map is under way."""
+"""Shortest and longest pause in seconds until a refused chunk is sent again, if no other one is under way."""
 
 
 class FailedItem:
@@ -55,7 +55,7 @@ class Chunked(Call[Any]):
     __slots__ = ()
 
     def settle_as_declared(self, body: Raw) -> bool:
-        """The answer holds a value that cannot be decoded unless one knows what it is: each is decoded by itself."""
+        """Settle the chunk value by value, because its answer contains one that only its declared type can decode."""
         found = raw_answer(body)
         if found is not None:
             self.settle(found)
@@ -63,36 +63,36 @@ class Chunked(Call[Any]):
 
 
 class UndecidedChunk(Chunked):
-    """The call of a chunk whose results only their annotation decides."""
+    """The call of a chunk whose results can be decoded only with their annotation."""
 
     __slots__ = ()
     is_undecided = True
 
 
 class Batch:
-    """Items that are sent together, and what becomes of them."""
+    """Items that are sent together, and their outcomes."""
 
     __slots__ = ("args", "bodies", "call", "is_done", "is_told", "is_under_way", "missing", "outcomes")
 
     def __init__(self, bodies: list[Raw], args: tuple[Any, ...] | None = None) -> None:
         self.bodies: list[Raw] = bodies
-        """The arguments of each item, encoded."""
+        """The encoded arguments of each item."""
         self.args: tuple[Any, ...] | None = args
-        """Those of the only item, if it is a call of its own."""
+        """The arguments of the only item, if it is a call of its own."""
         self.call: Call[Any] | None = None
         self.outcomes: list[Any] = [None] * (len(bodies) if args is None else 1)
         self.missing: Sequence[int] = range(len(self.outcomes))
-        """The items whose outcomes are not known, or were refused."""
+        """The items whose outcomes are unknown or were refused."""
         self.is_done: bool = False
         self.is_told: bool = False
-        """Whether it is among those that have ended, if their order does not count."""
+        """True if it is in the list of ended batches, which exists if results are read unordered."""
         self.is_under_way: bool = False
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self.outcomes)} items, {len(self.missing)} missing>"
 
     def put(self, outcomes: list[Any]) -> None:
-        """Take the outcomes of the missing items. Those that were refused stay missing."""
+        """Take the outcomes of the missing items; refused items stay missing."""
         refused = [index for index, each in zip(self.missing, outcomes, strict=True) if is_refused(each)]
         if len(self.missing) == len(self.outcomes):
             self.outcomes = outcomes
@@ -100,11 +100,11 @@ class Batch:
             for index, outcome in zip(self.missing, outcomes, strict=True):
                 self.outcomes[index] = outcome
         self.is_done = not refused
-        self.missing = refused  # last: until then the answer may be taken once more
+        self.missing = refused  # last: until then the answer may be taken again
 
 
 class Run:
-    """All batches of one map. `chunked` is what sends a chunk."""
+    """All batches of one map; `chunked` sends a chunk."""
 
     def __init__(
         self,
@@ -118,21 +118,21 @@ class Run:
         self.peer = peer
         self.label: str = export.label
         self.total = total
-        """How many items there are, if that is known."""
+        """Total number of items, if known."""
         self.outcomes: deque[Any] = deque()
-        """What can be read at once."""
+        """Outcomes that can be read at once."""
         self.taken: int = 0
-        """How many items have got there."""
+        """Number of outcomes that were put into `outcomes`."""
         self.is_exhausted: bool = False
-        """Whether no more items will come."""
+        """True if no more items will come."""
         self.is_read = False
-        """Whether somebody has asked for an outcome."""
+        """True if an outcome was asked for."""
         self.is_over: bool = False
-        """Whether there is nothing more to read, or nobody who will."""
+        """True if there is nothing more to read, or no more reader."""
         self.error: BaseException | None = None
-        """What the iterator of the items has raised."""
+        """The error that the iterator of the items raised."""
         self.stop_drawing: Callable[[], object] | None = None
-        """Ends what draws from an async iterable."""
+        """Stops the task that draws from an async iterable."""
         self._export = export
         self._chunked = chunked
         self._pace = pace
@@ -140,13 +140,13 @@ class Run:
         self._is_typed = isinstance(export.new_call, partial)
         self._drawn = 0
         self._lines: deque[Batch] = deque()  # not taken yet, in order
-        self._ended: deque[Batch] = deque()  # of these the done ones, in the order of their ends, if it is read so
+        self._ended: deque[Batch] = deque()  # the done ones of these, in the order of their ends, if read unordered
         self._refused: deque[Batch] = deque()
         self._lock = Lock()
         self._under_way = 0
-        self._ends = self._seen_ends = 0  # batches that have come back and were not refused
+        self._ends = self._seen_ends = 0  # batches that came back and were not refused
         self._pause = FIRST_PAUSE
-        self._chunk: list[Raw] = []  # what is being put together
+        self._chunk: list[Raw] = []  # the chunk that is being built
         self._chunk_bytes = 0
         self._chunk_since = 0.0
         self._waiters: list[Callable[[], object]] = []
@@ -159,27 +159,27 @@ class Run:
 
     @property
     def read(self) -> int:
-        """How many outcomes were read."""
+        """Number of outcomes that were read."""
         return self.taken - len(self.outcomes)
 
     @property
     def held(self) -> int:
-        """How many items are under way, or have ended and were not read."""
+        """Number of items that are under way, or ended and unread."""
         return self._drawn - self.read
 
     @property
     def is_finished(self) -> bool:
-        """Whether all outcomes were taken."""
+        """True if all outcomes were taken."""
         return self.is_exhausted and not self._lines and not self._chunk
 
     # -------------------------------------------------------------------------------------------------- drawing
 
     def has_room(self) -> bool:
-        """Whether another chunk may be sent."""
+        """Return True if another chunk may be sent."""
         return not self._refused and self._pace.has_room(self._look_at_crew(), self._under_way, self.held)
 
     def next_size(self) -> int:
-        """How many items the next chunk carries."""
+        """Return the number of items for the next chunk."""
         remaining = None if self.total is None else self.total - self._drawn
         return self._pace.size(self._look_at_crew(), self.held, remaining)
 
@@ -196,8 +196,10 @@ class Run:
         return self._crew._replace(workers=1 if is_one else max(1, len(peer.contacts.ready(export.role))))
 
     def fill(self, items: Iterator[tuple[Any, ...]], deadline: float | None = None) -> None:
-        """Draw as many items as there is room for and send them, one chunk at least; no more than one if something can
-        be read, or it is later than the deadline."""
+        """Draw and send as many items as there is room for, and at least one chunk.
+
+        Stop after one chunk if something can be read or the deadline has passed.
+        """
         self.send_refused()
         self.flush()
         is_first = True
@@ -214,12 +216,12 @@ class Run:
                 pass
         except StopIteration:
             self.is_exhausted = True
-        except Exception as error:  # noqa: BLE001  raised in its place, behind what was drawn before
+        except Exception as error:  # noqa: BLE001  noqa: BLE001 raised in its place, after the items drawn before
             self.is_exhausted, self.error = True, error
         self.flush()
 
     def add(self, args: tuple[Any, ...], size: int) -> bool:
-        """Add an item to the chunk that is being put together; whether that has been sent."""
+        """Add an item to the chunk that is being built; return True if the chunk was sent."""
         self._drawn += 1
         if self._pace.chunk == 1:
             self._send(Batch([], args))
@@ -250,7 +252,7 @@ class Run:
         return False
 
     def flush(self) -> None:
-        """Send the chunk that is being put together."""
+        """Send the chunk that is being built."""
         if self._chunk and not self.is_over:
             chunk, self._chunk, self._chunk_bytes = self._chunk, [], 0
             self._send(Batch(chunk))
@@ -282,20 +284,20 @@ class Run:
         call.when_done(partial(self._handle_done, batch))
 
     def _put_ended(self, batch: Batch, error: BaseException) -> None:
-        """It has failed before it was sent."""
+        """Take the error of a batch that failed before it was sent."""
         self._lines.append(batch)
         batch.put([FailedItem(error)] * len(batch.missing))
         if not self._is_ordered:
             self._ended.append(batch)
 
     def send_refused(self) -> None:
-        """Send one batch that was refused for each that has come back; one at least, if none is under way."""
+        """Send a refused batch for each batch that came back; at least one if none is under way."""
         ends, self._seen_ends = self._ends - self._seen_ends, self._ends
         for _ in range(min(len(self._refused), max(ends, not self._under_way))):
             self._send_missing(self._refused.popleft())
 
     def _handle_done(self, batch: Batch, call: Call[Any]) -> None:
-        """A call has ended; in whichever thread has settled it."""
+        """Handle the end of a call, in the thread that settled it."""
         error = None if call.cancelled() else call.exception()
         if not self.is_over:
             if batch.missing and not is_refused(error):
@@ -308,7 +310,7 @@ class Run:
             elif batch not in self._refused:
                 self._refused.append(batch)
         with self._lock:
-            if batch.is_under_way:  # once, though this may be called again because it has raised
+            if batch.is_under_way:  # once, though this may be called again because it raised
                 self._under_way, batch.is_under_way = self._under_way - 1, False
                 self._ends += not batch.missing
         self.wake()
@@ -328,11 +330,11 @@ class Run:
         batch.put(outcomes)
 
     def _read(self, answer: Any, count: int) -> list[Any]:
-        """The outcomes that an answer tells; raises whatever it likes if it is none."""
+        """Return the outcomes in an answer; raise any error if it is malformed."""
         seconds, values, failed = answer
         outcomes: list[Any] = list(values)
         if len(outcomes) != count:
-            raise ValueError(f"it has {len(outcomes)} values for {count} items.")
+            raise ValueError(f"it contains {len(outcomes)} values for {count} items.")
         errors = {index: failures.rebuild(failure_of(body), self.peer.encoder.codec) for index, body in failed}
         if self._is_typed or answer.__class__ is tuple:
             outcomes = [None if at in errors else self._as_declared(value) for at, value in enumerate(outcomes)]
@@ -342,7 +344,7 @@ class Run:
         return outcomes
 
     def _as_declared(self, value: Any) -> Any:
-        """What becomes of a value that a call of its own would have."""
+        """Return what a single call would return for this value."""
         call = self._export.new_call(self.peer, self.label, "")
         if value.__class__ is Raw:
             try:
@@ -357,7 +359,7 @@ class Run:
 
     def _unreadable(self, failure: BaseException) -> CallError:
         why = str(failure) if isinstance(failure, Exception) else f"{type(failure).__name__}: {failure}"
-        error = CallError(f"{self.label} has answered, but the answer cannot be read: {why}", executed="yes")
+        error = CallError(f"{self.label} answered, but the answer cannot be read: {why}", executed="yes")
         error.__cause__ = failure
         return error
 
@@ -365,11 +367,11 @@ class Run:
 
     @property
     def is_readable(self) -> bool:
-        """Whether there is something to take."""
+        """True if there is something to take."""
         return bool(self._lines) and self._lines[0].is_done if self._is_ordered else bool(self._ended)
 
     def take(self) -> bool:
-        """Give what can be read to `outcomes`; whether there was something."""
+        """Move what can be read to `outcomes`; return True if there was something."""
         if not self.is_readable:
             return False
         if self._is_ordered:
@@ -384,33 +386,33 @@ class Run:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether what was refused waits for nothing but time."""
+        """True if refused batches wait for time alone."""
         return bool(self._refused) and not self._under_way
 
     def next_pause(self) -> float:
-        """How many seconds it waits then: more and more."""
+        """Return the seconds until the next attempt in that case; the pause doubles each time."""
         pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
         return pause
 
     @property
     def is_news(self) -> bool:
-        """Whether something can be read, or there is more room than when the reader looked last."""
+        """True if something can be read, or there is more room than at the reader's last look."""
         return self.is_readable or self._ends != self._seen_ends or self.is_over or self.is_finished
 
     def when_news(self, waiter: Callable[[], object]) -> None:
-        """Has `waiter()` called once, in any thread, when something has changed."""
+        """Have `waiter()` called once, in any thread, at the next change."""
         self._waiters.append(waiter)
 
     def wake(self) -> None:
-        """Something has changed."""
+        """Wake those that wait for a change."""
         tell_each(self._waiters)
 
     def calls(self) -> list[Call[Any]]:
-        """Those that are under way."""
+        """Return the calls that are under way."""
         return [batch.call for batch in list(self._lines) if batch.call is not None and not batch.call.done()]
 
     def cancel(self) -> None:
-        """Nobody reads any more: what is under way is cancelled, and no more items are drawn. From any thread."""
+        """Cancel what is under way and draw no more items, because there is no more reader; from any thread."""
         if self.is_over:
             return
         self.is_over = True
@@ -432,6 +434,6 @@ class Run:
 
 
 def is_refused(outcome: object) -> bool:
-    """Whether a call, or an item, was not run because a queue is full."""
+    """Return True if a call, or an item, was not run because a queue is full."""
     error = outcome.error if isinstance(outcome, FailedItem) else outcome
     return isinstance(error, Busy) and error.executed == "no"

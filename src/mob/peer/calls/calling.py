@@ -1,7 +1,7 @@
 """Making calls: encode, choose a worker, send.
 
-Arguments are encoded at once, so what cannot be sent fails in the line that sends it, and what changes later is not
-seen by the callee. Which worker gets a call is decided in `core/dispatch`; what waits until one has room is `parking`.
+Arguments are encoded at once, so a value that cannot be sent fails in the line that sends it, and later changes do not
+reach the callee. `core/dispatch` decides which worker gets a call; calls that wait for room are in `parking`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from mob.peer.results.typed import NewCall
 
 ATTEMPTS = 3
-"""How often a call that could not be made is ended if that raises."""
+"""Maximum number of attempts to end a call that could not be made, if ending it raises."""
 OUTSTANDING_LIMIT = 100_000
-"""Calls to one worker that may be unanswered, in one process."""
+"""Maximum number of unanswered calls from one process to one worker."""
 
 
 class Calling:
@@ -71,7 +71,7 @@ class Calling:
     # ---------------------------------------------------------------------------------------------- sending
 
     def call(self, export: RemoteExport, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
-        """Calls an export of any one worker of its role."""
+        """Call an export of any one worker of its role."""
         peer = self._peer
         options = export.terms
         special = None if options.pid is None else self._contacts.of_pid(options.pid, export.role)
@@ -88,7 +88,7 @@ class Calling:
         try:
             served = current()
             carried = carried_by_call(served) if self._context.tracing is None else self._carry(call)
-            if served is None and options is DEFAULTS:  # by far the most
+            if served is None and options is DEFAULTS:  # by far the most common case
                 body: Body = (export.name, args_body, named, None, (), carried)
             else:
                 times, chain = self._inherit(served, options.timeout)
@@ -111,7 +111,7 @@ class Calling:
                 else:
                     contact = route.choose(export.name, export.mark, can_leave, None, blockers)
                 if contact is None:
-                    if not export.only_idle:  # whoever waits for those runs them itself in the end
+                    if not export.only_idle:  # a call that waits for an idle worker may end up in this process
                         blockers = self.parking.blockers(body)
                     self.parking.wait(
                         ParkedCall(
@@ -127,7 +127,7 @@ class Calling:
         return call
 
     def _end_unmade(self, call: Call[Any], passage: Passage, error: BaseException) -> None:
-        """The line that makes a call raises: nobody has the call, so it ends."""
+        """End a call whose making raises: no caller has it."""
         was_sent = call.state is CallState.SENT
         for _ in range(ATTEMPTS):
             with contextlib.suppress(BaseException):
@@ -144,15 +144,17 @@ class Calling:
     def encode_lasting(
         self, export: RemoteExport, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[bytes, bytes | None]:
-        """Encode the arguments of a call that may outlive this process; `BadMessage` if there is something in them that
-        does not."""
+        """Encode the arguments of a call that may outlive this process.
+
+        `BadMessage` if they contain something that ends with this process.
+        """
         if export.route.tags.get(export.name, True):
             args, kwargs = self._tagged(export.name, args, kwargs)
         encode = partial(lasting, self._peer, what="a durable call")
         return encode(args, "args"), encode(kwargs, "kwargs") if kwargs else None
 
     def send_encoded(self, contact: Contact, label: str, target: str, args: bytes) -> Call[Any]:
-        """Call something in one certain process, with arguments that are encoded already."""
+        """Call something in one particular process, with arguments that are already encoded."""
         call: Call[Any] = Call(self._peer, label, "")
         self._send(contact, call, (target, Raw(args), (), None, (), ""), ())
         return call
@@ -167,7 +169,7 @@ class Calling:
         timeout: float | None = None,
         new_call: NewCall = Call,
     ) -> Call[Any]:
-        """Calls an export, a callback or a method in one certain process."""
+        """Call an export, a callback or a method in one particular process."""
         peer = self._peer
         if type(target) is str and self._contacts.routes.of(contact.member.role).tags.get(target, True):
             args, kwargs = self._tagged(target, args, kwargs)
@@ -186,7 +188,7 @@ class Calling:
             self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
             if contact.link is None and self._control.is_closed and call.state is CallState.SENT:
                 contact.forget_call(call)  # no link will come any more
-                ended = f"the app {self._context.app!r} has ended, or this client of it was closed."
+                ended = f"the app {self._context.app!r} has ended, or this client was closed."
                 self._peer.fail(call, Unavailable(f"{label}: {ended}"))
         except BaseException as error:
             self._end_unmade(call, passage, error)
@@ -194,12 +196,12 @@ class Calling:
         return call
 
     def call_function(self, owner: int, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
-        """Call a function in the process that has lent it."""
+        """Call a function in the process that lent it."""
         contact = self._contacts.look_up(owner)
         return self.call_one(contact, f"a callback of {contact.name}", number, args, kwargs)
 
     def call_method(self, handle: RemoteObject, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
-        """Call a method of an object in the process in which it lives."""
+        """Call a method of an object in the process that holds it."""
         owner, number, label, timeout = whereabouts(handle)
         contact = self._contacts.look_up(owner)
         return self.call_one(contact, f"{label}.{name}", number, (name, args), kwargs, timeout, MethodCall)
@@ -207,7 +209,7 @@ class Calling:
     def prepare_method(
         self, label: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> PreparedCall:
-        """Encode the call of a method of an object that is being made; `send_prepared` sends it."""
+        """Encode the call of a method of an object that is still being made; `send_prepared` sends it."""
         peer = self._peer
         args_body = Raw(self._encoder.encode((name, args), "args"))
         named = (Raw(self._encoder.encode(kwargs, "kwargs")),) if kwargs else ()
@@ -227,27 +229,29 @@ class Calling:
         return PreparedCall(call, (args_body, named, times, chain, carried), passage)
 
     def send_prepared(self, prepared: PreparedCall, handle: RemoteObject) -> None:
-        """Send what was prepared, now that there is a handle; from any thread."""
+        """Send a prepared call, now that the handle exists; from any thread."""
         owner, number, _, _ = whereabouts(handle)
         if not prepared.call.done_already():
             body = (number, *prepared.rest)
             self._send(self._contacts.look_up(owner), prepared.call, body, prepared.passage)
 
     def _tagged(self, name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        """Tag arguments, because the export has a union that needs that, or is not known yet and might."""
+        """Tag arguments, because the export has a union that needs it, or is not known yet and might have one."""
         codec = self._encoder.codec
         if name.startswith(m.MAP):
             return args, kwargs  # each item of a chunk has its own
         return codec.tagged(list(args), "args"), codec.tagged(kwargs, "kwargs") if kwargs else kwargs
 
     def look_for_app(self, route: Route[Contact]) -> None:
-        """Something is to be encoded for a role. If nobody is there because the app has ended, and it runs again, take
-        part in it first: what is encoded may name this process, which gets another number."""
+        """Rejoin the app before encoding, if it ended and runs again.
+
+        The encoded bytes may name this process, which gets a new number then.
+        """
         if not route.near and not route.far and self._control.is_closed:
             self._control.come_back()
 
     def _carry(self, call: Call[Any]) -> str:
-        """The context of OpenTelemetry that goes along with a call."""
+        """Return the OpenTelemetry context that travels with a call."""
         tracing = self._context.tracing
         assert tracing is not None
         carried = tracing.carried()
@@ -257,7 +261,7 @@ class Calling:
     def _inherit(
         self, served: Served | None, timeout: float | None
     ) -> tuple[tuple[float, float] | None, tuple[int, ...]]:
-        """What a call takes over from the one in whose course it is made: what is left of its time, and its chain."""
+        """Return what a call inherits from the call during which it is made: the rest of its time, and its chain."""
         outer = None if served is None else served[1]
         deadline = None if outer is None or outer.times is None else outer.times[1]
         if timeout is None and deadline is None:
@@ -273,7 +277,7 @@ class Calling:
     def _send_by_key(
         self, route: Route[Contact], options: Options, mark: int, call: Call[Any], body: Body, passage: Passage
     ) -> None:
-        """To the worker in the place that the key belongs to; if it has no room, when it has."""
+        """Send a call to the worker in the place that the key belongs to, now or when it has room."""
         call.role = ""
         key = repr(options.key).encode()
         place = place_of(key, self._context.roster.places(route.role))
@@ -285,12 +289,12 @@ class Calling:
             self.parking.wait(ParkedCall(call, call.label, body, passage, options.wait, place, key, blockers), route)
 
     def send_to_all(self, obj: Any) -> None:
-        """Send a message to every ready mobster, also to this process if it is one."""
+        """Send a message to every ready worker, including this process if it is one."""
         self._contacts.want_role("*")
         self.send(self._contacts.hearing_and_self(), obj)
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
-        """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
+        """Send a message to each contact; raise `Busy` if some read too slowly, after the others got it."""
         carried = carried_by_message() if self._context.tracing is None else self._context.tracing.carried()
         message = m.Message(Raw(self._encoder.encode(obj, "message")), carried)
         passage = self._references.take() if self._references.encoding else ()
@@ -305,10 +309,10 @@ class Calling:
             if passage:
                 self._references.let_go(passage)
         if slow:
-            others = "The others have got it. " if len(contacts) > len(slow) else ""
+            others = "The other receivers have it. " if len(contacts) > len(slow) else ""
             raise Busy(
-                f"a message was not sent to {', '.join(slow)}, for which more than {UNSENT_LIMIT:,} bytes wait already."
-                f" {others}Send more slowly, or have the receiver's handler return sooner."
+                f"a message was not sent to {', '.join(slow)}: send queue full (more than {UNSENT_LIMIT:,} bytes "
+                f"unsent). {others}Send more slowly, or have the receiver's handler return sooner."
             )
 
     def _send_message(self, contact: Contact, message: m.Message, passage: Passage) -> None:
@@ -320,7 +324,7 @@ class Calling:
         contact.post(message)
 
     def send_any(self, role: str, obj: Any) -> None:
-        """Sends a message to any one of the role, waiting for a ready one."""
+        """Send a message to any one worker of the role; wait for one that is ready."""
         route = self._contacts.route(role)
         contact = route.choose(MESSAGE, 0)
         if contact is not None and not contact.has_room():
@@ -336,25 +340,25 @@ class Calling:
         self.parking.wait(parked, route)
 
     def _accompany(self, call: Call[Any], passage: Passage) -> None:
-        """Keeps the functions in a call alive until it has ended, for it may have to go to another worker."""
+        """Keep the functions in a call alive until it ends, because it may have to go to another worker."""
         self._references.accompany(call, passage)
         left = list(passage)
         call.when_done(lambda _: self._let_go_of(left))
         call.passage = passage
 
     def _let_go_of(self, left: list[tuple[AnyReference, Any]]) -> None:
-        """Each once, also if this is called again because it has raised."""
+        """Release each reference once, even if this is called again because it raised."""
         while left:
             self._references.let_go([left.pop()])
 
     def _send(self, contact: Contact, call: Call[Any], body: Body, passage: Passage) -> None:
         if contact.is_choked:
-            unsent = f"more than {UNSENT_LIMIT:,} bytes wait for the link to {contact.name} already"
+            unsent = f"the send queue of {contact.name} is full (more than {UNSENT_LIMIT:,} bytes unsent)"
             self._peer.fail(call, Busy(f"{call.label}: {unsent}."))
             return
         if len(contact.pending) >= OUTSTANDING_LIMIT:
             self._peer.fail(
-                call, Busy(f"{call.label}: {OUTSTANDING_LIMIT:,} calls to {contact.name} are unanswered already.")
+                call, Busy(f"{call.label}: {contact.name} already has {OUTSTANDING_LIMIT:,} unanswered calls.")
             )
             return
         if passage and contact.is_distant:
@@ -371,11 +375,11 @@ class Calling:
                 call.fail(error)
                 return
         contact.send_call(call, body, replaced)
-        if contact.gone:  # looked at last: if the member went while this was under way, the call ends all the same
+        if contact.gone:  # checked last: if the member ended while this was under way, the call still ends
             self._contacts.lose(contact, contact.gone)
 
     def _send_parked(self, parked: ParkedCall, contact: Contact) -> bool:
-        """Sends what has waited; False if it is a call that has ended meanwhile."""
+        """Send a call or message that waited; return False if it is a call that ended meanwhile."""
         if parked.call is None:
             try:
                 self._send_message(contact, m.Message(parked.body[1], parked.body[5]), parked.passage)

@@ -1,8 +1,8 @@
 """Durable messages at their sender: `mob.any("back").send(obj, durable=True)`.
 
-It encodes the object and asks a gateway to store it; what that does with it is told in `cluster/durable.py`, and how a
-worker handles it in `serving/deliveries.py`. Nothing that lives in a process can be in such a message. On one machine
-it is kept as durable calls are (`jobs.py`).
+The sender encodes the object and asks a gateway to store it; `cluster/durable.py` describes the storage, and
+`serving/deliveries.py` how a worker handles the message. Such a message cannot contain anything that lives in a
+process. On one machine it is kept like a durable call (`jobs.py`).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from mob.peer.calls.outgoing import Outgoing
 
 STORE_TIMEOUT = 30.0
-"""Seconds in which a message must have been stored."""
+"""Seconds within which a message must be stored."""
 STORE_RETRY = 1.0
-"""Seconds until the next attempt, if nothing has changed before: a link may have broken whose gateway lives."""
+"""Seconds until the next attempt if the roster does not change before: a link may break whose gateway lives."""
 RETRIES = 4
-"""How often a message is tried again, of an app on one machine: as often as in a cluster."""
+"""Number of new attempts for a message of an app on one machine; the same as in a cluster."""
 JOBS = "mob.peer.calls.jobs"
-"""The module that keeps it there; imported when it is first wanted."""
+"""The module that keeps messages on one machine; imported at first use."""
 STORE = "store"
-"""The export of gateways that does it."""
+"""The export of gateways that stores messages."""
 
 
 def store(peer: Outgoing, role: str, obj: Any) -> Call[None]:
-    """Has a message to any one of the role stored; the call is done when it has been."""
+    """Store a message for any one worker of the role; the call is done when it is stored."""
     if not peer.context.roster.nodes:
         stored: Call[None] = import_at_rest(JOBS).store_message(peer, role, obj, RETRIES)
         return stored
@@ -45,7 +45,10 @@ def store(peer: Outgoing, role: str, obj: Any) -> Call[None]:
 
 
 class _Storing:
-    """A message on its way into the stream. If a gateway dies over it another is asked: the key has it stored once."""
+    """A message on its way into the stream.
+
+    If its gateway dies, another one is asked; the key ensures that the message is stored only once.
+    """
 
     def __init__(self, peer: Outgoing, role: str, body: bytes) -> None:
         self._peer = peer
@@ -85,8 +88,10 @@ class _Storing:
             self._context.reactor.call(self._wait)
 
     def _wait(self) -> None:
-        """Try again when the roster has changed, for it tells that a gateway has come or gone; also while the loop's
-        thread waits for this by hand."""
+        """Try again when the roster changes, because a gateway may have come or gone.
+
+        It also works while the loop's thread drives the wait itself.
+        """
         self._peer.control.changes.listeners.append(self._wake)
         self._timer = self._context.reactor.call_at(min(monotonic() + STORE_RETRY, self._until), self._wake)
 
@@ -99,17 +104,20 @@ class _Storing:
 
 
 def lasting(peer: Outgoing, value: Any, root: str, what: str) -> bytes:
-    """Return a value as bytes that may outlive this process, with its large buffers in them. `BadMessage` if there is
-    something in it that ends with this process; `what` it is in, as people read it."""
+    """Return a value as bytes that may outlive this process, including its large buffers.
+
+    `BadMessage` if the value contains something that ends with this process. `what` names the message or call for
+    people.
+    """
     body = peer.encoder.encode(value, root)
     if not peer.references.encoding:
         return body
     passage = peer.references.take()
     try:
         if any(isinstance(reference, Reference) for reference, _ in passage):
-            raise BadMessage(f"{what} cannot have functions or iterators in it: it may outlive their process.")
+            raise BadMessage(f"{what} cannot contain functions or iterators: it may outlive their process.")
         if portable.stays_here(passage):
-            raise BadMessage(f"{what} cannot have sockets or open files in it: it may outlive their process.")
+            raise BadMessage(f"{what} cannot contain sockets or open files: it may outlive their process.")
         return bytes(peer.encoder.body_for_far(Raw(body), passage))
     finally:
         peer.references.let_go(passage)

@@ -1,7 +1,7 @@
-"""Durable calls at their caller: `back.options(durable=True).resize(name)` gives a `Job`.
+"""Durable calls at their caller: `back.options(durable=True).resize(name)` returns a `Job`.
 
-The arguments are encoded in the line that calls; what is stored, how it is run and how it ends is the business of the
-keeper of the app's jobs (`jobs/keeper.py`), and `outbox.py` brings them there.
+The arguments are encoded in the line that calls. `outbox.py` brings the job to the keeper of the app's jobs
+(`jobs/keeper.py`), which stores it, has it run and keeps its outcome.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class JobOptions(TypedDict, total=False):
-    """The options of durable calls, by name; `Proxy.options` says what each means.
+    """The options of durable calls, by name; `Proxy.options` describes each.
 
     >>> nightly: mob.JobOptions = {"priority": -1, "retries": 10}       # doctest: +SKIP
     >>> back.options(durable=True, **nightly).report(day)               # doctest: +SKIP
@@ -49,7 +49,7 @@ class JobOptions(TypedDict, total=False):
 
 
 class _Terms(msgspec.Struct, frozen=True):
-    """How a durable view of a proxy calls."""
+    """The options with which a durable view of a proxy calls."""
 
     delay: float = 0.0
     at: float | None = None
@@ -60,24 +60,22 @@ class _Terms(msgspec.Struct, frozen=True):
 
 
 def _changed(terms: _Terms, changes: Mapping[str, Any]) -> _Terms:
-    """Return terms with some of them changed; `TypeError` and `ValueError` as `Proxy.options`."""
+    """Return the options with changes applied; `TypeError` and `ValueError` as for `Proxy.options`."""
     for name in changes:
         if name not in _Terms.__struct_fields__:
             if name in ("wait", "timeout", "pid"):
                 raise TypeError(
-                    f"{name}= says nothing of a durable call: it waits as long as it takes, for any worker."
+                    f"{name}= does not apply to a durable call: it waits for any worker, as long as it takes."
                 )
             raise TypeError(f"a durable call has no option {name!r}. {nearest(name, _Terms.__struct_fields__)}")
     changes = dict(changes)
     at = changes.get("at")
     if at is not None and changes.get("delay"):
-        raise ValueError(
-            f"at={at!r} and delay={changes['delay']!r}: say one of them, when it may begin or in how long."
-        )
+        raise ValueError(f"at={at!r} and delay={changes['delay']!r}: give only one of them, the time or the delay.")
     if isinstance(at, datetime):
         changes["at"] = at.timestamp()
     elif isinstance(at, str):
-        raise TypeError(f"at={at!r} is text. Wanted: a datetime, or seconds since the epoch; for a pause, delay=.")
+        raise TypeError(f"at={at!r} is text. Expected: a datetime or seconds since the epoch; for a delay, use delay=.")
     for name in ("delay", "at", "backoff"):
         check_seconds(name, changes.get(name))
     for name in ("delay", "backoff"):
@@ -92,7 +90,7 @@ def _changed(terms: _Terms, changes: Mapping[str, Any]) -> _Terms:
     for name in ("delay", "at", "backoff"):
         if changes.get(name) is not None:
             changes[name] = _finite(name, changes[name])
-    if at is not None:  # of a view of a view, the last word counts
+    if at is not None:  # in a view of a view, the last option wins
         changes["delay"] = 0.0
     elif changes.get("delay"):
         changes["at"] = None
@@ -100,13 +98,13 @@ def _changed(terms: _Terms, changes: Mapping[str, Any]) -> _Terms:
 
 
 def _finite(name: str, seconds: float) -> float:
-    """Return seconds as they are stored; `ValueError` for what is beyond any time."""
+    """Return seconds as they are stored; raise `ValueError` if they are infinite or nan."""
     try:
         found = float(seconds)
     except OverflowError:
         found = math.inf
     if not math.isfinite(found):
-        raise ValueError(f"{name}={seconds!r} is a time that never comes.")
+        raise ValueError(f"{name}={seconds!r} is not a finite number of seconds.")
     return found
 
 
@@ -116,27 +114,27 @@ def _check_key(key: object) -> None:
     try:
         (key or "").encode()
     except UnicodeEncodeError:
-        raise ValueError(f"key={key!r} has a lone surrogate in it, which is not text and cannot be stored.") from None
+        raise ValueError(f"key={key!r} contains a lone surrogate, which is not text and cannot be stored.") from None
 
 
 _DROP = "job.drop() drops it, whether it waits, runs or is dead."
-_WHERE = "job.status() tells where it stands; job.outcome.done() tells whether its end is known here."
-_WAIT = "job.result(timeout=60) waits for its end, and so does `await job` in async code."
-_OUTCOME = "job.outcome is a call, which has that."
+_WHERE = "job.status() returns its state; job.outcome.done() says whether this process knows its outcome."
+_WAIT = "job.result(timeout=60) waits for its end; in async code, `await job` does."
+_OUTCOME = "job.outcome is a call, and has it."
 _INSTEAD = {
     **dict.fromkeys(("abort", "cancel", "delete", "forget", "kill", "remove", "revoke"), _DROP),
     **dict.fromkeys(("done", "is_done", "ready", "running", "state", "successful"), _WHERE),
     **dict.fromkeys(("get", "join", "value", "wait"), _WAIT),
     **dict.fromkeys(("add_done_callback", "cancelled", "exception", "when_done"), _OUTCOME),
 }
-"""What there is in the place of what calls, futures and the jobs of task queues have."""
+"""What to use instead of the methods of calls, futures and the jobs of task queues."""
 
 
 class Job(Generic[T]):
-    """A durable call: `await` it, or ask for its `result`, here or in any other process, now or after a restart.
+    """A durable call: `await` it or ask for its `result`, in this or any other process, now or after a restart.
 
-    It exists when it is `stored`; before that it is a call on its way like any other. What it ends with is kept for a
-    day (`App.queue(keep=)`). See docs/jobs.md.
+    It exists once it is `stored`; before that it is a call under way like any other. Its outcome is kept for a day
+    (`App.queue(keep=)`). See docs/jobs.md.
 
     >>> job = back.options(durable=True).resize("a.png")      # doctest: +SKIP
     >>> await job.stored                                      # doctest: +SKIP
@@ -157,31 +155,42 @@ class Job(Generic[T]):
 
     @property
     def id(self) -> str:
-        """By which any process knows it: `mob.job(id)`. With `key=` it is final when the job is stored: if another one
-        has the key, this is that one, and has its id."""
+        """The id by which any process finds the job: `mob.job(id)`.
+
+        With `key=` it is final when the job is stored: if another job has the key, this is that job, with its id.
+        """
         return self._id
 
     @property
     def stored(self) -> Call[str]:
-        """Done when the job lies on the disk, with its id; fails if it could not be stored."""
+        """A call that is done, with the id, when the job is on disk; it fails if the job could not be stored."""
         return self._stored
 
     def __await__(self) -> Generator[Any, None, T]:
         return self.outcome.__await__()
 
     def result(self, timeout: float | None = None) -> T:
-        """What the export has returned, waited for; raises what it has raised in its last attempt.
+        """Wait for the end of the job and return what the export returned, or raise what its last attempt raised.
 
-        `CallTimeout` after `timeout` seconds; the job goes on. `JobDropped` if it was dropped, `UnknownJob` if there
-        is no such job, or its result was kept long enough.
+        Args:
+            timeout: Seconds to wait. Default: None, no limit.
 
-        >>> job.result(timeout=60)                            # doctest: +SKIP
+        Returns:
+            The return value of the export.
+
+        Raises:
+            CallTimeout: The job did not end within `timeout` seconds; it goes on.
+            JobDropped: The job was dropped.
+            UnknownJob: There is no such job, or its result is no longer kept.
+
+        Example:
+            >>> job.result(timeout=60)                            # doctest: +SKIP
         """
         return self.outcome.result(timeout)
 
     @property
     def outcome(self) -> Call[T]:
-        """What it ends with, as a call: for `mob.wait`, `asyncio.gather` and whatever else takes one."""
+        """The outcome of the job as a call, for `mob.wait`, `asyncio.gather` and all else that takes a call."""
         with self._making:
             if self._outcome is None:
                 self._outcome = cast("Call[T]", self._new_call(self._peer, self._label, ""))
@@ -189,36 +198,49 @@ class Job(Generic[T]):
         return self._outcome
 
     def status(self) -> Call[str]:
-        """Ask where it stands: "waiting" for a worker, or for "later"; "running"; "dead", when it has failed too often;
-        "done" or "dropped". The call fails with `UnknownJob` if nothing is known of it.
+        """Ask for the state of the job.
 
-        >>> await job.status()                                # doctest: +SKIP
-        'running'
+        Returns:
+            A call whose result is "waiting" (for a worker), "later", "running", "dead" (it failed too often), "done" or
+            "dropped". It fails with `UnknownJob` if nothing is known of the job.
+
+        Example:
+            >>> await job.status()                                # doctest: +SKIP
+            'running'
         """
         return self._ask("status")
 
     def drop(self) -> Call[bool]:
-        """Drop it, whether it waits, runs or is dead; the call says whether it was there. A `def` that runs already
-        runs to its end; nothing comes of it.
+        """Drop the job, whether it waits, runs or is dead.
 
-        >>> await job.drop()                                  # doctest: +SKIP
-        True
+        A `def` that runs already runs to its end; its result is discarded.
+
+        Returns:
+            A call whose result is True if the job existed.
+
+        Example:
+            >>> await job.drop()                                  # doctest: +SKIP
+            True
         """
         return self._ask("drop")
 
     def retry(self) -> Call[bool]:
-        """Try it again, though it is dead, or though its time has not come; the call says whether that is done. It is
-        not if the job runs, or is over, or another one has its key.
+        """Try the job again now, if it is dead or waits for its time.
 
-        >>> await job.retry()                                 # doctest: +SKIP
-        True
+        Returns:
+            A call whose result is True if the job is tried again, and False if it runs, is over, or another job has its
+                key.
+
+        Example:
+            >>> await job.retry()                                 # doctest: +SKIP
+            True
         """
         return self._ask("retry")
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Say what a job has instead, unless Python or a library looks for a protocol."""
+            """Explain what a job has instead, unless Python or a library looks for a protocol."""
             if name[:1] == "_":
                 raise AttributeError(name)
             known = [each for each in dir(Job) if each[0] != "_" and each != "settle"]
@@ -227,7 +249,7 @@ class Job(Generic[T]):
     # ------------------------------------------------------------------------------------------- internals
 
     def settle(self, id: str) -> None:
-        """It is stored; under that id."""
+        """Take the id under which the job is stored."""
         self._id = id
         self._stored.settle(id)
 
@@ -273,21 +295,21 @@ class Job(Generic[T]):
 
 
 def _named(id: str) -> str:
-    """Return what a job is called of which this process knows the id only."""
+    """Return the label of a job of which this process knows only the id."""
     return f"the job {id}"
 
 
 def job_of(peer: Outgoing, id: str) -> Job[Any]:
-    """Return the job of that id, of this app."""
+    """Return the job with that id in this app."""
     if not isinstance(id, str) or not id:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"mob.job({id!r}): wanted is the id of a job, as its .id says it.")
+        raise TypeError(f"mob.job({id!r}): expected the id of a job, as its .id returns it.")
     job: Job[Any] = Job(peer, id, _named(id))
     job.settle(id)
     return job
 
 
 def jobs_of(peer: Outgoing, states: Sequence[str], role: str, most: int) -> tuple[JobRow, ...]:
-    """Return the jobs of the app in these states (none: in all), of this role ("": of all), oldest first."""
+    """Return the jobs of the app in these states (none: all) and of this role ("": all), oldest first."""
     known = [str(state) for state in JobState]
     for state in states:
         if state not in known:
@@ -306,7 +328,7 @@ def _row(id: str, role: str, target: str, args: bytes, kwargs: bytes | None, ter
 
 
 def store_message(peer: Outgoing, role: str, obj: Any, retries: int) -> Call[None]:
-    """Have a message to any one of the role stored; the call is done when it has been."""
+    """Store a message for any one worker of the role; the call is done when it is stored."""
     outbox = outbox_of(peer)
     body = lasting(peer, obj, "message", "a durable message")
     call: Call[None] = Call(peer, f"a durable message to {role!r}", "")
@@ -316,7 +338,7 @@ def store_message(peer: Outgoing, role: str, obj: Any, retries: int) -> Call[Non
 
 
 def _fail(call: Call[Any], error: BaseException) -> None:
-    """Each has an error of its own: it says which call it is that failed."""
+    """Fail a call with an error of its own that names it."""
     text = str(error).removeprefix("storing durable jobs: ")
     if isinstance(error, CallError) and type(error) in (CallTimeout, QueueFailed, Unavailable):
         error = type(error)(f"{call.label}: {text}", executed=error.executed)
@@ -327,7 +349,7 @@ def _fail(call: Call[Any], error: BaseException) -> None:
 
 
 class DurableProxy:
-    """A view of a proxy whose calls are durable: each gives a `Job`. Made by `proxy.options(durable=True)`.
+    """A view of a proxy whose calls are durable: each returns a `Job`. Made by `proxy.options(durable=True)`.
 
     >>> back.options(durable=True, delay=60).remind("Ada")       # doctest: +SKIP
     """
@@ -337,7 +359,7 @@ class DurableProxy:
         self._mob_terms = terms
 
     def options(self, **changes: Unpack[JobOptions]) -> DurableProxy:
-        """A view that calls with other options: see `Proxy.options`.
+        """Return a view that calls with other options; see `Proxy.options`.
 
         >>> back.options(durable=True).options(priority=5).resize(name)       # doctest: +SKIP
         """
@@ -358,7 +380,7 @@ class DurableProxy:
 
 
 def durable_view(view: Proxy | DurableProxy, changes: Mapping[str, Any]) -> DurableProxy:
-    """Return a durable view of a proxy, or of a view of one, with other options."""
+    """Return a durable view of a proxy, or of another view, with other options."""
     if isinstance(view, DurableProxy):
         proxy, terms = view._mob_proxy, view._mob_terms  # pyright: ignore[reportPrivateUsage]
     else:
@@ -367,7 +389,7 @@ def durable_view(view: Proxy | DurableProxy, changes: Mapping[str, Any]) -> Dura
 
 
 class DurableExport:
-    """One exported function of a role, whose calls are durable."""
+    """One exported function of a role whose calls are durable."""
 
     __slots__ = ("_export", "_terms")
 
@@ -381,19 +403,20 @@ class DurableExport:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Say what can be done with it, unless Python or a library looks for a protocol."""
+            """Explain what an export can do, unless Python or a library looks for a protocol."""
             if name[:1] == "_":
                 raise AttributeError(name)
             export = self._export
             view, call = f"{export.role}.options(durable=True)", f"{export.name}(...)"
             how = {
                 "map": f"make a job for each item: view = {view}; [view.{export.name}(item) for item in items].",
-                "options": f"options are said before its name, as in {view[:-1]}, delay=60).{call}.",
+                "options": f"give the options before the name, as in {view[:-1]}, delay=60).{call}.",
             }
-            what = how.get(name, f"call it, as {view}.{call}; that gives a Job.")
+            what = how.get(name, f"call it, as {view}.{call}; that returns a Job.")
             raise UnknownExport(f"durable {export.label} has no attribute {name!r}: {what}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Store the call as a job."""
         export = self._export
         peer = export.peer
         if peer.control.is_closed:

@@ -1,8 +1,8 @@
-"""What becomes of calls whose workers are gone, as `core/calls` decides it.
+"""Calls whose workers ended, handled as `core/calls` decides.
 
-One that may go to another worker waits for it; the others end as `Lost`. Their errors say how the worker has died, as
-far as that is known: the end of a link comes a moment before the word of the Kingpin, which is waited for. With that
-word the worker is known to be dead, and only then the board tells what it had not begun.
+A call that may go to another worker waits for one; the others end as `Lost`. Their errors say how the worker died, if
+that is known: the end of a link comes a moment before the Kingpin's message, so that one is waited for. Only with that
+message is the worker known to be dead, and only then does the board show what it had not begun.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from mob.rim.board import mark_of
 from mob.wire import messages as m
 
 VERDICT = 1.0
-"""Seconds that the Kingpin has to say how a process has died after its link has ended. It takes a millisecond or two,
-unless it is stopped itself."""
+"""Seconds to wait, after a link ended, for the Kingpin to report how the process died.
+
+It takes one or two milliseconds, unless the Kingpin itself is stopped.
+"""
 
 
 class Losses:
-    """The calls that others had from this process when they went."""
+    """The calls of this process that other processes had when they ended."""
 
     def __init__(
         self,
@@ -48,8 +50,11 @@ class Losses:
         return f"<Losses of {self._context.name}>"
 
     def handle(self, contact: Contact, losses: Sequence[Loss], why: str, is_known: bool) -> None:
-        """See to it that each goes on or ends. `is_known`: nobody will say more about the reason; else what the worker
-        may have begun goes on or ends a moment later, with what the Kingpin says by then."""
+        """Ensure that each call goes on or ends.
+
+        `is_known`: no further message about the reason will come. Otherwise the calls that the worker may have begun go
+        on or end a moment later, with what the Kingpin reports by then.
+        """
         self.save(contact, losses)
         if is_known:
             self.end_orphans(contact, why)
@@ -57,7 +62,7 @@ class Losses:
             self._context.reactor.call_at(self._now() + VERDICT, partial(self.end_orphans, contact, why))
 
     def save(self, contact: Contact, losses: Sequence[Loss]) -> None:
-        """Take each out of the unanswered ones; what was not sent goes to other workers, the rest are orphans."""
+        """Take each call out of the unanswered ones; unsent calls go to other workers, the rest are orphans."""
         for loss in losses:
             if (call := contact.pending.get(loss.number)) is None:
                 continue
@@ -72,12 +77,14 @@ class Losses:
             contact.orphans.append((call, executed))
 
     def may_repeat(self, call: Call[Any]) -> bool:
-        """Whether a call that was sent is to be sent again if its worker dies."""
+        """Return True if a call that was sent is to be sent again if its worker dies."""
         return call.may_repeat(self._context.roster.roles.get(call.role), call.request.target)
 
     def _save(self, call: Unanswered, may_have_begun: bool) -> Executed | None:
-        """Have a call go to another worker, if it may; a stream of which something has arrived may not. If it is to end
-        as lost, return whether it has run."""
+        """Let a call go to another worker, if it may, except a stream of which something has arrived.
+
+        If the call must end as lost, return whether it was executed.
+        """
         if isinstance(call, Receiver):
             return "maybe"
         match call.lose(may_have_begun, self._context.roster.roles.get(call.role), call.request.target, self._luck()):
@@ -92,7 +99,7 @@ class Losses:
         return None
 
     def send_elsewhere(self, call: Call[Any]) -> None:
-        """Have a call go to another worker, because the one that had it has not begun it and never will."""
+        """Send a call to another worker, because the one that had it did not begin it and never will."""
         self._go_on(call, TAKEN_BACK)
 
     def _go_on(self, call: Call[Any], event: str) -> None:
@@ -101,7 +108,7 @@ class Losses:
             self._wait_again(call, wait)
 
     def end_orphans(self, contact: Contact, why: str) -> None:
-        """How a member has died is known now, or nobody has said it in time."""
+        """End the orphans of a member: how it died is known now, or no message came in time."""
         orphans = contact.orphans
         while orphans:
             orphan = None
@@ -137,13 +144,16 @@ class Losses:
     def _fail_orphan(self, call: Unanswered, error: CallError) -> None:
         try:
             self._fail(call, error)
-        except BaseException:  # noqa: BLE001  it ends all the same
+        except BaseException:  # noqa: BLE001  noqa: BLE001 it ends in any case
             call.fail(error)
 
 
 def _too_long(call: Unanswered, contact: Contact, limit: float, is_alone: bool, is_job: bool) -> CallTimeout:
-    """Return the error of a call because of which its worker was killed. `is_alone`: it is no chunk of a `map`, of
-    which some items may not have begun. `is_job`: the keeper of jobs knows whether it is repeated."""
+    """Return the error of a call because of which its worker was killed.
+
+    `is_alone`: it is not a chunk of a `map`, some items of which may not have begun. `is_job`: the keeper of jobs knows
+    whether it is repeated.
+    """
     return CallTimeout(
         f"{call.label} ran for more than {limit:g} s (kill_after={limit:g}), so {contact.name} was killed."
         + ("" if is_job else " It is not repeated."),

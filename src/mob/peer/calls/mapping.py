@@ -1,7 +1,7 @@
-"""`map` at the caller: an export called for many items, as an iterator over what it returns.
+"""`map` at the caller: an export called for many items, as an iterator over its results.
 
-Who reads draws the items and sends them, in chunks, as far as `core.mapping.Pace` allows. Nothing runs in the
-background, but for a task that draws from an async iterable. `batches` keeps what is under way.
+The reader of the map draws the items and sends them in chunks, as far as `core.mapping.Pace` allows. Nothing runs in
+the background except a task that draws from an async iterable. `batches` keeps what is under way.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Arguments = tuple[Any, ...]
 
 
 class Map(Generic[T]):
-    """What `back.foo.map(items)` returns: an iterator over the results, for `for` and for `async for`.
+    """The iterator over results that `back.foo.map(items)` returns, for `for` and `async for`.
 
-    `len()` is the number of items in all, if they have one. Leaving the loop early, an error, `close()` or the end of a
-    `with` block cancel what is under way, and draw no more items. See docs/calls.md.
+    `len()` is the total number of items, if they have one. Leaving the loop early, an error, `close()` and the end of a
+    `with` block cancel what is under way and draw no more items. See docs/calls.md.
 
     >>> for price in back.price.map(orders): ...            # doctest: +SKIP
     >>> async for price in back.price.map(orders): ...      # doctest: +SKIP
@@ -53,7 +53,7 @@ class Map(Generic[T]):
     ) -> None:
         _check(export.label, iterables, ahead=ahead, chunk=chunk)
         self.reader: object = None
-        """Who has read from it last (`readers`)."""
+        """The thread or task that read from it last (`readers`)."""
         self._reading = Lock()
         self._feeding: asyncio.Task[None] | None = None
         self._raises = not return_exceptions
@@ -62,14 +62,14 @@ class Map(Generic[T]):
         total = _length(iterables)
         self._run = Run(peer, export, chunked, Pace(chunk, ahead), total, not unordered)
         if total is not None and not any(map(_is_async, iterables)):
-            self._fill(perf_counter() + GOAL)  # a collection: the work begins at once
+            self._fill(perf_counter() + GOAL)  # a collection: begin the work at once
 
     def __repr__(self) -> str:
         return repr(self._run)
 
     def __len__(self) -> int:
         if self._run.total is None:
-            raise TypeError(f"the items of {self._run.label}.map(...) have no len(), so it has none either.")
+            raise TypeError(f"the items of {self._run.label}.map(...) have no len(), so the map has none.")
         return self._run.total
 
     def __bool__(self) -> bool:
@@ -100,13 +100,13 @@ class Map(Generic[T]):
         await self.aclose()
 
     def close(self) -> None:
-        """Cancel what is under way and draw no more items. What was not read is dropped."""
+        """Cancel what is under way and draw no more items; drop what was not read."""
         self._run.is_read = True
         self._run.cancel()
         self._iterables = self._source = None
 
     async def aclose(self) -> None:
-        """As `close`, for `contextlib.aclosing`; async items can be closed after that."""
+        """Close the map as `close` does, for `contextlib.aclosing`; async items can be closed afterwards."""
         self.close()
         task = self._feeding
         if task is not None and task.get_loop() is asyncio.get_running_loop():
@@ -147,7 +147,7 @@ class Map(Generic[T]):
 
     def _enter(self) -> None:
         if not self._reading.acquire(blocking=False):
-            raise ValueError(f"{self._run.label}.map(...) is being read already, by another thread or task.")
+            raise ValueError(f"{self._run.label}.map(...) is already being read by another thread or task.")
         self._run.is_read = True
 
     def _opened(self, outcome: FailedItem) -> Any:
@@ -158,10 +158,10 @@ class Map(Generic[T]):
         try:
             raise error
         finally:
-            del self, error, outcome  # else error, traceback and frame make a circle
+            del self, error, outcome  # otherwise error, traceback and frame form a cycle
 
     def _advance(self) -> bool:
-        """Wait until something can be read; False if there is nothing more."""
+        """Wait until something can be read; return False if nothing more will come."""
         run = self._run
         if run.is_over:
             return False
@@ -189,7 +189,7 @@ class Map(Generic[T]):
         return True
 
     def _is_at_end(self) -> bool:
-        """Whether nothing more can be read. Raises what the iterator of the items has raised, behind all others."""
+        """Return True if nothing more can be read; raise the error of the items' iterator after all results."""
         run = self._run
         if run.is_over:
             return True
@@ -212,8 +212,8 @@ class Map(Generic[T]):
             for each in iterables:
                 if _is_async(each) and not hasattr(each, "__iter__"):
                     raise TypeError(
-                        f"the items of {self._run.label}.map(...) come from a {type(each).__name__}, which can be "
-                        f"iterated over by `async for` only: read the map by `async for` too."
+                        f"the items of {self._run.label}.map(...) come from a {type(each).__name__}, which only "
+                        f"`async for` can iterate over: read the map with `async for`, too."
                     )
             self._source = zip(*iterables, strict=False)
         self._run.fill(self._source, deadline)
@@ -245,11 +245,11 @@ class Map(Generic[T]):
         arrival = Lock()
         arrival.acquire()
         run.when_news(lambda: arrival.locked() and arrival.release())
-        if not run.is_news and run.is_stuck == is_stuck:  # looked at after registering: it may have come in between
+        if not run.is_news and run.is_stuck == is_stuck:  # checked after registering, it may have come meanwhile
             reactor.stand_in.wait_for(arrival, pause)
 
     def _drive(self, pause: float | None) -> None:
-        """Wait on the loop's own thread, which reads and writes by hand meanwhile."""
+        """Wait on the loop's own thread, which drives reading and writing itself meanwhile."""
         run = self._run
         peer = run.peer
         calls = run.calls()
@@ -285,7 +285,7 @@ class Map(Generic[T]):
 
 
 async def _feed(run: Run, iterables: Sequence[Any]) -> None:
-    """Draw from async iterables, as long as there is room; a task of the reader's loop."""
+    """Draw from async iterables while there is room; a task of the reader's loop."""
     loop = asyncio.get_running_loop()
     draw = [aiter(each).__anext__ if _is_async(each) else partial(_next, iter(each)) for each in iterables]
     try:
@@ -293,7 +293,7 @@ async def _feed(run: Run, iterables: Sequence[Any]) -> None:
             while not run.has_room():
                 await _news(run, loop)
             size = run.next_size()
-            timer = loop.call_later(GOAL, run.flush)  # a chunk does not wait for items that are long in coming
+            timer = loop.call_later(GOAL, run.flush)  # a chunk does not wait for slow items
             while not run.add(tuple([await each() for each in draw]), size):
                 pass
             timer.cancel()
@@ -301,7 +301,7 @@ async def _feed(run: Run, iterables: Sequence[Any]) -> None:
         pass
     except asyncio.CancelledError:
         raise
-    except BaseException as error:  # noqa: BLE001  raised in its place, behind what was drawn before
+    except BaseException as error:  # noqa: BLE001  raised in its place, after the items drawn before
         run.error = error
     run.is_exhausted = True
     run.flush()
@@ -343,7 +343,7 @@ def _length(iterables: Sequence[Any]) -> int | None:
 
 def _check(label: str, iterables: Sequence[Any], **numbers: int | None) -> None:
     if not iterables:
-        raise TypeError(f"{label}.map() takes the items to call it with: {label}.map(items), as the built-in map does.")
+        raise TypeError(f"{label}.map() needs the items to call it with: {label}.map(items), as the built-in map does.")
     for each in iterables:
         if not hasattr(each, "__iter__") and not hasattr(each, "__aiter__") and not hasattr(each, "__getitem__"):
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Calls of methods: what differs from calls of exports when the object's process is gone."""
+"""Calls of methods: how they differ from calls of exports when the object's process ends."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class MethodCall(Call[Any]):
     __slots__ = ()
 
     def fail(self, error: BaseException) -> None:
-        """It ended with an error: if the object's process is gone, so is the object."""
+        """End the call with an error; if the object's process ended, so did the object."""
         if type(error) is Lost:
             kind = self.label.rpartition(".")[0]
-            error = Lost(f"{error} The {kind} is gone with its process: make a new one.", executed=error.executed)
+            error = Lost(f"{error} The {kind} was lost with its process: make a new one.", executed=error.executed)
         super().fail(error)
 
 
@@ -33,11 +33,11 @@ class PreparedCall(NamedTuple):
 
     call: MethodCall
     rest: Rest
-    """What is sent behind the number of the object."""
+    """What is sent after the number of the object."""
     passage: Passage
 
 
 def whereabouts(handle: RemoteObject) -> tuple[int, int, str, float | None]:
-    """Return the uid of the process in which an object lives, its number there, its label, and the timeout of calls."""
+    """Return the uid of the process that holds an object, its number there, its label and the timeout of its calls."""
     remote = handle._mob_remote  # pyright: ignore[reportPrivateUsage]
     return remote._owner, remote._number, handle._mob_label, handle._mob_timeout  # pyright: ignore[reportPrivateUsage]

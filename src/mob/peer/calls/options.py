@@ -1,7 +1,7 @@
-"""The options of a view of a proxy: what each means, the form in which editors see them, and the check of a change.
+"""The options of a view of a proxy: their meaning, the form that editors see, and the check of changes.
 
-They are declared twice, because type checkers take the names of keyword arguments from a `TypedDict` alone; a test
-holds the two equal.
+They are declared twice, because type checkers take the names of keyword arguments only from a `TypedDict`; a test keeps
+the two equal.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from mob.peer.results.checking import check_seconds
 
 
 class Options(Terms, frozen=True):
-    """How a view of a proxy calls; `proxy.options(...)` changes some."""
+    """The options with which a view of a proxy calls; `proxy.options(...)` changes them."""
 
     timeout: float | None = None
-    """Seconds for the whole call."""
+    """Seconds for the whole call; None: no limit."""
     pid: int | str | None = None
-    """Only the worker with this process id; on another machine it is "node:pid"."""
+    """Call only the worker with this process id; on another machine it is "node:pid"."""
     key: Any = None
-    """Always the worker in the place that this key belongs to (rendezvous hashing), whichever process fills it."""
+    """Always call the worker in the place that this key belongs to (rendezvous hashing), whichever process fills it."""
 
 
 DEFAULTS = Options()
 
 
 class CallOptions(TypedDict, total=False):
-    """The options of `Proxy.options`, by name, as editors and type checkers see them; that method says what each means.
+    """The options of `Proxy.options`, by name, for editors and type checkers; that method describes each.
 
     >>> patient: mob.CallOptions = {"wait": 120, "timeout": 300}     # doctest: +SKIP
     >>> back.options(**patient).foo(1)                               # doctest: +SKIP
@@ -48,8 +48,10 @@ OF_JOBS = ("at", "backoff", "delay", "priority")
 
 
 def changed(options: Options, changes: CallOptions) -> Options:
-    """Return options with some of them changed. `TypeError` for one that does not exist, with the nearest name, and for
-    a value of another type; `ValueError` for seconds that are no number (nan).
+    """Return the options with changes applied.
+
+    `TypeError` for an unknown option, with the nearest name, and for a value of another type; `ValueError` for seconds
+    that are not a number (nan).
 
     >>> changed(DEFAULTS, {"timeout": 2}).timeout
     2

@@ -1,10 +1,10 @@
-"""What goes from a process to the keeper of the app's durable jobs (`jobs/keeper.py`): new jobs, and questions.
+"""Requests to the keeper of the app's durable jobs (`jobs/keeper.py`): new jobs, and questions.
 
-Strategy. The keeper is a process that the Kingpin starts when it is first wanted. Jobs travel there together, as many
-as there are. A keeper that dies meanwhile is followed by another, which is asked the same again: the id of a job, made
-here, has it stored once. One that hangs is given up after `STORE_TIMEOUT`, and so is what waits behind that.
+Strategy. The Kingpin starts the keeper process when it is first needed. Jobs travel in batches, as many as are waiting.
+If the keeper dies meanwhile, its successor gets the same request again; the id of a job, which is made here, ensures
+that it is stored only once. A keeper that hangs is given up after `STORE_TIMEOUT`, along with what waits for it.
 
-Limits. Knows nothing of what is in a job, and of what its callers hold.
+Limits. It does not know what is in a job, or what its callers hold.
 """
 
 from __future__ import annotations
@@ -31,20 +31,23 @@ if TYPE_CHECKING:
     from mob.peer.calls.outgoing import Outgoing
 
 STORE_TIMEOUT = 30.0
-"""Seconds in which a job must have been stored, or the keeper must have answered."""
+"""Seconds within which a job must be stored, or the keeper must answer."""
 ASK_AGAIN = 1.0
-"""Seconds until the next attempt, if nothing has changed before."""
+"""Seconds until the next attempt, if nothing changed before."""
 MOST_JOBS = 512
-"""Jobs that travel together."""
+"""Maximum number of jobs in one message."""
 MOST_BYTES = 1024 * 1024
-"""Bytes of them beyond which no more goes along."""
+"""Bytes of jobs after which a message takes no more."""
 UNDER_WAY = 2
-"""Messages with jobs that are unanswered at a time; meanwhile the next one gathers."""
+"""Maximum number of unanswered messages with jobs; the next one gathers jobs meanwhile."""
 
 
 class KeeperRequest:
-    """Something that the keeper is asked; again, if it dies over it. `settle` is called with its answer, and the `call`
-    fails if there is none within `timeout` seconds. `afterwards`: what is said beside that the app has ended."""
+    """A request to the keeper, repeated if the keeper dies.
+
+    `settle` is called with the answer; the `call` fails if there is none within `timeout` seconds. `afterwards` is
+    added to the error that the app ended.
+    """
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class KeeperRequest:
         self._until = monotonic() + timeout
         self._timer: int | None = None
         self._is_introduced = False
-        self._is_unsure = False  # an attempt has ended in a way that does not say whether it was done
+        self._is_unsure = False  # an attempt ended without saying whether it was done
         self._attempt()
 
     def _attempt(self) -> None:
@@ -88,7 +91,7 @@ class KeeperRequest:
             return
         name, args = self._request
         left = None if self._until == math.inf else max(0.0, self._until - monotonic())
-        try:  # a call that is served here may have less time, and lends nothing of that to the jobs of others
+        try:  # a call that is served here may have less time, which must not affect the jobs of others
             asked = Context().run(peer.calling.call_one, keeper, call.label, name, args, {}, left)
         except Exception as error:  # noqa: BLE001  becomes the outcome
             call.fail(error)
@@ -96,12 +99,12 @@ class KeeperRequest:
         asked.when_done(partial(self._handle_answer, keeper.name))
 
     def _limit(self, wanted: Call[Any]) -> None:
-        """Give a Kingpin up that hangs; on the loop's thread."""
+        """Give up a Kingpin that hangs; on the loop's thread."""
         if self._until < math.inf and not wanted.done_already():
             self._peer.context.reactor.call_at(self._until, self._handle_silent_kingpin)
 
     def _handle_silent_kingpin(self) -> None:
-        silent = f"the Kingpin, which starts the keeper of durable jobs, has not answered within {self._timeout:g} s"
+        silent = f"the Kingpin, which starts the keeper of durable jobs, did not answer within {self._timeout:g} s"
         self._call.fail(CallTimeout(f"{self._call.label}: {silent}.", executed="no"))
 
     def _handle_wanted(self, wanted: Call[Any]) -> None:
@@ -119,12 +122,12 @@ class KeeperRequest:
                 self._settle(asked.result())
             except MobError as unfit:
                 self._call.fail(unfit)
-        elif isinstance(error, (Lost, Unavailable)):  # it has died, or ends; another one comes
+        elif isinstance(error, (Lost, Unavailable)):  # it died or ends; another one comes
             self._is_unsure |= error.executed != "no"
             self._try_again(error)
         elif isinstance(error, CallTimeout):
-            silent = f"{keeper}, which keeps the durable jobs, has not answered within {self._timeout:g} s"
-            unsure = "It may be done all the same."
+            silent = f"{keeper}, which keeps the durable jobs, did not answer within {self._timeout:g} s"
+            unsure = "It may be done nevertheless."
             self._call.fail(CallTimeout(f"{self._call.label}: {silent}. {unsure}", executed=error.executed))
         elif isinstance(error, UnknownExport):
             self._call.fail(Unavailable(f"{self._call.label}: the role {QUEUE!r} of this app keeps no jobs."))
@@ -142,7 +145,7 @@ class KeeperRequest:
         self._call.fail(error)
 
     def _wait(self) -> None:
-        """Try again when the roster has changed, for it tells that the keeper has come; on the loop's thread."""
+        """Try again when the roster changes, because the keeper may be ready then; on the loop's thread."""
         self._peer.control.changes.listeners.append(self._wake)
         self._timer = self._peer.context.reactor.call_at(min(monotonic() + ASK_AGAIN, self._until), self._wake)
 
@@ -178,18 +181,18 @@ class Outbox:
         return f"<Outbox, {len(self._waiting)} jobs wait, {self._under_way} messages under way>"
 
     def new_id(self) -> str:
-        """Return an id that no job has, of any process. Later ones are greater, which keeps the file in order."""
+        """Return an id that no job of any process has; later ids are greater, which keeps the file in order."""
         return f"{time_ns() // 1000:013x}{next(self._numbers) & 0xFFF:03x}{self._prefix}"
 
     def put(self, storing: OnItsWay) -> None:
-        """Have a job stored; from any thread."""
+        """Store a job; from any thread."""
         self._waiting.append(storing)
         if not self._is_due:
             self._is_due = True
             self._peer.context.reactor.call(self._flush)
 
     def _flush(self) -> None:
-        """Send what there is; on the loop's thread."""
+        """Send what waits; on the loop's thread."""
         self._is_due = False
         while self._waiting and self._under_way < UNDER_WAY:
             batch: list[OnItsWay] = []
@@ -225,7 +228,7 @@ _outboxes: WeakKeyDictionary[Outgoing, Outbox] = WeakKeyDictionary()
 
 
 def outbox_of(peer: Outgoing) -> Outbox:
-    """Return the outbox of a process; made when it is first asked for, from any thread."""
+    """Return the outbox of a process, created at first use; from any thread."""
     found = _outboxes.get(peer)
     if found is None:
         found = _outboxes.setdefault(peer, Outbox(peer))

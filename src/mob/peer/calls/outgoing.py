@@ -1,4 +1,4 @@
-"""What the parts of this room use of their process: its outgoing half, as a protocol."""
+"""The outgoing half of a process, as a protocol for the parts of this package."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ class Outgoing(Maker, Protocol):
 
     @property
     def encoder(self) -> Encoder:
-        """What makes bodies of arguments."""
+        """Encodes arguments to bodies."""
         ...
 
     @property
     def references(self) -> References:
-        """What bodies refer to."""
+        """The references in bodies."""
         ...
 
     @property
     def calling(self) -> Calling:
-        """What sends calls."""
+        """Sends calls."""
         ...
 
     @property
     def parking(self) -> Parking:
-        """What waits for workers."""
+        """Calls and messages that wait for workers."""
         ...
 
     def limit(self, call: Call[Any], times: tuple[float, float]) -> None:
-        """End a call when its time is over: when it was made, and when it must have ended."""
+        """End a call at its deadline; `times`: when it was made, and when it must have ended."""
         ...
 
     def note_lost(self, label: str, error: CallError) -> None:

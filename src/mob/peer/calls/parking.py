@@ -1,8 +1,8 @@
-"""What waits in this process for a worker, and those that are told of it.
+"""Calls and messages that wait in this process for a worker, and the workers that must know of them.
 
-Which worker gets a call, what waits until a worker invites it, and what becomes of a call whose worker is gone is
-decided in `core/dispatch`, `core/routes` and `core/calls`; here it is done. Any thread may have something wait, or give
-it up. What raises on the way ends the call that it belongs to, and no other.
+`core/dispatch`, `core/routes` and `core/calls` decide which worker gets a call, what waits until a worker invites it,
+and what happens to a call whose worker ended; this module acts. Any thread may add or remove waiting calls. An error on
+the way ends the call that it belongs to, and no other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mob.wire.references import Passage
 OVERHEAD = 512
 """Bytes that a waiting call takes besides its arguments."""
 ATTEMPTS = 3
-"""How often a call that was taken out of its line is ended if that raises."""
+"""Maximum number of attempts to end a call that was taken out of its line, if ending it raises."""
 
 
 class ParkedCall(Queued):
@@ -59,15 +59,18 @@ class ParkedCall(Queued):
         super().__init__(MESSAGE if call is None else str(body[0]), size, wait, place, blockers, can_leave)
         self.call: Call[Any] | None = call
         self.label: str = label
-        """As people read it: `back.foo`, or a message to whom."""
+        """The name for people: `back.foo`, or "a message to" a role."""
         self.body: Body = body
         self.passage: Passage = passage
         self.key: bytes = key
-        """Of a call that waits for the worker in a certain place."""
+        """The key of a call that waits for the worker in a certain place."""
 
     def part(self) -> None:
-        """The call waits no longer, and lets go of this. The two would make a circle, and an error that nobody asks for
-        is told of when the last reference to its call goes."""
+        """Detach the call, which no longer waits, from this object.
+
+        The two would form a cycle, and an error that no one asks for is reported when the last reference to its call
+        goes.
+        """
         if self.call is not None:
             self.call.parked = None
 
@@ -91,19 +94,21 @@ class Parking:
         self._contacts = contacts
         self._control = control
         self._routes = contacts.routes
-        self._send = send  # false if it has ended meanwhile
+        self._send = send  # returns False if it ended meanwhile
         self._let_go = let_go
         self._fail = fail
         self._note_lost = note_lost
         self._now = now
         self.losses: Losses = Losses(context, fail, self._wait_again, now, luck)
         self.when_parked: Callable[[], None] | None = None
-        """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
+        """Called on the loop's thread when a call begins to wait for a worker; a client reports its backlog then."""
         self._timer_for: float | None = None
         self._timer = 0  # its number
         self._waiting = Lock()
-        """Held by any thread that changes what waits, and until those that must know of it have been told: else what
-        one thread says could overtake what another has said."""
+        """Held by any thread that changes what waits, until the workers concerned have been notified.
+
+        Otherwise the message of one thread could overtake that of another.
+        """
 
     def __repr__(self) -> str:
         return f"<Parking, {self._routes.waiting} calls wait for a worker>"
@@ -111,7 +116,7 @@ class Parking:
     # ---------------------------------------------------------------------------------------------- waiting
 
     def wait(self, parked: ParkedCall, route: Route[Contact], is_new: bool = True) -> None:
-        """Has a call or a message wait for a worker that has room for it; `Busy` if too much waits already."""
+        """Make a call or a message wait for a worker with room for it; raise `Busy` if too much waits already."""
         error = self.why_none(parked.label, route.role)
         if error is not None:
             self._give_up(parked, error)
@@ -133,11 +138,11 @@ class Parking:
             self._context.reactor.call(self.when_parked)
         if parked.call is not None and parked.call.state is not CallState.WAITING:  # cancelled meanwhile
             self.forget(parked.call)
-        if self._control.is_closed:  # looked at again: the app may have gone while this was under way on another thread
+        if self._control.is_closed:  # checked again: the app may have ended while this was under way on another thread
             self.fail_all(self._control.ended)
 
     def _wait_again(self, call: Call[Any], seconds: float) -> None:
-        """A call whose worker is gone waits for another one of its role."""
+        """Make a call whose worker ended wait for another worker of its role."""
         request, passage = call.request, call.passage
         body = (request.target, request.args, request.kwargs, request.times, request.chain, request.trace)
         can_leave = not (passage and portable.stays_here(passage))
@@ -146,15 +151,15 @@ class Parking:
         self.wait(parked, self._contacts.route(call.role), is_new=False)
 
     def blockers(self, body: Body) -> tuple[int, ...]:
-        """The processes that may be waiting for the call themselves: this one, and those in whose calls it is made."""
+        """Return the processes that may be waiting for the call: this one, and the callers in its chain."""
         return self._context.uid, *body[4][::2]
 
     def _refuse(self, parked: ParkedCall) -> Busy:
         label, routes = parked.label, self._routes
         error = Busy(
             f"{label}: {routes.waiting:,} calls with {routes.size():,} bytes wait in this process for workers, and "
-            f"the limit is {routes.backlog:,} (backlog of the app). Wait for some of them before you make more: "
-            f"`.map(items)` does that, and so does `await` or `.result()` every now and then."
+            f"the limit is {routes.backlog:,} (backlog of the app). Wait for some of them before you make more: use "
+            f"`.map(items)`, or `await` or `.result()` from time to time."
         )
         if parked.call is None:
             self._let_go(parked.passage)
@@ -164,7 +169,7 @@ class Parking:
         return error
 
     def _change(self, change: Callable[[], Sequence[AskForPlace[Contact]]]) -> None:
-        """Change what waits, or for whom it does, and tell those that must know of it."""
+        """Change what waits, or for which worker, and notify the workers concerned."""
         try:
             with self._waiting:
                 self._ask(change())
@@ -177,10 +182,12 @@ class Parking:
             contact.post(m.Waiting(line, name))
 
     def ask_again(self) -> None:
-        """Tell all workers of all that waits: something was raised while calls were sent, or taken out of their lines.
-        To be told twice does no harm."""
+        """Notify all workers again of all that waits, because sending calls or taking them out of their lines raised.
+
+        It does no harm to notify a worker twice.
+        """
         with self._waiting:
-            for route in self._routes:  # also where nothing waits now: what comes is told of
+            for route in self._routes:  # even where nothing waits now, so that later calls are announced
                 self._ask(route.ask_again())
 
     def _look_at_the_clock(self) -> None:
@@ -208,12 +215,12 @@ class Parking:
         act: Callable[[ParkedCall], object],
         is_taken: Callable[[Queued], bool] = lambda _: True,
     ) -> None:
-        """Take what is meant out of its line and do something with each; what raises then ends its own call."""
+        """Take the selected calls out of their lines and act on each; an error then ends only its own call."""
         for parked in self._take(route, is_taken):
             self._attend(parked, act)
 
     def _attend(self, parked: ParkedCall, act: Callable[[ParkedCall], object]) -> bool:
-        """Do something with what has waited and was taken; if it raises, it ends with that. Whether it was sent."""
+        """Act on a call that was taken out of its line, and return True if it was sent; an error ends the call."""
         try:
             return bool(act(parked))
         except BaseException as error:  # noqa: BLE001  becomes the outcome
@@ -233,25 +240,25 @@ class Parking:
             return False
 
     def _take(self, route: Route[Contact], is_taken: Callable[[Queued], bool] = lambda _: True) -> list[ParkedCall]:
-        """Takes what is meant out of its line."""
+        """Take the selected calls out of their lines."""
         taken: list[Any] = []
         if route.waiting:
             with self._waiting:
                 try:
                     self._ask(route.take(is_taken, taken))
-                except BaseException:  # noqa: BLE001  what was taken goes its way, and so does what may have been
+                except BaseException:  # noqa: BLE001  noqa: BLE001 what was taken, or may have been, goes on
                     self._ask(route.ask_again())
         return taken
 
     def forget(self, call: Call[Any]) -> None:
-        """A call that waits has ended; on any thread."""
+        """Remove a waiting call that has ended; on any thread."""
         parked = call.parked
         if parked is not None:
             route, line = parked.line.route, parked.line
             self._change(lambda: route.asks_after(line.number) if route.forget(parked) else ())
 
     def handle_invite(self, contact: Contact, invite: m.Invite) -> None:
-        """A worker has room: sends what has waited for it, in order; or says that nothing does."""
+        """Handle the invitation of a worker with room: send it what waits, in order, or decline."""
         items: list[Any] = []
         try:
             self._accept(contact, invite, items)
@@ -263,14 +270,14 @@ class Parking:
             raise
 
     def _accept(self, contact: Contact, invite: m.Invite, items: list[Any]) -> None:
-        """As `handle_invite`; `items` gets what is taken out of its line."""
+        """Accept an invitation; `items` receives what is taken out of its line."""
         route = self._routes.of(contact.member.role)
         with self._waiting:
             if not contact.is_choked:
                 route.accept(contact, invite.line, invite.count, items)
             if not items:
                 contact.post(m.Declined(invite.line))
-                # To a choked link it goes behind all that waits for it.
+                # For a choked link, the message goes to the end of its send queue.
                 self._ask(route.end_invitation(contact, invite.line, has_sent=False))
                 return
         if contact.is_distant and invite.cost and self._context.board is not None:
@@ -284,7 +291,7 @@ class Parking:
     # ----------------------------------------------------------------------------------- what happens to workers
 
     def handle_workers(self, role: str, near: Sequence[Contact], far: Sequence[Contact]) -> None:
-        """The workers of a role that may get calls have changed."""
+        """Handle a change of the workers of a role that may get calls."""
         route = self._routes.of(role)
         with self._waiting:
             route.places = sum(count for _, count in self._context.roster.places(role))
@@ -302,28 +309,32 @@ class Parking:
             self._send(parked, contact)
 
     def handle_draining(self, contact: Contact) -> None:
-        """A worker finishes what it has. If no other one is there, as when the app stops, what waits is sent to it, for
-        it may be the last."""
+        """Send waiting calls to a worker that drains, if there is no other one, as when the app stops.
+
+        It may be the last one.
+        """
         route = self._routes.get(contact.member.role)
         if route is not None and route.waiting and not route.targets and contact.link is not None:
             places = (None, contact.place)
             self._take_each(route, lambda parked: self._send(parked, contact), lambda item: item.place in places)
 
     def handle_recalled(self, contact: Contact, losses: Sequence[Loss]) -> None:
-        """A worker drains to which there is no link yet: the calls that wait for one go to others."""
+        """Send calls elsewhere that wait for the link to a worker that now drains."""
         self.losses.handle(contact, losses, "is shutting down", is_known=True)
 
     def handle_lost(self, contact: Contact, losses: Sequence[Loss], why: str, is_known: bool) -> None:
-        """A worker is gone, or the link to it has broken. If it lives it knows no more of what waits for it."""
+        """Handle the end of a worker, or of the link to it; if it lives, it no longer knows what waits for it."""
         try:
-            if (route := self._routes.get(contact.member.role)) is not None:  # what comes later must be told of again
+            if (route := self._routes.get(contact.member.role)) is not None:  # what comes later must be announced again
                 self._change(lambda: route.replace_worker(contact))
         finally:
             self.losses.handle(contact, losses, why, is_known)
 
     def leave(self) -> None:
-        """This process ends in order: what waits for a worker is sent to one now, whether it has room or not, and is
-        done though nobody waits for the answer."""
+        """Send what waits to workers at the shutdown of this process, whether they have room or not.
+
+        The calls are executed although no one waits for their answers.
+        """
         for route in self._routes:
             self._take_each(route, self._send_at_last)
         for contact in self._contacts:
@@ -340,7 +351,7 @@ class Parking:
             self._give_up(parked, Unavailable(f"{parked.label}: {why}"))
 
     def handle_resized(self) -> None:
-        """There are other places: what waits for the one of a key waits for its new one."""
+        """Handle a change of places: what waits for the place of a key waits for the new one."""
         for route in self._routes:
             places = self._context.roster.places(route.role) if route.role in self._context.roster.roles else []
             route.places = sum(count for _, count in places)
@@ -350,25 +361,27 @@ class Parking:
         self._look_at_the_clock()
 
     def handle_over(self, role: str) -> None:
-        """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""
+        """Fail what waits for a role for which no worker will come any more, unless the role is reloaded."""
         route = self._routes.get(role)
         if route is not None and not route.targets:
             self._take_each(route, lambda parked: self._give_up(parked, self._over(parked.label, role)))
 
     def why_none(self, label: str, role: str) -> Unavailable | None:
-        """Return why no worker will come for what waits for one; None as long as there is one, or one may come."""
+        """Return the reason why no worker will come for a waiting call; None while there is one or one may come."""
         roster = self._context.roster
-        if self._control.is_closed:  # nobody is left to tell of it
+        if self._control.is_closed:  # no Kingpin is left to report it
             return self._control.ended(label)
         if self._contacts.route(role).targets:
             return None
         info = roster.roles.get(role)
-        if info is None:  # of a client that has made its proxy before the app was restarted
-            return Unavailable(f"{label}: the app {self._context.app!r}, as it was restarted, has no role {role!r}.")
+        if info is None:  # a client that made its proxy before the app was restarted
+            return Unavailable(
+                f"{label}: the app {self._context.app!r} was restarted and no longer has a role {role!r}."
+            )
         return self._over(label, role) if roster.is_over(role) or roster.is_out_of_reach(role) else None
 
     def too_late(self, label: str, role: str) -> Unavailable:
-        """Return the error of what has waited for a worker for as long as it may."""
+        """Return the error for a call that waited for a worker for as long as it may."""
         return Unavailable(f"{label}: no worker of {role!r} became ready in time; {self._why(role)}")
 
     def _over(self, label: str, role: str) -> Unavailable:
@@ -377,10 +390,10 @@ class Parking:
             return Unavailable(f"{label}: {role!r} runs on other machines, which cannot be reached now: {roster.cut}")
         if why := roster.roles[role].ended:
             return Unavailable(f"{label}: no worker of {role!r} is left: {why}")
-        return Unavailable(f"{label}: the role {role!r} is given up, for it failed too often; {self._why(role)}")
+        return Unavailable(f"{label}: the role {role!r} was given up because it failed too often; {self._why(role)}")
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
-        """Nothing will become ready any more: the app is gone."""
+        """Fail all that waits, because the app ended."""
         for route in self._routes:
             self._take_each(route, lambda parked: self._give_up(parked, error(parked.label)))
 

@@ -1,8 +1,8 @@
 """Calls of methods of an object that is still being made: `back.Room("kitchen").add(1)`.
 
-What a class of another role returns when it is called is a call like any other, which ends with a handle. But its
-methods can be called at once: these calls are encoded in the line that makes them, wait for the handle, and are sent in
-that order to the worker that has made the object. If it is not made, they end as its making has.
+Calling a class of another role is a call like any other, and ends with a handle. Its methods can be called at once:
+these calls are encoded in the line that makes them, wait for the handle, and are sent in that order to the worker that
+made the object. If making the object fails, they end with the same error.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ if TYPE_CHECKING:
     from mob.peer.calls.outgoing import Outgoing
 
 _first = Lock()
-"""Held while a line is made, which any thread may do first."""
+"""Held while a line is created, which any thread may do first."""
 
 
 class Making(Call[Any], Promised):
-    """A call of a class: the making of an object in one worker of its role."""
+    """A call of a class, which makes an object in one worker of its role."""
 
     __slots__ = ("_line", "_lock")
 
     _line: deque[PreparedCall]
     _lock: Any
-    """Both are there once a method has been called: before it was known what a role exports, each of its calls may be
-    the making of an object, and should cost no more than other calls."""
+    """Both exist once a method was called.
+
+    Before the exports of a role are known, each of its calls may make an object, and must cost no more than other
+    calls.
+    """
 
     def __getattr__(self, name: str) -> PipelinedMethod:
         if name.startswith("_") or hasattr(Call, name):
@@ -53,14 +56,14 @@ class Making(Call[Any], Promised):
         return [*super().__dir__(), *(each.name.rpartition(".")[2] for each in methods)]
 
     def awaited(self) -> RemoteObject:
-        """Return the handle, waited for."""
+        """Wait for the handle and return it."""
         handle = self.result()
         if not isinstance(handle, RemoteObject):
-            raise BadMessage(f"a call of {self.label} is not data. Await it, and send what it brings.")
+            raise BadMessage(f"a call of {self.label} is not data. Await it, and send its result.")
         return handle
 
     def begin(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
-        """Call a method of what is being made."""
+        """Call a method of the object that is being made."""
         peer = cast("Outgoing", self._peer)
         prepared = peer.calling.prepare_method(self.label, name, args, kwargs, None)
         with _first:
@@ -76,7 +79,7 @@ class Making(Call[Any], Promised):
         return prepared.call
 
     def _send_line(self, _: Call[Any]) -> None:
-        """It has ended: what waits for its object is sent, or ends as well. On any thread."""
+        """Send or end the calls that wait for the object, now that its making has ended; on any thread."""
         peer = cast("Outgoing", self._peer)
         with self._lock:
             while self._line:
@@ -91,7 +94,7 @@ class Making(Call[Any], Promised):
                     peer.fail(prepared.call, _no_object(self.label, prepared.call.label))
 
     def _described(self) -> ExportInfo | None:
-        """Return what is known of what is called; None before a worker was ready."""
+        """Return what is known of the called export; None before a worker was ready."""
         role, _, name = self.label.partition(".")
         known = self._peer.context.roster.roles.get(role)
         return next((each for each in (known and known.exports) or () if each.name == name), None)
@@ -103,10 +106,12 @@ class PipelinedMethod:
     __slots__ = ("_making", "_name")
 
     def __init__(self, making: Making, name: str) -> None:
+        """Send the call once the object exists."""
         self._making = making
         self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Send the call once the object exists."""
         return self._making.begin(self._name, args, kwargs)
 
     def __repr__(self) -> str:
@@ -114,11 +119,11 @@ class PipelinedMethod:
 
 
 def _no_object(label: str, method: str) -> CallError:
-    return UnknownExport(f"{method} cannot be called: {label} is a function, and has returned no object.")
+    return UnknownExport(f"{method} cannot be called: {label} is a function, and returned no object.")
 
 
 def makes_objects(role: RoleInfo | None, name: str) -> bool | None:
-    """Return whether an export is a class; None if that is not known yet."""
+    """Return True if an export is a class; None if that is not known yet."""
     if role is None or role.exports is None:
         return None
     found = next((each for each in role.exports if each.name == name), None)

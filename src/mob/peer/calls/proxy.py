@@ -1,6 +1,6 @@
-"""What the application holds of the others: proxies of roles, and targets of messages.
+"""How the application reaches other processes: proxies of roles, and targets of messages.
 
-Thin: a proxy knows a role's name and how to call; what is known of its exports it asks of the roster, each time.
+A proxy is thin: it knows the name of a role and how to call it. It looks up the exports in the roster each time.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from mob.peer.results.maker import Maker
 
 QUEUED = ("apply_async", "delay", "durable", "enqueue", "schedule", "send", "submit")
-"""What a task is asked for in task queues (Celery, Dramatiq, RQ, huey): who looks for it wants a durable call."""
+"""What task queues (Celery, Dramatiq, RQ, huey) call the start of a task: here, a durable call does that."""
 
 
 class Proxy:
-    """A role as others call it: every exported function is an attribute, and each call goes to any one worker.
+    """A role as its callers see it: each exported function is an attribute, and any one worker gets the call.
 
-    `UnknownExport`, with the nearest name, for what the role does not export: at once if all of its exports are known
-    already, else when the call ends. All else that goes wrong is told by the `Call`.
+    An attribute that the role does not export raises `UnknownExport`, with the nearest name: at once if all exports of
+    the role are known already, otherwise when the call ends. The `Call` reports all other errors.
 
     >>> back = mob.require("back")          # doctest: +SKIP
     >>> back.foo(1, x=2).result()           # doctest: +SKIP
@@ -53,29 +53,47 @@ class Proxy:
         self._mob_interface = interface
         self._mob_role = role
         self._mob_options = options
-        peer.contacts.route(role)  # asks for links now, so they are there when the first call is made
+        peer.contacts.route(role)  # asks for links now, so that they exist when the first call is made
 
     @overload
     def options(self, *, durable: Literal[True], **changes: Unpack[JobOptions]) -> DurableProxy: ...
     @overload
     def options(self, **changes: Unpack[CallOptions]) -> Proxy: ...
     def options(self, **changes: Any) -> Any:
-        """A view of this proxy that calls with other options.
+        """Return a view of this proxy that calls with other options.
 
-        `wait`: seconds to wait for a ready worker (30). `timeout`: seconds for the whole call (no limit). `pid`: only
-        the worker with this process id. `key`: always the worker in the place that this key belongs to (rendezvous
-        hashing). `retries`: how often a call of an idempotent export is repeated after a death (3). `TypeError` for
-        any other, `ValueError` for seconds that are no number (nan).
+        Args:
+            **changes: The options to change:
 
-        `durable`: the call is kept on disk until it is done, whatever dies meanwhile, and gives a `Job`; see
-        docs/jobs.md. Its options are others. `delay`: seconds until it may begin (0). `at`: when it may begin, a
-        datetime or seconds since the epoch. `priority`: those with a higher one go first (0). `retries`: how often it
-        is tried again when the export raises (3). `backoff`: seconds until the first of these attempts (1); each
-        pause is five times as long as the one before, up to an hour. `key`: as long as a job of this export with this
-        key waits or runs, another is that one.
+                * `wait`: seconds to wait for a ready worker (default 30).
+                * `timeout`: seconds for the whole call (default None: no limit).
+                * `pid`: call only the worker with this process id; on another machine, "node:pid".
+                * `key`: always call the worker in the place that this key belongs to (rendezvous hashing).
+                * `retries`: maximum number of times that a call of an idempotent export is repeated after a crash
+                  (default 3).
+                * `durable`: if True, the call is kept on disk until it is done, whatever crashes meanwhile, and
+                  returns a `Job`; see docs/jobs.md. It has the options below instead of those above.
 
-        >>> back.options(timeout=2, key="ada").greet("Ada")     # doctest: +SKIP
-        >>> back.options(durable=True).resize("a.png")          # doctest: +SKIP
+                Options of durable calls:
+
+                * `delay`: seconds until the call may begin (default 0).
+                * `at`: when it may begin: a datetime, or seconds since the epoch.
+                * `priority`: calls with a higher priority go first (default 0).
+                * `retries`: number of new attempts after the export raised (default 3).
+                * `backoff`: seconds until the first new attempt; each later pause is five times as long, up to one hour
+                  (default 1).
+                * `key`: while a job of this export with this key waits or runs, another call returns that job.
+
+        Returns:
+            A `Proxy`, or with `durable=True` a `DurableProxy`.
+
+        Raises:
+            TypeError: There is no such option, or its value has the wrong type.
+            ValueError: A number of seconds is not a number (nan) or is out of range.
+
+        Example:
+            >>> back.options(timeout=2, key="ada").greet("Ada")     # doctest: +SKIP
+            >>> back.options(durable=True).resize("a.png")          # doctest: +SKIP
         """
         if changes.get("durable", False):
             view: DurableProxy = import_at_rest(durable_messages.JOBS).durable_view(self, changes)
@@ -86,7 +104,7 @@ class Proxy:
 
     def __getattr__(self, name: str) -> RemoteExport:
         if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)  # Python asking for a protocol, not the application for a function
+            raise AttributeError(name)  # Python looks for a protocol, not the application for a function
         exports = _exports_of(self._mob_peer, self._mob_role)
         if exports is not None and name not in exports and self._mob_peer.context.roster.roles[self._mob_role].complete:
             raise unknown_export(self._mob_role, name, exports, self._mob_interface)
@@ -104,18 +122,18 @@ class Proxy:
 
 
 OWN = frozenset(name for name in vars(Proxy) if not name.startswith("_"))
-"""Names that a proxy has itself: an export that is called so cannot be reached by a dot."""
+"""Names that a proxy has itself; an export with such a name cannot be reached by a dot."""
 
 
 def proxy_of(peer: Outgoing, role: str, interface: Any = None) -> Proxy:
-    """Return the proxy of a role, typed if there is an interface. `UnknownRole` if the app has no such role."""
+    """Return the proxy of a role, typed if an interface is given; raise `UnknownRole` if the app has no such role."""
     peer.context.roster.check_role(role)
     declared = None if interface is None else Interface(peer.context, peer.encoder.codec, interface)
     return Proxy(peer, role, DEFAULTS, declared)
 
 
 class RemoteExport:
-    """One exported function of a role. Calling it sends the call and returns a `Call`."""
+    """One exported function of a role; calling it sends the call and returns a `Call`."""
 
     __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "only_idle", "role", "route", "terms")
 
@@ -131,12 +149,13 @@ class RemoteExport:
         self.route: Route[Contact] = peer.contacts.route(role)
         self.terms: Options = options
         self.only_idle: bool = False
-        """Whether its calls wait here for a worker that has nothing to do, if they are made in a call of their role."""
+        """True if calls that are made during a call of the same role wait here for an idle worker."""
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)
         if self.new_call is Call:
             self.new_call = self._new_undeclared
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Send the call."""
         return self._call(self, args, kwargs)
 
     @property
@@ -145,12 +164,14 @@ class RemoteExport:
         return self._peer
 
     def new_kept_call(self) -> Callable[..., Call[Any]]:
-        """Return what makes calls for results that were kept, as the interface of the proxy declares them."""
+        """Return the constructor of calls for stored results, as the interface of the proxy declares them."""
         return Call if self.new_call in (Making, self._new_undeclared) else self.new_call
 
     def _new_undeclared(self, peer: Maker, label: str, role: str) -> Call[Any]:
-        """Make a call of an export of which no interface says anything. Whether it is a class is asked until it is
-        known: a `Making` costs more than a `Call`."""
+        """Make a call of an export that no interface declares.
+
+        It asks the roster until it is known whether the export is a class, because a `Making` costs more than a `Call`.
+        """
         is_class = makes_objects(self._peer.context.roster.roles.get(self.role), self.name)
         if is_class is not None:
             self.new_call = Making if is_class else Call
@@ -164,18 +185,30 @@ class RemoteExport:
         chunk: int | None = None,
         return_exceptions: bool = False,
     ) -> Map[Any]:
-        """Call the export for each item, on all workers; an iterator over the results, for `for` and for `async for`.
+        """Call the export for each item, on all workers, and iterate over the results.
 
-        As with the built-in `map`, several iterables give several arguments, and the shortest ends it. Results come in
-        the order of the items, or with `unordered` as they are ready. Items travel in messages of several, as many as
-        about 2 ms of work, or `chunk`. At most `ahead` items are under way or unread; by default enough to keep all
-        workers busy. They are drawn only as they are needed, so the items may be endless.
+        Several iterables provide several arguments, and the shortest one ends the map, as with the built-in `map`.
+        Items are drawn only when they are needed, so they may be endless. They travel in chunks. If you leave the loop
+        early, the calls that are under way are cancelled. The options of the proxy apply to each message.
 
-        The first error is raised in its place and ends it; with `return_exceptions` it is yielded instead, and the
-        others go on. Leaving the loop early cancels what is under way. The options of the proxy hold for each message.
+        Args:
+            *iterables: One iterable, or async iterable, for each argument of the export.
+            ahead: Maximum number of items that are under way or unread. Default: enough to keep all workers busy.
+            unordered: If True, yield results as they are ready instead of in the order of the items.
+            chunk: Number of items in one message. Default: about 2 ms of work.
+            return_exceptions: If True, yield the error of an item in its place and go on. By default the first error is
+                raised and ends the map.
 
-        >>> for price in back.price.map(orders): ...                # doctest: +SKIP
-        >>> total = sum(back.add.map([1, 2], [3, 4]))               # doctest: +SKIP
+        Returns:
+            An iterator over the results, for `for` and `async for`.
+
+        Raises:
+            TypeError: An argument is not iterable.
+            ValueError: `ahead` or `chunk` is not a whole number of at least 1.
+
+        Example:
+            >>> for price in back.price.map(orders): ...                # doctest: +SKIP
+            >>> total = sum(back.add.map([1, 2], [3, 4]))               # doctest: +SKIP
         """
         chunked = RemoteExport(self._peer, self.role, MAP + self.name, self.terms)
         is_undecided = getattr(self.new_call, "func", None) is UndecidedCall
@@ -194,7 +227,7 @@ class RemoteExport:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Say what can be done with an export, unless Python or a library looks for a protocol."""
+            """Explain what an export can do, unless Python or a library looks for a protocol."""
             if name[:1] == "_" or name in RemoteExport.__slots__:
                 raise AttributeError(name)
             raise UnknownExport(f"{self.label} has no attribute {name!r}: {self._what_to_do(name)}")
@@ -205,12 +238,14 @@ class RemoteExport:
             durable = f"{self.role}.options(durable=True).{self.name}(...)"
             return f"call it, as {self.label}(...), or for a durable call {durable}."
         if name == "options":
-            return f"options are said before its name, as in {self.role}.options(durable=True).{self.name}(...)."
+            return f"give the options before the name, as in {self.role}.options(durable=True).{self.name}(...)."
         if info is None or info.methods is None:
             return f"call it, as {self.label}(...), or for many items {self.label}.map(...)."
-        how = f"class methods and static methods, too, are called on an object: (await {self.label}(...)).{name}(...)."
+        how = f"class methods and static methods are called on an object, too: (await {self.label}(...)).{name}(...)."
         known = [each.name.rpartition(".")[2] for each in info.methods]
-        return how if name in known else f"a service has methods only, and not this one. {nearest(name, known)}"
+        return (
+            how if name in known else f"a service has only methods, and this is not one of them. {nearest(name, known)}"
+        )
 
     @property
     def __name__(self) -> str:
@@ -230,7 +265,7 @@ class RemoteExport:
 
 
 class Target:
-    """Some mobsters, as `mob.all`, `mob.any` and `mob.pid` give them: they can be sent to, and called.
+    """The workers that `mob.all`, `mob.any` and `mob.pid` return: you can send to them and call them.
 
     >>> mob.all("back").send("reopen")          # doctest: +SKIP
     >>> mob.pid(4242).call.stats().result()     # doctest: +SKIP
@@ -253,21 +288,33 @@ class Target:
     @overload
     def send(self, obj: Any, *, durable: Literal[True]) -> Call[None]: ...
     def send(self, obj: Any, *, durable: bool = False) -> Any:
-        """Sends a message: to all of the role, to any one of it, or to the process.
+        """Send a message to all workers of the role, to any one of them, or to the process.
 
-        `durable`, to any one of a role: the message is kept on disk until a worker has handled it, whatever dies
-        meanwhile; that may be more than once. Returns a `Call` that is done when it has been stored. It lies in a file
-        of the app (docs/jobs.md), in a cluster on the NATS server (docs/cluster.md). `BadMessage` if it cannot be sent;
-        `Busy` if there were receivers that read too slowly, when the others have it.
+        Args:
+            obj: The message.
+            durable: Keep the message on disk until a worker has handled it, even if processes crash meanwhile; it may
+                be
+                handled more than once. Only for any one worker of a role (`mob.any`). The message is kept in a file of
+                    the app
+                (docs/jobs.md), in a cluster on the NATS server (docs/cluster.md). Default: False.
 
-        >>> mob.any("back").send({"order": 4711}, durable=True)     # doctest: +SKIP
+        Returns:
+            None, or with `durable=True` a `Call` that is done when the message is stored.
+
+        Raises:
+            BadMessage: The message cannot be sent.
+            Busy: Some receivers read too slowly; all others have the message.
+            ValueError: `durable=True` with a target other than `mob.any`.
+
+        Example:
+            >>> mob.any("back").send({"order": 4711}, durable=True)     # doctest: +SKIP
         """
         calling = self._peer.calling
         if durable:
             if self._kind != "any":
                 raise ValueError(
                     f"{self!r}: a durable message goes to any one of a role, as in mob.any('back').send(obj, "
-                    f"durable=True); who is there now says nothing about who will be there when it arrives."
+                    f"durable=True): the workers that run now may have exited when it arrives."
                 )
             return durable_messages.store(self._peer, self._role, obj)
         match self._kind:
@@ -281,12 +328,14 @@ class Target:
 
     @property
     def call(self) -> Calls:
-        """`target.call.foo(1)`: calls an export; on all of a role the result is `{pid: value}`, with "node:pid" for a
-        worker on another machine."""
+        """Calls of the target's exports: `target.call.foo(1)`.
+
+        On all workers of a role the result is `{pid: value}`, with "node:pid" for a worker on another machine.
+        """
         return Calls(self)
 
     def start_call(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
-        """Calls an export of the target."""
+        """Call an export of the target."""
         peer = self._peer
         match self._kind:
             case "all":
@@ -314,8 +363,10 @@ class Calls:
 
 
 class _Broadcast:
-    """A call on every ready worker of a role, gathered into one. While none is ready it waits for the first one, as a
-    call of any worker does."""
+    """A call on every ready worker of a role, gathered into one.
+
+    While no worker is ready it waits for the first one, as a call of any one worker does.
+    """
 
     def __init__(self, peer: Outgoing, role: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._peer = peer
@@ -329,7 +380,7 @@ class _Broadcast:
         self._until = monotonic() + WAIT
         self._is_waiting = False
         self._timer: int | None = None
-        self._context = copy_context()  # the deadline of the call that is being served, and its trace
+        self._context = copy_context()  # has the deadline and the trace of the call that is being served
         contacts = peer.contacts.ready(role)
         if contacts:
             self._begin(contacts)
@@ -348,13 +399,13 @@ class _Broadcast:
             call.when_done(partial(self._handle_done, contact.address))
 
     def _look_again(self) -> None:
-        """What has changed before it was listened for counts; and the time will be up. On the loop's thread."""
+        """Set the timer, and look for changes that came before the listener was added; on the loop's thread."""
         if self._is_waiting:
             self._timer = self._peer.context.reactor.call_at(self._until, self._look)
         self._look()
 
     def _look(self) -> None:
-        """The roster has changed, or the time is up; on the loop's thread."""
+        """Handle a change of the roster, or the end of the waiting time; on the loop's thread."""
         if not self._is_waiting:
             return
         peer, call = self._peer, self.call
@@ -397,7 +448,7 @@ class _Broadcast:
 
 
 def unknown_export(role: str, name: str, exports: Iterable[str], interface: Interface | None = None) -> UnknownExport:
-    """The error for a function that a role does not have."""
+    """Return the error for a function that a role does not export."""
     service, _, method = name.partition(".")
     if method and service in exports:
         how = f"Make an object of it, and call that: await (await {role}.{service}(...)).{method}(...)."
@@ -411,7 +462,7 @@ def unknown_export(role: str, name: str, exports: Iterable[str], interface: Inte
 
 
 def _is_function(name: str) -> bool:
-    """Return whether an export is for everybody: others are known to mob only, or are methods."""
+    """Return True if users may call an export; the others are internal to mob, or methods."""
     return export_of(name) == name and "." not in name
 
 

@@ -1,9 +1,9 @@
-"""The id of the request in whose course something is done: one for all that it leads to, in any process.
+"""The id of the request to which work belongs: one id for everything that a request causes, in any process.
 
-A request begins with an HTTP request of a role with `serve=`, or with a call that no other call has made. Its id is the
-id of its trace, if the app has traces; else the one with which the HTTP request came, or a new one; else the id of the
-first call, which all calls know that are made in its course (`chain`), so most calls carry nothing for it. What has to
-be carried goes where the context of a trace would.
+A request begins with an HTTP request of a role with `serve=`, or with a call that no other call made. Its id is the id
+of its trace, if the app has traces; otherwise the one that came with the HTTP request, or a new one; otherwise the id
+of the first call. All later calls know that one (`chain`), so most calls carry nothing for it. What must be carried
+goes in the field for the context of a trace.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mob.peer.links.served import SERVED, Served
 
 PREFIX = "request:"
 CARRIED: ContextVar[str] = ContextVar("mob_request", default="")
-"""What calls and messages carry that are made outside of a call, in this context."""
+"""What calls and messages that are made outside a call carry, in this context."""
 _TRACE_PARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 _FROM_OUTSIDE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -26,16 +26,18 @@ HeaderItems = Iterable[tuple[bytes, bytes]]
 
 
 _trace_id: list[Callable[[], str]] = []
-"""What returns the id of the trace in this context, or "", if the process has traces."""
+"""Returns the id of the trace in this context, or ""; empty if the process has no traces."""
 
 
 _numbers: list[Iterator[str]] = []
-"""Makes the ids of requests that come without one, in this process; a child of it makes others."""
+"""Makes the ids of requests that come without one, in this process; a forked child gets a new one."""
 
 
 def _new_id() -> str:
     if not _numbers:
-        own = os.urandom(8).hex()  # once: to ask the system costs as much as the rest of what is done for a request
+        own = os.urandom(
+            8
+        ).hex()  # only once: asking the system costs as much as everything else that is done for a request
         _numbers.append(f"{own}{number:016x}" for number in count(1))
     return next(_numbers[0])
 
@@ -44,12 +46,12 @@ os.register_at_fork(after_in_child=_numbers.clear)
 
 
 def use_traces(trace_id: Callable[[], str]) -> None:
-    """From now on the id of a request is that of its trace."""
+    """Use the id of the trace as the id of a request from now on."""
     _trace_id[:] = [trace_id]
 
 
 def request_id() -> str:
-    """Return the id of the request in this context; "" outside of any."""
+    """Return the id of the request in this context; "" outside a request."""
     for of_trace in _trace_id:
         if found := of_trace():
             return found
@@ -65,14 +67,14 @@ def request_id() -> str:
 
 
 def carried_by_call(served: Served | None) -> str:
-    """Return what a call carries that is made while this is served."""
+    """Return what a call carries that is made while `served` is served."""
     if served is None or served[1] is None:
         return CARRIED.get()
     return served[1].trace
 
 
 def carried_by_message() -> str:
-    """Return what a message carries: it has no chain."""
+    """Return what a message carries, which has no chain."""
     served = SERVED.get()
     if served is None or served[1] is None:
         return CARRIED.get()
@@ -80,7 +82,7 @@ def carried_by_message() -> str:
 
 
 class http_request:  # noqa: N801  a block; a generator for it would cost more than all that is done in it
-    """A block in which all that is done belongs to an HTTP request with these headers."""
+    """A block in which all work belongs to the HTTP request with these headers."""
 
     __slots__ = ("_headers", "_token")
 
@@ -95,7 +97,7 @@ class http_request:  # noqa: N801  a block; a generator for it would cost more t
 
 
 def id_from(headers: HeaderItems) -> str:
-    """Return the id with which an HTTP request came, or a new one.
+    """Return the id that came with an HTTP request, or a new one.
 
     >>> id_from([(b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")])
     '4bf92f3577b34da6a3ce929d0e0e4736'

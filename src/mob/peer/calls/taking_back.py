@@ -1,7 +1,7 @@
-"""Calls that are taken back: their worker has them and has not begun them, because another one takes long there.
+"""Calls that are taken back because their worker is busy with a long call and has not begun them.
 
-The worker takes no part in this, since it may hear nothing: the board says what it has begun, and keeps it from
-beginning the rest (`rim/begun`). Only workers of pools on this machine let calls be taken back.
+The worker takes no part in this, since it may be too busy to read: the board says what it has begun, and prevents it
+from beginning the rest (`rim/begun`). Calls can be taken back only from workers of pools on this machine.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def take_back(peer: Outgoing, contact: Contact) -> list[Call[Any]]:
-    """Take back what a worker has not begun; return these calls, of which each must be sent elsewhere
-    (`Losses.send_elsewhere`) or end. From any thread."""
+    """Take back the calls that a worker has not begun, and return them; from any thread.
+
+    Each of them must then be sent elsewhere (`Losses.send_elsewhere`) or end.
+    """
     context = peer.context
     if context.board is None or contact.is_distant or contact.gone:
         return []
@@ -27,14 +29,14 @@ def take_back(peer: Outgoing, contact: Contact) -> list[Call[Any]]:
     calls = {number: call for number, call in pending if isinstance(call, Call) and call.role}
     taken: list[Call[Any]] = []
     for number in context.board.begun.take_back(contact.uid, context.uid, list(calls)):
-        if contact.take(number) is not None:  # else its answer or the end of the worker was faster
+        if contact.take(number) is not None:  # otherwise its answer or the end of the worker was faster
             contact.post(m.Cancel(number))
             taken.append(calls[number])
     return taken
 
 
 def may_have_begun(peer: Outgoing, call: Call[Any]) -> bool:
-    """Return False if the worker that a call was sent to has not begun it at this moment."""
+    """Return False if the worker that has a call has not begun it at this moment."""
     board, contact = peer.context.board, cast("Contact", call.contact)
     if board is None or contact.is_distant:
         return True
@@ -42,7 +44,7 @@ def may_have_begun(peer: Outgoing, call: Call[Any]) -> bool:
 
 
 def cancel(peer: Outgoing, call: Call[Any]) -> bool:
-    """Cancel a call if no worker has begun it; return whether that was so. From any thread."""
+    """Cancel a call if no worker has begun it, and return True if so; from any thread."""
     if call.state is WAITING:
         return call.cancel()
     is_cancelled = False

@@ -1,1 +1,1 @@
-"""Who is there, and the links to them and to the Kingpin."""
+"""The other members, and the links to them and to the Kingpin."""

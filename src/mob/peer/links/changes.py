@@ -1,10 +1,10 @@
-"""Changes of the roster as something to wait for: from any thread, in a coroutine, or by a function that is called.
+"""Changes of the roster as something to wait for: in any thread, in a coroutine, or with a function to call.
 
-What is waited for is often more than the roster tells (that all workers of a role are new ones, say). So whoever waits
-asks its own question again after each change, and at no other time: no question is asked at intervals. A change is
-anything that the Kingpin says of members, roles and machines, and the end of the link to it.
+The condition is often more than the roster says (that all workers of a role are new ones, say). So each waiter checks
+its own condition again after each change, and at no other time; nothing polls. A change is any message of the Kingpin
+about members, roles and machines, and the end of the link to it.
 
-Limits: what has changed is not said, and several changes that come at once may count as one.
+Limits: it does not say what changed, and several simultaneous changes may count as one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 
 class Changes:
-    """The changes that one process hears of.
+    """The changes that one process learns of.
 
     >>> changes = Changes()
     >>> seen = changes.count
@@ -27,9 +27,9 @@ class Changes:
 
     def __init__(self) -> None:
         self.count: int = 0
-        """How many there were; to be read before the question is asked whose answer they may change."""
+        """Number of changes so far; read it before you check a condition that they may affect."""
         self.listeners: list[Callable[[], None]] = []
-        """Functions that are called after each change, on the thread that hears of it."""
+        """Functions to call after each change, on the loop's thread."""
         self._condition = threading.Condition()
         self._awaiting: set[asyncio.Future[None]] = set()
 
@@ -37,7 +37,7 @@ class Changes:
         return f"<Changes, {self.count} so far>"
 
     def note(self) -> None:
-        """Tell all who wait that something has changed; on the loop's thread."""
+        """Wake all waiters after a change; on the loop's thread."""
         with self._condition:
             self.count += 1
             self._condition.notify_all()
@@ -48,7 +48,7 @@ class Changes:
             listener()
 
     def wait(self, seen: int, seconds: float | None = None) -> bool:
-        """Wait until there was a change after the first `seen` ones; return whether there was one within the time.
+        """Wait until there was a change after the first `seen` ones; return True if one came in time.
 
         From any thread but the loop's.
         """
@@ -56,13 +56,16 @@ class Changes:
             return self._condition.wait_for(lambda: self.count != seen, seconds)
 
     def future(self) -> asyncio.Future[None]:
-        """Return what is done at the next change, to be cancelled if it is not waited for; on the loop's thread."""
+        """Return a future that is done at the next change; on the loop's thread.
+
+        Cancel it if you do not wait for it.
+        """
         news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaiting.add(news)
         news.add_done_callback(self._awaiting.discard)
         return news
 
     async def next(self, seconds: float | None = None) -> None:
-        """Return after the next change, or after so many seconds; on the loop's thread."""
+        """Return after the next change, or after that number of seconds; on the loop's thread."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.future(), seconds)

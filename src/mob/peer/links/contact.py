@@ -1,9 +1,8 @@
-"""Another member as this process knows it: its link, what is said before that is there, and the calls it has not
-answered.
+"""Another member as this process knows it: its link, its unanswered calls, and what waits for the link.
 
-A contact is there as soon as the roster names the member; its link comes when the Kingpin introduces the two. What is
-said before that waits in the contact. When the member goes, or its link breaks, the contact returns the calls that are
-lost with it; what becomes of them is decided elsewhere (`calls/losses`).
+A contact exists as soon as the roster names the member; its link comes when the Kingpin introduces the two. Messages
+that are sent before that wait in the contact. When the member ends or its link breaks, the contact returns the calls
+that are lost with it; `calls/losses` decides what happens to them.
 """
 
 from __future__ import annotations
@@ -29,27 +28,27 @@ from mob.rim.link import Descriptor, Link
 from mob.wire import messages as m
 
 UNSENT_LIMIT = 64 * 1024 * 1024
-"""Bytes that may wait for the link to a member: of messages, and of all that goes to another machine."""
+"""Maximum number of bytes that wait for the link to a member: messages, and all that goes to another machine."""
 
 Body = tuple[str | int, Raw, tuple[Raw, ...], tuple[float, float] | None, tuple[int, ...], str]
-"""All of a call but its number: target, args, kwargs, times, chain, trace."""
+"""A call without its number: target, args, kwargs, times, chain, trace."""
 Unanswered = Call[Any] | Receiver
 
 
 class Introducer(Protocol):
-    """What sees to it that a contact gets its link."""
+    """Ensures that contacts get their links."""
 
     def want(self, contact: Contact) -> None:
-        """Something is to be said to a member to which there is no link."""
+        """Request a link to a member to which something must be sent."""
         ...
 
     def handle_said_early(self) -> None:
-        """Something waits for a link now."""
+        """Note that something waits for a link now."""
         ...
 
 
 class Contact(Account[Unanswered]):
-    """Another member (or this one itself)."""
+    """Another member, or this process itself."""
 
     __slots__ = (
         "_context",
@@ -78,50 +77,52 @@ class Contact(Account[Unanswered]):
         self._introducer = introducer
         self.member: m.Member = member
         self.node: str = context.roster.node_name(member.uid)
-        """The name of its machine; nothing if there is no cluster."""
+        """The name of its machine; empty without a cluster."""
         self.link: Link | None = None
         self.begun: BegunRow | None = None
-        """Where this process notes which calls of the member it has begun; None before the first."""
+        """The row in which this process notes which calls of the member it has begun; None before the first."""
         self.orphans: deque[tuple[Unanswered, Executed | None]] = deque()
-        """Calls that were lost with its link, and what is known of their execution, until the Kingpin says how it died.
-        None: they may go to other workers if it was not begun there."""
+        """Calls that were lost with its link, and what is known of their execution, until the Kingpin reports its end.
+
+        None means that they may go to other workers if they were not begun there.
+        """
         self.heard: int = 0
-        """Messages that have come from there."""
-        self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there
-        self._early_bytes = 0  # of the messages among it
-        self._meeting = Lock()  # held where a link comes or goes, lest something early is said too late
+        """Number of messages received from it."""
+        self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # sent before the link existed
+        self._early_bytes = 0  # of the messages among them
+        self._meeting = Lock()  # held while a link comes or goes, so that nothing is queued for a link that exists
         self.farewell_said: bool = False
         self.heard_farewell: bool = False
-        """Whether it has said that no new call of its follows."""
+        """True if it announced that it sends no new calls."""
         self.has_left: bool = False
-        """Whether it has said that it ends in order."""
+        """True if it announced its graceful shutdown."""
         self.has_answered_all: bool = False
-        """Whether it has said that what it has not answered was not begun."""
+        """True if it announced that the calls it has not answered were not begun."""
         self.is_broken: bool = False
-        """Whether the link has ended and another is not there yet: it gets no calls meanwhile."""
+        """True if the link ended and a new one does not exist yet; it gets no calls meanwhile."""
         self.gone: str = ""
-        """Why the member is gone, once it is."""
+        """The reason why the member ended; empty while it runs."""
         self.killed_for: m.Overrun | None = None
-        """The call because of which it was killed, which took too long."""
+        """The call that ran too long, because of which it was killed."""
 
     def __repr__(self) -> str:
         return f"<Contact {self.name} {self.member.state}, {len(self.pending)} calls outstanding>"
 
     is_choked = False
-    """Whether it reads so slowly that nothing more should be sent."""
+    """True if it reads so slowly that nothing more should be sent."""
 
     @property
     def name(self) -> str:
-        """As people read it: `back.2 (pid 4242)`."""
+        """Its name for people: `back.2 (pid 4242)`."""
         member = self.member
         if not member.pid and not member.role:
-            return "a client"  # the Kingpin has not said yet which
+            return "a client"  # the Kingpin has not said yet which one
         where = f"pid {member.pid} on {self.node}" if self.is_distant else f"pid {member.pid}"
         return f"{place_name(member.role, member.index)} ({where})" if member.role else f"client ({where})"
 
     @property
     def address(self) -> int | str:
-        """What `mob.pid` finds it by: its pid; on another machine the name of that as well."""
+        """The key by which `mob.pid` finds it: its pid, on another machine with the machine's name before it."""
         return f"{self.node}:{self.member.pid}" if self.is_distant else self.member.pid
 
     @property
@@ -130,12 +131,12 @@ class Contact(Account[Unanswered]):
         return self.node, self.member.index
 
     def has_room(self) -> bool:
-        """Whether less waits to be sent there than may. From any thread."""
+        """Return True if its send queue is not full; from any thread."""
         if self._unsent_bytes() <= UNSENT_LIMIT:
             return True
         reactor = self._context.reactor
         if reactor.is_mine:
-            reactor.poll()  # the loop stands still, perhaps for as long as all this has been said
+            reactor.poll()  # the loop is blocked, perhaps since all this was sent
         return self._unsent_bytes() <= UNSENT_LIMIT
 
     def _unsent_bytes(self) -> int:
@@ -143,8 +144,11 @@ class Contact(Account[Unanswered]):
         return self._early_bytes if link is None else link.unsent_bytes
 
     def send_call(self, call: Call[Any], body: Body, replaced: Body | None = None) -> None:
-        """Send a call; the answer settles it. The sender looks at `gone` then: if the member went meanwhile, the call
-        is lost. `replaced`: what this member gets instead; another member would get `body`."""
+        """Send a call; the answer settles it.
+
+        The sender then checks `gone`: if the member ended meanwhile, the call is lost. `replaced` is sent to this
+        member instead of `body`, which another member would get.
+        """
         number = next(self._context.call_numbers)
         request = m.Invoke(number, *body)
         call.contact = self
@@ -160,7 +164,7 @@ class Contact(Account[Unanswered]):
             self.post(request)
 
     def post(self, message: Any) -> None:
-        """Says something to the member, now or when the link is there."""
+        """Send a message to the member, now or when the link exists."""
         link = self.link
         if link is not None:
             link.post(message)
@@ -168,14 +172,14 @@ class Contact(Account[Unanswered]):
             self._post_early(message, ())
 
     def post_lazily(self, message: Any) -> None:
-        """Says something to the member that has a millisecond's time: perhaps it goes along with something else."""
+        """Send a message that can wait a millisecond, so that it may travel with another one."""
         if self.link is not None:
             self.link.post_lazily(message)
         else:
             self.post(message)
 
     def post_with(self, message: Any, descriptors: Sequence[Descriptor]) -> None:
-        """Sends the member a message that takes descriptors, now or when the link is there."""
+        """Send a message that takes descriptors, now or when the link exists."""
         link = self.link
         if link is not None:
             link.post_with(message, descriptors)
@@ -195,7 +199,7 @@ class Contact(Account[Unanswered]):
         self._introducer.handle_said_early()
 
     def attach(self, link: Link) -> None:
-        """The Kingpin has introduced us. What was said early goes first: others see the link only after that."""
+        """Take the link that the Kingpin made; send what waited before other threads see the link."""
         with self._meeting:
             for message, descriptors in self._early:
                 _post(link, message, descriptors)
@@ -205,19 +209,21 @@ class Contact(Account[Unanswered]):
         self.is_broken = self.has_left = self.has_answered_all = False
 
     def forget_call(self, call: Unanswered) -> None:
-        """The caller has given a call up."""
+        """Cancel a call that its caller gave up."""
         number = call.request.id
         if self.take(number) is not None:
             self.post(m.Cancel(number))
 
     @property
     def has_early(self) -> bool:
-        """Whether something waits for a link to the member."""
+        """True if something waits for a link to the member."""
         return bool(self._early)
 
     def recall_early(self) -> list[Loss]:
-        """The member drains, and no link to it has come yet: return the calls that wait for one and may go to others.
-        It waits for nobody whom it has not met."""
+        """Return the calls that wait for a link to a draining member, because they may go to others.
+
+        The member does not wait for processes to which it has no link yet.
+        """
         with self._meeting:
             early = [] if self.link is not None else [each.id for each, _ in self._early if isinstance(each, m.Invoke)]
             calls = [(number, self.pending.get(number)) for number in early]
@@ -230,27 +236,28 @@ class Contact(Account[Unanswered]):
         return [Loss(number, was_sent=False) for number in recalled]
 
     def abandon(self) -> None:
-        """Have no link any more, in the child of a fork. What the child says goes nowhere."""
+        """Drop the link in a forked child; what the child sends goes nowhere."""
         self.link, self._meeting = None, Lock()
         self.clear()
 
     def say_farewell(self) -> None:
-        """The member drains: it may go as soon as it has answered what was sent before this."""
+        """Tell a draining member that it may exit once it has answered everything sent before this."""
         if self.link is not None and not self.farewell_said:
             self.farewell_said = True
             self.link.post(m.Farewell())
 
     def may_have_begun(self, number: int) -> bool:
-        """Return False if the member is known not to have begun a call from here. Nobody knows as long as it lives, and
-        of a member on another machine or a client."""
+        """Return False if the member is known not to have begun a call from here.
+
+        That is unknown while it lives, and for members on other machines and clients.
+        """
         board, member = self._context.board, self.member
         if board is None or not self.gone or not member.role or not member.pid or self.is_distant:
             return True
         return board.begun.may_have_begun(self.uid, self._context.uid, number)
 
     def overran(self, number: int, mark: int) -> m.Overrun | None:
-        """Return the limit that a call from here has overrun, if the member was killed because of that. `mark`: of its
-        export."""
+        """Return the limit that a call from here overran, if the member was killed for it; `mark` is its export's."""
         found = self.killed_for
         if found is None:
             return None
@@ -258,8 +265,10 @@ class Contact(Account[Unanswered]):
         return found if is_it else None
 
     def lose(self) -> list[Loss]:
-        """The member is gone, or the link to it has broken: return the calls that it has not answered. Each stays among
-        them until it is taken, so that none is forgotten whatever is raised."""
+        """Return the calls that the member did not answer, because it ended or the link to it broke.
+
+        Each stays unanswered until it is taken, so that none is forgotten if something raises.
+        """
         with self._meeting:
             link, self.link = self.link, None
             never_sent = {message.id for message, _ in self._early if isinstance(message, m.Invoke)}
@@ -279,12 +288,15 @@ def _post(link: Link, message: Any, descriptors: Sequence[Descriptor]) -> None:
 
 
 class DistantContact(DistantAccount[Unanswered], Contact):
-    """A member on another machine. Its link is carried by gateways: it may break while the member lives, and then
-    another is made when there is something to say."""
+    """A member on another machine.
+
+    Gateways carry its link: it may break while the member lives, and then a new one is made when there is something to
+    send.
+    """
 
     __slots__ = ()
 
     @property
     def is_choked(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether so much waits for its link that nothing more should be sent."""
+        """True if so much waits for its link that nothing more should be sent."""
         return self._unsent_bytes() > UNSENT_LIMIT

@@ -1,6 +1,6 @@
-"""The other members as this process knows them, and the links to them: who is there, who may get calls.
+"""The other members as this process knows them, the links to them, and which of them may get calls.
 
-One member is `contact`. What follows for calls when members come, drain and go is told to what makes the calls.
+A single member is a `contact`. The part that makes calls is notified when members come, drain and end.
 """
 
 from __future__ import annotations
@@ -26,50 +26,52 @@ from mob.wire import messages as m
 
 UNINTRODUCED = "cannot be reached: its app has ended"
 ENDED = "closed its link before it answered"
-"""What has become of a worker, as far as the end of its link says it. Only the Kingpin knows if the process exited."""
+"""The end of a worker as far as its link shows it; only the Kingpin knows if the process exited."""
 REMEMBERED = 1000
-"""Members that are gone whose names and ends are known still."""
+"""Maximum number of ended members whose names and ends are remembered."""
 LINK_RETRY = 1.0
-"""Seconds after which a link is asked for again that this process had no descriptor for."""
+"""Seconds until a link is requested again for which this process had no file descriptor."""
 
 _UID = attrgetter("uid")
 
 
 class ControlLink(Protocol):
-    """What introduces members to each other."""
+    """The process that introduces members to each other."""
 
     @property
     def is_closed(self) -> bool:
-        """It is gone."""
+        """True if the link to it has ended."""
         ...
 
     def post(self, message: m.Up) -> None:
-        """Tell it something."""
+        """Send it a message."""
         ...
 
 
 class Caller(Protocol):
-    """What makes calls to these contacts, and is told what changes among them."""
+    """The part that makes calls to these contacts and must know of their changes."""
 
     def handle_workers(self, role: str, near: Sequence[Contact], far: Sequence[Contact]) -> None:
-        """The workers of a role that may get calls have changed."""
+        """Handle a change of the workers of a role that may get calls."""
         ...
 
     def handle_draining(self, contact: Contact) -> None:
-        """A worker finishes what it has."""
+        """Handle that a worker drains."""
         ...
 
     def handle_over(self, role: str) -> None:
-        """No worker of a role will come any more."""
+        """Handle that no worker of a role will come any more."""
         ...
 
     def handle_recalled(self, contact: Contact, losses: Sequence[Loss]) -> None:
-        """These calls were not sent, and their worker drains."""
+        """Handle calls that were not sent and whose worker drains."""
         ...
 
     def handle_lost(self, contact: Contact, losses: Sequence[Loss], why: str, is_known: bool) -> None:
-        """A worker is gone, or the link to it has broken, and these calls are lost. `is_known`: nobody will say more
-        about the reason."""
+        """Handle calls that were lost because their worker ended or the link to it broke.
+
+        `is_known`: no further message about the reason will come.
+        """
         ...
 
 
@@ -78,7 +80,7 @@ LEAVING = (MobsterState.DRAINING, MobsterState.HANDING)
 
 
 class Contacts:
-    """All of them, the routes to the roles, and the links."""
+    """All contacts, the routes to the roles, and the links."""
 
     _kingpin: ControlLink
     _caller: Caller
@@ -88,13 +90,13 @@ class Contacts:
         self.routes = routes
         self._by_uid: dict[int, Contact] = {}
         self._by_link: dict[Link, Contact] = {}
-        self._wanted: set[str | int] = set()  # roles and uids that the Kingpin was asked for
+        self._wanted: set[str | int] = set()  # roles and uids that were requested from the Kingpin
         self._draining: dict[int, Contact] = {}  # by uid
-        self._gone: dict[int, tuple[m.Member, str]] = {}  # by uid, and why: handles of what was there may be used still
+        self._gone: dict[int, tuple[m.Member, str]] = {}  # by uid, with the reason: handles may still be used
         self._able: dict[str, dict[int, Contact]] = {}  # by role and uid, those that may get calls
 
     def begin(self, kingpin: ControlLink, caller: Caller) -> None:
-        """Take the parts that are made of this one."""
+        """Take the parts that need this one."""
         self._kingpin, self._caller = kingpin, caller
 
     def __repr__(self) -> str:
@@ -104,18 +106,20 @@ class Contacts:
         return iter(list(self._by_uid.values()))
 
     def get(self, uid: int) -> Contact | None:
-        """The contact of that uid."""
+        """Return the contact with that uid."""
         return self._by_uid.get(uid)
 
     def name_of(self, uid: int) -> str:
-        """Return the name of a member as people read it."""
+        """Return the name of a member for people."""
         if uid in self._by_uid or uid in self._gone:
             return self.look_up(uid).name
         return "a process that has exited"
 
     def of_pid(self, pid: int | str, role: str = "") -> Contact:
-        """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
-        if there is none."""
+        """Return the ready worker with that process id on this machine, or on another one with `node:pid`.
+
+        `UnknownTarget` if there is no such worker.
+        """
         node, name = parted(str(pid))
         number = selector_of(name).pid
         for contact in self:
@@ -124,35 +128,38 @@ class Contacts:
             if member.pid == number and is_there and is_ready(member, role):
                 return contact
         among = f" of role {role!r}" if role else ""
-        raise UnknownTarget(f"no ready mobster{among} has the pid {pid}. `mob ps` lists them.")
+        raise UnknownTarget(f"no ready worker{among} has the pid {pid}. `mob ps` lists them.")
 
     def of_link(self, link: Link) -> Contact:
-        """Who is at the other end."""
+        """Return the contact at the other end."""
         return self._by_link[link]
 
     def find(self, link: Link) -> Contact | None:
-        """Return who is at the other end, None if the link has ended or is none of these. From any thread."""
+        """Return the contact at the other end; None if the link ended or leads to no member. From any thread."""
         return self._by_link.get(link)
 
     def links(self) -> list[Link]:
-        """All links to members."""
+        """Return all links to members."""
         return list(self._by_link)
 
     def route(self, role: str) -> Route[Contact]:
-        """The ready workers of a role; the Kingpin is asked for links to them."""
+        """Return the route to the ready workers of a role, and request links to them from the Kingpin."""
         self.want_role(role)
         return self.routes.of(role)
 
     def ready(self, role: str = "") -> list[Contact]:
-        """The contacts that may be given work: of one role, or all."""
+        """Return the contacts that may be given work: those of one role, or all."""
         if role:
             route = self.routes.get(role)
             return [] if route is None else list(route.targets)
         return [contact for route in self.routes for contact in route.targets]
 
     def hearing(self, role: str = "") -> list[Contact]:
-        """Return the contacts that get messages to all: of one role, or of all. Also those that drain, as long as they
-        read, because they may have visitors left for whom the messages are; who has none drops what comes so late."""
+        """Return the contacts that get messages to all: those of one role, or all.
+
+        Draining workers are included while they read, because they may have visitors left for whom the messages are;
+        the others drop such late messages.
+        """
         contacts = self.ready(role)
         if self._draining:
             draining = [each for each in list(self._draining.values()) if not role or each.member.role == role]
@@ -160,17 +167,17 @@ class Contacts:
         return contacts
 
     def hearing_and_self(self) -> list[Contact]:
-        """Return all contacts that get messages to all, and this process itself, ready or not, if it is a mobster."""
+        """Return all contacts that get messages to all, and this process itself, ready or not, if it is a worker."""
         contacts = self.hearing()
         own = self._by_uid.get(self._context.uid)
         return contacts if own is None or own in contacts or not own.member.role else [*contacts, own]
 
     def unanswered(self) -> list[Call[Any]]:
-        """The calls that others have from this process, but for streams that have begun."""
+        """Return the calls of this process that others have, except streams that have begun."""
         return [call for contact in self for call in list(contact.pending.values()) if isinstance(call, Call)]
 
     def want_role(self, role: str) -> bool:
-        """Ask the Kingpin, once, for links to a role ("*": all); return whether this was the first time."""
+        """Ask the Kingpin, once, for links to a role ("*": all); return True if this was the first time."""
         if role in self._wanted:
             return False
         self._wanted.add(role)
@@ -178,25 +185,25 @@ class Contacts:
         return True
 
     def want(self, contact: Contact) -> None:
-        """Asks the Kingpin, once, for a link to one member."""
+        """Ask the Kingpin, once, for a link to one member."""
         if contact.uid not in self._wanted:
             self._wanted.add(contact.uid)
             self._kingpin.post(m.WantMember(contact.uid))
 
     def handle_said_early(self) -> None:
-        """Something waits for a link: looked at now, for the app may have gone while it was said."""
+        """Check at once what waits for a link, because the app may have ended meanwhile."""
         if self._kingpin.is_closed:
             self._context.reactor.call(self.handle_unintroduced)
 
     def forget_wishes(self) -> None:
-        """The Kingpin that was asked is gone, and there is another one."""
+        """Forget what the previous Kingpin was asked for, because there is a new one."""
         self._wanted.clear()
         self._gone.clear()
 
     # ------------------------------------------------------------------------------------ what the Kingpin says
 
     def put(self, members: Sequence[m.Member]) -> None:
-        """Members are new or have changed. What follows for the calls is looked at once for all of them."""
+        """Add or update members, then handle the consequences for calls once for all of them."""
         draining: list[tuple[Contact, bool]] = []
         for member in members:
             contact = self._by_uid.get(member.uid)
@@ -210,7 +217,7 @@ class Contacts:
             if member.state == MobsterState.READY:
                 contact.farewell_said = False  # it may have handed over, and goes on
             elif member.state == MobsterState.HANDING:
-                draining.append((contact, False))  # what waits for it is for its successor, or for it if it goes on
+                draining.append((contact, False))  # what waits goes to its successor, or to it if it goes on
             elif member.state == MobsterState.DRAINING:
                 draining.append((contact, was_ready))
                 self._draining[member.uid] = contact
@@ -223,8 +230,10 @@ class Contacts:
             contact.say_farewell()
 
     def look_up(self, uid: int) -> Contact:
-        """Return the contact of a uid. If the Kingpin has not told of it, because it is a client, ask. The Kingpin also
-        says if there is no such member any more. Of members on other machines it tells all that there are."""
+        """Return the contact of a uid; ask the Kingpin about one that it has not named, because it is a client.
+
+        The Kingpin also says if there is no such member any more. It names all members on other machines.
+        """
         contact = self._by_uid.get(uid)
         if contact is None:
             member, why = self._gone.get(uid) or (m.Member(uid, 0, "", 0, 0, MobsterState.READY), "")
@@ -241,7 +250,7 @@ class Contacts:
         return contact
 
     def absent(self, member: m.Member, node: str) -> Contact:
-        """Return a contact of somebody who is not in the roster, and perhaps has never been: there is only its name."""
+        """Return a contact that only has a name, for a process that is not in the roster and perhaps never was."""
         contact = Contact(self._context, member, {}, self)
         contact.node = node
         return contact
@@ -251,13 +260,16 @@ class Contacts:
         return kind(self._context, member, self.routes.of(member.role).lanes, self)
 
     def meet(self, link: Link, uid: int) -> None:
-        """A link to a member is there. Of a link to this process itself the first end calls, the second answers."""
+        """Take a new link to a member.
+
+        Of a link from this process to itself, the first end is for calls, the second for answers.
+        """
         contact = self._by_uid.get(uid)
         if contact is None:
-            link.close("its member has gone")
+            link.close("its member exited")
             return
         is_second_to_self = uid == self._context.uid and contact.link is not None
-        if contact.link is not None and not is_second_to_self:  # it broke at the other end, and we had not noticed yet
+        if contact.link is not None and not is_second_to_self:  # it broke at the other end, still unnoticed here
             old = contact.link
             self.lose(contact, "broke its link")
             old.close()
@@ -274,21 +286,21 @@ class Contacts:
                 contact.say_farewell()
 
     def miss(self, uid: int) -> None:
-        """A link to a member has not come through, for this process has too many files open. Asks anew, in a while."""
+        """Handle a link that did not arrive because this process has too many open files; request it again later."""
         contact = self._by_uid.get(uid)
         if contact is not None:
             self._context.log.error(
-                "no link to %s: this process has too many files open, see `ulimit -n`", contact.name
+                "no link to %s: this process has too many open files (see `ulimit -n`)", contact.name
             )
             again = m.WantMember(uid, again=True)
             self._context.reactor.call_at(monotonic() + LINK_RETRY, lambda: self._kingpin.post(again))
 
     def handle_closed(self, link: Link, why: str) -> None:
-        """A link has ended: its member is gone, or spoke garbage."""
+        """Handle the end of a link: its member exited, or sent invalid data."""
         contact = self._by_link.pop(link, None)
         if contact is not None and contact.is_distant and contact.link is link:
             is_known = why != CLOSED or self._kingpin.is_closed or bool(self._context.roster.cut)
-            self.lose(contact, "is out of reach", is_known)  # if it has died, its Kingpin's word takes longer
+            self.lose(contact, "is out of reach", is_known)  # if it died, the message of its Kingpin takes longer
         elif contact is not None and contact.link is link:
             contact.is_broken = True
             try:
@@ -302,7 +314,7 @@ class Contacts:
                 self._kingpin.post(m.WantMember(contact.uid, again=True))
 
     def handle_unintroduced(self) -> None:
-        """Nobody is left who would introduce this process to anybody: those that it has no link to are out of reach."""
+        """Give up members without a link, because no Kingpin is left to introduce them."""
         if not self._kingpin.is_closed:
             return  # it takes part in the app again
         without = [contact for contact in self if contact.link is None]
@@ -316,7 +328,7 @@ class Contacts:
                 self.lose(contact, UNINTRODUCED)
 
     def remove(self, gone: Sequence[m.MemberGone]) -> None:
-        """Members have gone, and why. What they still said is read first; after that nothing more can come."""
+        """Remove members that ended, with the reasons, after reading what they still sent."""
         contacts: list[tuple[Contact, str]] = []
         for each in gone:
             if (contact := self._by_uid.pop(each.uid, None)) is not None:
@@ -334,9 +346,12 @@ class Contacts:
                 self.lose(contact, why)
 
     def lose(self, contact: Contact, why: str, is_known: bool = True) -> None:
-        """A member is gone, or the link to it has broken. `is_known`: nobody will say more about the reason."""
+        """Handle the end of a member, or of the link to it.
+
+        `is_known`: no further message about the reason will come.
+        """
         if contact.is_distant:
-            self._wanted.discard(contact.uid)  # first: what other threads say from now on asks for another link
+            self._wanted.discard(contact.uid)  # first: what other threads send from now on requests another link
         self._caller.handle_lost(contact, contact.lose(), why, is_known)
 
     def _close_links_of(self, contacts: list[tuple[Contact, str]]) -> None:
@@ -353,17 +368,17 @@ class Contacts:
             link.close()
 
     def handle_cut(self) -> None:
-        """The other machines can be reached, or cannot any more."""
+        """Handle that the other machines became reachable or unreachable."""
         for role in [route.role for route in self.routes]:
             self._reroute(role)
             if self._context.roster.is_out_of_reach(role):
                 self._caller.handle_over(role)
         for contact in list(self) if not self._context.roster.cut else []:
-            if contact.is_distant and contact.has_early:  # the one that was asked for the link may have been replaced
+            if contact.is_distant and contact.has_early:  # the gateway that was asked may have been replaced
                 self._kingpin.post(m.WantMember(contact.uid))
 
     def _judge(self, contact: Contact) -> None:
-        """Note whether a contact may get calls: to look at all contacts after each change would take too long."""
+        """Note if a contact may get calls; checking all contacts after each change would take too long."""
         role = contact.member.role
         if is_ready(contact.member) and not contact.is_broken and not contact.gone:
             self._able.setdefault(role, {})[contact.uid] = contact
@@ -371,7 +386,7 @@ class Contacts:
             self._able[role].pop(contact.uid, None)
 
     def _reroute(self, role: str) -> None:
-        """The workers of a role that may get calls have changed (of clients and gateways there are none)."""
+        """Update the workers of a role that may get calls; clients and gateways have none."""
         if not role or role == GATEWAY:
             return
         able = sorted(self._able.get(role, {}).values(), key=_UID)

@@ -1,4 +1,4 @@
-"""The control link: what the Kingpin tells this process, and what this process asks of it."""
+"""The control link: messages of the Kingpin to this process, and requests of this process to the Kingpin."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ MEMBERS = (m.MemberIs, m.MemberGone)
 
 
 class RoleQueues(CallQueue, Protocol):
-    """Where calls wait for workers, as far as the Kingpin's word concerns them."""
+    """The queues of calls that wait for workers, as far as messages of the Kingpin concern them."""
 
     def handle_resized(self) -> None:
-        """There are other places."""
+        """Handle a change of places."""
         ...
 
     def handle_over(self, role: str) -> None:
-        """No worker of a role will come any more."""
+        """Handle that no worker of a role will come any more."""
         ...
 
     def fail_all(self, error: Callable[[str], Unavailable]) -> None:
-        """Nothing will become ready any more."""
+        """Fail all that waits, because nothing will become ready any more."""
         ...
 
 
@@ -47,29 +47,38 @@ class Owned(Kept, Protocol):
     """What is kept for others, and what others keep for this process."""
 
     def owner_gone(self, uid: int) -> None:
-        """A member is gone."""
+        """Handle the end of a member."""
         ...
 
 
 class ControlledProcess(Maker, Protocol):
-    """The process that is told all this."""
+    """The process that receives these messages."""
 
     @property
-    def contacts(self) -> Contacts: ...
+    def contacts(self) -> Contacts:
+        """The other members."""
+        ...
+
     @property
-    def parking(self) -> RoleQueues: ...
+    def parking(self) -> RoleQueues:
+        """The calls that wait for workers."""
+        ...
+
     @property
-    def references(self) -> Owned: ...
+    def references(self) -> Owned:
+        """What is kept for others, and what others keep."""
+        ...
+
     def handle_meet(self, uid: int, sock: socket.socket) -> None:
-        """A link to a member is there."""
+        """Take a link to a member."""
         ...
 
     def handle_quarantined(self, exports: dict[str, int]) -> None:
-        """These exports of the own role are in quarantine."""
+        """Note the exports of this role that are in quarantine."""
         ...
 
     def see(self, member: m.Member) -> None:
-        """A member may have the token of a lease."""
+        """Note a member, which may have the token of a lease."""
         ...
 
     def fire(self, event: str, *args: Any) -> None:
@@ -87,38 +96,38 @@ class Control:
         self._link = self._link_on(sock)
         self._requests: dict[int, Call[Any]] = {}
         self._followers: dict[int, Callable[[m.Lines], None]] = {}
-        self._reaching: dict[int, list[Call[socket.socket]]] = {}  # links to Kingpins elsewhere that were asked for
+        self._reaching: dict[int, list[Call[socket.socket]]] = {}  # requested links to Kingpins elsewhere
         self.ending = ""
-        """What is said of the end of this link, if it is not the app's."""
+        """The text that errors give for the end of this link, unless the app ended."""
         self._ids = itertools.count(1)
         self.changes: Changes = Changes()
-        """What the Kingpin says of members, roles and machines, as something to wait for."""
+        """Changes of members, roles and machines that the Kingpin reports, as something to wait for."""
         self._hears_crashes = False
         self.welcomed: bool = False
         self.refused: str = ""
         self.come_back: Callable[[], None] = _nothing_to_do
-        """Has a client take part in the app again if that was restarted. Called when its Kingpin is gone."""
+        """Lets a client rejoin the app if that was restarted; called when its Kingpin has ended."""
         self.on_stop: Callable[[float], None] = _nothing_to_stop
         self.on_promoted: Callable[[int, int], None] = _nothing_to_fill
-        """Called when a spare has got a place: its index, and how many have had it."""
+        """Called when a spare got a place, with its index and the number of processes that have had it."""
         self.on_gone: Callable[[], None] = _nothing_to_do
         self.on_hand_over: Callable[[float], None] = _nothing_to_stop
-        """The Kingpin asks for what this process leaves to its successor, within so many seconds."""
+        """Called when the Kingpin asks for what this process leaves to its successor, with the seconds for that."""
         self.on_go_on: Callable[[], None] = _nothing_to_do
-        """No successor takes its place after all."""
+        """Called when no successor takes its place after all."""
         self.may_hand_over: bool = True
-        """Whether somebody may follow in its place when this process ends."""
+        """True if another process may take its place when this one ends."""
         self.on_cluster: Callable[[m.Down, list[int]], None] = _nothing_to_carry
-        """What the Kingpin tells a gateway, with the descriptors that came along."""
+        """Called with the Kingpin's messages to a gateway, and their descriptors."""
         self.on_timer: Callable[[m.BeginRun | m.RunWaits | m.NoRun], None] = _no_timers
-        """A timer of this process is to run, once there is room for it."""
+        """Called when a timer of this process is to run, once there is room for it."""
 
     def __repr__(self) -> str:
         return f"<Control {self._link}>"
 
     @property
     def is_closed(self) -> bool:
-        """Whether the Kingpin is gone."""
+        """True if the link to the Kingpin has ended."""
         return self._link.is_closed
 
     def _link_on(self, sock: socket.socket) -> Link:
@@ -133,7 +142,7 @@ class Control:
         )
 
     def start(self) -> None:
-        """Begins to listen to the Kingpin, and says hello to it if this process is a client."""
+        """Begin to listen to the Kingpin, and introduce this process if it is a client."""
         self._link.start()
         if not self._context.role:
             self.post(m.Hello(m.PROTOCOL, os.getpid()))
@@ -141,13 +150,15 @@ class Control:
                 self.post(m.HearCrashes())
 
     def hear_crashes(self) -> None:
-        """Asks to be told of workers that die out of order; from any thread."""
+        """Subscribe to crashes of workers; from any thread."""
         self._hears_crashes = True
         self.post(m.HearCrashes())
 
     def rejoin(self, sock: socket.socket) -> None:
-        """The app was restarted, and its new Kingpin is at the other end of `sock`: forget all that the old one has
-        said, and say hello. On the loop's thread."""
+        """Join the restarted app, whose new Kingpin is at the other end of `sock`; on the loop's thread.
+
+        All that the old Kingpin reported is forgotten.
+        """
         peer, old = self._peer, list(self._context.roster)
         self._link = self._link_on(sock)
         self.welcomed, self.refused = False, ""
@@ -160,23 +171,23 @@ class Control:
         self.start()
 
     def post(self, message: m.Up) -> None:
-        """Tells the Kingpin something."""
+        """Send the Kingpin a message."""
         self._link.post(message)
 
     def post_with(self, message: m.Up, descriptors: Sequence[int | Descriptor]) -> None:
-        """Tell the Kingpin something, with descriptors."""
+        """Send the Kingpin a message with descriptors."""
         self._link.post_with(message, descriptors)
 
     def post_now(self, message: m.Up) -> None:
-        """Tell the Kingpin something before this thread goes on; from any thread."""
+        """Send the Kingpin a message before this thread goes on; from any thread."""
         self._link.post_now(message)
 
     def catch_up(self) -> None:
-        """Hear what the Kingpin has said by now. On the loop's thread."""
+        """Read what the Kingpin has sent by now; on the loop's thread."""
         self._link.drain()
 
     def request(self, label: str, make: Callable[[int], m.Up]) -> Call[Any]:
-        """Asks the Kingpin something; `make` gets the number of the request. `ArgumentError` if it cannot be asked."""
+        """Send the Kingpin a request; `make` gets its number. `ArgumentError` if it cannot be sent."""
         number = next(self._ids)
         message = checked(label, make(number))
         call: Call[Any] = Call(self._peer, label, "")
@@ -187,7 +198,10 @@ class Control:
         return call
 
     def reach(self, node: int) -> Call[socket.socket]:
-        """Asks for a link to the Kingpin of another machine. It may never come; who has waited long enough cancels."""
+        """Request a link to the Kingpin of another machine.
+
+        It may never come; the caller cancels the call when it has waited long enough.
+        """
         call: Call[socket.socket] = Call(self._peer, "reach", "")
         self._reaching.setdefault(node, []).append(call)
         self.post(m.WantMember(m.kingpin_of(node)))
@@ -196,7 +210,7 @@ class Control:
         return call
 
     def follow(self, on_lines: Callable[[m.Lines], None], make: Callable[[int], m.Up]) -> int:
-        """Asks for what mobsters print; `on_lines` gets it until its end, which is empty if the Kingpin goes."""
+        """Request the output of workers; `on_lines` gets it until its end, which is empty if the Kingpin ends."""
         number = next(self._ids)
         message = checked("logs", make(number))
         self._followers[number] = on_lines
@@ -206,16 +220,16 @@ class Control:
         return number
 
     def unfollow(self, number: int) -> None:
-        """Has seen enough."""
+        """Unsubscribe from output."""
         if self._followers.pop(number, None) is not None:
             self.post(m.Unfollow(number))
 
     def abandon(self, end: Callable[[], None]) -> None:
-        """As `Link.abandon`."""
+        """Drop the link in a forked child, as `Link.abandon` does."""
         self._link.abandon(end)
 
     def close(self, seconds: float = 0.0) -> None:
-        """Says what is left to say, within so many seconds, and ends the link."""
+        """Send what is left to send, within that number of seconds, and end the link."""
         self._link.close_after_flush(seconds)
 
     # ---------------------------------------------------------------------------------- what the Kingpin says
@@ -227,7 +241,7 @@ class Control:
             message = messages[at]
             end = at + 1
             has_changed = has_changed or isinstance(message, ROSTER)
-            if message.__class__ in MEMBERS:  # those that come one after the other are handled together
+            if message.__class__ in MEMBERS:  # consecutive ones are handled together
                 while end < count and messages[end].__class__ in MEMBERS:
                     end += 1
                 self._handle_members(messages[at:end])
@@ -238,8 +252,10 @@ class Control:
             self.changes.note()
 
     def _handle_members(self, messages: list[Any]) -> None:
-        """Members have changed or gone. The last word on each counts, and new ones come before old ones go. Who listens
-        is told in the order in which that happened."""
+        """Handle changes and ends of members; the last message about each counts, and new ones come before old ones go.
+
+        Event handlers are called in the order in which it happened.
+        """
         last: dict[int, m.MemberIs | m.MemberGone] = {}
         for message in messages:
             uid = message.member.uid if isinstance(message, m.MemberIs) else message.uid
@@ -256,7 +272,7 @@ class Control:
             self._fire(before[uid], message)
 
     def _fire(self, before: m.Member | None, message: m.MemberIs | m.MemberGone) -> None:
-        """Tell the handlers of `join` or `leave`, if a mobster has become ready or has gone."""
+        """Call the handlers of `join` or `leave`, if a worker became ready or ended."""
         if isinstance(message, m.MemberIs):
             member = message.member
             if is_ready(member) and (before is None or not is_ready(before)):
@@ -358,21 +374,21 @@ class Control:
                 self.on_cluster(message, [])
 
     def _take_board(self, link: Link) -> Board | None:
-        """The board of loads; a client of another machine's Kingpin gets none."""
+        """Return the board of loads; a client of another machine's Kingpin gets none."""
         taken = link.take(1)
         return Board(taken[0]) if taken else None
 
     def _handle_reached(self, node: int, descriptors: list[int]) -> None:
         waiting = [call for call in self._reaching.pop(node, []) if not call.done()]
         if len(waiting) > 1:
-            self._reaching[node] = waiting[1:]  # each has asked for one of its own
+            self._reaching[node] = waiting[1:]  # each has requested one of its own
         sock = socket.socket(fileno=descriptors[0]) if descriptors else None
         if waiting and sock is not None:
             waiting[0].settle(sock)
         elif waiting:
-            waiting[0].fail(AppNotRunning("this process has too many files open, see `ulimit -n`"))
+            waiting[0].fail(AppNotRunning("this process has too many open files (see `ulimit -n`)"))
         elif sock is not None:
-            sock.close()  # nobody waits for it any more
+            sock.close()  # its caller no longer waits for it
 
     def _handle_inheritance(self, number: int, size: int, descriptors: list[int]) -> None:
         call = self._requests.pop(number, None)
@@ -380,7 +396,11 @@ class Control:
             for descriptor in descriptors:
                 os.close(descriptor)
         elif size >= 0 and not descriptors:
-            call.fail(MobError("this process has too many files open, so it cannot have what was left to it."))
+            call.fail(
+                MobError(
+                    "this process has too many open files (see `ulimit -n`), so it cannot receive what was left to it."
+                )
+            )
         else:
             call.settle((descriptors[0] if descriptors else -1, size))
 
@@ -419,7 +439,7 @@ class Control:
             os.close(descriptor)
         self.post(m.ReturnTerminal(number))
         if call is not None:
-            call.settle(m.NoTerminal(number, "this process has too many files open, see `ulimit -n`"))
+            call.settle(m.NoTerminal(number, "this process has too many open files (see `ulimit -n`)"))
 
     def _handle_role(self, role: m.RoleInfo) -> None:
         peer = self._peer
@@ -456,8 +476,8 @@ class Control:
         self.changes.note()
 
     def ended(self, label: str) -> Unavailable:
-        """The error of what waits for a worker when no worker will come any more."""
-        ending = self.ending or f"the app {self._context.app!r} has ended, or this client of it was closed."
+        """Return the error for a call that waits for a worker when no worker will come any more."""
+        ending = self.ending or f"the app {self._context.app!r} has ended, or this client was closed."
         return Unavailable(f"{label}: {ending}")
 
     def _fail_requests(self) -> None:
@@ -477,7 +497,7 @@ def _no_timers(word: m.BeginRun | m.RunWaits | m.NoRun) -> None:
 
 
 def _nothing_to_fill(index: int, generation: int) -> None:
-    """In a client."""
+    """Do nothing, as in a client."""
 
 
 def _nothing_to_do() -> None:

@@ -1,4 +1,4 @@
-"""What is being served in this context: who sent it, and the call if it is one.
+"""What is being served in this context: its sender, and the call if it is one.
 
 A context variable, so it holds in tasks that an export starts, in threads of the role, and in nested callbacks.
 """
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
 
 Served = tuple["Contact", m.Invoke | None, Link]
-"""Who sent what is being served, the call if it is one, and the link on which it came."""
+"""The sender, the call if it is one, and the link on which it came."""
 
 SERVED: ContextVar[Served | None] = ContextVar("mob_served", default=None)
 
 KEEPER: ContextVar[tuple[m.Invoke, int] | None] = ContextVar("mob_keeper", default=None)
-"""A durable call that is served in the name of its maker, and the uid of the keeper, from which it came."""
+"""A durable call that is served on behalf of its maker, and the uid of the keeper, which sent it."""
 
 current: Callable[[], Served | None] = SERVED.get
-"""What is being served in this context."""
+"""Returns what is being served in this context."""
 
 
 def caller() -> Contact | None:
-    """Who sent what is being served in this context."""
+    """Return the sender of what is being served in this context."""
     served = SERVED.get()
     return None if served is None else served[0]

@@ -1,1 +1,1 @@
-"""What a call gives: one value, a stream, many values, and how each is waited for."""
+"""The outcome of a call: one value, a stream, or many values, and how each is waited for."""

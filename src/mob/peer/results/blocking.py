@@ -1,7 +1,8 @@
-"""Waits that block the loop's thread: it reads and writes the links by hand until the answer is there.
+"""Waits that block the loop's thread, which itself reads and writes the links until the answer is there.
 
-While plain code waits so, callbacks that come are run, for the answer may depend on them, and all other calls stay in
-the inbox. What is waited for is listed here, because a call that comes back to this very thread could never be served.
+While plain code waits like this, incoming callbacks are run, because the answer may depend on them; all other calls
+stay in the inbox. The calls that are waited for are listed here, because a call that comes back to this very thread
+could never be served.
 """
 
 from __future__ import annotations
@@ -22,25 +23,27 @@ if TYPE_CHECKING:
     from mob.peer.results.call import Call
 
 DEEPEST = 120
-"""Levels of the stack that reading by hand may take."""
+"""Levels of the stack that reading an answer may take."""
 
 
 class Blocking:
-    """The calls that the loop's thread is blocked for."""
+    """The calls for which the loop's thread is blocked."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self.calls: list[Call[Any]] = []
         """Calls for whose answers the loop's thread is blocked."""
         self.serve_callbacks: Callable[[], None] = _serve_nothing
-        """Runs the callbacks that have arrived; whoever has the inbox says it."""
+        """Runs the callbacks that have arrived; set by the owner of the inbox."""
 
     def __repr__(self) -> str:
         return f"<Blocking for {len(self.calls)} calls>"
 
     def drive(self, calls: Sequence[Call[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
-        """Block the thread that reads until `until()` holds or the deadline passes, reading and writing by hand: for
-        these calls; return whether it holds. Callbacks that are here, or come, are run."""
+        """Block the reading thread until `until()` is true or the deadline passes; return True if it is true.
+
+        Meanwhile it reads and writes the links for these calls, and runs the callbacks that have arrived or arrive.
+        """
         reactor = self._reactor
         check_depth()
         before, was_away = len(self.calls), reactor.is_away and reactor.enter()
@@ -59,9 +62,10 @@ class Blocking:
         return is_met
 
     def drive_all(self, calls: Sequence[Call[Any]], is_met: Callable[[], bool], timeout: float | None) -> bool:
-        """As `drive`, for `timeout` seconds at most, and for calls that wait for a worker yet.
+        """Do the same as `drive`, for at most `timeout` seconds, and also for calls that still wait for a worker.
 
-        One that goes to this very process would be waited for in vain, so it fails; each is looked at once it was sent.
+        A call that goes to this very process could never be answered, so it fails; each call is checked once it was
+        sent.
         """
         unsent = deque(calls)
 
@@ -73,14 +77,15 @@ class Blocking:
         return self.drive(calls, look, None if timeout is None else monotonic() + timeout)
 
     def begin(self, call: Call[Any]) -> None:
-        """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
-        until `end`."""
+        """Note, until `end`, that a call is waited for outside the loop's thread or by a loop within plain code."""
         is_blocked = get_ident() == self._reactor.thread and call not in self.calls
         self._begin(call, [call], is_blocked)
 
     def end(self, call: Call[Any]) -> None:
-        """Note that a call has ended, or is not waited for any longer; nothing if it was not waited for. From any
-        thread."""
+        """Note that a call has ended or is no longer waited for; from any thread.
+
+        It does nothing if the call was not waited for.
+        """
         waiters = self._reactor.waiters
         if call in waiters:
             waiters.discard(call)
@@ -88,7 +93,7 @@ class Blocking:
                 self.calls.remove(call)
 
     async def wait_elsewhere(self, future: asyncio.Future[None], calls: Sequence[Call[Any]]) -> None:
-        """Await a future of another loop than mob's, which tells of these calls."""
+        """Await a future of a loop other than mob's, which is done by these calls."""
         is_blocked = get_ident() == self._reactor.thread  # plain code runs this loop in the thread of mob's
         self._begin(future, calls, is_blocked)
         try:
@@ -99,7 +104,7 @@ class Blocking:
                 self.calls.remove(call)
 
     def _begin(self, waiter: Any, calls: Sequence[Call[Any]], is_blocked: bool) -> None:
-        """`is_blocked`: the loop's thread waits until these calls are answered."""
+        """Register a waiter; `is_blocked`: the loop's thread waits until these calls are answered."""
         stand_in = self._reactor.stand_in
         if is_blocked:
             self.calls.extend(calls)
@@ -109,14 +114,16 @@ class Blocking:
             stand_in.hurry()
 
     def _serve_what_was_read(self) -> None:
-        """The loop's thread has begun to wait for a call; the call may need a callback that is here already."""
+        """Run the callbacks that have arrived; the call for which the loop's thread began to wait may need them."""
         if self._reactor.is_stood_in:
             self.serve_callbacks()
 
 
 def check_depth() -> None:
-    """Raise RecursionError in the line that waits, while there is room for what reading an answer takes: it may be for
-    others."""
+    """Raise RecursionError in the line that waits, while enough stack is left to read an answer.
+
+    The answer may be for others.
+    """
     try:
         sys._getframe(sys.getrecursionlimit() - DEEPEST)  # pyright: ignore[reportPrivateUsage]
     except ValueError:
@@ -125,4 +132,4 @@ def check_depth() -> None:
 
 
 def _serve_nothing() -> None:
-    """In a process without an inbox."""
+    """Do nothing, in a process without an inbox."""

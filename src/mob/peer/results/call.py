@@ -1,12 +1,12 @@
 """A call under way, as its caller holds it: one object for sync code, for async code on any loop, and for any thread.
 
-It is a future by shape (asyncio recognises one by `_asyncio_future_blocking`), so `await`, `asyncio.gather`,
-`asyncio.as_completed` and `asyncio.wait_for` take it without a task around it (`futures` has its other shapes). Unlike
-asyncio's own it belongs to no loop: each callback is run on the loop on which it was added, and those of another loop
-are handed over in batches (`handover`).
+It has the shape of a future (asyncio recognises one by `_asyncio_future_blocking`), so `await`, `asyncio.gather`,
+`asyncio.as_completed` and `asyncio.wait_for` take it without a task around it; `futures` has its other shapes. Unlike
+asyncio's futures it belongs to no loop: each callback runs on the loop on which it was added, and callbacks for other
+loops are handed over in batches (`handover`).
 
-Whoever settles a call does so once; what comes later (a late reply) changes nothing. An error that nobody asks for is
-logged, never lost: when the last reference to the call goes, a guard appends to a queue, and does nothing else.
+A call is settled once; what comes later (a late reply) changes nothing. An error that no one asks for is logged, never
+lost: when the last reference to the call is dropped, a guard appends to a queue, and does nothing else.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ WAIT_FIRST = "await it, or ask for its .result()."
 UNTRACED: tuple[str, int | None] = ("", None)
 
 _making_incoming = Lock()
-"""Held by the first to need what a call streams: the thread that iterates, or the one that reads the first item."""
+"""Held by the thread that first needs the incoming stream of a call: the one that iterates, or reads the first item."""
 _ending = Lock()
-"""Held for the few instructions in which one of several threads gives a call up or fails it."""
+"""Held for the few instructions in which a call is cancelled or failed, since several threads may try."""
 
 
 class Call(Lifecycle, Shapes, Shown[T]):
     """A call, sent or waiting for a worker: ignore it, `await` it, iterate over it, or ask for its `result`.
 
-    It ends once, by a value or by a `CallError`. See docs/calls.md.
+    It ends once, with a value or a `CallError`. See docs/calls.md.
 
     >>> total = await back.add(1, 2)  # doctest: +SKIP
     """
@@ -78,34 +78,34 @@ class Call(Lifecycle, Shapes, Shown[T]):
     )
 
     is_undecided: ClassVar[bool] = False
-    """Whether its result is decoded so that what its caller has declared decides what is made of it."""
+    """True if the caller's declaration decides how its result is decoded."""
     state: CallState
     contact: Callee
     request: m.Invoke
-    """The worker that it was sent to last, and with what; from `SENT` on."""
+    """`contact` is the worker that it was sent to last, `request` the message; both exist from `SENT` on."""
     _value: Any
-    """What it ended with, if it is `DONE` and there is no error."""
+    """The value with which it ended, if it is `DONE` and there is no error."""
     _guard: _Guard
-    """Tells of the error, if there is one."""
+    """Reports the error if no one asks for it."""
 
     def __init__(self, peer: Maker, label: str, role: str) -> None:
-        self.role = role  # here, and so what follows of the base, for this is on the hot path
+        self.role = role  # set here instead of by the base class, because this is on the hot path
         self.state = WAITING
         self.terms = TERMS
         self.repeats = 0
         self.until = inf
         self._peer = peer
         self.label: str = label
-        """As people read it: `back.foo`."""
+        """Its name for people: `back.foo`."""
         self.passage: Passage = ()
-        """The functions, sockets and the like in its arguments, which are kept until it has ended."""
+        """The functions, sockets and other references in its arguments, which are kept until it ends."""
         self.parked: Queued | None = None
-        """What it is while it waits for a worker."""
+        """Its entry in the queue while it waits for a worker."""
         self.incoming: Incoming | None = None
-        """What has come of it, if it is known to stream."""
+        """The items that arrived, if it is known to stream."""
         self.shadow: Shadow | None = None
         self.traced: tuple[str, int | None] = UNTRACED
-        """The trace that it belongs to, and when it was made; of a mobster that traces."""
+        """Its trace, and when it was made; only in a mobster that traces."""
         self._asyncio_future_blocking = False
         self._error: BaseException | None = None
         self._callbacks: list[tuple[Callback, Context | None, AbstractEventLoop | None]] = []
@@ -116,11 +116,14 @@ class Call(Lifecycle, Shapes, Shown[T]):
             outcome = f", {type(self._error).__name__}" if self._error is not None else ", ok"
         return f"<Call {self.label} {self.state}{outcome}>"
 
-    if not TYPE_CHECKING:  # type checkers know what a call has
+    if not TYPE_CHECKING:  # type checkers know the attributes of a call
 
         def __getitem__(self, *operands: Any) -> Any:
-            """Refuse to be used as the value. There is no `__len__`, because the truth of a call would depend on it,
-            and no `__getattr__`, because Python looks up all attributes of such a class more slowly (before 3.12)."""
+            """Refuse to be used as the value.
+
+            There is no `__len__`, because the truth of a call would depend on it, and no `__getattr__`, because Python
+            looks up all attributes of such a class more slowly (before 3.12).
+            """
             raise TypeError(f"the call {self.label}() is not its value: {WAIT_FIRST}")
 
         __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __getitem__
@@ -129,39 +132,50 @@ class Call(Lifecycle, Shapes, Shown[T]):
 
     @property
     def peer(self) -> Maker:
-        """The process that has made it."""
+        """The process that made it."""
         return self._peer
 
     # ---------------------------------------------------------------------------------------------- asking
 
     def done(self) -> bool:
-        """Whether it has ended: by a value, an error or `cancel`."""
+        """Return True if it has ended: with a value, an error or by `cancel`."""
         if self.state is DONE:
             return True
         if (reactor := self._peer.context.reactor).is_away:
-            reactor.stand_in.look()  # plain code may ask again and again, and nobody would read the answer
+            reactor.stand_in.look()  # plain code may ask again and again, and no one else would read the answer
         return False
 
     def done_already(self) -> bool:
-        """As `done`, without a look at what may lie unread."""
+        """Return True if it has ended, without looking at unread answers."""
         return self.state is DONE
 
     def cancelled(self) -> bool:
-        """Whether `cancel` ended it."""
+        """Return True if `cancel` ended it."""
         return self._error is CANCELLED
 
     @property
     def has_failed(self) -> bool:
-        """Whether it has ended with an error, which nobody need have asked for."""
+        """True if it ended with an error; does not count as asking for that error."""
         return self._error is not None
 
     def result(self, timeout: float | None = None) -> T:
-        """The value, waited for; raises what the call ended with.
+        """Wait for the value and return it, or raise the error with which the call ended.
 
-        On the loop's own thread the links are driven by hand meanwhile, so replies and callbacks get through.
-        `CallTimeout` after `timeout` seconds, if given; the call itself goes on.
+        On the loop's own thread this method itself reads and writes the links meanwhile, so replies and callbacks get
+        through.
 
-        >>> back.foo(1).result(timeout=2)  # doctest: +SKIP
+        Args:
+            timeout: Seconds to wait. Default: None, no limit.
+
+        Returns:
+            The value that the export returned.
+
+        Raises:
+            CallTimeout: There was no answer within `timeout` seconds; the call itself goes on.
+            CallError: The call failed; see docs/calls.md.
+
+        Example:
+            >>> back.foo(1).result(timeout=2)  # doctest: +SKIP
         """
         if self.state is not DONE:
             self._wait(timeout)
@@ -169,11 +183,11 @@ class Call(Lifecycle, Shapes, Shown[T]):
             try:
                 raise self._asked_for()
             finally:
-                del self  # else error, traceback, frame and call make a circle that only the garbage collector frees
+                del self  # otherwise error, traceback, frame and call form a cycle for the garbage collector
         return self._value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """The error it ended with, None for a value; waits like `result`."""
+        """Return the error with which it ended, or None; waits like `result`."""
         if self.state is not DONE:
             self._wait(timeout)
         if self._error is None:
@@ -203,7 +217,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
         return self.stream()
 
     def stream(self) -> Stream[Any]:
-        """The iterator over what the called generator yields."""
+        """Return an iterator over what the called generator yields."""
         return Stream(self._peer, self, self._incoming())
 
     def _incoming(self) -> Incoming:
@@ -217,10 +231,10 @@ class Call(Lifecycle, Shapes, Shown[T]):
         return incoming
 
     def handle_item(self, item: Any) -> None:
-        """The called generator has yielded its first item. Now only who holds this call keeps it alive."""
+        """Take the first item of a generator; from now on only the user's reference keeps this call alive."""
         receiver = self._new_receiver(self._incoming())
         self.contact.replace(self.request.id, receiver)
-        if self.state is DONE:  # looked at last: it may have been cancelled meanwhile, on another thread
+        if self.state is DONE:  # checked last: another thread may have cancelled it meanwhile
             self.contact.take(self.request.id)
         receiver.handle_item(item)
 
@@ -229,11 +243,11 @@ class Call(Lifecycle, Shapes, Shown[T]):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether somebody waits for its value, though it streams: somebody besides the stream, and mob itself."""
+        """True if its value is waited for although it streams; the stream and mob itself do not count."""
         return len(self._callbacks) > 1 + bool(self.passage)
 
     def handle_ended(self) -> None:
-        """The called generator has come to its end. As a value that is nothing; who iterates over it sees the end."""
+        """Take the end of the called generator: the end of the iteration, or an error if its value is waited for."""
         incoming = self._incoming()
         incoming.is_over = True
         if incoming.is_read:
@@ -242,7 +256,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
             self.fail(not_a_value(self.label))
 
     def refuse_if_streaming(self) -> bool:
-        """Its value is going to be waited for: whether that is refused, for it is known to stream."""
+        """Fail it if it is known to stream, before its value is waited for; return True if so."""
         incoming = self.incoming
         if self.state is DONE or incoming is None or incoming.is_read:
             return False
@@ -250,13 +264,13 @@ class Call(Lifecycle, Shapes, Shown[T]):
         return True
 
     def refuse_to_wait(self) -> None:
-        """It streams, but its value is waited for."""
+        """Fail a call that streams because its value is waited for."""
         contact = self.contact
         self.fail(not_a_value(self.label))
         contact.forget_call(self)
 
     def _asked_for(self) -> BaseException:
-        """The error, which somebody has asked for now."""
+        """Return the error, and note that it was asked for."""
         error = self._error
         if error is None or error is CANCELLED:
             return CancelledError()
@@ -278,7 +292,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
             self.when_done(lambda _: arrival.release())
             reactor.stand_in.wait_for(arrival, timeout)
         if self.state is not DONE:
-            raise CallTimeout(f"{self.label} has not answered within {timeout} s; the call goes on.")
+            raise CallTimeout(f"{self.label} did not answer within {timeout} s; the call goes on.")
 
     def _drive(self, peer: Maker, timeout: float | None) -> None:
         if (error := deadlock_of(self)) is not None:
@@ -287,7 +301,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
         peer.blocking.drive([self], self.done, None if timeout is None else monotonic() + timeout)
 
     def fail_in_circle(self, blocking: Blocking) -> None:
-        """Fail it if the thread of this process that is going to wait for it would have to answer it."""
+        """Fail it if it must be answered by the very thread that is going to wait for it."""
         peer = self._peer
         if peer.blocking is blocking and (error := deadlock_of(self)) is not None:
             self.contact.forget_call(self)
@@ -296,21 +310,24 @@ class Call(Lifecycle, Shapes, Shown[T]):
     # ------------------------------------------------------------------------------------------- callbacks
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
-        """Have `fn(call)` called once it is done: on the running loop. Where none is running, in plain code, it is
-        called at once in the thread that reads the answer, as `concurrent.futures` does it."""
+        """Have `fn(call)` called on the running loop when the call is done.
+
+        If no loop is running, as in plain code, it is called at once in the thread that reads the answer, as in
+        `concurrent.futures`.
+        """
         try:
             reactor = self._peer.context.reactor
             loop = reactor.loop
-            if reactor.is_away or get_ident() != reactor.thread:  # else mob's is running; to ask costs a system call
+            if reactor.is_away or get_ident() != reactor.thread:  # else mob's runs; asking costs a system call
                 loop = self._loop_elsewhere()
             self._add(fn, copy_context() if context is None else context, loop)
         except MobError:
             raise
-        except BaseException as error:  # noqa: BLE001  told there
+        except BaseException as error:  # noqa: BLE001  noqa: BLE001 reported there
             self._add_after_all(fn, context, error)
 
     def _add_after_all(self, fn: Callback, context: Context | None, error: BaseException) -> None:
-        """Add a callback though something was raised meanwhile: the task that waits would never be run again."""
+        """Add a callback although something raised meanwhile; otherwise the task that waits would never run again."""
         if not any(entry[0] is fn for entry in self._callbacks):
             loop = asyncio._get_running_loop()
             if loop is None:
@@ -318,23 +335,25 @@ class Call(Lifecycle, Shapes, Shown[T]):
             self._callbacks.append((fn, copy_context() if context is None else context, loop))
         if self.state is DONE:
             self._run_callbacks()
-        told = {"message": f"a callback of {self!r} was added, and something was raised", "exception": error}
+        told = {"message": f"adding a callback of {self!r} raised", "exception": error}
         self._peer.context.reactor.loop.call_exception_handler(told)
 
     def when_done(self, fn: Callback) -> None:
-        """Has `fn(call)` called by whoever settles it, at once, on any thread: for mob itself. If it raises, it is
-        called once more."""
+        """Have `fn(call)` called at once, by the thread that settles the call; only for mob itself.
+
+        If it raises, it is called again once.
+        """
         self._add(fn, None, None)
 
     def _add(self, fn: Callback, context: Context | None, loop: AbstractEventLoop | None) -> None:
         if self._peer.context.is_abandoned and self.state is not DONE:
             self._peer.context.check_process()
         self._callbacks.append((fn, context, loop))
-        if self.state is DONE:  # looked at after appending: whoever comes first, it is called, and once
+        if self.state is DONE:  # checked after appending: in any order, it is called, and once
             self._run_callbacks()
 
     def remove_done_callback(self, fn: Callback) -> int:
-        """Takes back `add_done_callback`; how many there were."""
+        """Remove a callback that `add_done_callback` added; return how many there were."""
         found = [entry for entry in self._callbacks if entry[0] == fn]
         for entry in found:
             self._callbacks.remove(entry)
@@ -343,13 +362,13 @@ class Call(Lifecycle, Shapes, Shown[T]):
         return len(found)
 
     def get_loop(self) -> AbstractEventLoop:
-        """The running loop: a call belongs to none, so it fits each."""
+        """Return the running loop; a call belongs to no loop, so it fits each."""
         try:
             reactor = self._peer.context.reactor
             if get_ident() == reactor.thread and not reactor.is_away:
                 return reactor.loop
             return self._running_loop()
-        except BaseException:  # noqa: BLE001  a task that asks is never run again if this raises
+        except BaseException:  # noqa: BLE001  noqa: BLE001 a task that asks is never run again if this raises
             pass
         return self._running_loop()
 
@@ -357,19 +376,19 @@ class Call(Lifecycle, Shapes, Shown[T]):
         loop = asyncio._get_running_loop()
         if loop is None:
             raise RuntimeError(
-                f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code its value "
-                f"is call.result(); a loop of your own takes it as asyncio.run(call)."
+                f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code use "
+                f"call.result(); to start a loop for it, use asyncio.run(call)."
             )
         return loop
 
     def _loop_elsewhere(self) -> AbstractEventLoop | None:
-        """Return on which loop a callback is run that was added by plain code, or in another thread."""
+        """Return the loop for a callback that was added by plain code, or in another thread."""
         reactor, running = self._peer.context.reactor, asyncio._get_running_loop()
         if running is None:
             if self.state is not DONE:
                 reactor.stand_in.begin_to_wait(self)
             return None
-        if self.state is not DONE and running is not reactor.loop:  # which nest_asyncio has run within plain code
+        if self.state is not DONE and running is not reactor.loop:  # a loop that nest_asyncio runs within plain code
             self._peer.blocking.begin(self)  # until the callback is handed over
         return running
 
@@ -388,16 +407,16 @@ class Call(Lifecycle, Shapes, Shown[T]):
                     self._peer.blocking.end(self)
                     self._peer.handover.call_here(fn, begun := self, context)
                 else:
-                    self._peer.handover.give(loop, fn, self, context)  # it raises only if nothing was given
+                    self._peer.handover.give(loop, fn, self, context)  # raises only if nothing was given
             except (IndexError, ValueError) as error:
                 if begun is not None:
                     raised = error
-                # else another thread was faster
-            except BaseException as error:  # noqa: BLE001  raised below, when all have been called
+                # otherwise another thread was faster
+            except BaseException as error:  # noqa: BLE001  noqa: BLE001 raised below, when all have been called
                 raised = error
                 if fn is not None and begun is not None and loop is None and context is None:
                     with contextlib.suppress(BaseException):
-                        fn(self)  # of mob: it says what it had no time to say
+                        fn(self)  # a callback of mob: it reports what it had no time to report
                 if begun is None and entry is not None and all(each is not entry for each in callbacks):
                     callbacks.insert(0, entry)
         if raised is not None:
@@ -406,10 +425,13 @@ class Call(Lifecycle, Shapes, Shown[T]):
     # -------------------------------------------------------------------------------------------- settling
 
     def settle(self, value: Any) -> None:
-        """It ended with a value. On the hot path, hence without a lock: a call that is cancelled at the same moment
-        counts as cancelled, and every callback is popped, so it runs once."""
+        """End it with a value.
+
+        This is on the hot path, hence without a lock: a call that is cancelled at the same moment counts as cancelled,
+        and every callback is popped, so it runs once.
+        """
         if self.state is DONE:
-            self._run_callbacks()  # none is left, unless an exception came up when it ended
+            self._run_callbacks()  # none is left, unless an exception was raised when it ended
             return
         self._value = value
         self.state = DONE
@@ -417,15 +439,15 @@ class Call(Lifecycle, Shapes, Shown[T]):
             self._run_callbacks()
 
     def settle_as_declared(self, body: Raw) -> bool:
-        """It ended with what cannot be decoded unless one knows what it is; whether this call knows."""
+        """End it with a value that only its declaration can decode; return True if this call has one."""
         return False
 
     def fail(self, error: BaseException) -> None:
-        """It ended with an error."""
+        """End it with an error."""
         if self.repeats and isinstance(error, CallError) and error.executed == "no":
             error.executed = self.executed("no")
         if self.done_already():
-            self._run_callbacks()  # none is left, unless an exception came up when it ended
+            self._run_callbacks()  # none is left, unless an exception was raised when it ended
             return
         with _ending:
             if self.state is DONE:
@@ -436,7 +458,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
         self._run_callbacks()
 
     def cancel(self, msg: object = None) -> bool:
-        """Gives the call up: the callee is told to cancel it, a queued one is dropped. False if it was done."""
+        """Cancel the call: the worker is asked to cancel it, a waiting one is dropped. Return False if it was done."""
         sent = is_told = False
         try:
             with _ending:
@@ -467,7 +489,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
 
 
 def deadlock_of(call: Call[Any]) -> Deadlock | None:
-    """The error for a call that the only thread of this process waits for, if that thread would have to answer it."""
+    """Return the error for a call that waits for itself: only the waiting thread of this process could answer it."""
     peer = call.peer
     if call.state is not SENT or call.contact.uid != peer.context.uid or type(call.request.target) is not str:
         return None
@@ -478,7 +500,7 @@ def deadlock_of(call: Call[Any]) -> Deadlock | None:
 
 
 class _Guard:
-    """Tells when an error goes unheard. Nothing happens in `__del__` but an append."""
+    """Reports an error that no one asks for; its `__del__` does nothing but append."""
 
     __slots__ = ("_error", "_label", "_unheard")
 

@@ -1,7 +1,7 @@
-"""What is asked of the Kingpin, looked at before it is asked: who asks something that cannot be said is told at once.
+"""Checks of requests to the Kingpin before they are sent, so that invalid arguments are reported at once.
 
-A message goes as 64-bit numbers and UTF-8, and its reader wants the types that it declares. One that does not fit would
-end the link at the other end, or be left unsent with all that is said after it. Pure.
+A message contains 64-bit numbers and UTF-8, and its reader expects the declared types. A message that does not fit
+would end the link at the other end, or remain unsent along with all that follows. Pure.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from mob.wire import messages as m
 
 _SAID = (GarbageFrame, msgspec.MsgspecError, OverflowError, RecursionError, TypeError, ValueError)
 SHOWN = 60
-"""Characters of a value that is told."""
+"""Maximum number of characters of a value in an error."""
 
 
 def checked(label: str, message: m.Up) -> m.Up:
-    """Return the message; `ArgumentError` names what cannot be asked so."""
+    """Return the message; raise an `ArgumentError` that names the argument that cannot be sent."""
     if _is_sayable(message):
         return message
     for name in message.__struct_fields__:
         value = getattr(message, name)
         if why := _why_not(message, name):
             raise ArgumentError(f"{label}: {name}={_shown(value)} {why}.", executed="no", argument=name)
-    raise ArgumentError(f"{label}: {_shown(message)} cannot be asked of a Kingpin.", executed="no")
+    raise ArgumentError(f"{label}: {_shown(message)} cannot be sent to a Kingpin.", executed="no")
 
 
 def check_seconds(name: str, value: Any) -> None:
-    """`TypeError` or `ValueError` unless it is a number of seconds, or None."""
+    """Raise `TypeError` or `ValueError` unless it is a number of seconds, or None."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}={_shown(value)} is not a number of seconds, nor None.")
+        raise TypeError(f"{name}={_shown(value)} is neither a number of seconds nor None.")
     if isinstance(value, float) and math.isnan(value):
-        raise ValueError(f"{name}=nan is not a number of seconds. For no limit say None.")
+        raise ValueError(f"{name}=nan is not a number of seconds. For no limit use None.")
 
 
 def _is_sayable(message: Any) -> bool:
@@ -49,14 +49,14 @@ def _is_sayable(message: Any) -> bool:
 
 
 def _why_not(message: Any, name: str) -> str:
-    """Why this field cannot be said; nothing if it can."""
+    """Return why this field cannot be sent; empty if it can."""
     value = getattr(message, name)
     try:
         payload = msgspec.msgpack.encode(value)
     except OverflowError:
         return "is beyond 64 bits"
     except UnicodeEncodeError:
-        return "has characters in it that are no text (surrogates)"
+        return "contains characters that are not text (surrogates)"
     except _SAID:
         return "cannot be sent"
     wanted: Any = next(field.type for field in msgspec.structs.fields(message) if field.name == name)

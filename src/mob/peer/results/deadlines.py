@@ -1,10 +1,10 @@
-"""The deadlines of the calls that this process has made: one timer for the first of them.
+"""The deadlines of the calls that this process made: one timer for the first of them.
 
-A call that ends says nothing here, because that would cost each call something. Instead those that have ended are swept
-out each time as many have come as were left by the sweep before, so there are never more entries than twice the calls
-that are still open, and `SWEEP` more. An entry holds its call by a weak reference: a call that nobody keeps is freed.
+A call that ends does not report it here, because that would cost each call something. Instead, ended calls are removed
+in a sweep each time as many were added as the last sweep left, so there are never more entries than twice the open
+calls plus `SWEEP`. An entry holds its call by a weak reference, so a dropped call is freed.
 
-`add` may be called from any thread. What it adds waits in a queue for the loop's thread, which is woken only if the new
+`add` may be called from any thread. New entries wait in a queue for the loop's thread, which is woken only if the new
 deadline comes before all others, or to sweep.
 """
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from mob.peer.results.call import Call
 
 SWEEP = 1024
-"""So many entries may be there before those that have ended are looked for."""
+"""Number of entries after which ended calls are looked for."""
 
 Expiry = tuple[float, int, "weakref.ref[Call[Any]]", float]
-"""When, a number that tells two of one time apart, the call, and what `expire` gets."""
+"""The time, a number to order entries of the same time, the call, and the argument of `expire`."""
 
 
 class Deadlines:
@@ -41,8 +41,8 @@ class Deadlines:
         self._numbers = itertools.count()
         self._new: deque[Expiry] = deque()
         self._heap: list[Expiry] = []
-        self._room = SWEEP  # so many entries are kept before the next sweep
-        self._first = math.inf  # when the timer comes
+        self._room = SWEEP  # number of entries until the next sweep
+        self._first = math.inf  # the time of the timer
         self._timer: int | None = None
         self._is_asked = False  # the loop's thread is about to look
 
@@ -55,7 +55,7 @@ class Deadlines:
     def add(self, call: Call[Any], when: float, seconds: float) -> None:
         """Call `expire(call, seconds)` at that time (monotonic seconds) if the call is still open then."""
         self._new.append((when, next(self._numbers), weakref.ref(call), seconds))
-        # Read after the append: a look that empties the queue first forgets when the timer comes.
+        # Read after the append: a look that empties the queue first resets the time of the timer.
         if (when < self._first or len(self._new) >= SWEEP) and not self._is_asked:
             self._is_asked = True
             self._reactor.call(self._look)

@@ -1,18 +1,17 @@
-"""The other shapes of a `Call`: asyncio takes it for a coroutine, `concurrent.futures` for one of its futures.
+"""The other shapes of a `Call`: a coroutine for asyncio, and a future for `concurrent.futures`.
 
-A call is a future of asyncio by shape already (`call.py`), so `await`, `gather`, `wait_for`, `shield` and
-`as_completed` take it as it is; `gather` asks two private things of one that was cancelled. `create_task`, task groups,
-`asyncio.run`, `run_coroutine_threadsafe` and anyio's `start_soon` want a coroutine: an object with `send`, `throw` and
-`close` is one (`collections.abc.Coroutine`). Any number of tasks may run one call, so nothing is kept here of how far
-they are. The price: `asyncio.wait` refuses whatever `create_task` takes, by one and the same question, and says "use
-tasks explicitly".
+A call already has the shape of an asyncio future (`call.py`), so `await`, `gather`, `wait_for`, `shield` and
+`as_completed` take it as it is; `gather` uses two private attributes of a cancelled one. `create_task`, task groups,
+`asyncio.run`, `run_coroutine_threadsafe` and anyio's `start_soon` need a coroutine: an object with `send`, `throw` and
+`close` (`collections.abc.Coroutine`). Any number of tasks may run one call, so their progress is not kept here. The
+price: `asyncio.wait` refuses everything that `create_task` takes, by the same test, and says "use tasks explicitly".
 
-`concurrent.futures.wait` and `as_completed` look at three private attributes of a future, under its condition. A call
-has them when they are asked for, and not before, in a `Shadow` which hears of the end of the call. They block on an
-event of their own, which would be for ever on the thread that reads the answers. So `Waiters` exchanges that event, as
-long as nobody waits for it, for one whose `wait` drives the links by hand meanwhile, as `call.result()` does.
+`concurrent.futures.wait` and `as_completed` use three private attributes of a future, under its condition. A call
+creates them when they are first used, in a `Shadow` that is notified of the end of the call. They block on an event of
+their own, which would be forever on the thread that reads the answers. So `Waiters` replaces that event, before it is
+waited for, with one whose `wait` drives the links itself meanwhile, as `call.result()` does.
 
-Nothing of this is on the way of a call that is awaited or asked for its result.
+None of this affects a call that is awaited or asked for its result.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _making = Lock()
 
 
 def _renew_lock() -> None:
-    """In the child of a fork: a thread that is not there any more may have held it."""
+    """Make a new lock in a forked child, because a thread that no longer exists may have held the old one."""
     global _making
     _making = Lock()
 
@@ -45,11 +44,11 @@ os.register_at_fork(after_in_child=_renew_lock)
 if TYPE_CHECKING:
 
     class Shown(Coroutine[Any, Any, T]):
-        """What type checkers take a call for."""
+        """The base of a call for type checkers."""
 else:
 
     class Shown(Generic[T]):
-        """What type checkers take for a coroutine; it is one by its methods, without the price of an abstract class."""
+        """A coroutine for type checkers; its methods make it one, without the cost of an abstract class."""
 
         __slots__ = ()
 
@@ -63,11 +62,11 @@ class Shapes:
 
     @property
     def __name__(self) -> str:
-        """What tasks and tracebacks show."""
+        """The name that tasks and tracebacks show."""
         return cast("Call[Any]", self).label
 
     def send(self, value: object) -> Any:
-        """For the task that runs the call as a coroutine: what it is to wait for, or `StopIteration` with the value."""
+        """Return what the task that runs the call must wait for, or raise `StopIteration` with the value."""
         call = cast("Call[Any]", self)
         try:
             for waited in call.__await__():  # one step of it
@@ -77,24 +76,24 @@ class Shapes:
             del self, call
 
     def throw(self, kind: Any, error: Any = None, tb: TracebackType | None = None) -> Any:
-        """For the task that runs the call as a coroutine: it has been cancelled, or the call has failed."""
+        """Raise the error of the task that runs the call: it was cancelled, or the call failed."""
         if isinstance(kind, BaseException):
             raise kind.with_traceback(tb) if tb is not None else kind
         raise (kind() if error is None else error if isinstance(error, BaseException) else kind(error))
 
     def close(self) -> None:
-        """Gives the call up, as `cancel` does."""
+        """Cancel the call."""
         cast("Call[Any]", self).cancel()
 
     # -------------------------------------------------------------------------------- as a future of asyncio
 
     @property
     def _cancel_message(self) -> None:
-        """What `asyncio.gather` reads of a future that was cancelled: the text, which a call does not keep."""
+        """The text that `asyncio.gather` reads from a cancelled future; a call keeps no text."""
         return None
 
     def _make_cancelled_error(self) -> CancelledError:
-        """What `asyncio.gather` asks of a future that was cancelled: the error to raise."""
+        """Return the error that `asyncio.gather` raises for a cancelled future."""
         return CancelledError()
 
     # ---------------------------------------------------------------------------------- as a concurrent future
@@ -138,7 +137,7 @@ class Shadow:
         return f"<Shadow {self.state}, {len(self.waiters)} wait>"
 
     def handle_done(self, call: Call[Any]) -> None:
-        """The call has ended."""
+        """Note the end of the call, and notify the waiters."""
         with self.condition:
             self.state = CANCELLED_AND_NOTIFIED if call.cancelled() else FINISHED
             for waiter in self.waiters:
@@ -152,7 +151,7 @@ class Shadow:
 
 
 class Waiters(list[Any]):
-    """What waits for a call in `concurrent.futures`: objects whose `event` is set when they have what they need."""
+    """The waiters of `concurrent.futures` for a call: objects whose `event` is set when they have what they need."""
 
     __slots__ = ("_call", "_reactor", "_token")
 
@@ -160,10 +159,10 @@ class Waiters(list[Any]):
         super().__init__()
         self._call = weakref.ref(call)
         self._reactor = call.peer.context.reactor
-        self._token = object()  # stands for this among those who wait elsewhere than on the loop
+        self._token = object()  # represents this object among the waiters outside the loop
 
     def append(self, waiter: Any) -> None:
-        """Add one that is going to wait in this thread; the conditions of all that it waits for are held."""
+        """Add a waiter for this thread; the conditions of all futures that it waits for are held."""
         call = self._call()
         if call is not None and self._reactor.is_mine:
             if not isinstance(waiter.event, Driven):
@@ -174,29 +173,29 @@ class Waiters(list[Any]):
         super().append(waiter)
 
     def remove(self, waiter: Any) -> None:
-        """Take one out that waits no longer."""
+        """Remove a waiter."""
         super().remove(waiter)
         if not self:
             self._reactor.waiters.discard(self._token)
 
 
 class Driven(Event):
-    """An event whose `wait`, on the thread of a reactor, reads and writes by hand meanwhile."""
+    """An event whose `wait`, on the thread of a reactor, reads and writes links itself meanwhile."""
 
     def __init__(self, peer: Maker) -> None:
         super().__init__()
         self.calls: list[Call[Any]] = []
-        """Those that set it when they end."""
+        """The calls that set it when they end."""
         self._peer = peer
 
     def set(self) -> None:
-        """Set it, from any thread: futures of executors end in theirs."""
+        """Set it, from any thread: futures of executors end in their own threads."""
         super().set()
         if not self._peer.context.reactor.is_mine:
             self._peer.context.reactor.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set; False if it was not within `timeout` seconds."""
+        """Wait until it is set; return False if it was not within `timeout` seconds."""
         peer = self._peer
         if self.is_set() or not peer.context.reactor.is_mine:
             return super().wait(timeout)

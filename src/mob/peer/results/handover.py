@@ -1,6 +1,6 @@
 """Callbacks of settled calls on their way to the loops they belong to.
 
-Any thread gives them. What is called, and when a call is settled, is the business of `call`.
+Any thread hands them over. `call` decides what is called, and when a call is settled.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ CallbackBatch = deque[tuple[Callback, Any, "Context | None"]]
 class Handover:
     """Callbacks of settled calls on their way to the loops they belong to, in batches.
 
-    All that one read settles costs a loop one wake-up. mob's own loop gets them the same way: one scheduled call
-    for a hundred callbacks is cheaper than a hundred.
+    All calls that one read settles cost a loop a single wake-up. mob's own loop gets callbacks the same way, because
+    one scheduled call for a hundred callbacks is cheaper than a hundred.
     """
 
     def __init__(self, reactor: Reactor, end_to_wait: Callback) -> None:
         self._reactor = reactor
         self._end_to_wait = end_to_wait
-        self._runs = self._seen = 0  # how many batches were begun, and had been at the last look
+        self._runs = self._seen = 0  # number of batches that were begun, now and at the last look
         self._found: set[AbstractEventLoop] = set()  # loops for which something waited at the last look
         self.watch: Callable[[], None] = _nothing
         """Has `look_after` called while something waits; on the loop's thread."""
@@ -45,7 +45,7 @@ class Handover:
         return f"<Handover of {len(self._own)} callbacks, and to {len(self._others)} other loops>"
 
     def give(self, loop: AbstractEventLoop, fn: Callback, argument: Any, context: Context | None) -> None:
-        """Has `fn(argument)` called on the loop; a loop that is closed is past hearing."""
+        """Have `fn(argument)` called on the loop, unless that is closed."""
         reactor = self._reactor
         if loop is reactor.loop and get_ident() == reactor.thread:
             if not self._own:
@@ -70,12 +70,14 @@ class Handover:
             except BaseException:
                 with self._lock:
                     if not self._others.get(loop, True):
-                        del self._others[loop]  # whoever comes next wakes the loop
+                        del self._others[loop]  # the next one wakes the loop
                 raise
 
     def call_here(self, fn: Callback, argument: Any, context: Context | None) -> None:
-        """Call `fn(argument)` at once, in this thread; what it raises harms nobody. The stand-in has it called in
-        another thread, because it runs no code of the application."""
+        """Call `fn(argument)` at once, in this thread; an exception from it is only reported.
+
+        The stand-in has it called in another thread, because it runs no code of the application.
+        """
         run = partial(self._run, self._reactor.loop, deque([(fn, argument, context)]))
         if self._reactor.is_stood_in and get_ident() == self._reactor.owner:
             self._reactor.stand_in.runner.submit(run)
@@ -84,12 +86,15 @@ class Handover:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits to be called."""
+        """True if nothing waits to be called."""
         return not (self._own or self._others)
 
     def look_after(self) -> None:
-        """Have those called that no loop is going to call, because an exception came up in the first instruction of
-        what it called for them. What is found must have been there at the look before. On the loop's thread."""
+        """Schedule again the callbacks that no loop is going to call; on the loop's thread.
+
+        That happens if an exception is raised in the first instruction of a scheduled call. Only callbacks that waited
+        at the last look, too, are scheduled again.
+        """
         if self._own and self._runs == self._seen:
             self._reactor.loop.call_soon(self._run, self._reactor.loop, self._own)
         self._seen = self._runs
@@ -117,14 +122,14 @@ class Handover:
                     fn(begun := argument)
                 else:
                     context.run(fn, begun := argument)
-                # a traceback may keep this frame, and with it what its names stand for
+                # a traceback may keep this frame, and all objects that its names refer to
                 fn = argument = context = entry = begun = None
         except BaseException as error:
             if begun is not None and not has_begun(error):
                 begun = None
             elif begun is not None and fn is not None and context is None:
                 with contextlib.suppress(BaseException):
-                    fn(argument)  # of mob: what it had no time to do
+                    fn(argument)  # a callback of mob: it does what it had no time to do
             if not isinstance(error, Exception):
                 raise
             if begun is not None:  # as a loop does it

@@ -1,6 +1,6 @@
-"""What a call needs of its surroundings: the process that has made it, and the member that it was sent to.
+"""The surroundings of a call: the process that made it, and the member that it was sent to.
 
-Both come from rooms above, so here they are protocols, as small as what is used.
+Both are defined on higher floors, so they are protocols here, as small as possible.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class CallQueue(Protocol):
-    """Where calls wait for workers."""
+    """The queues in which calls wait for workers."""
 
     def forget(self, call: Call[Any]) -> None:
-        """A call that waits has ended; on any thread."""
+        """Remove a waiting call that has ended; on any thread."""
         ...
 
 
 class Kept(Protocol):
-    """What is kept for others because messages refer to it."""
+    """What is kept for other processes because messages refer to it."""
 
     def let_go(self, passage: Passage) -> None:
-        """A message is not under way any more."""
+        """Release the references of a message that is no longer under way."""
         ...
 
 
@@ -39,17 +39,32 @@ class Maker(Protocol):
     """The process that makes calls."""
 
     @property
-    def context(self) -> Context: ...
+    def context(self) -> Context:
+        """Facts of the process."""
+        ...
+
     @property
-    def blocking(self) -> Blocking: ...
+    def blocking(self) -> Blocking:
+        """The calls for which the loop's thread is blocked."""
+        ...
+
     @property
-    def handover(self) -> Handover: ...
+    def handover(self) -> Handover:
+        """The callbacks on their way to their loops."""
+        ...
+
     @property
-    def parking(self) -> CallQueue: ...
+    def parking(self) -> CallQueue:
+        """The calls that wait for workers."""
+        ...
+
     @property
-    def references(self) -> Kept: ...
+    def references(self) -> Kept:
+        """What is kept because messages refer to it."""
+        ...
+
     def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:
-        """A call ends without an answer."""
+        """Fail a call that ends without an answer."""
         ...
 
 
@@ -57,33 +72,42 @@ class Callee(Protocol):
     """The member that a call was sent to."""
 
     @property
-    def uid(self) -> int: ...
+    def uid(self) -> int:
+        """Its number."""
+        ...
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name for people."""
+        ...
+
     @property
-    def is_distant(self) -> bool: ...
+    def is_distant(self) -> bool:
+        """True if it is on another machine."""
+        ...
+
     @property
     def queue(self) -> int:
-        """How many calls waited there when it last answered."""
+        """Number of calls that waited there when it last answered."""
         ...
 
     @property
     def pending(self) -> Mapping[int, Call[Any] | Receiver]:
-        """What it has not answered, by number."""
+        """Unanswered calls, by number."""
         ...
 
     def take(self, number: int) -> object:
-        """A call is answered."""
+        """Remove a call that is answered."""
         ...
 
     def replace(self, number: int, call: Call[Any] | Receiver) -> None:
-        """Something else stands for a call, which is known to stream now."""
+        """Replace a call, which is known to stream now, with its receiver."""
         ...
 
     def forget_call(self, call: Call[Any] | Receiver) -> None:
-        """The caller gives a call up."""
+        """Cancel a call that its caller gave up."""
         ...
 
     def post(self, message: Any) -> None:
-        """Say something to it."""
+        """Send it a message."""
         ...

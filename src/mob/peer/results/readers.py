@@ -1,12 +1,12 @@
-"""Those who read streams: when they stop for good, the streams end, and with them the generators in other processes.
+"""The readers of streams: when they stop for good, the streams and their generators in other processes end.
 
-A stream that nobody holds any more ends by itself. But what was cancelled often holds it on: the error of the
-cancellation has a traceback, which has the frames, and frameworks keep it in a circle that only the garbage collector
-finds, minutes later in a process with little to do. So a stream is followed to the task that has read from it last, and
-ends when that task was cancelled.
+A stream without references ends by itself. But a cancelled task often keeps it alive: the error of the cancellation has
+a traceback, which has the frames, and frameworks keep it in a cycle that only the garbage collector finds, minutes
+later in an idle process. So the last task that read from a stream is tracked, and the stream ends when that task is
+cancelled.
 
-A plain `for` in a thread belongs to no task. Where it runs for a request (a plain generator as the body of an answer),
-it runs in a copy of that request's context, and is found by it when the visitor has gone.
+A plain `for` in a thread belongs to no task. If it runs for a request (a plain generator as the body of a response), it
+runs in a copy of that request's context, and is found by it when the client disconnects.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from weakref import WeakKeyDictionary, WeakSet
 
 
 class Readable(Protocol):
-    """A stream, as far as it is known here."""
+    """A stream, as far as this module knows it."""
 
     reader: object
 
     def close(self) -> None:
-        """End it at both ends."""
+        """Close it at both ends."""
         ...
 
 
 class ReaderWork:
-    """What threads do for one request: the streams that they read."""
+    """The work of threads for one request: the streams that they read."""
 
     __slots__ = ("_streams",)
 
@@ -41,26 +41,26 @@ class ReaderWork:
         return f"<ReaderWork, {len(self._streams or ())} streams>"
 
     def add(self, stream: Readable) -> None:
-        """Note that a thread reads from a stream for this."""
+        """Note that a thread reads from a stream for this request."""
         with _LOCK:
             if self._streams is None:
                 self._streams = WeakSet()
             self._streams.add(stream)
 
     def close(self) -> None:
-        """End the streams that were read last for this."""
+        """Close the streams whose last reader was this request."""
         if self._streams is not None:
             _close(self._streams, self)
 
 
-_LOCK = Lock()  # threads add to a set that the loop looks through
+_LOCK = Lock()  # threads add to a set that the loop iterates over
 WORK: ContextVar[ReaderWork | None] = ContextVar("WORK", default=None)
-"""What the code that runs is done for, if there is one who may go away."""
+"""The request for which the code runs, if its client may disconnect."""
 _READ: WeakKeyDictionary[asyncio.Task[Any], WeakSet[Any]] = WeakKeyDictionary()  # streams by the tasks that read them
 
 
 def note_task(stream: Readable) -> None:
-    """Follow a stream to the task that asks for an item."""
+    """Track a stream by the task that asks for an item."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -76,7 +76,7 @@ def note_task(stream: Readable) -> None:
 
 
 def note_thread(stream: Readable) -> None:
-    """Follow a stream to the work that asks for an item in a thread."""
+    """Track a stream by the request for which a thread asks for an item."""
     work = WORK.get()
     if work is not None and stream.reader is not work:
         stream.reader = work
@@ -86,7 +86,7 @@ def note_thread(stream: Readable) -> None:
 def _handle_done(streams: WeakSet[Any], task: asyncio.Task[Any]) -> None:
     if task.cancelled():
         _close(streams, task)
-    else:  # a task that has raised keeps the frames of its streams, and they must not keep the task
+    else:  # a task that raised keeps the frames of its streams, and they must not keep the task
         for stream in _last_read_by(task, streams):
             stream.reader = None
 

@@ -1,9 +1,9 @@
-"""The consumer's end of a stream: what an exported generator yields, as an iterator, with a window of items between.
+"""The consumer's end of a stream: the items of an exported generator, as an iterator, with a window of items between.
 
-`Incoming` keeps what has arrived and was not read, `Stream` is the iterator over it. The call ends when the generator
-does: its reply is the end of the stream, its failure the error. Leaving the loop cancels the call, and cancelling
-closes the generator (`GeneratorExit` runs in it); so does the death of either end, and a call that is dropped before
-anybody has read from it. The other end is `producers`; who reads is followed in `readers`.
+`Incoming` keeps items that arrived and were not read, `Stream` is the iterator over them. The call ends when the
+generator does: its reply is the end of the stream, its failure the error. Leaving the loop cancels the call, which
+closes the generator (`GeneratorExit` is raised in it); so does the death of either end, and a call that is dropped
+before it was read. The other end is in `producers`; `readers` tracks the readers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ T = TypeVar("T")
 
 
 def tell_each(waiters: list[Callable[[], object]]) -> None:
-    """Call each of those who wait, once. One that was not reached, for something was raised, stays to be called next;
-    any thread may do this at the same time."""
+    """Call each waiter once; any thread may do this at the same time.
+
+    A waiter that was not reached, because something raised, stays in the list and is called next time.
+    """
     waiter = None
     try:
         while waiters:
@@ -41,14 +43,14 @@ def tell_each(waiters: list[Callable[[], object]]) -> None:
             waiter = None
     except BaseException as error:
         if waiter is not None:
-            waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
+            waiters.insert(0, waiter)  # it was not called; the next `wake` calls it
         elif isinstance(error, IndexError):
             return  # another thread was faster
         raise
 
 
 class Incoming:
-    """What has come of a stream and was not read yet."""
+    """The items of a stream that arrived and were not read yet."""
 
     __slots__ = ("_waiters", "debt", "is_over", "is_read", "items")
 
@@ -56,43 +58,45 @@ class Incoming:
         self.items: deque[Any] = deque()
         self.debt: Debt = Debt()
         self.is_over: bool = False
-        """Whether the generator has come to its end."""
+        """True if the generator has ended."""
         self.is_read: bool = False
-        """Whether somebody iterates over it, or has."""
+        """True if it was iterated over, now or before."""
         self._waiters: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
         return f"<Incoming stream, {len(self.items)} items to read>"
 
     def put(self, item: Any) -> None:
-        """An item has arrived."""
+        """Add an item that arrived."""
         self.items.append(item)
         self.wake()
 
     def wake(self, _: object = None) -> None:
-        """There is something new: an item, or the end."""
+        """Wake the waiters: there is a new item, or the end."""
         tell_each(self._waiters)
 
     def when_new(self, waiter: Callable[[], object]) -> None:
-        """Has `waiter()` called once, when there is something new."""
+        """Have `waiter()` called once, when there is something new."""
         self._waiters.append(waiter)
 
 
 class Receiver(weakref.ref["Call[Any]"]):
-    """Stands for a call among the unanswered ones, as soon as that is known to stream.
+    """Replaces a call among the unanswered ones, once it is known to stream.
 
-    It does not keep the call alive, so it is noticed that nobody holds it any more: the stream was never read, nor will
-    be. (Of one that was read the `Stream` tells.) Then this object is appended to what was abandoned; nothing else may
-    be done in a finalizer.
+    It does not keep the call alive, so mob notices when the last reference to it is dropped: then the stream was never
+    read and never will be. (For one that was read, the `Stream` notices.) This object is then appended to the abandoned
+    ones; a finalizer may do nothing else.
 
-    What the call was sent with (functions, sockets) is let go of when the call ends; here, if it is there no more.
+    References in the call's arguments (functions, sockets) are released when the call ends; here, if it no longer
+    exists.
     """
 
     __slots__ = ("_contact", "_incoming", "_passage", "_peer", "label", "request")
     is_undecided: ClassVar[bool] = False
-    """Whether its items are decoded so that their annotation decides what is made of them, as of the call."""
+    """True if annotations decide how its items are decoded, as for the call."""
 
     def __new__(cls, call: Call[Any], peer: Maker, incoming: Incoming) -> Self:
+        """Make a weak reference to the call."""
         return super().__new__(cls, call, peer.context.abandoned.append)
 
     def __init__(self, call: Call[Any], peer: Maker, incoming: Incoming) -> None:
@@ -107,7 +111,7 @@ class Receiver(weakref.ref["Call[Any]"]):
         return f"<Receiver of {self.label}, {self._incoming!r}>"
 
     def handle_item(self, item: Any) -> None:
-        """The generator has yielded something."""
+        """Take an item that the generator yielded."""
         incoming = self._incoming
         incoming.put(item)
         if not incoming.is_read:
@@ -116,7 +120,7 @@ class Receiver(weakref.ref["Call[Any]"]):
                 call.refuse_to_wait()
 
     def handle_ended(self) -> None:
-        """The generator has come to its end."""
+        """Take the end of the generator."""
         call = self()
         if call is not None:
             call.handle_ended()
@@ -124,7 +128,7 @@ class Receiver(weakref.ref["Call[Any]"]):
             self._let_go()
 
     def settle(self, value: Any) -> None:
-        """It has ended with a value, which no stream does: somebody speaks garbage."""
+        """End with a value, which no stream does: the other end sent invalid data."""
         call = self()
         if call is not None:
             call.settle(value)
@@ -132,11 +136,11 @@ class Receiver(weakref.ref["Call[Any]"]):
             self._let_go()
 
     def settle_as_declared(self, body: object) -> bool:
-        """As `settle`."""
+        """Return False: a stream declares nothing."""
         return False
 
     def fail(self, error: BaseException) -> None:
-        """It has ended with an error."""
+        """End with an error."""
         call = self()
         if call is not None:
             call.fail(error)
@@ -145,14 +149,14 @@ class Receiver(weakref.ref["Call[Any]"]):
             self._peer.context.unheard.append((self.label, error))
 
     def cancel(self) -> None:
-        """The call was dropped, and its stream never read: the generator is closed, if it has not ended yet."""
+        """Close the generator, if it has not ended yet, because the call was dropped and its stream never read."""
         if self._contact.pending.get(self.request.id) is self:
             self._contact.forget_call(self)
             self._let_go()
         if self._incoming.is_read:
-            return  # its `Stream` has told, while another thread had this object in hand
+            return  # its `Stream` has cancelled it, while another thread held this object
         told = (
-            "%s is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
+            "%s is a generator that was never read, so it was closed: iterate over the call "
             "(`for x in ...` or `async for x in ...`)."
         )
         self._peer.context.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
@@ -173,7 +177,7 @@ class Stream(Generic[T]):
     def __init__(self, peer: Maker, call: Call[Any], incoming: Incoming) -> None:
         self._peer = peer
         self.reader: object = None
-        """The task that has asked for an item last, or the work that a thread reads for."""
+        """The task that asked for an item last, or the work for which a thread reads."""
         self._call = call
         self._incoming = incoming
         incoming.is_read = True
@@ -213,23 +217,23 @@ class Stream(Generic[T]):
         return self._take()
 
     def _check_end(self) -> None:
-        """Raises what the stream ended with, if it was not its own end."""
+        """Raise the error of the stream, unless it reached its own end."""
         if self._incoming.is_over:
-            self._call.exception()  # somebody has asked
+            self._call.exception()  # counts as asking for the error
             return
         value = self._call.result()
         raise CallError(
-            f"{self._call.label} is no generator, so it cannot be iterated over. It has returned a "
+            f"{self._call.label} is not a generator, so it cannot be iterated over. It returned a "
             f"{type(value).__name__}: `await` the call, or ask for its `.result()`.",
             executed="yes",
         )
 
     def close(self) -> None:
-        """Ends the stream at both ends."""
+        """Close the stream at both ends."""
         self._call.cancel()
 
     async def aclose(self) -> None:
-        """As `close`, for `contextlib.aclosing`."""
+        """Close the stream at both ends, for `contextlib.aclosing`."""
         self._call.cancel()
 
     def __del__(self) -> None:
@@ -256,7 +260,7 @@ class Stream(Generic[T]):
         arrival = Lock()
         arrival.acquire()
         self._incoming.when_new(lambda: arrival.locked() and arrival.release())
-        if not self._is_new():  # looked at after registering: it may have come in between
+        if not self._is_new():  # checked after registering: it may have come meanwhile
             reactor.stand_in.wait_for(arrival)
 
     async def _wait_async(self) -> None:
@@ -273,10 +277,9 @@ class Stream(Generic[T]):
 
 
 class RemoteIterator:
-    """An iterator that lives in another process, handed over as an argument: drawn from as it is read here.
+    """An iterator that lives in another process and was sent here as an argument; it is drawn from as it is read.
 
-    `for` and `async for` both take it. What goes wrong while it is drawn from is raised here; `Lost` if its process has
-    ended.
+    `for` and `async for` both take it. Errors while it is drawn from are raised here; `Lost` if its process ended.
 
     >>> def store(rows):                            # doctest: +SKIP
     ...     for row in rows: ...
@@ -310,7 +313,7 @@ class RemoteIterator:
         return self._converted(await self._opened().__anext__())
 
     def converted_by(self, convert: Callable[[Any], Any]) -> RemoteIterator:
-        """Return the same iterator with its items as they are annotated."""
+        """Return the same iterator with its items converted to their annotation."""
         return RemoteIterator(self._function, convert)
 
     def _converted(self, item: Any) -> Any:
@@ -323,7 +326,7 @@ class RemoteIterator:
             raise ArgumentError(f"an item of {self!r}: {said_of(failure, item)}", executed="yes") from failure
 
     def close(self) -> None:
-        """Ends it at both ends."""
+        """Close it at both ends."""
         self._opened().close()
 
 
@@ -333,7 +336,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 
 def not_a_value(label: str) -> CallError:
-    """The error for a call that was waited for although it streams."""
+    """Return the error for a call that was waited for although it streams."""
     return CallError(
         f"{label} is a generator: iterate over the call (`for x in ...` or `async for x in ...`) instead of waiting "
         f"for its result.",

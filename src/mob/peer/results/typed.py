@@ -1,8 +1,8 @@
-"""Typed proxies: what a caller says that a role exports, as the methods of a `typing.Protocol` or of any class.
+"""Typed proxies: the exports of a role as the caller declares them, by a `typing.Protocol` or any class.
 
-Only the annotations of results, and of what generators yield, are looked at, each when its export is first used;
-arguments are checked by the callee. A typed call is a class of its own, so an untyped one pays nothing for it. Nothing
-here knows a link or a worker.
+Only the annotations of results and of yielded items are used, each when its export is first used; the worker checks
+arguments. A typed call is a class of its own, so an untyped one pays nothing for it. This module knows no link and no
+worker.
 """
 
 from __future__ import annotations
@@ -43,49 +43,49 @@ if TYPE_CHECKING:
     from mob.wire.ways import Way
 
 NewCall = Callable[["Maker", str, str], Call[Any]]
-"""What makes a call: of a process, a label and the role among whose workers it may be repeated."""
+"""Makes a call for a process, a label and the role whose workers may repeat it."""
 
 AWAITED: tuple[Any, ...] = (Call, Awaitable, Coroutine)
-"""`-> Call[str]` and the like say of what `await` gives that it is a str."""
+"""Annotations whose argument is the type of the awaited value, such as `-> Call[str]`."""
 STREAMED: tuple[Any, ...] = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
-"""`-> Iterator[int]` and the like say of what it yields that it is an int."""
+"""Annotations whose argument is the type of the yielded items, such as `-> Iterator[int]`."""
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """What a caller says of an export."""
+    """The declaration of an export by its caller."""
 
     name: str
-    """As people read it: `Back.rows`."""
+    """Its name for people: `Back.rows`."""
     convert: Way
-    """Makes a result what it is annotated as."""
+    """Converts a result to its annotation."""
     convert_item: Way
-    """The same for what a generator yields."""
+    """Converts an item that a generator yields."""
     decode: Callable[[Raw], Any]
-    """For a result that cannot be decoded unless one knows what it is."""
+    """Decodes a result that needs its annotation for that."""
     as_views: bool = False
-    """Whether large buffers in a result are looked at where they lie."""
+    """True if large buffers in a result are views of shared memory."""
     items_as_views: bool = False
-    """The same for what a generator yields."""
+    """True if large buffers in yielded items are views of shared memory."""
     settle: Settle | None = None
-    """Settles the tags of a result, if there is a union in it that needs them."""
+    """Resolves the tags of a result, if it contains a union that needs them."""
     settle_item: Settle | None = None
-    """The same for what a generator yields."""
+    """Resolves the tags of a yielded item."""
 
     @property
     def is_undecided(self) -> bool:
-        """Whether a result must be decoded so that the annotation decides what is made of it."""
+        """True if the annotation decides how a result is decoded."""
         return self.as_views or self.items_as_views or self.settle is not None
 
 
 class Interface:
-    """The exports of a role as its caller has declared them."""
+    """The exports of a role as its caller declares them."""
 
     __slots__ = ("_codec", "_context", "_kind", "_makers")
 
     def __init__(self, context: Context, codec: Codec, kind: Any) -> None:
         if not isinstance(kind, type):
             raise TypeError(
-                f"the interface of a role is a class, best a typing.Protocol with its exports as methods, not {kind!r}."
+                f"the interface of a role must be a class (a typing.Protocol with exports as methods), not {kind!r}."
             )
         self._context = context
         self._codec = codec
@@ -101,11 +101,11 @@ class Interface:
         return self._kind.__name__
 
     def has(self, export: str) -> bool:
-        """Whether it declares that export."""
+        """Return True if it declares that export."""
         return callable(self._method(export))
 
     def new_call(self, export: str) -> NewCall:
-        """What makes the calls of an export: plain ones, if nothing is said of its result."""
+        """Return the constructor of the calls of an export: plain ones, if its result is not declared."""
         maker = self._makers.get(export)
         if maker is None:
             maker = self._makers[export] = self._maker(export)
@@ -121,8 +121,8 @@ class Interface:
         wanted = result_of(self._method(export))
         if isinstance(wanted, str):
             self._context.log.warning(
-                "results of %s.%s arrive unconverted: its annotation %r cannot be evaluated. What it names must be "
-                "imported at run time too, not under TYPE_CHECKING only.",
+                "results of %s.%s arrive unconverted: its annotation %r cannot be evaluated. The names in it must be "
+                "imported at run time, too, not only under TYPE_CHECKING.",
                 *(self.name, export, wanted),
             )
             return Call
@@ -137,14 +137,14 @@ class Interface:
         item = (*typing.get_args(wanted), Any)[0] if kind in STREAMED else Any
         convert_item, items_as_views = codec.converter(item), asks_for_views(item)
         settle_item = None if settle is None or item is Any else codec.settling(item)
-        if kind in STREAMED and kind is not Iterable:  # which says of a list what is in it, too
+        if kind in STREAMED and kind is not Iterable:  # `Iterable` may also be the annotation of a list
             return Declared(name, itself, convert_item, codec.decode, False, items_as_views, settle, settle_item)
         convert, decode, as_views = codec.converter(wanted), codec.fast_decoder(wanted), asks_for_views(wanted)
         return Declared(name, convert, convert_item, decode, as_views, items_as_views, settle, settle_item)
 
 
 class TypedCall(Call[Any]):
-    """A call whose value, or what it yields, is converted to what its caller has annotated."""
+    """A call whose value, or yielded items, are converted to the annotation of its caller."""
 
     __slots__ = ("declared",)
 
@@ -153,8 +153,8 @@ class TypedCall(Call[Any]):
         self.declared: Declared = declared
 
     def settle(self, value: Any) -> None:
-        """It ended with a value: which fits, or fails the call."""
-        if self.state is DONE or self.incoming is not None:  # what ends a stream is no value
+        """End with a value that fits its annotation; otherwise fail."""
+        if self.state is DONE or self.incoming is not None:  # the end of a stream is not a value
             super().settle(value)
             return
         try:
@@ -165,22 +165,22 @@ class TypedCall(Call[Any]):
             super().settle(converted)
 
     def settle_as_declared(self, body: Raw) -> bool:
-        """It ended with what cannot be decoded untyped: a dict whose keys would be dicts."""
+        """End with a value that cannot be decoded untyped, such as a dict whose keys are dicts."""
         try:
             value = self.declared.decode(body)
-        except Exception:  # noqa: BLE001  then the first reason is the better one
+        except Exception:  # noqa: BLE001  noqa: BLE001 then the first reason is the better one
             return False
         super().settle(value)
         return True
 
     def convert_item(self, item: Any) -> Any:
-        """Make what a generator has yielded what it is annotated as."""
+        """Convert a yielded item to its annotation."""
         return self.declared.convert_item(item)
 
     def misfit(self, done: str, do: str, value: Any, failure: Exception) -> CallError:
-        """The error for a value that is not what is annotated."""
+        """Return the error for a value that does not fit its annotation."""
         seen = said_of(failure, value)
-        text = f"{self.label} has {done} what {self.declared.name} is not annotated to {do}: {seen}"
+        text = f"{self.label} {done} what {self.declared.name} is not annotated to {do}: {seen}"
         error = CallError(text, executed="yes")
         error.__cause__ = failure
         return error
@@ -191,14 +191,16 @@ class TypedCall(Call[Any]):
 
 
 class UndecidedCall(TypedCall):
-    """A typed call whose annotation decides what is made of its result: which member of a union it is, if the export
-    sends tags, and whether large buffers are looked at where they lie."""
+    """A typed call whose annotation decides how its result is decoded.
+
+    It decides on the member of a union, if the export sends tags, and on views of large buffers in shared memory.
+    """
 
     __slots__ = ()
     is_undecided = True
 
     def settle(self, value: Any) -> None:
-        """It ended with a value: which fits, or fails the call."""
+        """End with a value that fits its annotation; otherwise fail."""
         if self.state is DONE or self.incoming is not None:
             super().settle(value)
             return
@@ -212,7 +214,7 @@ class UndecidedCall(TypedCall):
         super().settle(value)
 
     def convert_item(self, item: Any) -> Any:
-        """Make what a generator has yielded what it is annotated as."""
+        """Convert a yielded item to its annotation."""
         item = settled(item, self.declared.items_as_views)
         return super().convert_item(_untagged(self.declared.settle_item, item) if type(item) is WithTags else item)
 
@@ -225,15 +227,15 @@ def _untagged(settle: Settle | None, value: WithTags) -> Any:
 
 
 class TypedReceiver(Receiver):
-    """Receives a stream whose items are converted to what the caller has annotated."""
+    """Receives a stream whose items are converted to the annotation of the caller."""
 
     __slots__ = ()
 
     def handle_item(self, item: Any) -> None:
-        """The generator has yielded something: which fits, or ends the stream."""
+        """Take an item that fits its annotation; otherwise end the stream."""
         call = self()
         if not isinstance(call, TypedCall):
-            return  # it was dropped: nobody will read this
+            return  # it was dropped, so no one will read this
         try:
             converted = call.convert_item(item)
         except Exception as failure:  # noqa: BLE001  becomes the call's outcome
@@ -244,13 +246,13 @@ class TypedReceiver(Receiver):
 
 
 class UndecidedReceiver(TypedReceiver):
-    """Receives a stream whose annotation decides what is made of its items."""
+    """Receives a stream whose annotation decides how its items are decoded."""
 
     __slots__ = ()
     is_undecided = True
 
 
 def _awaited(annotation: Any) -> Any:
-    """What `await` gives, of a call that is annotated so."""
+    """Return the type of the awaited value for a call with this annotation."""
     is_awaited = (typing.get_origin(annotation) or annotation) in AWAITED
     return (Any, *typing.get_args(annotation))[-1] if is_awaited else annotation

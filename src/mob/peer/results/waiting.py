@@ -1,7 +1,7 @@
-"""Waiting for several calls in sync code: `mob.wait` and `mob.as_completed`, as `concurrent.futures` has them.
+"""Waiting for several calls in sync code: `mob.wait` and `mob.as_completed`, like those of `concurrent.futures`.
 
-They work in any thread. On the loop's own thread, which reads the answers, the links are driven by hand meanwhile, as
-`call.result()` does it. (`concurrent.futures` takes calls as well: see `futures`.)
+They work in any thread. On the loop's own thread, which reads the answers, they read and write the links themselves
+meanwhile, as `call.result()` does. (`concurrent.futures` takes calls as well: see `futures`.)
 """
 
 from __future__ import annotations
@@ -24,19 +24,30 @@ CONDITIONS = (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED)
 
 
 class Waited(NamedTuple, Generic[T]):
-    """What `mob.wait` returns."""
+    """The result of `mob.wait`."""
 
     done: set[Call[T]]
     not_done: set[Call[T]]
 
 
 def wait(calls: Iterable[Call[T]], timeout: float | None = None, return_when: str = ALL_COMPLETED) -> Waited[T]:
-    """Wait for several calls; `(done, not_done)`, two sets. Calls that have not ended within `timeout` seconds go on.
+    """Wait for several calls; in async code use `asyncio.gather`, `asyncio.as_completed` or tasks.
 
-    `return_when`: "ALL_COMPLETED", "FIRST_COMPLETED", or "FIRST_EXCEPTION": at the first that fails, else at the end of
-    all. `TypeError` for anything but calls. In async code use `asyncio.gather`, `asyncio.as_completed` or tasks.
+    Args:
+        calls: The calls.
+        timeout: Seconds to wait. Default: None, no limit. Calls that have not ended by then go on.
+        return_when: "ALL_COMPLETED", "FIRST_COMPLETED", or "FIRST_EXCEPTION" (when the first call fails, or all have
+            ended). Default: "ALL_COMPLETED".
 
-    >>> done, not_done = mob.wait([back.foo(1), back.foo(2)], timeout=2)      # doctest: +SKIP
+    Returns:
+        `(done, not_done)`, two sets of calls.
+
+    Raises:
+        TypeError: `calls` contains something other than calls.
+        ValueError: There is no such `return_when`.
+
+    Example:
+        >>> done, not_done = mob.wait([back.foo(1), back.foo(2)], timeout=2)      # doctest: +SKIP
     """
     if return_when not in CONDITIONS:
         raise ValueError(f"mob.wait(return_when={return_when!r}): one of {', '.join(map(repr, CONDITIONS))}.")
@@ -47,11 +58,21 @@ def wait(calls: Iterable[Call[T]], timeout: float | None = None, return_when: st
 
 
 def as_completed(calls: Iterable[Call[T]], timeout: float | None = None) -> Iterator[Call[T]]:
-    """Iterate over calls as they end, each once. `CallTimeout` if not all have within `timeout` seconds; they go on.
+    """Iterate over calls as they end, each once; in async code use `asyncio.as_completed`.
 
-    `TypeError` for anything but calls. In async code use `asyncio.as_completed`.
+    Args:
+        calls: The calls.
+        timeout: Seconds in which all must end. Default: None, no limit.
 
-    >>> for call in mob.as_completed([back.foo(1), back.foo(2)]): print(call.result())       # doctest: +SKIP
+    Returns:
+        An iterator over the ended calls.
+
+    Raises:
+        CallTimeout: Not all calls ended within `timeout` seconds; the others go on.
+        TypeError: `calls` contains something other than calls.
+
+    Example:
+        >>> for call in mob.as_completed([back.foo(1), back.foo(2)]): print(call.result())       # doctest: +SKIP
     """
     watch = _Watch("as_completed", calls)
     return _ended(watch, timeout, None if timeout is None else monotonic() + timeout)
@@ -64,24 +85,24 @@ def _ended(watch: _Watch[T], timeout: float | None, deadline: float | None) -> I
             rest = None if deadline is None else max(0.0, deadline - monotonic())
             if not watch.wait(lambda: bool(watch.ended), rest):
                 raise CallTimeout(
-                    f"as_completed: {left} of {len(watch.calls)} calls have not ended within {timeout} s; they go on."
+                    f"as_completed: {left} of {len(watch.calls)} calls did not end within {timeout} s; they go on."
                 )
             left -= 1
             yield watch.ended.popleft()
 
 
 class _Watch(Generic[T]):
-    """Hears of the ends of calls, from the beginning of a `with` block to its end."""
+    """Observes the ends of calls, from the beginning of a `with` block to its end."""
 
     def __init__(self, name: str, calls: Iterable[Call[T]]) -> None:
         if isinstance(calls, Call):
-            raise TypeError(f"mob.{name} takes several calls: mob.{name}([call]). For one there is call.result().")
+            raise TypeError(f"mob.{name} takes several calls: mob.{name}([call]). For a single call use call.result().")
         self.calls = set(calls)
         for call in self.calls:
             if not isinstance(call, Call):  # pyright: ignore[reportUnnecessaryIsInstance]
                 if hasattr(type(call), "outcome"):
                     raise TypeError(
-                        f"mob.{name} takes calls, and {call!r} is a {type(call).__name__}. Its end is a call: "
+                        f"mob.{name} takes calls, and {call!r} is a {type(call).__name__}. Its outcome is a call: "
                         f"mob.{name}([job.outcome])."
                     )
                 raise TypeError(
@@ -89,7 +110,7 @@ class _Watch(Generic[T]):
                     f"concurrent.futures.{name} takes calls and futures together."
                 )
         self.ended: deque[Call[T]] = deque()
-        """In the order of their ends."""
+        """The ended calls, in the order of their ends."""
         self.failed = 0
         self._news = Condition()
         self._driven: Maker | None = None
@@ -109,7 +130,7 @@ class _Watch(Generic[T]):
                 call.remove_done_callback(self._handle_done)
 
     def _handle_done(self, call: Call[T]) -> None:
-        """One has ended; in whichever thread has settled it."""
+        """Note the end of a call, in the thread that settled it."""
         with self._news:
             self.failed += call.has_failed and not call.cancelled()
             self.ended.append(call)
@@ -119,7 +140,7 @@ class _Watch(Generic[T]):
             driven.context.reactor.wake()
 
     def is_met_by(self, return_when: str) -> Any:
-        """The question whether it has been waited long enough."""
+        """Return a function that is true when the wait is over."""
         if return_when == FIRST_COMPLETED:
             return lambda: bool(self.ended) or not self.calls
         if return_when == FIRST_EXCEPTION:
@@ -127,7 +148,7 @@ class _Watch(Generic[T]):
         return lambda: len(self.ended) == len(self.calls)
 
     def wait(self, is_met: Any, timeout: float | None) -> bool:
-        """Waits until the question is answered by yes; whether it was, in time."""
+        """Wait until `is_met` is true; return True if it was, in time."""
         if is_met():
             return True
         if self._driven is not None:
