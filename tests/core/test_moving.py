@@ -265,8 +265,8 @@ def test_what_is_gone_is_not_waited_for() -> None:
     machine = Machine()
     machine.won(token=12, left=9)
     machine.look()
-    assert launched(machine.answer(error="NATS has it no more", is_gone=True)) == [("cron", False)]
-    assert "what 'cron' has left on another machine is lost: NATS has it no more. It starts without." in machine.told
+    assert launched(machine.answer(error="NATS no longer has it", is_gone=True)) == [("cron", False)]
+    assert "what 'cron' has left on another machine is lost: NATS no longer has it. It starts without." in machine.told
     assert machine.moving.left_of("cron") == 0
 
 

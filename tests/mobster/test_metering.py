@@ -229,7 +229,7 @@ def test_sets_of_labels_are_bounded_with_one_warning(here: Here) -> None:
 def test_metrics_are_bounded(here: Here) -> None:
     for number in range(MOST_METRICS):
         mob.counter(f"m{number}")
-    with pytest.raises(ValueError, match="this process has 500 metrics already"):
+    with pytest.raises(ValueError, match="this process already has 500 metrics"):
         mob.counter("more")
     assert len(here.take()) == MOST_METRICS
 

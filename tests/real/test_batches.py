@@ -260,9 +260,9 @@ FAILING = {
     "raises": (LookupError, r"all of them"),
     "too_few": (
         mob.CallError,
-        r"returned 2 results for a batch of 3 calls\. It must return one for each, in the order of its arguments",
+        r"returned 2 results for a batch of 3 calls\. It must return one for each call, in the order of its arguments",
     ),
-    "no_list": (mob.CallError, r"must return a list; it returned 'Array'\. Make a list of it, for example by `\.toli"),
+    "no_list": (mob.CallError, r"must return a list; it returned 'Array'\. Make it a list, for example with `\.toli"),
 }
 
 

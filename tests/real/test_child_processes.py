@@ -180,7 +180,7 @@ def test_a_child_accepts_on_a_socket_of_its_parent(children: mob.Proxy) -> None:
 def test_a_child_of_a_worker_is_told_that_it_is_no_mobster(children: mob.Proxy) -> None:
     said, status = children.asked_by_child().result(patient(60))
     call, old_call, me, awaited = said
-    refused = r"NotInMobster: this process \(pid \d+\) was forked by back\.0 \(pid \d+\) and is no mobster: .* here\."
+    refused = r"NotInMobster: this process \(pid \d+\) was forked by back\.0 \(pid \d+\) and is not a worker: .* here\."
     for each in (call, old_call, awaited):
         assert re.fullmatch(refused, each)
     assert me.startswith("NotInMobster: mob.me() works in mobsters only")

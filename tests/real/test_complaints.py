@@ -100,14 +100,14 @@ def wait_told(app: RunningApp, text: str, many: int = MANY) -> None:
 
 def test_calls_that_nobody_waits_for_are_summed_up_by_export_and_error(app: RunningApp, client: mob.Client) -> None:
     client.require("front").flood(MANY).result(PATIENCE)
-    wait_told(app, "back.boom failed and nobody asked for its result: ValueError: bad thing")
-    wait_told(app, "back.other failed and nobody asked for its result: KeyError: ")
+    wait_told(app, "back.boom failed and its result was never read: ValueError: bad thing")
+    wait_told(app, "back.other failed and its result was never read: KeyError: ")
     assert "bad thing 0" in lines(app, "back.boom failed")[0]  # the first at once, as ever
 
 
 def test_refusals_are_summed_up(app: RunningApp, client: mob.Client) -> None:
     client.require("front").knock(MANY).result(PATIENCE)
-    wait_told(app, "closed.enter failed and nobody asked for its result: ")
+    wait_told(app, "closed.enter failed and its result was never read: ")
 
 
 def test_handlers_that_raise_are_summed_up(app: RunningApp, client: mob.Client) -> None:
@@ -124,5 +124,5 @@ def test_a_client_that_is_closed_keeps_nothing_back(app: RunningApp, caplog: pyt
         back.count().result(PATIENCE)
     records = [record for record in caplog.records if "back.boom failed" in record.getMessage()]
     assert len(records) < 50
-    assert "back.boom failed and nobody asked for its result: ValueError: bad thing 0" in records[0].getMessage()
+    assert "back.boom failed and its result was never read: ValueError: bad thing 0" in records[0].getMessage()
     assert "more like this in" in records[-1].getMessage()

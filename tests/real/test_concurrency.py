@@ -269,7 +269,7 @@ def test_one_whose_time_is_over_while_it_waits_never_begins_and_says_so(back: mo
     def has_the_worker_spoken() -> bool:
         """On a busy machine the caller may speak first: it waits a moment only for the word of the worker."""
         errors.append(back.options(timeout=0.2).one("late1").exception(patient(20)))
-        return "has not answered within" not in str(errors[-1])
+        return "did not answer within" not in str(errors[-1])
 
     wait_until(has_the_worker_spoken, "the worker says that it did not start the call")
     assert {type(error) for error in errors} == {mob.CallTimeout}
@@ -325,7 +325,7 @@ def test_the_line_is_bounded(apps: Apps) -> None:
     back.open_door(*map(str, range(6)))
     errors = [call.exception(patient(20)) for call in calls]
     assert [type(error) for error in errors] == [type(None)] * 4 + [mob.Busy] * 2
-    assert str(errors[4]).endswith(": 3 calls of one wait here already.")
+    assert str(errors[4]).endswith(": 3 calls of one already wait here (queue=3).")
     assert isinstance(errors[5], mob.Busy)
     assert errors[5].executed == "no"
 

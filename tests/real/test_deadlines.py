@@ -192,7 +192,7 @@ def test_a_running_def_learns_that_its_time_is_over(back: mob.Proxy) -> None:
 def test_a_circle_of_waiting_threads_is_told(client: mob.Client) -> None:
     with pytest.raises(mob.CallError, match=r"front\.0 .* -> back\.0 .* -> front\.0") as caught:
         client.require("front").circle().result(patient(20))
-    assert "waits for the call in whose course this one is made" in str(caught.value)
+    assert "waits for the call that led to this one" in str(caught.value)
     assert client.require("front").plain().result(patient(20)) == "plain"
 
 

@@ -82,7 +82,7 @@ def test_a_handler_of_drain_that_never_ends_is_cancelled(apps: Apps) -> None:
     assert app.stop() == 0
     said = [line.rpartition("| ")[2] for line in app.lines]
     assert said.index("cancelled") < said.index("stops")
-    app.wait_for("handlers of 'drain' have not ended within the grace time: 1")
+    app.wait_for("handlers of 'drain' did not end within the grace period: 1")
 
 
 BLOCKING = """

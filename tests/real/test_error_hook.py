@@ -205,7 +205,9 @@ def test_a_slow_hook_delays_no_call_and_loses_nothing_silently(app: RunningApp, 
     try:
         for number in range(1200):
             assert isinstance(back.plain(number).exception(PATIENCE), ValueError)
-        app.wait_for("an error of back.plain was not handed to the handlers of 'error', because 1000 wait for them")
+        app.wait_for(
+            "an error of back.plain was not passed to the handlers of 'error', because 1000 errors wait for them"
+        )
     finally:
         back.go_on().result(PATIENCE)
     wait_until(lambda: len(back.told().result(PATIENCE)) >= 2000, "those that fit are told of")

@@ -454,7 +454,7 @@ def test_two_reloads_at_once(running: Running) -> None:
 REFUSED = {
     "two handlers": (
         'import mob\nmob.on("hand_over", dict)\nmob.on("hand_over", dict)\n',
-        "there is a handler of 'hand_over' already, and a worker has one",
+        "a handler of 'hand_over' exists already, and only one is allowed",
     ),
     "too early": ("import mob\nmob.inherited()\n", "mob.inherited() is known in the handlers of 'start', and later"),
 }

@@ -50,4 +50,4 @@ def test_a_configuration_that_disables_existing_loggers_leaves_that_of_mob_alone
         """,
     )
     app.wait_ready(2).require("caller").ask().result(patient(30))
-    app.wait_for("SHOWN mob: back.fail failed and nobody asked for its result: ValueError: seen")
+    app.wait_for("SHOWN mob: back.fail failed and its result was never read: ValueError: seen")

@@ -192,7 +192,7 @@ def test_a_stop_handler_that_takes_too_long_is_cut_off(apps: Apps) -> None:
     app.wait_ready()
     assert app.stop(patient(10)) == 0
     app.wait_gone(patient(5))
-    assert "a handler of 'stop' has not ended within the grace time" in app.output
+    assert "a handler of 'stop' did not end within the grace period" in app.output
     assert "killing plain.0" in app.output
 
 

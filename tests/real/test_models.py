@@ -298,7 +298,7 @@ def test_what_an_annotation_says_stops_no_worker(tmp_path: Path) -> None:
         assert odd.order(BaseOrder(id=1), 2, []).result(patient(10)) == "dict 2"
         app.wait_for(
             r"arguments of odd\.order arrive unconverted and unchecked: annotations that cannot be evaluated \(o: "
-            r"Order, more: list\[Order\]\)\. What they name must be imported at run time too, not under TYPE_CHECK"
+            r"Order, more: list\[Order\]\)\. Import the names they use at run time too, not only under TYPE_CHECK"
         )
         app.wait_for(r"arguments of odd\.Desk\.lay arrive unconverted .*\(order: Order\)")
         assert app.output.count("arrive unconverted") == 2

@@ -410,4 +410,4 @@ def test_a_start_handler_that_lets_a_cancellation_through_has_failed(apps: Apps)
             await task
         """
     app = apps.start('.role("back", "./back.py")', back=role)
-    app.wait_for("RuntimeError: a handler of 'start' let a cancellation through: <function begin")
+    app.wait_for("RuntimeError: a handler of 'start' ended with CancelledError: <function begin")

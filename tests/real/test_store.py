@@ -806,7 +806,7 @@ def test_no_call_of_a_store_that_is_stopped_waits_for_ever(stopped: AppUnderTest
         assert isinstance(error, mob.CallTimeout), name
         was_sent = r"it was sent to cache\.0 \(pid \d+\)"
         assert re.match(
-            rf"cache\.{name} has not answered within {ANSWER:g} s(; {was_sent}|: all workers were busy\.)", str(error)
+            rf"cache\.{name} did not answer within {ANSWER:g} s(; {was_sent}|: all workers were busy\.)", str(error)
         )
         assert error.executed in (["no", "maybe"] if "busy" not in str(error) else ["no"])
     assert "it was sent to" in str(calls["get"].exception())

@@ -314,7 +314,7 @@ def test_a_timeout_holds_for_a_stream_that_is_held_unread(back: mob.Proxy) -> No
 
 def test_the_failure_of_a_stream_that_nobody_takes_is_logged(back: mob.Proxy, caplog: pytest.LogCaptureFixture) -> None:
     back.fails_soon(3)
-    told = "back.fails_soon failed and nobody asked for its result: ValueError: no more"
+    told = "back.fails_soon failed and its result was never read: ValueError: no more"
     wait_until(lambda: told in [record.getMessage() for record in caplog.records], "it is logged")
 
 

@@ -263,7 +263,7 @@ def _outcome(call: mob.Call[Any]) -> Any:
 
 
 def test_a_circle_of_waiting_is_told(app: AppUnderTest) -> None:
-    with pytest.raises(mob.CallError, match="waits for the call in whose course this one is made"):
+    with pytest.raises(mob.CallError, match="waits for the call that led to this one"):
         app.require("back").ask_oneself().result(patient(20))
 
 

@@ -1,1 +1,1 @@
-"""The role "gateway": what carries the links between members on different machines, over NATS."""
+"""The role "gateway": it carries the links between members on different machines, over NATS."""

@@ -1,12 +1,12 @@
-"""NATS, as a gateway uses it. The only file that knows it.
+"""The connection of a gateway to NATS, and the options with which mob connects.
 
 Subjects of an app (`names.py`): `mob.APP.all` (letters to all Kingpins), `mob.APP.node.N` (letters to one) and
-`mob.APP.gateway.UID` (packets of trunks to one gateway). Each gateway of a node hears all letters, and its Kingpin
-listens to one of them. They are no queue group: the receivers of a server that the others of its cluster cannot reach
-count for minutes, and what is dealt to them is lost.
+`mob.APP.gateway.UID` (packets of trunks to one gateway). Each gateway of a node receives all letters, and its Kingpin
+listens to one gateway. They are not in a queue group: if the other servers of a cluster cannot reach one server, its
+receivers still count for minutes, and messages assigned to them are lost.
 
-What is published is gone the moment it is handed over: NATS promises nothing for it, and that is all a trunk expects.
-While there is no connection nothing is published; packets that matter are sent again.
+A message is forgotten as soon as it is published: NATS promises nothing for it, and a trunk expects no more. Nothing is
+published while there is no connection; packets that matter are sent again.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from mob.core.membership import UNCONNECTED
 from mob.plan import Cluster
 
 CONNECT_TIMEOUT = 2
-"""Seconds for one attempt."""
+"""Seconds for one attempt to connect."""
 FLUSHED = 1
-"""Seconds in which what is left to say at the end is sent."""
+"""Maximum number of seconds to send what is left at the end."""
 NATS_RETRY = 0.25
-"""Seconds between two attempts."""
+"""Seconds between two attempts to connect."""
 PING = 0.4
-"""Seconds between two pings: a server that is out of reach is noticed, and another one found, before anybody is missed
-(three seconds; the time until the third ping, and a beat)."""
+"""Seconds between two pings. An unreachable server is noticed, and another one found, before a machine is missed (three
+seconds): it takes until the third ping, and a beat."""
 PINGS = 2
-"""How many of them may stay unanswered."""
+"""Maximum number of unanswered pings."""
 UNANSWERED = 1000
-"""Milliseconds for which TCP keeps what the server does not acknowledge. nats-py looks for another server only when all
-that it has written has left or failed; that would take the kernel's quarter of an hour."""
+"""Milliseconds for which TCP keeps data that the server does not acknowledge. nats-py changes the server only if
+all that it has written is sent or failed; by default that would take the kernel about 15 minutes."""
 PENDING = 64 * 1024 * 1024
-"""Bytes that may wait for the socket; trunks keep far below it."""
+"""Maximum number of bytes that wait for the socket; trunks stay far below it."""
 ROOM = 1024
 """Bytes of the largest payload that a packet leaves unused."""
 PACKET = 256 * 1024
-"""Bytes of a packet: small enough that others get their turn, large enough to cost little."""
+"""Maximum size of a packet in bytes: small enough that others get their turn, large enough to cost little."""
 
 LetterHandler = Callable[[bytes], None]
 
 
 class Guarded(Client):
-    """A client that does not say its password to a server that has no TLS, where TLS was asked for.
+    """A client that does not send its password to a server without TLS if TLS is required.
 
-    nats-py encrypts if the server says that it wants that, and goes on in the clear if it does not: then whoever is in
-    between has only to leave that out.
+    nats-py encrypts if the server asks for it, and otherwise continues in plain text: an attacker in between would only
+    have to remove that request.
     """
 
     def __init__(self, *, needs_tls: bool) -> None:
@@ -69,12 +69,12 @@ class Guarded(Client):
         scheme = "" if server is None else server.uri.scheme
         asked = self._needs_tls or scheme == "tls"
         if initial_connection and asked and scheme not in ("ws", "wss") and not info.get("tls_required"):
-            raise NatsError("it does not speak TLS, and .cluster(...) asks for it")
+            raise NatsError("the server does not offer TLS, but .cluster(...) requires it")
         await cast(Any, super())._process_info(info, initial_connection)
 
 
 class Carrier:
-    """The connection to NATS, which comes and goes."""
+    """The connection to NATS; it is made again whenever it is lost."""
 
     def __init__(
         self,
@@ -89,44 +89,44 @@ class Carrier:
         self._node = node
         self._uid = uid
         self.address: bytes = uid.to_bytes(8)
-        """What every packet begins with: who has sent it."""
+        """The start of every packet: the uid of its sender."""
         self._cluster = cluster
         self._on_letter = on_letter
         self._on_change = on_change
         self.on_packet: Callable[[int, memoryview], None] = _ignore
-        """What is done with a packet: (uid of the gateway that has sent it, packet)."""
+        """Called with each packet: (uid of the gateway that sent it, packet)."""
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._told: set[str] = set()  # what was not allowed
+        self._told: set[str] = set()  # denied permissions that were logged
         self._rest: set[asyncio.Task[Any]] = set()
         self.why_not: str = UNCONNECTED
-        """Why nothing can be sent, if it cannot."""
+        """Why nothing can be sent now; "" if it can."""
 
     def __repr__(self) -> str:
         return f"<Carrier {self._names.prefix}, {self.why_not or 'connected'}>"
 
     @property
     def client(self) -> Client | None:
-        """The connection, if there has been one yet: for JetStream."""
+        """The connection, for JetStream; None before the first one."""
         return self._client
 
     @property
     def packet_limit(self) -> int:
-        """Bytes that a packet may have."""
+        """Maximum size of a packet in bytes."""
         return PACKET if self._client is None else min(PACKET, self._client.max_payload - ROOM)
 
     @property
     def is_connected(self) -> bool:
-        """Whether something can be sent now."""
+        """True if something can be sent now."""
         return not self.why_not
 
     def open(self) -> None:
-        """Begins to connect; goes on until it is, and whenever it is lost."""
+        """Connect, now and whenever the connection is lost; try until it works."""
         self._task = asyncio.get_running_loop().create_task(self._connect())
 
     async def close(self) -> None:
-        """Sends what is left and leaves."""
+        """Send what is left and disconnect."""
         self._is_closing = True
         if self._task is not None:
             self._task.cancel()
@@ -136,11 +136,11 @@ class Carrier:
             await self._client.close()
 
     def write(self, node: int, letter: bytes) -> None:
-        """A letter to the Kingpin of a node; to all if it is 0."""
+        """Send a letter to the Kingpin of a node; to all Kingpins if `node` is 0."""
         self._publish(self._names.node(node) if node else self._names.all, letter)
 
     def send(self, uid: int, packet: bytes) -> None:
-        """A packet to another gateway; it begins with `address`."""
+        """Send a packet to another gateway; it begins with `address`."""
         self._publish(self._names.gateway(uid), packet)
 
     def _publish(self, subject: str, data: bytes) -> None:
@@ -149,7 +149,7 @@ class Carrier:
             return
         publishing = client.publish(subject, data)
         try:
-            awaited = publishing.send(None)  # nearly always that is all, and a task costs more than the rest
+            awaited = publishing.send(None)  # usually this is all, and a task would cost more than everything else
         except (StopIteration, NatsError):
             return
         task = asyncio.get_running_loop().create_task(_finish(publishing, awaited))
@@ -165,7 +165,7 @@ class Carrier:
                 await cast(Any, client).connect(**self._options())  # its types are partly unknown
                 self._client = client
                 break
-            except Exception as error:  # noqa: BLE001  of files of keys and certificates, whatever their readers raise
+            except Exception as error:  # noqa: BLE001  readers of key and certificate files raise anything
                 self._refuse(error)
                 await asyncio.sleep(NATS_RETRY)
         subscribe = cast(Any, self._client).subscribe  # its types are partly unknown
@@ -198,20 +198,20 @@ class Carrier:
             self.on_packet(int.from_bytes(data[:8]), memoryview(data)[8:])
 
     def _note_life(self) -> None:
-        """Who sends anything is there: a line that is full keeps a pong waiting, and is not dead."""
-        cast(Any, self._client)._pings_outstanding = 0  # nats-py asks nobody, and counts pongs only
+        """Note that the server is alive: on a busy line a pong may have to wait for other data."""
+        cast(Any, self._client)._pings_outstanding = 0  # nats-py counts pongs only, and has no hook for this
 
     async def _handle_lost(self) -> None:
         if self._is_closing:
             return
-        self._change(f"the connection to NATS at {self._shown()} is lost")
+        self._change(f"the connection to NATS at {self._shown()} was lost")
 
     async def _handle_found(self) -> None:
         self._limit_patience()
         self._change("")
 
     def _limit_patience(self) -> None:
-        """Tells the kernel when to give the connection up. nats-py has no public way to its socket."""
+        """Tell the kernel when to give up the connection. nats-py has no public way to its socket."""
         transport = getattr(self._client, "_transport", None)
         writer = getattr(transport, "_bare_io_writer", None)
         if writer is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
@@ -219,7 +219,7 @@ class Carrier:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED)
 
     async def _handle_closed(self) -> None:
-        """The server has thrown this machine out (its credentials have expired, say): it asks to be let in again."""
+        """Connect again after the server disconnected this machine, for example because its credentials expired."""
         if not self._is_closing:
             self._client = None
             self.open()
@@ -227,15 +227,15 @@ class Carrier:
     async def _handle_error(self, error: Exception) -> None:
         client, text = self._client, str(error)
         if client is None or (not client.is_connected and _is_for_ever(error)):
-            self._refuse(error)  # an attempt to connect has failed, and another follows
+            self._refuse(error)  # an attempt to connect failed, and another follows
         elif "permissions violation" in text.lower() and text not in self._told:
             self._told.add(text)
             logging.getLogger("mob").error(
-                "NATS does not allow what mob needs: %s. See 'Who may do what' in docs/cluster.md.", text
+                "NATS denied a permission that mob needs: %s. See 'Who may do what' in docs/cluster.md.", text
             )
 
     def _refuse(self, error: Exception) -> None:
-        """Tells why there is no connection: at first, and when it turns out that waiting will not help."""
+        """Report why there is no connection; log it when it turns out that waiting will not help."""
         was = self.why_not
         self._change(scrubbed(self._cluster, f"NATS at {self._shown()} {_reason(error)}"))
         if self.why_not != was != UNCONNECTED and _is_for_ever(error):
@@ -248,10 +248,10 @@ class Carrier:
 
 
 def options_of(cluster: Cluster, name: str) -> dict[str, Any]:
-    """Return how nats-py is to connect to the servers of a cluster, under that name."""
+    """Return the options with which nats-py connects to the servers of a cluster, under that name."""
     options: dict[str, Any] = {
-        # Mixed here and not by nats-py, which mixes anew when it has lost one, and may try that one again first:
-        # two seconds, if it is out of reach.
+        # Shuffled here and not by nats-py: it shuffles again after losing a server, and may try that one again first,
+        # which takes two seconds if it cannot be reached.
         "servers": random.sample(cluster.servers, len(cluster.servers)),
         "dont_randomize": True,
         "name": name,
@@ -277,7 +277,7 @@ def options_of(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 def scrubbed(cluster: Cluster, text: str) -> str:
-    """A text that may be shown: nats-py's errors may quote an address, with the password in it.
+    """Return a text without secrets: errors of nats-py may quote an address, with the password in it.
 
     >>> scrubbed(Cluster(("nats://me:secret@host",), "a", token="other"), "secret and other are hidden")
     '*** and *** are hidden'
@@ -293,7 +293,7 @@ def scrubbed(cluster: Cluster, text: str) -> str:
 
 
 def _is_for_ever(error: Exception) -> bool:
-    """Whether nothing will change by itself."""
+    """Return whether waiting will not help."""
     return not isinstance(error, (NoServersError, TimeoutError)) and not (
         isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, FileNotFoundError, PermissionError))
     )
@@ -302,17 +302,17 @@ def _is_for_ever(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, AuthorizationError) or "uthorization" in str(error) or "uthentication" in str(error):
         return (
-            f"does not let this machine in ({str(error).removeprefix('nats: ')}). Check what .cluster(...) says of it: "
-            f"user and password, token, nkey or credentials."
+            f"rejects the authentication of this machine ({str(error).removeprefix('nats: ')}). Check what "
+            f".cluster(...) gives: user and password, token, nkey or credentials."
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"shows a certificate that is not trusted ({error.verify_message}). Check ca=, and the name in the address."
+            f"has a certificate that is not trusted ({error.verify_message}). Check ca=, and the name in the address."
         )
     if isinstance(error, ssl.SSLError):
-        return f"cannot be spoken to by TLS ({error.reason or error}). Check ca=, cert= and key=."
+        return f"cannot be reached with TLS ({error.reason or error}). Check ca=, cert= and key=."
     if type(error).__module__.startswith("nkeys") or type(error).__name__ == "Error":
-        return f"cannot be asked: the nkey or the credentials make no sense ({error or type(error).__name__})."
+        return f"cannot be used: the nkey or the credentials are invalid ({error or type(error).__name__})."
     return f"cannot be reached: {error or type(error).__name__}"
 
 
@@ -323,7 +323,7 @@ async def _finish(coroutine: Any, awaited: Any) -> None:
 
 @types.coroutine
 def _rest_of(coroutine: Any, awaited: Any) -> Generator[Any, None, None]:
-    """Goes on with a coroutine that waits for something."""
+    """Continue a coroutine that waits for something."""
     while True:
         yield awaited
         try:

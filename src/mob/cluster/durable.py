@@ -1,13 +1,14 @@
-"""Durable messages in a JetStream stream of the app: stored here, and handed to workers of this machine.
+"""Durable messages in a JetStream stream of the app: they are stored here, and passed to workers of this machine.
 
-A message lies in the stream until a handler of a worker has returned. All gateways pull from one durable consumer for
-each role, so each message comes to one of them; it pulls no more than its ready workers can take. It calls a worker,
-says "in progress" as long as that runs, and acknowledges when it has answered. A handler that raises gets the message
-again, later and later; after `DELIVERIES` times it is put aside, in a second stream, which is looked at by hand.
+A message stays in the stream until a handler of a worker returns. All gateways pull from one durable consumer for each
+role, so each message arrives at one of them; a gateway pulls no more than its ready workers can take. It calls a
+worker, reports "in progress" as long as that runs, and acknowledges when the worker answers. A message whose handler
+raises is delivered again, after longer and longer pauses. After `DELIVERIES` attempts it is put aside in a second
+stream, which an operator inspects.
 
-Whatever dies, the server still has the message: it gives it to another gateway when nobody has said anything of it for
-`ACK_WAIT`. So a handler may get one twice, never not at all. The stream is made by the first message; an app that sends
-none asks nothing of JetStream.
+Whatever dies, the server still has the message: it passes it to another gateway after `ACK_WAIT` without a report. So a
+handler may get a message twice, but always at least once. The first message makes the stream; an app that sends none
+does not use JetStream.
 """
 
 from __future__ import annotations
@@ -37,37 +38,38 @@ if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
 MAX_AGE = 7 * 86400.0
-"""Seconds that a message may lie in the stream; Kafka's default."""
+"""Maximum seconds that a message stays in the stream; Kafka's default."""
 MAX_BYTES = 1024**3
-"""Bytes of the stream; beyond that nothing more is taken, and senders get `Busy`."""
+"""Maximum bytes of the stream; when it is full, new messages are refused with `Busy`."""
 DEAD_AGE = 30 * 86400.0
+"""Maximum seconds that a message stays in the stream of those that were put aside."""
 DEAD_BYTES = 256 * 1024**2
-"""The same of what was put aside; there the oldest makes room."""
+"""Maximum bytes of that stream; when it is full, the oldest messages are dropped."""
 DUPLICATES = 120.0
-"""Seconds in which a message that is stored a second time is noticed; JetStream's default."""
+"""Seconds within which a message that is stored twice is recognized; JetStream's default."""
 DELIVERIES = 5
-"""How often a message is tried; SQS recommends 3 to 5."""
+"""Maximum number of attempts to handle a message; SQS recommends 3 to 5."""
 DELAYS = (1.0, 5.0, 25.0, 125.0)
 """Seconds until the next attempt, after the first, the second, ..."""
 ACK_WAIT = 15.0
-"""Seconds of silence after which the server gives a message to somebody else."""
+"""Seconds without a report after which the server passes a message to another gateway."""
 PROGRESS = 5.0
-"""Seconds between two words that a handler still runs."""
+"""Seconds between two reports that a handler still runs."""
 PER_WORKER = 4
-"""Messages that a worker has at once; Celery's default. More run at once only if the handlers are `async def`."""
+"""Number of messages that a worker has at once; Celery's default. Only `async def` handlers run concurrently."""
 PULL = 20.0
 """Seconds that a request for messages waits at the server."""
 REDELIVERY_DELAY = 0.25
-"""Seconds until a message that a worker did not begin is tried again, if no worker has come or gone before."""
+"""Seconds until a message that a worker did not begin is tried again, if the workers do not change before."""
 PREFETCH_TIMEOUT = 5.0
-"""Seconds that a message waits for one before another machine may have it."""
+"""Seconds that a message waits for a worker here before another machine may have it."""
 SETTLED = 30.0
-"""Seconds between two looks for the stream, should word of it have been missed."""
+"""Seconds between two looks for the stream, in case its announcement was missed."""
 SENDER, KEY, REASON = "Mob-Sender", "Nats-Msg-Id", "Mob-Reason"
 NO_ROOM = 10077
-"""JetStream's number of the error that a stream is full."""
+"""JetStream's error code for a full stream."""
 TAKEN = 10058
-"""There is a stream of that name already, with other settings: somebody has chosen them."""
+"""JetStream's error code for an existing stream with other settings, which an operator chose."""
 
 
 class Durable:
@@ -81,8 +83,8 @@ class Durable:
         self._names = NatsNames(peer.context.app)
         self.stream: str = self._names.stream
         self.dead: str = self._names.dead_stream
-        self._is_there = False  # the stream
-        self._announced: Client | None = None  # the connection on which word of it is listened to
+        self._is_there = False  # the stream exists
+        self._announced: Client | None = None  # the connection on which announcements of it are received
         self._pulling: dict[str, asyncio.Task[None]] = {}
         self._in_hand: dict[str, set[asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,15 +94,15 @@ class Durable:
         return f"<Durable {self.stream}, {sum(map(len, self._in_hand.values()))} in hand>"
 
     def handle_connected(self) -> None:
-        """NATS can be reached (again): looks whether there are messages."""
-        self._changes.note()  # not of the roster, but for who waits here it is one
+        """Look for messages, because NATS can be reached (again)."""
+        self._changes.note()  # not a change of the roster, but processes that wait here treat it as one
         self._start(self._listen())
         if not self._is_looking:
             self._is_looking = True
             self._start(self._look_now_and_then())
 
     async def close(self) -> None:
-        """This gateway ends: what it has not finished another one may have at once."""
+        """Cancel everything, because this gateway ends: another one may take over its messages at once."""
         tasks = [*self._pulling.values(), *self._tasks, *(task for each in self._in_hand.values() for task in each)]
         for task in tasks:
             task.cancel()
@@ -109,7 +111,7 @@ class Durable:
     # --------------------------------------------------------------------------------------------- storing
 
     async def store(self, role: str, body: bytes, key: str) -> None:
-        """Stores a message of the caller's; returns when the server has it on its disk."""
+        """Store a message of the caller; return when the server has it on its disk."""
         self._context.roster.check_role(role)
         await self._wait_for_the_first_connection()
         client, label = self._client(), f"a durable message to {role!r}"
@@ -123,8 +125,8 @@ class Durable:
                 await self._make(client)
             await _jetstream(client).publish(self._names.durable(role), body, headers=headers)
         except MaxPayloadError:
-            most = f"{client.max_payload:,} (max_payload of its configuration)"
-            raise ArgumentError(f"{label}: it has {len(body):,} bytes, and the NATS server takes {most}.") from None
+            most = f"at most {client.max_payload:,} (max_payload in its configuration)"
+            raise ArgumentError(f"{label}: it has {len(body):,} bytes, but the NATS server accepts {most}.") from None
         except (NatsError, TimeoutError) as error:
             self._is_there = False
             raise _translated(label, error) from error
@@ -132,13 +134,13 @@ class Durable:
             self._pull_all()
 
     async def _wait_for_the_first_connection(self) -> None:
-        """What is sent at the very start waits for NATS; later, where there is none, it fails at once."""
+        """Wait for the first connection to NATS; messages sent later, without a connection, fail at once."""
         until = monotonic() + PREFETCH_TIMEOUT
         while self._client() is None and (left := until - monotonic()) > 0:
             await self._changes.next(left)
 
     async def _make(self, client: Client) -> None:
-        """Makes the streams, unless they are there: then they stay as somebody has set them."""
+        """Make the streams that do not exist. Existing ones keep the settings that an operator chose."""
         js = _jetstream(client)
         dead = StreamConfig(
             name=self.dead,
@@ -166,7 +168,7 @@ class Durable:
         self._is_there = True
         await client.publish(self._names.stored)
 
-    # ------------------------------------------------------------------------------------- who has messages
+    # ---------------------------------------------------------------------------------- looking for messages
 
     async def _listen(self) -> None:
         client = self._client()
@@ -186,7 +188,7 @@ class Durable:
             await self._look()
 
     async def _look(self) -> None:
-        """Whether there is a stream; for the workers of this machine its messages are fetched then."""
+        """Look whether the stream exists; if so, fetch messages for the workers of this machine."""
         client = self._client()
         if client is None or not client.is_connected:
             return
@@ -194,12 +196,12 @@ class Durable:
             try:
                 await _jetstream(client).stream_info(self.stream)
             except (NatsError, TimeoutError):
-                return  # no JetStream, or no stream: nobody has sent anything
+                return  # no JetStream, or no stream, because no message was ever sent
             self._is_there = True
         self._pull_all()
 
     def _pull_all(self) -> None:
-        """For each role that may have workers here."""
+        """Pull messages for each role that may have workers here."""
         for role in self._context.roster.roles:
             if role != GATEWAY and role not in self._pulling:
                 self._peer.contacts.want_role(role)
@@ -223,8 +225,8 @@ class Durable:
                     subscription = await self._subscribe(_jetstream(client), role)
                 messages = await subscription.fetch(1, PULL)
             except TimeoutError:
-                continue  # there was none
-            except NatsError:  # the stream or the consumer has gone, or the connection
+                continue  # there was no message
+            except NatsError:  # the stream, the consumer or the connection is lost
                 if subscription is not None:
                     await _give_up(subscription)
                 subscription = None
@@ -236,7 +238,7 @@ class Durable:
                 task.add_done_callback(in_hand.discard)
 
     async def _wait_for_room(self, in_hand: set[asyncio.Task[None]]) -> None:
-        """Return when a message was finished, or a worker has come or gone."""
+        """Wait until a message is finished or the workers change."""
         change = self._changes.future()
         try:
             await asyncio.wait({change, *in_hand}, return_when=asyncio.FIRST_COMPLETED)
@@ -248,21 +250,21 @@ class Durable:
             durable_name=token(role),
             filter_subject=self._names.durable(role),
             ack_wait=ACK_WAIT,
-            max_deliver=-1,  # counted here: a message that finds no worker has not failed
+            max_deliver=-1,  # counted here: a message that finds no worker did not fail
             max_ack_pending=-1,
         )
         await _any(js).add_consumer(self.stream, config)
         return await js.pull_subscribe_bind(durable=config.durable_name, stream=self.stream)
 
     def _workers(self, role: str) -> list[Contact]:
-        """The ready workers of this machine."""
+        """Return the ready workers of this machine."""
         route = self._peer.contacts.routes.of(role)
         return list(route.targets)
 
     # -------------------------------------------------------------------------------------------- handling
 
     async def _handle(self, role: str, message: Msg) -> None:
-        """Has a worker handle it, and tells the server how that went."""
+        """Have a worker handle a message, and report the outcome to the server."""
         progress = asyncio.get_running_loop().create_task(_say_in_progress(message))
         attempt = message.metadata.num_delivered or 1
         try:
@@ -275,11 +277,11 @@ class Durable:
         if error is None:
             await _tell(message.ack())
         elif isinstance(error, Unavailable) and error.executed == "no":
-            await _tell(message.nak(delay=1))  # the workers have gone meanwhile: perhaps another machine has some
+            await _tell(message.nak(delay=1))  # the workers left in the meantime; another machine may have some
         elif isinstance(error, Forbidden) or attempt >= DELIVERIES:
             await self._put_aside(role, message, attempt, error)
         else:
-            told = "%s: attempt %d has failed: %s"
+            told = "%s: attempt %d failed: %s"
             label = _label(role, message)
             self._context.complaints.tell(
                 (told, label), told, label, attempt, error, error=error, level=logging.WARNING, traceback=False
@@ -287,7 +289,7 @@ class Durable:
             await _tell(message.nak(delay=DELAYS[min(attempt, len(DELAYS)) - 1]))
 
     async def _deliver(self, role: str, message: Msg, attempt: int) -> Exception | None:
-        """Calls one worker, or another if that one did not begin; what went wrong."""
+        """Call one worker, or another if that one did not begin; return the error, if any."""
         headers = message.headers or {}
         key = headers.get(KEY) or f"{self.stream}-{message.metadata.sequence.stream}"
         sender = _read(headers.get(SENDER, ""))
@@ -318,7 +320,7 @@ class Durable:
             assert client is not None
             put = await _jetstream(client).publish(self._names.dead(role), message.data, headers=headers)
         except (NatsError, TimeoutError) as failure:
-            self._context.log.error("%s has failed %d times, and cannot be put aside: %s", label, attempt, failure)
+            self._context.log.error("%s failed %d times, and cannot be put aside: %s", label, attempt, failure)
             await _tell(message.nak(delay=DELAYS[-1]))
             return
         await _tell(message.ack())
@@ -335,7 +337,7 @@ class Durable:
 
 
 def _any(obj: object) -> Any:
-    """For methods of nats-py whose types are partly unknown."""
+    """Return the object without its type, for methods of nats-py whose types are partly unknown."""
     return obj
 
 
@@ -350,14 +352,14 @@ def _label(role: str, message: Msg) -> str:
 
 
 def _written(sender: Contact) -> str:
-    """Who has sent a message, as a header."""
+    """Return the sender of a message as a header."""
     member = sender.member
     parts = (member.uid, member.pid, member.role, member.index, member.generation, sender.node)
     return " ".join(map(str, ("-" if part == "" else part for part in parts)))
 
 
 def _read(header: str) -> tuple[int, int, str, int, int, str]:
-    """And back; somebody else may have put the message there."""
+    """Return the sender in a header; foreign programs may have stored the message."""
     try:
         uid, pid, role, index, generation, node = header.split(" ")
         return int(uid), int(pid), role.strip("-"), int(index), int(generation), node
@@ -368,18 +370,18 @@ def _read(header: str) -> tuple[int, int, str, int, int, str]:
 def _translated(label: str, error: Exception) -> CallError:
     if isinstance(error, (ServiceUnavailableError, NoRespondersError)):
         return Unavailable(
-            f"{label}: the NATS server has no JetStream, which keeps such messages. Start it with JetStream, "
-            f"as `nats-server -js -sd DIRECTORY` or `mob nats` do."
+            f"{label}: the NATS server has no JetStream, which stores durable messages. Start it with JetStream: "
+            f"`nats-server -js -sd DIRECTORY` or `mob nats`."
         )
     if isinstance(error, APIError) and (error.err_code == NO_ROOM or "maximum" in str(error.description)):
-        return Busy(f"{label}: the stream is full ({error.description}); its workers are too slow, or there are none.")
+        return Busy(f"{label}: the stream is full ({error.description}): its workers are too slow, or there are none.")
     if isinstance(error, APIError):
         return Unavailable(f"{label}: JetStream refuses it: {error.description}.")
-    return Unavailable(f"{label}: JetStream has not said that it is stored: {error!r}.", executed="maybe")
+    return Unavailable(f"{label}: JetStream did not confirm that it is stored: {error!r}.", executed="maybe")
 
 
 async def add_stream(js: JetStreamContext, config: StreamConfig, has_three: bool) -> None:
-    """Makes a stream; in a cluster of servers with a copy on three of them, so that one may be missing."""
+    """Make a stream; in a cluster of at least three servers with three copies, so that one server may fail."""
     try:
         await _any(js).add_stream(config, num_replicas=3 if has_three else 1)
     except APIError as error:
@@ -397,7 +399,7 @@ async def _say_in_progress(message: Msg) -> None:
 
 
 async def _tell(word: Any) -> None:
-    """A word to the server about a message. If it does not arrive the message comes again."""
+    """Send a report about a message to the server. If it is lost the message is delivered again."""
     with contextlib.suppress(NatsError):
         await word
 

@@ -1,8 +1,8 @@
-"""The module that the mobsters of the role "gateway" run.
+"""The module of the role "gateway".
 
 A gateway carries letters between Kingpins, and links between members on different machines. It opens neither: a link is
-a stream of bytes that comes from a socket and goes into a circuit, or the other way round. It is a mobster like any
-other; when it dies, the links that it carries end, and its successor carries those that are asked for anew.
+a stream of bytes that comes from a socket and goes into a circuit, or the other way round. A gateway is a mobster like
+any other. When it dies the links that it carries end, and its successor carries those that are requested again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Gateway:
-    """One of them."""
+    """The gateway that this process is."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -43,12 +43,12 @@ class Gateway:
         return f"<Gateway {self._carrier or 'not joined'}>"
 
     def open(self) -> None:
-        """Tells the Kingpin that this is one; `JoinCluster` follows."""
+        """Tell the Kingpin that this process is a gateway; `JoinCluster` follows."""
         self._peer.control.on_cluster = self.handle
         self._peer.control.post(m.OpenGateway())
 
     def handle(self, message: m.Down, descriptors: list[int]) -> None:
-        """What the Kingpin says."""
+        """Handle a message of the Kingpin."""
         match message:
             case m.JoinCluster():
                 self._join(message)
@@ -67,7 +67,7 @@ class Gateway:
 
     def _join(self, message: m.JoinCluster) -> None:
         peer = self._peer
-        if self._carrier is not None:  # a Kingpin that has taken the place of another asks how it goes
+        if self._carrier is not None:  # a Kingpin that replaced another asks for the state of the connection
             peer.control.post(m.Connected(self._carrier.why_not, keeps=True))
             return
         self._carrier = Carrier(
@@ -89,7 +89,7 @@ class Gateway:
         return None if self._carrier is None else self._carrier.client
 
     async def store(self, role: str, body: bytes, key: str) -> None:
-        """Stores a durable message."""
+        """Store a durable message."""
         await self._durable.store(role, body, key)
 
     def _carry(self, number: int, local: int, remote: int, descriptors: list[int]) -> None:
@@ -101,18 +101,18 @@ class Gateway:
         self._trunks.carry(number, local, remote, sock, self._gateway_for(local, remote))
 
     def _gateway_for(self, local: int, remote: int) -> int | None:
-        """The gateway of the other machine that carries this pair."""
+        """Return the gateway of the other machine that carries this pair; None without one."""
         node = m.node_of(remote)
         able = [each.uid for each in self._context.roster.ready(GATEWAY) if m.node_of(each.uid) == node]
         return gateway_for(local, remote, able)
 
     def handle_leave(self, member: m.Member) -> None:
-        """A mobster has gone, here or elsewhere."""
+        """Note that a mobster left, here or elsewhere."""
         if member.role == GATEWAY and self._trunks is not None:
             self._trunks.forget(member.uid)
 
     async def close(self) -> None:
-        """This gateway ends."""
+        """Close everything, because this gateway ends."""
         if self._leases is not None:
             await self._leases.close()
         if self._left is not None:
@@ -151,5 +151,5 @@ api.on("stop", _gateway.close)
 
 @export(idempotent=True)
 async def store(role: str, body: bytes, key: str) -> None:
-    """Stores a durable message; a message of a key is stored once."""
+    """Store a durable message. A message with the same key is stored only once."""
     await _gateway.store(role, body, key)

@@ -1,13 +1,13 @@
-"""What singletons leave to the machine that runs them next, in an object store of JetStream.
+"""The data that singletons hand over to the machine that runs them next, in an object store of JetStream.
 
-The store `mob_APP_left` is made when the first singleton leaves something. An object is named by the role and the token
-by which it ran, so two machines never write one object, and what a lease record names is what its writer has stored.
-What is decided, the Kingpin decides (`core.moving`); nothing is remembered here, and nothing is opened: the data goes
-from a file without a name into the store, and from there into another one.
+The store `mob_APP_left` is made when the first singleton hands over data. An object is named by the role and the token
+with which it ran, so two machines never write the same object, and the object named in a lease record is what the
+writer of the record stored. The Kingpin decides (`core.moving`); nothing is remembered or decoded here: the data goes
+from an unnamed file into the store, and from there into another unnamed file.
 
-Few parts are under way at a time: leases are renewed on the same connection, and a thin line that is full for seconds
-would cost the lease. That is why an object is not read with nats-py's `get`, which would also wait for ever if its
-server has gone.
+Only a few parts are under way at a time: leases are renewed on the same connection, and a slow connection that is full
+for seconds would cost the lease. Therefore an object is not read with nats-py's `get`, which would also wait forever
+for a server that disappeared.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from mob.rim.link import Descriptor
 from mob.wire import messages as m
 
 OBJECT_TIMEOUT = 5.0
-"""Seconds for one part of an object to be stored, or to come."""
+"""Maximum seconds to store or receive one part of an object."""
 PARTS = 4
-"""Parts of an object that are under way at a time, of 128 KiB each."""
+"""Maximum number of parts of an object under way at a time, of 128 KiB each."""
 TROUBLE = (NatsError, OSError, TimeoutError, ValueError)
 Teller = Callable[[m.Up, Sequence[int | Descriptor]], None]
 
 
 class StoredInheritances:
-    """What is stored of all singletons of an app.
+    """The stored data of all singletons of an app.
 
     Args:
-        app: its name.
-        client: returns the connection, if there is one.
-        answer: tells the Kingpin something, with descriptors.
+        app: Name of the app.
+        client: Returns the connection, or None.
+        answer: Sends a message to the Kingpin, with descriptors.
     """
 
     def __init__(self, app: str, client: Callable[[], Client | None], answer: Teller) -> None:
@@ -69,7 +69,7 @@ class StoredInheritances:
         return f"<StoredInheritances in {self._bucket}, {len(self._tasks)} requests>"
 
     def handle(self, message: m.PutLeft | m.GetLeft | m.DropLeft, descriptors: list[int]) -> None:
-        """Do what the Kingpin asks for, and answer."""
+        """Carry out a request of the Kingpin, and answer it."""
         match message:
             case m.PutLeft():
                 work = self._settle(message, self._put(message, [Descriptor(each) for each in descriptors]))
@@ -82,7 +82,7 @@ class StoredInheritances:
         task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """This gateway ends: another one is asked."""
+        """Cancel all requests, because this gateway ends; the Kingpin asks another one."""
         for task in self._tasks:
             task.cancel()
 
@@ -91,7 +91,7 @@ class StoredInheritances:
         try:
             found = await work
         except NotFoundError:
-            self._answer(m.LeftIs(number, role, error="NATS has it no more", is_gone=True), [])
+            self._answer(m.LeftIs(number, role, error="NATS no longer has it", is_gone=True), [])
         except TROUBLE as error:
             self._answer(m.LeftIs(number, role, error=str(error) or type(error).__name__), [])
         else:
@@ -114,7 +114,7 @@ class StoredInheritances:
         try:
             await self._drop_others(stream, store, message)
         except TROUBLE as error:
-            logging.getLogger("mob").warning("what %r has left before is still in NATS: %s", message.role, error)
+            logging.getLogger("mob").warning("earlier handover data of %r is still in NATS: %s", message.role, error)
 
     async def _made(self, stream: JetStreamContext) -> ObjectStore:
         try:
@@ -131,7 +131,7 @@ class StoredInheritances:
             return await stream.object_store(self._bucket)
 
     async def _drop_others(self, stream: JetStreamContext, store: ObjectStore, message: m.PutLeft) -> None:
-        """Delete what machines have stored that died before they could say so in the lease."""
+        """Delete data of machines that died before they could name it in the lease."""
         for info in await store.list(ignore_deletes=True):
             name = info.name or ""
             if name.startswith(_name(message.role, "")) and name != _name(message.role, message.token):
@@ -152,7 +152,7 @@ class StoredInheritances:
                         digest.update(each.data)
                 file.flush()
                 if f"{OBJ_DIGEST_TYPE}{base64.urlsafe_b64encode(digest.digest()).decode()}" != info.digest:
-                    raise ValueError("it is damaged")
+                    raise ValueError("the stored data is damaged")
                 return Descriptor(os.dup(file.fileno()))
         finally:
             await subscription.unsubscribe()
@@ -162,8 +162,8 @@ class StoredInheritances:
             stream = self._jetstream()
             store = await stream.object_store(self._bucket)
             await self._delete(stream, store, _name(message.role, message.left))
-        except TROUBLE as error:  # it is deleted when the role moves next
-            logging.getLogger("mob").debug("what %r had left is still in NATS: %s", message.role, error)
+        except TROUBLE as error:  # it will be deleted when the role moves next
+            logging.getLogger("mob").debug("handover data of %r is still in NATS: %s", message.role, error)
 
     async def _delete(self, stream: JetStreamContext, store: ObjectStore, name: str) -> None:
         """Delete an object, and the note of it that would stay."""
@@ -174,7 +174,7 @@ class StoredInheritances:
 
 
 class MemoryReader(io.BufferedIOBase):
-    """A file that is read from its beginning, whoever else has it open."""
+    """A file that is read from its beginning, even if other code has it open at another position."""
 
     def __init__(self, file: Descriptor) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ class MemoryReader(io.BufferedIOBase):
         return f"<MemoryReader at {self._at}>"
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes into a buffer; return how many."""
+        """Read the next bytes into a buffer; return their number."""
         count = os.preadv(self._file.fileno(), [buffer], self._at)
         self._at += count
         return count
@@ -195,7 +195,7 @@ async def _next_parts(subscription: JetStreamContext.PullSubscription) -> list[M
     try:
         return await subscription.fetch(PARTS, OBJECT_TIMEOUT)
     except TimeoutError:
-        raise TimeoutError(f"NATS has sent nothing of it for {OBJECT_TIMEOUT:g} s") from None
+        raise TimeoutError(f"NATS sent no data for {OBJECT_TIMEOUT:g} s") from None
 
 
 def _name(role: str, token: int | str) -> str:

@@ -1,17 +1,17 @@
-"""The stream in which durable jobs lie in a cluster: JetStream, where the last message of a subject counts.
+"""The stream that stores durable jobs in a cluster: JetStream, where only the last message of a subject counts.
 
-Strategy. A job is one message. What has become of one that is tried again, or is dead, lies on a second subject. How it
-has ended lies on a third, and goes by itself when it was kept long enough; only when the server has that, the job goes:
-its place is taken by an empty message. So whoever takes over reads the jobs that are left, and nothing of the others.
-Many messages are under way at a time; nobody hears of anything before the server has acknowledged it.
+Strategy. A job is one message. The state of a job that is tried again, or is dead, is on a second subject. Its outcome
+is on a third, and expires after the time that it must be kept; the job is removed only when the server has the outcome:
+an empty message replaces it. So a keeper that takes over reads only the jobs that are left. Many messages are under way
+at a time; nothing is reported as stored before the server acknowledged it.
 
-Of two keepers only the latest can write: each has a number, publishes to subjects that have it in them, and sets the
-stream to take in these alone, which it stores under subjects without it. What a keeper that has lost its lease
-publishes is in no stream. (Sequences that a message expects would do the same, but a cluster of servers takes only one
-such message at a time.)
+Of two keepers only the latest can write: each has a number, publishes to subjects that contain it, and sets the stream
+to accept only these, which it stores under subjects without the number. So no stream takes what a keeper that lost its
+lease publishes. (Expected sequences in messages would do the same, but a cluster of servers accepts only one such
+message at a time.)
 
-Limits. Knows what it stores no better than `store.py` does. As long as NATS cannot be reached new jobs are refused; how
-others have ended is written when it is back.
+Limits. It knows no more about what it stores than `store.py` does. New jobs are refused as long as NATS cannot be
+reached; outcomes of others are written when it is back.
 """
 
 from __future__ import annotations
@@ -44,31 +44,33 @@ from mob.core.jobs import Entry, JobState
 from mob.plan import Cluster
 
 TIMEOUT = 5.0
-"""Seconds in which the server must have acknowledged what it is given."""
+"""Maximum seconds until the server acknowledges a message."""
 RETRY = 1.0
-"""Seconds until what could not be written is written again."""
+"""Seconds until a failed write is tried again."""
 TOGETHER = 512
-"""Messages that are read together."""
+"""Number of messages that are read together."""
 SPARE = 1024
 """Bytes of the largest payload that a job leaves unused."""
 PAUSE = 0.25
-"""Seconds until something is written again that no server has taken."""
+"""Seconds until a message is sent again that no server took."""
 NOBODY = "no server keeps the stream at the moment"
 GONE = 1.0
-"""Seconds after which an empty message goes."""
+"""Seconds after which an empty message expires."""
 
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[Any]).decode
 _Message = tuple[str, bytes, float]
-"""The end of a subject, what is written there, and the seconds for which it is kept, or 0."""
+"""End of the subject, content, and seconds for which it is kept; 0 for no limit."""
 
 
 class StreamStore:
-    """The stream of an app's jobs. `find` asks for the servers of the cluster, and what they ask for. Answers are given
-    on the loop's thread; `say` is told what is to be known."""
+    """The stream of an app's jobs. Answers are given on the loop's thread.
+
+    `find` returns the servers of the cluster and their authentication; `say` reports a problem to the user.
+    """
 
     most: int = 1024 * 1024 - SPARE
-    """Bytes that a job may have."""
+    """Maximum number of bytes of a job."""
 
     def __init__(
         self, app: str, keep: float, find: Callable[[], Awaitable[Cluster]], say: Callable[[str], None]
@@ -82,13 +84,13 @@ class StreamStore:
         self._cluster: Cluster | None = None
         self._client = Guarded(needs_tls=False)
         self._js: JetStreamContext | None = None
-        self._epoch = 0  # the number of this keeper
+        self._epoch = 0  # number of this keeper
         self._inbox = ""
-        self._number = 0  # of the latest message
+        self._number = 0  # number of the latest message
         self._unacknowledged: dict[str, asyncio.Future[str]] = {}
         self._broken: QueueBroken | None = None
         self._is_told = False
-        self._changed: set[str] = set()  # jobs that have a second subject
+        self._changed: set[str] = set()  # jobs with a second subject
         self._line: list[tuple[JobChanged | JobEnded, Callable[[], None] | None]] = []
         self._writing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,29 +101,29 @@ class StreamStore:
     # ------------------------------------------------------------------------------------------ for the keeper
 
     async def open(self, now: float) -> list[Entry]:
-        """Connect, keep all others from writing, and return the jobs in the stream, however long NATS takes."""
+        """Connect, keep other keepers from writing, and return the jobs in the stream, however long NATS takes."""
         self._cluster = await self._find()
         while True:
             try:
                 await self._connect()
                 return await self._read(now)
             except (NatsError, OSError, TimeoutError) as error:
-                self._tell_once(f"the queue in JetStream cannot be read: {self._text(error)}. It is tried again.")
+                self._tell_once(f"the queue in JetStream cannot be read: {self._text(error)}. Trying again.")
                 await self._client.close()
                 await asyncio.sleep(RETRY)
 
     def put(self, rows: Sequence[FileRow], done: Stored) -> None:
-        """Store new jobs; `done` gets None when the server has all of them, or why it has not said so."""
+        """Store new jobs; `done` gets None when the server has all of them, or the error."""
         self._start(self._put([(f"job.{token(row[0])}", _encode([*row[:13], row[14]]), 0.0) for row in rows], done))
 
     def write(self, what: JobChanged | JobEnded, done: Callable[[], None] | None = None) -> None:
-        """Write what has become of a job; `done` is called when the server has it, however long that takes."""
+        """Write the new state of a job; `done` is called when the server has it, however long that takes."""
         self._line.append((what, done))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_all())
 
     def body(self, id: str, done: Answered) -> None:
-        """Read what a job calls."""
+        """Read the call of a job."""
 
         async def ask() -> Any:
             found = await self._get("job", id)
@@ -130,7 +132,7 @@ class StreamStore:
         self._start(self._answer(ask, done))
 
     def outcome(self, id: str, done: Answered) -> None:
-        """Read how a job has ended, as `JobStore.outcome` does."""
+        """Read the outcome of a job, as `JobStore.outcome` does."""
 
         async def ask() -> Any:
             if found := await self._get("end", id):
@@ -141,7 +143,7 @@ class StreamStore:
         self._start(self._answer(ask, done))
 
     def failures(self, ids: Sequence[str], done: Answered) -> None:
-        """Read what dead jobs have died of, by id."""
+        """Read the errors of dead jobs, by id."""
 
         async def ask() -> Any:
             found = {id: await self._failure(id) for id in ids}
@@ -150,12 +152,12 @@ class StreamStore:
         self._start(self._answer(ask, done))
 
     def purge(self, now: float, keep: float, dead: Sequence[str]) -> None:
-        """Forget these dead jobs; outcomes go by themselves."""
+        """Forget these dead jobs; outcomes expire by themselves."""
         for id in dead:
             self.write(JobEnded(id, None))
 
     async def close(self) -> None:
-        """Write what stands in the line, if NATS is there, and leave."""
+        """Write what still waits, if NATS can be reached, and disconnect."""
         if self._writing is not None and self._client.is_connected:
             await asyncio.wait({self._writing}, timeout=TIMEOUT)
         for task in (*self._tasks, *((self._writing,) if self._writing is not None else ())):
@@ -202,7 +204,7 @@ class StreamStore:
                 is_read = is_read or message.metadata.sequence.stream >= last
         await subscription.unsubscribe()
         for id, (due, is_at, attempts, failures, deaths, state, _) in changes.items():
-            if (entry := jobs.get(id)) is None:  # the one before had no time to forget that, too
+            if (entry := jobs.get(id)) is None:  # the previous keeper had no time to forget that, too
                 self._start(self._send([(f"now.{id}", b"", GONE)]))
                 continue
             self._changed.add(entry.id)
@@ -215,7 +217,7 @@ class StreamStore:
         return sorted(jobs.values(), key=lambda entry: (entry.made, entry.id))
 
     async def _take(self, js: Any) -> None:
-        """Make the stream, or make it this keeper's: from now on it takes in what has its number in the subject."""
+        """Make the stream, or make it this keeper's: from now on it accepts only subjects with its number."""
         self._epoch = time_ns()
         config = StreamConfig(
             name=self.path,
@@ -255,7 +257,7 @@ class StreamStore:
         done(await self._send(messages))
 
     async def _write_all(self) -> None:
-        """Write what stands in the line until nothing does; only the last word on each job counts."""
+        """Write everything that waits; only the latest state of each job counts."""
         while self._line:
             taken, self._line = self._line, []
             last = {what.id: what for what, _ in taken}
@@ -266,7 +268,7 @@ class StreamStore:
                 self._line = taken + self._line
                 if self._broken is not None:
                     return
-                self._tell_once(f"{error} New jobs are refused; what has ended is written when it is back.")
+                self._tell_once(f"{error} New jobs are refused; outcomes are written when NATS is back.")
                 await asyncio.sleep(RETRY)
                 continue
             self._is_told = False
@@ -287,7 +289,7 @@ class StreamStore:
         return [(own, b"", GONE), *forgotten]
 
     async def _send(self, messages: Sequence[_Message]) -> Exception | None:
-        """Have the server store all of them; return why not, if it has not."""
+        """Have the server store all messages; return the error if it did not."""
         left = list(messages)
         until = monotonic() + TIMEOUT
         while left:
@@ -307,13 +309,13 @@ class StreamStore:
                 if self._client.is_closed:
                     self._start(self._connect_again())
                 return QueueFull(
-                    f"the queue in JetStream cannot be written: {self._text(error)}. What was sent may be stored all "
-                    f"the same. When NATS is back the queue goes on by itself."
+                    f"the queue in JetStream cannot be written: {self._text(error)}. What was sent may be stored "
+                    f"nevertheless. The queue continues by itself when NATS is back."
                 )
         return None
 
     async def _publish(self, messages: list[_Message]) -> tuple[list[_Message], str]:
-        """Publish all; return those that the server has not acknowledged, and why."""
+        """Publish all messages; return those that the server did not acknowledge, and why."""
         under_way: list[tuple[asyncio.Future[str], _Message]] = []
         loop, client = asyncio.get_running_loop(), self._client
         for message in messages:
@@ -326,7 +328,7 @@ class StreamStore:
             await client.publish(subject, body, reply=reply, headers=headers)
         _, pending = await asyncio.wait([future for future, _ in under_way], timeout=TIMEOUT)
         for future in pending:
-            future.set_result("the server has not answered")
+            future.set_result("the server did not answer")
         left = [(message, future.result()) for future, message in under_way if future.result()]
         return [message for message, _ in left], left[-1][1] if left else ""
 
@@ -335,7 +337,7 @@ class StreamStore:
         return (await js.stream_info(self.path)).config.subjects == [self._names.job(f"{self._epoch}.>", "")]
 
     def _break(self) -> QueueBroken:
-        self._broken = QueueBroken("another keeper has these jobs now: this one has lost its lease.")
+        self._broken = QueueBroken("another keeper has these jobs now: this one lost its lease.")
         return self._broken
 
     async def _connect_again(self) -> None:
@@ -347,7 +349,7 @@ class StreamStore:
     # --------------------------------------------------------------------------------------------- reading
 
     async def _get(self, kind: str, id: str) -> list[Any]:
-        """Return what lies on a subject; nothing if nothing does."""
+        """Return the content of a subject; [] for no content."""
         js: Any = self._js
         try:
             found = await js.get_last_msg(self.path, self._names.job(kind, id))

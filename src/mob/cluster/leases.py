@@ -1,12 +1,12 @@
 """Leases in a bucket of JetStream, as a gateway keeps them for its Kingpin.
 
-The bucket `mob_APP_leases` has a value for each singleton, and for the timers of each other role that has any. Reads
-are answered by the leader of its stream, not by any replica, and writes name the revision that they replace; so whoever
-writes has seen what was there. What is decided, the Kingpin decides (`core.lease`): a request comes in, an answer goes
-out, nothing is remembered but the bucket.
+The bucket `mob_APP_leases` has a value for each singleton, and for the timers of each other role that has some. Reads
+are answered by the leader of its stream and not by a replica, and writes name the revision that they replace, so every
+writer has seen the previous value. The Kingpin decides (`core.lease`): a request comes in, an answer goes out, and only
+the bucket is remembered.
 
-Limits: what a server says it has stored is on its disk a little later. One that loses power may have forgotten the last
-renewals; a cluster of three servers keeps a copy on each.
+Limits: a server reports a write as stored slightly before it is on its disk. A server that loses power may forget the
+last renewals; a cluster of three servers keeps a copy on each.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from mob.cluster.names import NatsNames
 from mob.wire import messages as m
 
 BUCKET_TIMEOUT = 1.0
-"""Seconds for one request to the server."""
+"""Maximum seconds for one request to the server."""
 TRIES = 4
-"""How often a lease is given back while others are writing it."""
+"""Maximum number of attempts to give a lease back while others write it."""
 COPIES = 3
-"""Servers that keep the bucket, if there are as many."""
+"""Number of servers that keep the bucket, if there are as many."""
 NO_JETSTREAM = (
-    "the NATS server keeps no leases, for JetStream is not enabled there. Start it with `nats-server -js` (`mob nats` "
-    "does), or leave singleton=True out"
+    "the NATS server cannot store leases, because JetStream is not enabled there. Start it with `nats-server -js` or "
+    "`mob nats`, or leave out singleton=True"
 )
 
 
 class LeaseBucket:
-    """The bucket."""
+    """The bucket of an app's leases."""
 
     def __init__(
         self, app: str, node: int, client: Callable[[], Client | None], answer: Callable[[m.Up], None]
@@ -59,7 +59,7 @@ class LeaseBucket:
         return f"<LeaseBucket in {self._bucket}, {len(self._tasks)} requests>"
 
     def handle(self, message: m.ReadLease | m.WriteLease | m.GiveBack, publish: Callable[[bytes], None]) -> None:
-        """What the Kingpin asks for; `publish` sends a letter to all."""
+        """Carry out a request of the Kingpin; `publish` sends a letter to all Kingpins."""
         match message:
             case m.ReadLease():
                 work = self._read(message)
@@ -72,7 +72,7 @@ class LeaseBucket:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """This gateway ends: what is under way is finished."""
+        """Finish the requests under way, because this gateway ends."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=BUCKET_TIMEOUT * 2)
 
@@ -86,7 +86,7 @@ class LeaseBucket:
         self._answer(answer)
 
     async def _why(self) -> str:
-        """Nobody answers for JetStream: is there none, or has it no leader at the moment?"""
+        """Return why JetStream does not answer: it does not exist, or has no leader at the moment."""
         client = self._client()
         information: Any = {} if client is None else client._server_info  # pyright: ignore[reportPrivateUsage]
         return "JetStream has no leader at the moment" if information.get("jetstream") else NO_JETSTREAM
@@ -120,7 +120,7 @@ class LeaseBucket:
             value = msgspec.msgpack.decode(entry.value or b"", type=m.LeaseRecord)
         except m.UNREADABLE:
             raise ValueError(
-                f"the value of {_key(role)!r} in the bucket {self._bucket!r} is no lease of mob's"
+                f"the value of {_key(role)!r} in the bucket {self._bucket!r} is not a lease written by mob"
             ) from None
         return bucket, entry.revision or 0, value
 
@@ -137,7 +137,7 @@ class LeaseBucket:
         for _ in range(TRIES):
             bucket, revision, value = await self._look(message.role)
             if value.node != self._node or m.token_of(value, revision) != message.token:
-                break  # another has it, or this node has taken it anew
+                break  # another node has it, or this node has taken it again
             written = await _put(bucket, message.role, revision, m.LeaseRecord(token=message.token, left=message.left))
             if written:
                 publish(message.letter)
@@ -146,7 +146,7 @@ class LeaseBucket:
 
 
 async def _put(bucket: KeyValue, role: str, revision: int, lease: m.LeaseRecord) -> int:
-    """The new revision; 0 if there was another than was thought."""
+    """Write a lease; return the new revision, or 0 if the previous one was not `revision`."""
     try:
         return await bucket.update(_key(role), msgspec.msgpack.encode(lease), last=revision)
     except KeyWrongLastSequenceError:
@@ -154,7 +154,7 @@ async def _put(bucket: KeyValue, role: str, revision: int, lease: m.LeaseRecord)
 
 
 def _key(role: str) -> str:
-    """A role's name may end in a dot, a key may not."""
+    """Return the key of a role: its name may end in a dot, a key may not."""
     return role.replace(".", "=")
 
 

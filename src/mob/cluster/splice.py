@@ -1,7 +1,7 @@
 """A splice: one end of a link, which is a socket here, joined to one end of a circuit.
 
-Bytes pass as they come; where a message begins is not known here, nor asked. What the socket does not take waits, and
-the other end is given no room meanwhile; while the circuit has no room, the socket is not read.
+Bytes pass as they arrive; nothing here knows where a message begins. Data that the socket does not accept waits, and
+the other end gets no room in the meantime; while the circuit has no room, the socket is not read.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from mob.core.circuits import Circuit
 from mob.rim.reactor import Reactor
 
 READ = 256 * 1024
-"""Bytes of one read."""
+"""Maximum number of bytes of one read."""
 BUFFER = 1024 * 1024
-"""Wanted size of the socket's buffers: what a large message needs to pass in few steps."""
+"""Requested size of the socket's buffers in bytes, so that a large message passes in few steps."""
 
 
 class Splice:
-    """One of them."""
+    """A socket that is joined to a circuit."""
 
     __slots__ = (
         "_is_reading",
@@ -53,18 +53,18 @@ class Splice:
         self._on_taken = on_taken
         self._on_end = on_end
         self.number: int = number
-        """The number that the Kingpin knows the link by."""
+        """The number under which the Kingpin knows the link."""
         self.circuit: Circuit = circuit
         self._unsent: deque[bytes | memoryview] = deque()
         self._is_reading = False
         self.is_ending: bool = False
-        """Whether the other end has closed: this one does when all has been written."""
+        """True if the other end closed: this end closes when everything is written."""
 
     def __repr__(self) -> str:
         return f"<Splice {self.number} of {self.circuit}>"
 
     def set_reading(self, wanted: bool) -> None:
-        """Reads the socket, or lets it wait."""
+        """Read the socket, or stop reading it."""
         if wanted == self._is_reading or self._sock.fileno() < 0:
             return
         self._is_reading = wanted
@@ -88,9 +88,9 @@ class Splice:
             self.close()
 
     def write(self, data: memoryview) -> None:
-        """Bytes for the member here."""
+        """Send bytes to the member here."""
         if self._unsent:
-            self._unsent.append(bytes(data))  # the packet is not kept for a part of it
+            self._unsent.append(bytes(data))  # a copy, so that a part does not keep the whole packet
             return
         sent = self._try_to_send(data)
         if sent < len(data):
@@ -115,18 +115,18 @@ class Splice:
         except BlockingIOError:
             return 0
         except OSError:
-            return len(data)  # it has gone, which reading tells
+            return len(data)  # the socket is closed, which the next read reports
         self._on_taken(self, sent)
         return sent
 
     def end(self) -> None:
-        """The other end has closed."""
+        """Handle that the other end closed."""
         self.is_ending = True
         if not self._unsent:
             self.close()
 
     def close(self) -> None:
-        """Closes the socket; once."""
+        """Close the socket; does nothing if it is closed."""
         if self._sock.fileno() < 0:
             return
         self._reactor.unwatch(self._sock.fileno())

@@ -1,7 +1,7 @@
 """All trunks of a gateway, and the links of this machine's members that are spliced to them.
 
-Acts upon what `core.trunk` and `core.circuits` decide. What was said in one turn of the loop leaves in one packet for
-each trunk, or in several if it is much. It is given its clock, its loop and its splices, so the simulation runs it too.
+It carries out what `core.trunk` and `core.circuits` decide. Everything from one turn of the loop leaves in one packet
+for each trunk, or in several if it is large. Clock, loop and splices are passed in, so the simulation runs this too.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from mob.cluster.carrier import Carrier
 
 RESEND_INTERVAL = 0.1
-"""Seconds between two looks at whether packets have to be sent again."""
+"""Seconds between two checks whether packets must be sent again."""
 IDLE_INTERVAL = 1.0
-"""Seconds between two looks at whether the other gateway is still there, while there are circuits."""
+"""Seconds between two checks whether the other gateway is still there, while there are circuits."""
 TOMBS = 1000
-"""So many trunks of gateways that are gone are remembered: what still comes from there is known to be over."""
+"""Maximum number of trunks to former gateways that are remembered, to recognize their late packets as outdated."""
 
 
 class TrunkLine:
@@ -36,27 +36,27 @@ class TrunkLine:
 
     def __init__(self, uid: int, trunk: Trunk) -> None:
         self.uid = uid
-        """The other gateway."""
+        """The uid of the other gateway."""
         self.trunk = trunk
         self.circuits: Circuits = Circuits()
         self.splices: dict[int, Splice] = {}
-        """By the number of the circuit."""
+        """The splices by the number of their circuit."""
         self.is_dirty = False
-        """Whether it is to be flushed at the end of this turn."""
+        """True if it must be flushed at the end of this turn."""
         self.is_acknowledging = False
         self.look: asyncio.TimerHandle | None = None
-        """When it is looked at next."""
+        """The timer of the next check."""
         self.is_idle = False
-        """Whether that look is not urgent."""
+        """True if that check is not urgent."""
         self.is_held = False
-        """Whether no socket is read, for the trunk is full."""
+        """True if no socket is read, because the trunk is full."""
 
     def __repr__(self) -> str:
         return f"<TrunkLine to {self.uid}, {self.trunk}, {self.circuits}>"
 
 
 class Trunks:
-    """All of them."""
+    """The trunks of this gateway."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Trunks:
         return f"<Trunks {len(self._lines)}>"
 
     def statistics(self) -> dict[str, int]:
-        """The sizes of the tables."""
+        """Return the sizes of the tables."""
         lines = self._lines.values()
         return {
             "lines": len(self._lines),
@@ -98,14 +98,14 @@ class Trunks:
     # ------------------------------------------------------------------------------------------------ links
 
     def carry(self, number: int, local: int, remote: int, sock: socket.socket, gateway: int | None) -> None:
-        """A link of a member here to one on another machine, whose gateway this is; None if there is none."""
+        """Carry a link of a member here to one on another machine, over that machine's `gateway`; None for none."""
         wanted = self._wanted.get((local, remote))
-        if wanted:  # it was asked for, by the other machine
+        if wanted:  # the other machine requested it
             line, circuit = wanted.popleft()
             if not wanted:
                 del self._wanted[local, remote]
             self._on_taken(number)
-            if m.is_kingpin(local):  # it does not speak first, as members do
+            if m.is_kingpin(local):  # unlike a member it does not speak first
                 line.circuits.accept(circuit)
         elif gateway is None:
             sock.close()
@@ -130,24 +130,24 @@ class Trunks:
         self._flush_soon(line)
 
     def turn_away(self, local: int, remote: int) -> None:
-        """The member here that was wanted is not there."""
+        """Refuse circuits to a member here that does not exist."""
         wanted = self._wanted.pop((local, remote), deque())
         for line, circuit in wanted:
             line.circuits.close(circuit)
             self._flush_soon(line)
 
     def forget(self, uid: int) -> None:
-        """Another gateway is gone."""
+        """End the trunk to another gateway, which left."""
         if (line := self._lines.pop(uid, None)) is not None:
             line.trunk.restart()
             self._hang_up(line)
-            self._tombs[uid] = line.trunk  # it may come back, if it was only out of reach
+            self._tombs[uid] = line.trunk  # it may come back, if it was only unreachable
             if len(self._tombs) > TOMBS:
                 del self._tombs[next(iter(self._tombs))]
-            self._carrier.send(uid, line.trunk.acknowledge())  # perhaps it misses nobody, and is to hang up as well
+            self._carrier.send(uid, line.trunk.acknowledge())  # it may still think the trunk is open
 
     def resume(self) -> None:
-        """The connection is there again: what was said meanwhile is said now."""
+        """Send what waited for the connection, which is back."""
         now = self._clock()
         for line in list(self._lines.values()):
             for packet in line.trunk.resume(now, is_used=len(line.circuits) > 0):
@@ -155,7 +155,7 @@ class Trunks:
             self._flush_soon(line)
 
     def close(self) -> None:
-        """Ends all links."""
+        """End all links."""
         for uid in list(self._lines):
             self.forget(uid)
 
@@ -167,7 +167,7 @@ class Trunks:
         return line
 
     def _hang_up(self, line: TrunkLine) -> None:
-        """All that went over this trunk is over."""
+        """End everything that went over this trunk."""
         line.circuits = Circuits()
         splices, line.splices = line.splices, {}
         for splice in splices.values():
@@ -182,7 +182,7 @@ class Trunks:
     # ------------------------------------------------------------------------------------- from the sockets
 
     def _handle_data(self, line: TrunkLine, splice: Splice, data: bytes) -> None:
-        """A member here has said something. With its first word it is known to be there."""
+        """Send data of a member here. Its first data shows that it is there."""
         if not splice.circuit.has_opened:
             line.circuits.accept(splice.circuit)
         line.circuits.send(splice.circuit, data)
@@ -191,13 +191,13 @@ class Trunks:
         self._flush_soon(line)
 
     def _handle_taken(self, line: TrunkLine, splice: Splice, count: int) -> None:
-        """A member here has been given something."""
+        """Give the other end room, because a member here took data."""
         line.circuits.give_room(splice.circuit, count)
         if line.circuits.has_cells:
             self._flush_soon(line)
 
     def _handle_end(self, line: TrunkLine, splice: Splice) -> None:
-        """The link of a member here has ended; if its trunk has, nobody is left to tell."""
+        """Handle the end of a member's link; if its trunk ended, there is no one left to notify."""
         if line.splices.pop(splice.circuit.number, None) is not None:
             line.circuits.close(splice.circuit)
             self._flush_soon(line)
@@ -219,7 +219,7 @@ class Trunks:
             self._flush_line(line)
 
     def _flush_line(self, line: TrunkLine) -> None:
-        """Sends what there is, as far as the window reaches."""
+        """Send what waits, as far as the window allows."""
         trunk, circuits, carrier = line.trunk, line.circuits, self._carrier
         now = self._clock()
         while circuits.has_cells and not trunk.is_full:
@@ -252,13 +252,13 @@ class Trunks:
         self._look_soon(line)
 
     def _begin_anew(self, line: TrunkLine) -> None:
-        """The other end does not answer, or makes no sense. It is told, so that it hangs up as well."""
+        """Restart a trunk whose other end does not answer or sends nonsense, and notify it so that it does the same."""
         line.trunk.restart()
         self._hang_up(line)
         self._carrier.send(line.uid, line.trunk.acknowledge())
 
     def handle_packet(self, uid: int, packet: memoryview) -> None:
-        """Another gateway has sent something."""
+        """Handle a packet of another gateway."""
         line = self._line(uid)
         trunk = line.trunk
         received = trunk.receive(packet, self._clock())
@@ -284,7 +284,7 @@ class Trunks:
             self._reactor.loop.call_later(ACK_DELAY, self._acknowledge, line)
 
     def _linger(self) -> None:
-        """What members here were given is mostly answered at once."""
+        """Wait briefly for answers: members usually answer at once."""
         self._is_lingering = False
         self._reactor.linger()
 

@@ -1,1 +1,1 @@
-"""What a mobster and a client have in common: links to the others, calls, and answers to calls."""
+"""What a mobster and a client have in common: links to other processes, outgoing calls, and answers to calls."""

@@ -1,11 +1,11 @@
-"""Complaints: what the log says of failures that nobody waits for, wherever in this process they come from.
+"""Complaints: log lines about failures that no caller waits for, from anywhere in this process.
 
-Calls whose results nobody has asked for, messages that could not be sent, handlers that raised. There may be very many
-of one kind: the first is logged at once, with its traceback, the others are summed up once a second (`core/repeats.py`
-decides). What is logged goes through here if one cause can produce it without end.
+Examples are calls whose results were never read, messages that could not be sent, and handlers that raised. One cause
+can produce very many of them: the first is logged at once, with its traceback, and the rest are summed up once a second
+(`core/repeats.py` decides). Anything that one cause can repeat without end is logged through here.
 
-The logger is looked up when there is something to log, not before: `logging.config.dictConfig` and `fileConfig` disable
-each logger that exists already and that they do not name, unless `disable_existing_loggers` is false.
+The logger is looked up for each line and not kept: `logging.config.dictConfig` and `fileConfig` disable every existing
+logger that they do not name, unless `disable_existing_loggers` is false.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BEFORE = PACKAGE, os.path.dirname(asyncio.__file__) + os.sep
 
 
 def shown_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    """Return what a logger shows of an error: without the frames of mob and asyncio before those of the application."""
+    """Return an error as a logger shows it: without the frames of mob and asyncio before those of the application."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_BEFORE):
         trace = trace.tb_next
@@ -45,13 +45,13 @@ class Complaint(msgspec.Struct, frozen=True):
 
 
 class Complaints:
-    """All complaints of one process."""
+    """The complaints of one process."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._repeats: Repeats[Complaint] = Repeats()
         self._lock = Lock()
-        self._is_waiting = False  # whether a timer will look for summaries that are due
+        self._is_waiting = False  # True while a timer is set that looks for summaries that are due
 
     def __repr__(self) -> str:
         return f"<Complaints, {self._repeats!r}>"
@@ -65,10 +65,10 @@ class Complaints:
         level: int = logging.ERROR,
         traceback: bool = True,
     ) -> None:
-        """Log a line, now or as one of several; from any thread.
+        """Log a line now, or count it for the next summary; from any thread.
 
-        `kind` and the type of `error` say what it is summed up with. `traceback`: whether the first of a kind shows
-        that of `error`.
+        Lines with the same `kind` and the same type of `error` are summed up together. With `traceback`, the first line
+        of a kind shows the traceback of `error`.
         """
         complaint = Complaint(level, template, args)
         with self._lock:
@@ -82,7 +82,7 @@ class Complaints:
             self._reactor.call(self._wait)
 
     def flush(self) -> None:
-        """Log all summaries now: the process ends."""
+        """Log all summaries now, because the process ends."""
         with self._lock:
             summaries = self._repeats.take_all(monotonic())
         self._say(summaries)

@@ -1,7 +1,7 @@
-"""What every part of a peer needs to know of its process: who it is, who is there, the loop, the log.
+"""What every part of a peer needs to know about its process: its identity, the roster, the loop, the log.
 
-Facts and no way up: who has the context cannot reach another part through it. Each is written by one file: `uid`, `app`
-and `board` by `links/control` at the welcome, the roster by it for each change.
+It holds facts only: a part that has the context cannot reach another part through it. Each fact is written by one file:
+`uid`, `app` and `board` by `links/control` at the welcome, and the roster by the same file at each change.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from mob.peer.tracing import Tracing
 
 MOST_UNHEARD = 1000
-"""Errors nobody asked for that wait to be logged while plain code blocks the loop; beyond that the oldest go."""
+"""Maximum number of unread errors that wait to be logged while plain code blocks the loop; the oldest are dropped."""
 
 
 class Cancellable(Protocol):
-    """Something under way that can be given up."""
+    """Something under way that can be cancelled."""
 
     def cancel(self) -> object:
-        """Give it up."""
+        """Cancel it."""
         ...
 
 
@@ -63,7 +63,7 @@ class Context:
     ) -> None:
         self.reactor: Reactor = reactor
         self.role: str = role
-        """Nothing for a client."""
+        """Name of the role; "" for a client."""
         self.index: int = index
         self.generation: int = generation
         self.frame_limit: int = frame_limit
@@ -72,52 +72,52 @@ class Context:
         self.app: str = ""
         self.roster: Roster = Roster()
         self.board: Board | None = None
-        """The loads of all mobsters, from the welcome on."""
+        """The loads of all mobsters; None before the welcome."""
         self.gives_back: bool = False
-        """Callers may take back calls that this process has not begun. All its exports are plain functions."""
+        """True if callers may take back calls that this process has not begun: all its exports are plain functions."""
         self.tracing: Tracing | None = None
-        """The traces of OpenTelemetry, if they are wanted."""
+        """The traces of OpenTelemetry; None if the app does not trace."""
         self.complaints: Complaints = Complaints(reactor)
         self.call_numbers: count[int] = count(1)
-        """Each call of this process has one of its own, whatever process it goes to."""
+        """Numbers for calls, unique in this process whatever process a call goes to."""
         self.unheard: deque[tuple[str, BaseException]] = deque(maxlen=MOST_UNHEARD)
-        """Errors of calls that nobody asked for: (label, error). A finalizer appends, `Peer.tidy` logs."""
+        """Errors of calls whose results were never read: (label, error). A finalizer appends, `Peer.tidy` logs."""
         self.abandoned: deque[Cancellable] = deque()
-        """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `Peer.tidy` cancels."""
+        """Calls whose streams or maps no one reads any longer. A finalizer appends, `Peer.tidy` cancels."""
         self.is_abandoned: bool = False
-        """This is the child of a fork, and what has this context belongs to the parent."""
+        """True in the child of a fork: everything that holds this context belongs to the parent."""
 
         self.waits_for: str = ""
-        """What it cannot begin its work without, for `mob ps`: "waits for ..."."""
+        """What this process needs before it can begin its work, as `mob ps` shows it: "waits for ..."."""
 
     def __repr__(self) -> str:
         return f"<Context of {self.name}>"
 
     @property
     def log(self) -> logging.Logger:
-        """The logger of mob, looked up when there is something to log (see `Complaints`)."""
+        """The logger of mob, looked up each time (see `Complaints`)."""
         return logging.getLogger("mob")
 
     @property
     def name(self) -> str:
-        """As people read it: `back.2 (pid 4242)`."""
+        """The name of this process as people read it: `back.2 (pid 4242)`."""
         return f"{place_name(self.role, self.index)} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
 
     def cost_of(self, mark: int) -> int:
-        """Return what a call of the export with that mark takes, in microseconds; 0 if nobody can tell."""
+        """Return the microseconds that a call of the export with that mark takes; 0 if that is unknown."""
         return 0 if self.board is None else self.board.cost(mark)
 
     def check_process(self) -> None:
-        """`NotInMobster` or `WrongProcess` in the child of a fork, where nothing can be done with this peer."""
+        """Raise `NotInMobster` or `WrongProcess` in the child of a fork, where this peer cannot be used."""
         if not self.is_abandoned:
             return
         own = os.getpid()
         if self.role:
             raise NotInMobster(
-                f"this process (pid {own}) was forked by {self.name} and is no mobster: it cannot call, send or wait "
-                f"for calls. Do that in the worker that has forked it, or say mob.connect({self.app!r}) here."
+                f"this process (pid {own}) was forked by {self.name} and is not a worker: it cannot call, send or wait "
+                f"for calls. Do that in the worker that forked it, or use mob.connect({self.app!r}) here."
             )
         raise WrongProcess(
             f"this client was made in process {self.pid}, and this is process {own}: call mob.connect({self.app!r}) in "
-            f"this process. A client and all that was made with it belong to one process and do not survive a fork."
+            f"this process. A client and everything made with it belong to one process and do not survive a fork."
         )

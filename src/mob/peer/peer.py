@@ -1,7 +1,7 @@
-"""A process's side of the mob: the same for a mobster and for a client from outside.
+"""One process's side of the app: the same for a mobster and for a client.
 
-This file only puts the parts together and takes the messages of a link apart. Outgoing calls: `calling`. Incoming ones:
-`serving`. Who is there: `contacts`. What is in bodies: `references`. The Kingpin: `control`.
+This file only puts the parts together and distributes the messages of a link among them. Outgoing calls: `calling`.
+Incoming calls: `serving`. Other processes: `contacts`. Contents of bodies: `references`. The Kingpin: `control`.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from mob.peer.serving.measure.meters import Meters
 
 HOUSEKEEPING = 1.0
-"""Seconds after which what was dropped while nothing arrived is given back."""
+"""Seconds between two clean-ups of dropped callbacks and the like while no message arrives."""
 LAST_WORD_TIMEOUT = 0.05
-"""Seconds after a deadline in which the callee's own word on it may still come in."""
+"""Seconds after a deadline during which the callee's own report of the timeout may still arrive."""
 ATTEMPTS = 3
-"""How often a call is ended whose message has raised, before the link is."""
+"""Number of attempts to end a call whose message raised an error, before the link is closed."""
 
 
 _peers: weakref.WeakSet[Peer] = weakref.WeakSet()
@@ -116,18 +116,18 @@ class Peer:
             self.context, self.put_in_front, self.serving.answers.refuse, self.encoder.discard
         )
         self._expected = self.serving.inviting.known.expected
-        self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
+        self._interrupt: BaseException | None = None  # raised while a frame was handled; not the outcome of a call
         self.exits: Exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
         self.inherited: Any = None
-        """What the one before this worker has left."""
+        """The data that the predecessor of this worker handed over."""
         self.may_ask_inherited: bool = False
-        """Whether that is known: the handlers of `start` run, or have run."""
+        """True once `inherited` is known: when the handlers of `start` run, and afterwards."""
         self.meters: Meters | None = None
-        """The application's own metrics, once it has declared one."""
+        """The application's own metrics; None until it declares one."""
         self.end_in_order: Callable[[int], None] = _end_nothing
-        """What `mob.exit` does in a mobster, with the exit status; from any thread."""
+        """What `mob.exit` does in a mobster, called with the exit status; from any thread."""
         self.before_ready: list[Callable[[], None]] = []
-        """Called each time before this mobster says that it is ready."""
+        """Functions that are called each time before this mobster reports that it is ready."""
         reactor.after_callback = self._after_callback
         reactor.before_stand_in = self.blocking.serve_callbacks = self.serving.inbox.serve_callbacks
 
@@ -135,7 +135,7 @@ class Peer:
         return f"<Peer {self.context.name} of {self.context.app!r}, {self.contacts}>"
 
     def statistics(self) -> dict[str, int]:
-        """The sizes of the tables; all are small again when nothing is under way."""
+        """Return the sizes of the tables; all are small again when nothing is under way."""
         return {
             "pending": sum(len(contact.pending) for contact in self.contacts),
             "in_hand": self.serving.in_hand,
@@ -145,15 +145,15 @@ class Peer:
         }
 
     def limit(self, call: Call[Any], times: tuple[float, float]) -> None:
-        """Ends the call when its time is over. A little later than the callee would, who has more to say of it."""
+        """End the call when its time is over, slightly later than the callee would: its report says more."""
         made, deadline = times
         self._deadlines.add(call, deadline + LAST_WORD_TIMEOUT, deadline - made)
 
     def _time_out(self, call: Call[Any], seconds: float) -> None:
-        over = f"{call.label} has not answered within {seconds:.3g} s"
+        over = f"{call.label} did not answer within {seconds:.3g} s"
         if call.state is CallState.SENT:
             where = call.contact
-            behind = f", whose queue held {where.queue} calls at its last reply" if where.queue else ""
+            behind = f", with {where.queue} calls in its queue at its last reply" if where.queue else ""
             text = f"{over}; it was sent to {where.name}{behind}."
             self.fail(call, CallTimeout(text, executed=call.executed_by_now()))
             where.forget_call(call)
@@ -166,7 +166,7 @@ class Peer:
             self.parking.forget(call)
 
     def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:
-        """A call that was made here ends without an answer."""
+        """End a call that was made here without an answer."""
         self.note_lost(call.label, error)
         if self.context.tracing is not None and isinstance(call, Call):
             self.context.tracing.end_unserved(call, error)
@@ -178,8 +178,10 @@ class Peer:
             self.serving.tallies.lose(label, error)
 
     def abandon(self) -> None:
-        """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death, and an
-        answer that the child reads would be one that the parent misses."""
+        """Close everything in the child of a fork, because the links are the parent's.
+
+        A copy that stays open would hide the parent's death, and the parent would miss any answer that the child reads.
+        """
         if self.context.is_abandoned:
             return
         self.context.is_abandoned = True
@@ -192,39 +194,39 @@ class Peer:
         self.references.abandon()
         self.encoder.abandon()
         self.context.board = None  # its memory is the parent's, too
-        self.control.post = self._refuse  # whatever is called, sent or asked for goes through it or through the encoder
+        self.control.post = self._refuse  # every call, message and request goes through this or through the encoder
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.context.check_process()
         raise AssertionError("called in the process that has made this peer")
 
     def fire(self, event: str, *args: Any) -> None:
-        """Runs the handlers of an event."""
+        """Run the handlers of an event."""
         self.handlers.fire(event, *args)
 
     def see(self, member: m.Member) -> None:
-        """A member may have the token of a lease."""
+        """Note the token of a lease, if a member has one."""
         self.fencing.see(member)
 
     def handle_quarantined(self, exports: dict[str, int]) -> None:
-        """These exports of the own role are in quarantine: each is run by the worker of that uid alone."""
+        """Note the quarantined exports of this role; only the worker with the given uid runs each."""
         self.serving.quarantined = exports
 
     def put_in_front(self, accept: Accept) -> Accept:
-        """Has calls and messages go through there first; what comes behind it."""
+        """Pass calls and messages to `accept` first; return what they were passed to before."""
         behind, self._accept = self._accept, accept
         return behind
 
     def admit_only(self, callers: tuple[str, ...]) -> None:
-        """From now on looks who it is that calls or sends."""
+        """Check the sender of each call and message from now on."""
         self.serving.admission = admission = Admission(
             self.context, callers, self._accept, self.serving.answers.refuse, self.encoder.discard
         )
         self._accept = admission.accept
 
     def begin_no_more(self) -> None:
-        """This process ends: give back the calls that wait, and those that still come, but for callbacks."""
-        why = f"{self.context.name} has ended."
+        """Give back the calls that wait and those that still arrive, except callbacks, because this process ends."""
+        why = f"{self.context.name} is shutting down."
         self.serving.refuse_all(why)
 
         def accept(link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
@@ -238,7 +240,7 @@ class Peer:
     # --------------------------------------------------------------------------------------------- the links
 
     def handle_meet(self, uid: int, sock: socket.socket) -> None:
-        """The Kingpin has given us our end of a link to a member."""
+        """Handle our end of a link to a member, which the Kingpin sent."""
         is_distant = m.node_of(uid) != m.node_of(self.context.uid)
         decode = portable.decode if is_distant else m.decode_peer
         link = Link(
@@ -248,10 +250,10 @@ class Peer:
         self.contacts.meet(link, uid)
 
     def handle_closed(self, link: Link, why: str) -> None:
-        """A link to a member has ended."""
+        """Handle the end of a link to a member."""
         contact = self.contacts.find(link)
         if contact is None:
-            return  # its member had gone before it could be met
+            return  # its member left before it could be met
         try:
             self.contacts.handle_closed(link, why)
         finally:
@@ -261,21 +263,21 @@ class Peer:
                 self.serving.inviting.handle_lost(contact)
 
     def handle_messages(self, link: Link, messages: list[m.PeerMessage | float]) -> None:
-        """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
+        """Handle the messages of one frame. By class: a `match` would cost more than everything else done here."""
         contact = self.contacts.of_link(link)
         contact.heard += len(messages)
         inbox = self.serving.inbox
         inbox.heard_at = now = monotonic()
         if messages and messages[0].__class__ is float:
-            # When it was sent: it has lain in the socket, perhaps for long, while the loop stood still.
+            # The time when it was sent: it may have waited long in the socket while the loop was blocked.
             inbox.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
         left = iter(messages)
-        while (raised := self._handle_each(link, contact, left)) is not None:  # the others are innocent
+        while (raised := self._handle_each(link, contact, left)) is not None:  # the other messages are unaffected
             if isinstance(raised, KeyboardInterrupt) and self.context.reactor.driving:
                 self._interrupt = raised  # Ctrl-C is for the line that waits
 
     def _handle_each(self, link: Link, contact: Contact, messages: Iterator[Any]) -> BaseException | None:
-        """Handle what is left of a frame; return what was raised, which has ended the call that it belongs to."""
+        """Handle the rest of a frame; return an error that a message raised, after ending the call it belongs to."""
         message = call = None
         try:
             pending, take = contact.pending, contact.take
@@ -314,7 +316,7 @@ class Peer:
     def _handle_failed(
         self, link: Link, contact: Contact, message: Any, call: Call[Any] | Receiver | None, error: BaseException
     ) -> None:
-        """Something was raised while a message was handled: the call that it belongs to ends."""
+        """End the call of a message whose handling raised an error."""
         for _ in range(ATTEMPTS):
             try:
                 self._end_whose(link, contact, message, call, error)
@@ -337,12 +339,12 @@ class Peer:
                     call.fail(_unreadable(call, error))
             case m.Invoke():
                 self.serving.inbox.forget(link, message.id)
-                text = f"{self.context.name}: the call could not be taken: {type(error).__name__}: {error}"
+                text = f"{self.context.name} could not accept the call: {type(error).__name__}: {error}"
                 refusal = CallError(text, executed="no")
                 refusal.__cause__ = error
                 self.serving.ends.end(link, message, refusal)
             case m.More() | m.Cancel() | m.Waiting() | m.Invite() | m.Declined() | m.Farewell():
-                self._handle_rare(link, contact, message)  # to do it twice does no harm
+                self._handle_rare(link, contact, message)  # handling it twice does no harm
             case m.Message():
                 told = "a message from %s was lost: %s"
                 self.context.complaints.tell(told, told, contact.name, error, error=error)
@@ -392,7 +394,7 @@ class Peer:
                 contact.has_left, contact.has_answered_all = True, in_hand == 0
             case m.Here():
                 pass
-            case float():  # a stamp where none belongs: it says nothing
+            case float():  # a stamp that is not at the start of a frame: ignored
                 pass
             case _:
                 raise AssertionError(f"{message!r} is handled elsewhere")
@@ -413,7 +415,7 @@ class Peer:
     def _settle(
         self, contact: Contact, call: Call[Any] | Receiver, settle: Callable[..., None], *args: BaseException
     ) -> None:
-        """The call is answered: it is none of the unanswered ones any more, whatever that raises."""
+        """Settle a call that was answered. It no longer counts as unanswered, whatever that raises."""
         try:
             contact.take(call.request.id)
             settle(*args)
@@ -422,7 +424,7 @@ class Peer:
             raise
 
     def _send_elsewhere(self, contact: Contact, number: int, call: Call[Any]) -> None:
-        """A call was taken back that had just begun, as far as this process knew."""
+        """Send a call to another worker: it was taken back although it had begun, as far as this process knew."""
         if contact.take(number) is not None:  # else another thread has just done so
             try:
                 self.parking.losses.send_elsewhere(call)
@@ -431,14 +433,14 @@ class Peer:
                 raise
 
     def _handle_unreadable(self, call: Call[Any] | Receiver, value: Raw, error: BaseException) -> None:
-        """A result cannot be decoded as it is; perhaps it can with what the caller has said of it."""
+        """Handle a result that cannot be decoded as it is; the result type that the caller declared may help."""
         if not isinstance(error, Exception) or not call.settle_as_declared(value):
             call.fail(_unreadable(call, error))
 
     # ------------------------------------------------------------------------------------------- housekeeping
 
     def _after_callback(self) -> None:
-        """After all that one read has brought: only now does work begin, for it may wait by hand for what was read."""
+        """Start work after everything that one read brought, because work may block until messages are read by hand."""
         self._work()
         if self.is_untidy:
             self.tidy()
@@ -448,40 +450,39 @@ class Peer:
 
     @property
     def is_untidy(self) -> bool:
-        """Whether finalizers have left something to `tidy`."""
+        """True if finalizers left something to `tidy`."""
         return bool(self.references.is_untidy or self.context.unheard or self.context.abandoned)
 
     def tidy(self) -> None:
-        """Gives back dropped callbacks and logs unheard errors; on the loop's thread."""
+        """Give back dropped callbacks and log unread errors; on the loop's thread."""
         while self.context.abandoned:
             self.context.abandoned.popleft().cancel()
         if self.references.is_untidy:
             self.references.sweep()
         while self.context.unheard:
             label, error = self.context.unheard.popleft()
-            told = "%s failed and nobody asked for its result: %s"
+            told = "%s failed and its result was never read: %s"
             self.context.complaints.tell((told, label), told, label, summary_of(error), error=error)
 
     def leave(self) -> None:
-        """This process ends in order: send what waits for a worker, log the errors that nobody has heard, and close the
-        links when all is sent."""
+        """Leave the app: send what waits for workers, log unread errors, and close each link when its data is sent."""
         self.tidy()
         self.parking.leave()
         self.context.complaints.flush()
         for link in self.contacts.links():
-            link.flush()  # a peer of an older release cannot read the frame with the last word
+            link.flush()  # a peer of an older release cannot read the frame with the last message
             link.post(m.Left(self.serving.in_hand))
             link.close_after_flush(LINK_FLUSH_TIMEOUT)
 
     def keep_house(self) -> None:
-        """From now on tidies once a second even if nothing arrives."""
+        """Tidy once a second from now on, even if no message arrives."""
         self.context.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
         self.tidy()
         self.references.cool(monotonic())
 
 
 def _end_nothing(status: int) -> None:
-    """In a process that is no mobster."""
+    """Do nothing: this process is not a mobster."""
 
 
 def _abandon_all() -> None:
@@ -494,6 +495,6 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 def _unreadable(call: Call[Any] | Receiver, error: BaseException) -> CallError:
     why = str(error) if isinstance(error, Exception) else f"{type(error).__name__}: {error}"
-    failed = CallError(f"{call.label} has answered, but the answer cannot be read: {why}", executed="yes")
+    failed = CallError(f"{call.label} answered, but the answer cannot be read: {why}", executed="yes")
     failed.__cause__ = error
     return failed

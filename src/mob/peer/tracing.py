@@ -1,11 +1,11 @@
-"""Traces: OpenTelemetry's spans of calls, and its context, which goes along with whatever is sent.
+"""Traces: OpenTelemetry's spans of calls, and its context, which travels with everything that is sent.
 
-Each call has one span. It is made where the call runs, as a child of what was under way where it was made; if nobody
-has served the call, by its caller. The context travels as a short text (W3C Trace Context and Baggage, whatever the
-propagator of the process writes) in the message, so an app without traces pays one byte for it.
+Each call has one span. It is made where the call runs, as a child of the span that was current where the call was made;
+if the call was never served, its caller makes the span. The context travels in the message as a short text (W3C Trace
+Context and Baggage, as written by the propagator of the process), so an app without traces pays one byte for it.
 
 This file is imported, and OpenTelemetry with it, only in a process that traces (`mobster/tracing.py` sets that up).
-Serving knows nothing of it but that a function may be wrapped.
+Serving only knows that a function may be wrapped.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Tracing:
         return f"<Tracing by {trace.get_tracer_provider()!r}>"
 
     def move(self, index: int) -> None:
-        """The process has another place from now on."""
+        """Change the index of the process in its spans, because it moved to another place."""
         self._attributes = {**self._attributes, "mob.index": index}
 
     def carried(self) -> str:
-        """The context of whoever asks, as text; "" if there is nothing to be carried."""
+        """Return the context of the caller as text; "" if there is nothing to send."""
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         return "\n".join(f"{key}:{value}" for key, value in carrier.items())
 
     def wrap(self, function: Callable[..., Any], label: str, call: m.Invoke, caller: str, arrived: float) -> Any:
-        """The function of a call, with a span around it: to its end, even if that is the end of a stream or a task."""
+        """Return a function with a span around it that ends with the call, also if that is a stream or a task."""
         parent = _context_of(call.trace)
 
         def traced(*args: Any, **kwargs: Any) -> Any:
@@ -80,12 +80,12 @@ class Tracing:
         return traced
 
     def attached(self, carried: str) -> AbstractContextManager[None]:
-        """What is done in this block belongs to what was under way where that text was written."""
+        """Return a context manager whose block belongs to the span that was current where that text was written."""
         return _within(_context_of(carried))
 
     @contextmanager
     def request(self, scope: Any) -> Generator[None]:
-        """What is done in this block belongs to an HTTP request, which has a span, in the trace with which it came."""
+        """Make a span for an HTTP request, in the trace that it arrived with, around the block."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
         parent, method = propagate.extract(headers, Context()), scope.get("method", "HTTP")
         attributes = {**self._attributes, "http.request.method": method, "url.path": scope.get("path", "")}
@@ -94,11 +94,11 @@ class Tracing:
             yield
 
     def accompany(self, call: Any, carried: str) -> None:
-        """A call is made: if nobody serves it, its span is made here."""
+        """Note the context of a call that is made: its span is made here if no worker serves it."""
         call.traced = carried, time.time_ns()
 
     def end_unserved(self, call: Any, error: BaseException) -> None:
-        """Nobody has served it."""
+        """Make the span of a call that no worker served."""
         carried, began = call.traced
         span = self._tracer.start_span(call.label, _context_of(carried), SpanKind.CLIENT, start_time=began)
         _end(span, error)
@@ -117,7 +117,7 @@ def _end(span: Span, error: BaseException) -> None:
 
 @contextmanager
 def _ending(span: Span) -> Generator[None]:
-    """The span ends with this block, and with its error; that nobody reads a stream any more is none."""
+    """End the span with the block, and with its error; an abandoned stream counts as no error."""
     try:
         yield
     except GeneratorExit:
@@ -139,13 +139,13 @@ def _within(context: Context) -> Generator[None]:
 
 
 async def _awaited(awaitable: Awaitable[Any], span: Span, context: Context) -> Any:
-    contexts.attach(context)  # for good: this is a task of its own
+    contexts.attach(context)  # never detached: this is a separate task
     with _ending(span):
         return await awaitable
 
 
 def _drawn(iterator: Iterator[Any], span: Span, context: Context) -> Iterator[Any]:
-    """Each step runs in the span's context, wherever it is drawn from."""
+    """Run each step in the span's context, whatever draws it."""
     with _ending(span), closing(cast(Any, iterator)) if hasattr(iterator, "close") else nullcontext():
         while True:
             with _within(context):

@@ -215,14 +215,14 @@ def test_a_class_that_refuses_to_be_looked_at_does_not_break_the_import(special:
 
 
 REFUSED_OPTIONS: dict[str, tuple[dict[str, Any], Any, type[Exception], str]] = {
-    "no batch": ({"batch": 0}, len, ValueError, r"batch=0\): expected the number of calls .* at least 1"),
+    "no batch": ({"batch": 0}, len, ValueError, r"batch=0\): expected the maximum number of calls .* at least 1"),
     "a fraction": ({"batch": 2.5}, len, ValueError, r"batch=2\.5\)"),
     "yes or no": ({"batch": True}, len, ValueError, r"batch=True\)"),
     "within the past": ({"batch": 2, "within": -1}, len, ValueError, r"within=-1\): expected seconds, 0 or more"),
     "within for ever": ({"batch": 2, "within": math.inf}, len, ValueError, r"within=inf\)"),
     "within a text": ({"batch": 2, "within": "1s"}, len, ValueError, r"within='1s'\)"),
     "within nothing": ({"within": 1}, len, ValueError, r"within=1\): .* it needs batch="),
-    "a class": ({"batch": 2}, types.SimpleNamespace, TypeError, r"is a class, .* of a class, mark a method"),
+    "a class": ({"batch": 2}, types.SimpleNamespace, TypeError, r"is a class\. .* of a class, mark a method"),
     "a generator that is killed": ({"kill_after": 2}, lambda numbers: (yield), TypeError, r"is a generator function"),
     "killed at once": ({"kill_after": 0}, len, ValueError, r"kill_after=0\): expected the seconds"),
     "killed at no time": ({"kill_after": "1"}, len, ValueError, r"kill_after='1'\): expected the seconds"),

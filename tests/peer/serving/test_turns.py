@@ -164,7 +164,7 @@ def test_a_place_that_is_kept_for_nobody_is_free_again() -> None:
 @pytest.mark.parametrize("concurrency", [0, -1, 1.0, "1", True])
 def test_a_concurrency_that_is_none_is_refused_where_it_is_written(concurrency: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"wanted is how many calls of it may run at once in one worker, a whole"
+        ValueError, match=r"expected the number of calls that may run at once in one worker, a whole"
     ) as it:
         mob.export(concurrency=concurrency)
     assert str(it.value).startswith(f"@mob.export(concurrency={concurrency!r}): ")

@@ -266,7 +266,7 @@ def test_what_does_not_come_is_told_and_tried_again(nodes: Nodes, nats: Nats) ->
     chunks = take_away(nats, nodes.app)
     node = nodes.launch("b")
     node.client = node.connect()
-    node.wait_for("what 'cron' has left cannot be fetched now: NATS has sent nothing of it for 5 s. It is tried again")
+    node.wait_for("what 'cron' has left cannot be fetched now: NATS sent no data for 5 s. It is tried again")
     put_back(nats, nodes.app, chunks)
     assert add(node) == 2
 
@@ -283,7 +283,7 @@ def test_what_has_been_deleted_is_not_waited_for(nodes: Nodes, nats: Nats) -> No
 
     asyncio.run(delete())
     node = again(nodes, "b")
-    node.wait_for("what 'cron' has left on another machine is lost: NATS has it no more. It starts without.")
+    node.wait_for("what 'cron' has left on another machine is lost: NATS no longer has it. It starts without.")
     assert add(node) == 1
 
 

@@ -70,7 +70,7 @@ def test_a_keeper_that_another_has_followed_writes_nothing_more(own_nats: Nats) 
         assert found[0].attempts == 4
         error = await first.put("late")
         assert isinstance(error, QueueBroken)
-        assert str(error) == "another keeper has these jobs now: this one has lost its lease."
+        assert str(error) == "another keeper has these jobs now: this one lost its lease."
         ended: list[None] = []
         first.store.write(JobEnded("kept", NOW, RETURNED, b"stale"), lambda: ended.append(None))
         assert isinstance(await first.put("later"), QueueBroken)  # so what was written before it was tried, too

@@ -96,7 +96,7 @@ def credentials(directory: Path) -> Way:
         )
     arguments = ("-c", str(directory / "nats.conf"))
     files = {name: {"credentials": str(directory / f"{name}.creds")} for name in ("right", "wrong")}
-    return Way(arguments, files["right"], files["wrong"], "does not let this machine in")
+    return Way(arguments, files["right"], files["wrong"], "rejects the authentication of this machine")
 
 
 def openssl(directory: Path, *arguments: str) -> None:
@@ -120,7 +120,7 @@ def tls(directory: Path, verify: bool) -> Way:
     own = ("--tls", "--tlscert", str(directory / "own.pem"), "--tlskey", str(directory / "own.key"))
     ca = {"ca": str(directory / "own-ca.pem")}
     if not verify:
-        return Way(own, ca, {"ca": str(directory / "other-ca.pem")}, "shows a certificate that is not trusted", "tls")
+        return Way(own, ca, {"ca": str(directory / "other-ca.pem")}, "has a certificate that is not trusted", "tls")
     mine = {"cert": str(directory / "own.pem"), "key": str(directory / "own.key")}
     strange = {"cert": str(directory / "other.pem"), "key": str(directory / "other.key")}
     arguments = (*own, "--tlsverify", "--tlscacert", str(directory / "own-ca.pem"))
@@ -128,7 +128,7 @@ def tls(directory: Path, verify: bool) -> Way:
 
 
 def way(kind: str, directory: Path) -> Way:
-    inside = "does not let this machine in .*Check what .cluster"
+    inside = "rejects the authentication of this machine .*Check what .cluster"
     match kind:
         case "user":
             right = {"user": "me", "password": SECRET}
@@ -239,7 +239,7 @@ def test_a_file_that_makes_no_sense(nats: Nats, nodes: Nodes) -> None:
     nodes.write(seed="not a seed")
     nodes.describe(nats, ROLES, cluster='nkey="seed.py"', back=BACK, front="")
     nodes.launch("a").wait_for(
-        "the other machines cannot be reached: NATS at .* the nkey or the credentials make no sense"
+        "the other machines cannot be reached: NATS at .* the nkey or the credentials are invalid"
     )
 
 
@@ -287,7 +287,7 @@ def test_what_a_user_may_not_do_on_the_server_is_told(tmp_path: Path, nodes: Nod
     with Nats(tmp_path / "nats", "-c", str(tmp_path / "nats.conf")) as nats:
         nodes.describe(nats, ROLES, cluster=said({"user": "me", "password": SECRET}), back=BACK, front="")
         a = nodes.launch("a")
-        a.wait_for("NATS does not allow what mob needs: .*[Pp]ermissions [Vv]iolation for [Pp]ublish to .*mob")
+        a.wait_for("NATS denied a permission that mob needs: .*[Pp]ermissions [Vv]iolation for [Pp]ublish to .*mob")
 
 
 def test_a_password_that_was_changed_is_told(tmp_path: Path, nodes: Nodes) -> None:
@@ -298,7 +298,7 @@ def test_a_password_that_was_changed_is_told(tmp_path: Path, nodes: Nodes) -> No
         nats.kill()
         nats._arguments = ("--user", "me", "--pass", "another")
         nats.start()
-        a.wait_for(r"gateway\.0.*does not let this machine in .*Check what \.cluster")
+        a.wait_for(r"gateway\.0.*rejects the authentication of this machine .*Check what \.cluster")
         nats.kill()
         nats._arguments = ("--user", "me", "--pass", SECRET)
         nats.start()

@@ -1,1 +1,1 @@
-"""An app seen from outside: its door, its roster, what can be asked of its Kingpin."""
+"""An app as an operator sees it: how to reach it, its roster, and the requests that its Kingpin answers."""

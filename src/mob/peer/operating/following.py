@@ -1,7 +1,7 @@
-"""Lines that were printed, on their way from the thread that receives them to the one that iterates over them.
+"""Printed lines, on their way from the thread that receives them to the one that iterates over them.
 
-The loop's thread never waits, so what waits here is bounded: a reader that stands still (a pager, Ctrl-S) misses lines,
-and is told how many.
+The loop's thread never waits, so what waits here is limited: a reader that is stopped (a pager, Ctrl-S) misses lines,
+and receives their number.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import msgspec
 from mob.wire import messages as m
 
 WAITING_LIMIT = 16 * 1024 * 1024
+"""Maximum number of bytes that wait for a reader."""
 PER_LINE = 256
-"""Bytes that a line takes besides its text."""
+"""Bytes counted for a line in addition to its text."""
 
 
 class Following:
-    """What comes for one `Follow`."""
+    """The lines that arrive for one `Follow` request."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[m.Lines, int]] = SimpleQueue()
@@ -33,7 +34,7 @@ class Following:
         return f"<Following, {self._waiting:,} bytes wait>"
 
     def put(self, lines: m.Lines) -> None:
-        """Something has come; on the loop's thread."""
+        """Add lines that arrived, or count them as dropped; on the loop's thread."""
         size = sum(len(line.text) + PER_LINE for line in lines.lines)
         with self._lock:
             if self._waiting + size > WAITING_LIMIT:
@@ -47,7 +48,7 @@ class Following:
         self._queue.put((lines, size))
 
     def __iter__(self) -> Iterator[m.Line]:
-        """The lines, as they come, to their end. Where some were left out, a line of nobody's says so."""
+        """Yield the lines as they arrive. Where some were dropped, a line without a process says how many."""
         while True:
             lines, size = self._queue.get()
             with self._lock:

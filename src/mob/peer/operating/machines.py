@@ -1,11 +1,11 @@
 """The machines of a cluster, as a process of the app knows them, and the way to the Kingpin of each.
 
-Whoever wants to see or steer what runs on another machine becomes a client of its Kingpin: the own Kingpin makes a link
-to it, which gateways carry like any other (`Control.reach`), and on that link the other one is told "hello". No
-Kingpin asks another on behalf of somebody, so none ever waits for one.
+To see or control what runs on another machine, a process becomes a client of that machine's Kingpin: its own Kingpin
+makes a link to it, which gateways carry like any other (`Control.reach`), and the process says "hello" on that link.
+No Kingpin sends requests to another one for a client, so none ever waits for another.
 
-What is known here is the roster's, and as old as that: a machine that has just died is still named for up to three
-seconds. Who asks it then waits in vain, for no longer than he has said.
+What is known here comes from the roster, and is as old as that: a machine that has just died is still listed for up to
+three seconds. A request to it fails after the timeout that the caller chose.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mob.peer.links.control import Control
 
 REACH = 5.0
-"""Seconds within which a link to the Kingpin of another machine has to be there."""
+"""Maximum number of seconds to wait for a link to the Kingpin of another machine."""
 
 
 class Machine(Base, frozen=True):
@@ -32,17 +32,17 @@ class Machine(Base, frozen=True):
 
     name: str
     number: int
-    """Of this run of its Kingpin; it never comes again."""
+    """Number of this run of its Kingpin; never used again."""
     is_here: bool
-    """Whether it is the one that was connected to."""
+    """True for the machine that this process is connected to."""
     why_not: str = ""
-    """Why it cannot be reached now; nothing if it can."""
+    """Why it cannot be reached now; "" if it can."""
     places: tuple[tuple[str, int], ...] = ()
-    """How many places each role has there."""
+    """Each role with its number of workers there."""
 
 
 def machines(context: Context) -> list[Machine]:
-    """All of them, the own one first, the others by name; none if there is no cluster."""
+    """Return all machines, this one first, the others by name; none if there is no cluster."""
     roster, own = context.roster, m.node_of(context.uid)
     found = [_machine(roster, node, own) for node in list(roster.nodes.values())]
     return sorted(found, key=lambda machine: (not machine.is_here, machine.name))
@@ -62,13 +62,15 @@ def newcomers(found: Iterable[Machine], known: Container[str]) -> list[str]:
 
 
 def machine_of(context: Context, app: str, name: str) -> Machine:
-    """The machine of that name. `UnknownTarget` if there is none, with the nearest names; `Unavailable` if it cannot
-    be reached."""
+    """Return the machine of that name.
+
+    Raises `UnknownTarget`, with the nearest names, for an unknown one, and `Unavailable` if it cannot be reached.
+    """
     known = {machine.name: machine for machine in machines(context)}
     if not known:
-        raise UnknownTarget(f"{name!r} is meant to be a machine, and the app {app!r} is in no cluster of machines.")
+        raise UnknownTarget(f"{name!r} names a machine, but the app {app!r} is in no cluster of machines.")
     if name not in known:
-        cut = f" (The others cannot be reached now: {context.roster.cut}.)" if context.roster.cut else ""
+        cut = f" (The other machines cannot be reached now: {context.roster.cut}.)" if context.roster.cut else ""
         raise UnknownTarget(f"there is no machine {name!r} in the cluster of {app!r}. {nearest(name, known)}{cut}")
     machine = known[name]
     if machine.why_not:
@@ -77,14 +79,14 @@ def machine_of(context: Context, app: str, name: str) -> Machine:
 
 
 def link_to(control: Control, app: str, machine: Machine, patience: float = REACH) -> socket.socket:
-    """A link to the Kingpin of another machine; not on the loop's thread. `Unavailable` if it does not come."""
+    """Return a link to the Kingpin of another machine; not on the loop's thread. `Unavailable` if it does not come."""
     call = control.reach(machine.number)
     why = ""
     try:
         return call.result(patience)
     except TimeoutError:
         call.cancel()
-        why = f"no link to it was there within {patience:g} s"
+        why = f"no link to it within {patience:g} s"
     except MobError as error:
         why = str(error)
     raise Unavailable(f"the machine {machine.name!r} of {app!r} cannot be reached: {why}.")

@@ -1,1 +1,1 @@
-"""Incoming calls and messages: who may send them, in which order they run, and what they are answered."""
+"""Incoming calls: what a module exports, which calls wait, how they run, and how they are answered."""

@@ -1,7 +1,8 @@
-"""Who may call this process, if its role says so (`callers=`).
+"""Which processes may call this one, if its role limits them (`callers=`).
 
-It stands in front of the inbox, in those processes only: where everybody may call, nothing is looked at. A function
-that was lent is a permission in itself, so calls of those pass. Who a caller is, the Kingpins say, not the caller.
+It stands in front of the inbox, and only in those processes: where any process may call, nothing is checked. A function
+that was lent is a permission in itself, so calls of those pass. The role of a caller comes from the Kingpins, not from
+the caller itself.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
 
 Accept = Callable[[Link, "Contact", "m.Invoke | m.Message"], None]
-"""Takes in a call or a message."""
+"""Accepts a call or a message."""
 Refuse = Callable[[Link, m.Invoke, BaseException], None]
-"""Fails a call that nobody has looked into."""
+"""Fails a call whose body was not decoded."""
 REMEMBERED = 1000
-"""Senders whose dropped messages were told of; beyond that they are told of again."""
+"""Maximum number of senders that are remembered after their dropped messages were logged once."""
 
 
 class Admission:
-    """The door of a process that is not open to everybody."""
+    """The check of callers in a process that only some roles may call."""
 
     def __init__(
         self,
@@ -43,17 +44,17 @@ class Admission:
         self._discard = discard
         self._callers = frozenset(callers)
         self._accept = accept
-        self._told: set[int] = set()  # uids of those whose messages were dropped
+        self._told: set[int] = set()  # uids of senders whose dropped messages were logged
 
     def __repr__(self) -> str:
         return f"<Admission of {', '.join(sorted(self._callers))}>"
 
     def may_call(self, role: str) -> bool:
-        """Whether somebody of that role may call this process; a client's is ""."""
+        """Return whether a process of that role may call this one; the role of a client is ""."""
         return (role or CLIENT) in self._callers
 
     def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
-        """Lets a call or a message in, or turns it away."""
+        """Accept or refuse a call or a message."""
         if self.may_call(contact.member.role) or _is_exempt(self._context.uid, contact, message):
             self._accept(link, contact, message)
         elif isinstance(message, m.Invoke):
@@ -63,14 +64,14 @@ class Admission:
             self._tell(contact)
 
     def refusal(self, contact: Contact, target: str) -> Forbidden:
-        """The error for somebody who may not call."""
+        """Return the error for a caller that may not call."""
         role = self._context.role
         return Forbidden(f"{contact.name} may not call {role}.{target}: {self.rule}")
 
     @property
     def rule(self) -> str:
-        """Who may, in a sentence."""
-        return f"callers={sorted(self._callers)!r} of the role {self._context.role!r} says who may."
+        """The rule that a refused caller broke, as a sentence."""
+        return f"the role {self._context.role!r} allows callers={sorted(self._callers)!r} only."
 
     def _tell(self, contact: Contact) -> None:
         if contact.uid in self._told:
@@ -83,8 +84,11 @@ class Admission:
 
 
 def _is_exempt(own: int, contact: Contact, message: m.Invoke | m.Message) -> bool:
-    """A lent function; a timer that this process (`own`) runs; and what a gateway or the keeper of jobs hands over: it
-    is looked at later who has sent that."""
+    """Return whether a message passes unchecked.
+
+    That is a call of a lent function, a timer that this process (`own`) runs, and what a gateway or the keeper of jobs
+    hands over: the sender of that is checked later.
+    """
     if not isinstance(message, m.Invoke):
         return False
     if type(message.target) is int:

@@ -1,7 +1,7 @@
-"""Answers: what goes back to the caller of a call, from whichever thread has it.
+"""Answers: what goes back to the caller of a call, from any thread.
 
-Each tells how many calls wait here, and how many callers for their turn, so that a caller on another machine, which
-cannot read the board, does not go in front of them. Nothing here knows how a call was run.
+Each answer says how many calls wait here, and how many callers wait for their turn, so that a caller on another
+machine, which cannot read the board, does not overtake them. Nothing here knows how a call was run.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 EXITS = 100
-"""The latest exits that calls have ended with: the loop lets them out as well, and they are known again by that."""
+"""Number of recent exits of calls that are remembered: the loop lets them out as well, and they are recognized then."""
 
 
 class Answers:
-    """The way back."""
+    """The answers that this process sends."""
 
     __slots__ = (
         "_contacts",
@@ -57,13 +57,13 @@ class Answers:
         self._invitations = invitations
         self._exits: deque[BaseException] = deque(maxlen=EXITS)
         self.served: int = 0
-        """Calls that were answered."""
+        """Number of calls that were answered."""
 
     def __repr__(self) -> str:
         return f"<Answers, {self.served} given>"
 
     def reply(self, link: Link, call: m.Invoke, value: Any) -> None:
-        """The export has returned; `BadMessage` if the value cannot be sent."""
+        """Answer with what the export returned; `BadMessage` if the value cannot be sent."""
         body = Raw(self._encode(value, "result"))
         queue = len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
         message = m.Reply(call.id, queue, body)
@@ -74,7 +74,7 @@ class Answers:
         self.served += 1
 
     def reply_chunk(self, link: Link, call: m.Invoke, body: bytes, passage: Passage) -> None:
-        """All items of a chunk have ended. `passage`: the references in what they have returned."""
+        """Answer a chunk whose items all ended. `passage`: the references in what they returned."""
         try:
             self._encoder.check_size(body, "result")
         except BadMessage as error:
@@ -84,7 +84,7 @@ class Answers:
             self._post(link, m.Reply(call.id, self._queue(), Raw(body)), passage)
 
     def send_item(self, link: Link, number: int, value: Any) -> None:
-        """A generator has yielded; `BadMessage` if the value cannot be sent."""
+        """Send what a generator yielded; `BadMessage` if the value cannot be sent."""
         message = m.Item(number, Raw(self._encode(value, "item")))
         if self._references.encoding:
             self._post_with_functions(link, message)
@@ -92,12 +92,12 @@ class Answers:
             link.post(message)
 
     def end(self, link: Link, call: m.Invoke) -> None:
-        """A generator has come to its end."""
+        """Report that a generator ended."""
         link.post(m.Ended(call.id, self._queue()))
         self.served += 1
 
     def fail(self, link: Link, call: m.Invoke, error: BaseException) -> None:
-        """The call has ended with an error, or was never started."""
+        """Answer with the error of a call that failed or never started."""
         tallies = self._serving.tallies
         if tallies is not None and call.target in self._serving.exports:
             tallies.fail(str(m.export_of(call.target)), error)  # as its calls are counted
@@ -111,27 +111,27 @@ class Answers:
             self._exits.append(error)
 
     def fail_plainly(self, link: Link, call: m.Invoke, error: BaseException) -> None:
-        """Answer with the name of an error and nothing else, because `fail` has raised."""
+        """Answer with only the name of an error, because `fail` raised one itself."""
         link.post(m.Failed(call.id, 0, failures.nameplate(error)))
 
     def has_told(self, error: BaseException) -> bool:
-        """Whether a call has ended with this very SystemExit or KeyboardInterrupt a moment ago."""
+        """Return whether a call ended with this very SystemExit or KeyboardInterrupt a moment ago."""
         return any(each is error for each in self._exits)
 
     def refuse(self, link: Link, call: m.Invoke, error: BaseException) -> None:
-        """Fails a call that nobody has looked into."""
+        """Fail a call whose body was not decoded."""
         self._encoder.discard(call)
         self.fail(link, call, error)
 
     def give_back(self, link: Link, call: m.Invoke) -> None:
-        """The caller of a call has taken it back."""
+        """Give a call back to its caller, which took it back."""
         link.post(m.Failed(call.id, self._queue(), failures.TAKEN_BACK))
 
     def _queue(self) -> int:
         return len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
 
     def _post_with_functions(self, link: Link, message: m.Item | m.Reply) -> None:
-        """Posts what this thread has just encoded, with the functions in it."""
+        """Post what this thread has just encoded, with the functions in it."""
         passage = self._references.take()
         if isinstance(link, Chunk) and isinstance(message, m.Reply):
             link.keep(message, passage)

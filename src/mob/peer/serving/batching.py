@@ -1,19 +1,19 @@
 """Batches: calls of an export that takes lists are gathered and served together (`@mob.export(batch=..., within=...)`).
 
-A call comes here with its arguments decoded and checked. It waits in a line of its export, where it can expire, be
-cancelled or be given back as any call that waits (`turns`). A batch begins when the line has enough for a full one, or
-when its first call has waited `within` seconds; then its calls are noted as begun, all of them at this moment, so a
-death costs none of those that still waited. Towards `serving` a batch looks like a call that has come on a link of its
-own: so the limits of the role, threads, tasks, timeouts and drains hold for it. What it returns is taken apart here.
+A call arrives here with its arguments decoded and checked. It waits in a line of its export, where it can expire, be
+cancelled or be given back like any waiting call (`turns`). A batch begins when the line has enough calls for a full
+one, or when its first call has waited `within` seconds. Only then are its calls noted as begun, so a crash costs none
+of those that still wait. To `serving` a batch looks like a call that arrived on a link of its own, so the limits of the
+role, threads, tasks, timeouts and drains apply to it. Its result is distributed to the calls here.
 
 A call that is cancelled, or whose caller dies, leaves its batch, and the others notice nothing. A running batch is
 cancelled when all of its calls are.
 
-A durable call of the export comes from the keeper of jobs, and is in batches with others. It differs in what stands
-for its arguments and in its answer; `durable_calls` knows both.
+A durable call of the export comes from the keeper of jobs, and shares batches with others. Its arguments and its answer
+have another form; `durable_calls` knows both.
 
 Limits. A batch of several callers, or with a durable call, has no `mob.caller()`. A batch has a deadline only if all of
-its calls have.
+its calls have one.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 _kind: Callable[[Any], type[Any]] = type
 NUMBER = -1
-"""Of the call that a batch is on its own link. No real call has one below 0."""
+"""Number of the call that a batch is on its own link; no real call has a number below 0."""
 
 
 class Batcher:
-    """The calls of one export that wait for a batch, and how many are in one."""
+    """The calls of one export that wait for a batch, and the batches that run."""
 
     def __init__(self, serving: Serving, export: Export, function: Callable[..., Any]) -> None:
         assert export.singles is not None
@@ -58,42 +58,42 @@ class Batcher:
         self.serving: Serving = serving
         self.export: Export = export
         self.function: Callable[..., Any] = function
-        """Takes and returns lists."""
+        """The function that takes and returns lists."""
         self.singles: Singles = export.singles
         self.tally: ExportTally | None = export.tally
-        """Where its calls are counted. The export has none, lest each batch were counted as one."""
+        """Where its calls are counted. The export itself has no tally, or each batch would count as a call."""
         export.tally = None
         result = result_of(export.singles.single)
         has_tags = not isinstance(result, str) and has_choice(result)
         codec = serving.encoder.codec
         self.tag: Callable[[Any], Any] | None = partial(codec.tagged, root="result") if has_tags else None
-        """Tags a result, if the annotation of the export asks for it."""
+        """Tags a result, if the annotation of the export needs it."""
         self.line: GateQueue = OrderedDict()
-        """The calls that wait, in order."""
+        """The waiting calls, in order."""
         self._size = export.options.batch
         self._within = export.options.within
         self._loop = serving.loop
         self._timer: TimerHandle | None = None
         self._is_asked = False  # a batch is about to begin
-        self._seen: CallKey | None = None  # the first in the line at the last look
+        self._seen: CallKey | None = None  # the first call of the line at the last look
 
     def __repr__(self) -> str:
         return f"<Batcher of {self.export.label}, {len(self.line)} calls wait, {len(self._batches)} batches run>"
 
     @property
     def in_hand(self) -> int:
-        """Calls that wait or are in a batch."""
+        """Number of calls that wait or are in a batch."""
         return len(self.line) + sum(batch.size for batch in self._batches)
 
     @property
     def _batches(self) -> list[CallBatch]:
-        """Those that run: they have a place at the gate, each as a call on a link of its own."""
+        """The running batches: each has a place at the gate, as a call on a link of its own."""
         gate = self.export.gate
         return [] if gate is None else [cast("CallBatch", link) for link, _ in gate.inside]
 
     @property
     def gathering(self) -> int:
-        """How many wait only for others to come: another worker would begin them no earlier."""
+        """Number of calls that only wait for more calls: another worker would begin them no earlier."""
         return len(self.line) if self._has_room() else 0
 
     def _has_room(self) -> bool:
@@ -101,7 +101,7 @@ class Batcher:
         return gate is not None and gate.running < gate.limit
 
     def look(self) -> None:
-        """Have a batch begin if one is due, or look again when one will be."""
+        """Begin a batch if one is due, or look again when one will be."""
         if not self.line:
             self._forget_if_idle()
             return
@@ -123,7 +123,7 @@ class Batcher:
         self.look()
 
     def _begin(self) -> None:
-        """Begin a batch with what waits."""
+        """Begin a batch with the waiting calls."""
         chosen: list[QueuedCall] = []
         try:
             self._is_asked = False
@@ -148,7 +148,7 @@ class Batcher:
         self.serving.inbox.publish()
 
     def handle_end(self, link: Link) -> None:
-        """A batch has ended: the next one may begin."""
+        """Handle the end of a batch: the next one may begin."""
         if isinstance(link, CallBatch):
             link.finish()
         self.look()
@@ -159,7 +159,7 @@ class Batcher:
             self.serving.batchers.discard(self)
 
     def look_after(self) -> None:
-        """Go on if that was forgotten; once a second."""
+        """Begin a batch if that was forgotten; once a second."""
         first = next(iter(self.line), None)
         if first is not None and first == self._seen and self._has_room():
             self._is_asked = True
@@ -170,31 +170,31 @@ class Batcher:
 
 
 class CallBatch:
-    """A batch that is being served; towards `serving`, the link on which it has come as a call."""
+    """A batch that is being served; to `serving`, the link on which it arrived as a call."""
 
     def __init__(self, batcher: Batcher, waiting: Sequence[QueuedCall]) -> None:
         self._batcher = batcher
         self._serving = batcher.serving
         self._name = batcher.serving.context.name
-        self._calls: dict[CallKey, tuple[Started, float]] = {}  # not answered, and wanted; when each has arrived
+        self._calls: dict[CallKey, tuple[Started, float]] = {}  # open calls, with their times of arrival
         for each in waiting:
             self._calls[each.link, each.call.id] = each.work[1], each.work[2]
         self.size: int = len(waiting)
-        """Calls that it began with."""
+        """Number of calls that it began with."""
         self.has_one_caller: bool = len({each.work[1][1].uid for each in waiting}) == 1 and not any(
             self._kept(each.work[1]) for each in waiting
         )
-        """Whether all of them come from one process, and that is who wants them."""
+        """True if all of its calls come from one process, which made them for itself."""
         self._began = 0.0
-        self._waited: list[float] = []  # seconds, of the calls that have begun
-        self._timers: list[TimerHandle] = []  # of the calls that have a deadline
+        self._waited: list[float] = []  # seconds, of the calls that began
+        self._timers: list[TimerHandle] = []  # of the calls with a deadline
         self._as_link = cast(Link, self)
 
     def __repr__(self) -> str:
         return f"<CallBatch of {self._batcher.export.label}, {len(self._calls)} of {self.size} calls to end>"
 
     def start(self) -> None:
-        """Have it served as a call."""
+        """Have the batch served as a call."""
         serving, batcher = self._serving, self._batcher
         for key, (work, _) in self._calls.items():
             serving.batched[key] = self
@@ -210,7 +210,7 @@ class CallBatch:
         serving.ends.attend(self._as_link, call, serving.begin_batch, batcher.export, work, arrived)
 
     def _times(self) -> tuple[float, float] | None:
-        """Return the time in which it must end: the last of the calls' deadlines, if all of them have one."""
+        """Return the start and the deadline of the batch: the last of its calls' deadlines, if all have one."""
         times = [work[2].times for work, _ in self._calls.values()]
         limited = [each for each in times if each is not None]
         if len(limited) < len(times):
@@ -218,7 +218,7 @@ class CallBatch:
         return min(made for made, _ in limited), max(deadline for _, deadline in limited)
 
     def _chain(self) -> tuple[int, ...]:
-        """Return the calls in whose course it runs: a call that it makes is made in the course of all of them."""
+        """Return the calls in the course of which it runs: a call that it makes is made for all of them."""
         return tuple(
             number
             for (_, contact, call, *_), _ in self._calls.values()
@@ -240,7 +240,7 @@ class CallBatch:
         return None
 
     def _kept(self, work: Started) -> KeptExport | None:
-        """Return what knows how a call is answered if it is a durable one."""
+        """Return the export that knows how to answer a durable call; None for other calls."""
         export = self._serving.exports.get(work[2].target)  # type: ignore[call-overload]
         return export if isinstance(export, durable_calls.KeptExport) else None
 
@@ -252,7 +252,7 @@ class CallBatch:
         self._answer(begun, await awaitable)
 
     def _enter(self) -> list[Started]:
-        """Note that the calls begin, and return them, without those that must not."""
+        """Note that the calls begin, and return them, without those that must not begin."""
         now = self._began = monotonic()
         begun: list[Started] = []
         for key, (work, arrived) in list(self._calls.items()):
@@ -277,14 +277,14 @@ class CallBatch:
     def _answer(self, begun: Sequence[Started], value: Any) -> None:
         label, kind = self._batcher.export.label, _kind(value)
         if not issubclass(kind, list):
-            hint = " Make a list of it, for example by `.tolist()`." if hasattr(kind, "tolist") else ""
+            hint = " Make it a list, for example with `.tolist()`." if hasattr(kind, "tolist") else ""
             text = f"{label} takes batches, so it must return a list; it returned {kind.__qualname__!r}.{hint}"
             raise BadMessage(text, "result")
         results = cast("list[Any]", value)
         if len(results) != len(begun):
             text = (
                 f"{label} returned {len(results)} results for a batch of {len(begun)} calls. It must return one for "
-                f"each, in the order of its arguments; for a call that failed, an exception."
+                f"each call, in the order of its arguments; for a call that failed, an exception."
             )
             raise BadMessage(text, "result")
         now = monotonic()
@@ -316,19 +316,19 @@ class CallBatch:
             self._serving.fail_beside(link, call, raised)
 
     def _settle(self, key: CallKey) -> bool:
-        """Return whether a call is to be answered; it is not any more."""
+        """Return whether a call is still to be answered; from now on it is not."""
         self._serving.batched.pop(key, None)
         return self._calls.pop(key, None) is not None
 
     def give_up(self, key: CallKey) -> None:
-        """A caller does not want its call any longer; on the loop's thread."""
+        """Drop a call that its caller cancelled; on the loop's thread."""
         if self._settle(key) and not self._calls:
             self._serving.cancel(self._as_link, NUMBER)
 
     def _expire(self, key: CallKey) -> None:
-        """The time of a call is over: answer it, and let the others go on."""
+        """Answer a call whose deadline passed, and let the others go on."""
         found = self._calls.get(key)
-        if found is not None:  # a thread may have answered it meanwhile
+        if found is not None:  # a thread may have answered it in the meantime
             work = found[0]
             self._fail(work, self._too_long(work) if self._began else limits.expired(work[2], self._name))
             if not self._calls:
@@ -339,7 +339,7 @@ class CallBatch:
         return limits.too_long(work[2], work[2].times[0], self._began, self._name)
 
     def finish(self) -> None:
-        """It has ended: count its calls; on the loop's thread."""
+        """Count the calls of a batch that ended; on the loop's thread."""
         for timer in self._timers:
             timer.cancel()
         tally = self._batcher.tally
@@ -352,21 +352,21 @@ class CallBatch:
 
     @property
     def name(self) -> str:
-        """What it is, as people read it."""
+        """The batch as people read it."""
         return f"a batch of {self.size}"
 
     @property
     def is_closed(self) -> bool:
-        """Whether none of its calls is wanted any more."""
+        """True if none of its calls is wanted any longer."""
         return not self._calls
 
     unsent_bytes = 0
-    """How much the other end has not read: each call's own link is looked at."""
+    """Unread bytes at the other end: none, because each call's own link is checked."""
 
     def post(self, message: Any) -> None:
-        """Take what the batch as a whole is answered: nothing if its calls have their answers; from any thread."""
+        """Handle the answer to the batch as a whole: ignored if its calls have theirs; from any thread."""
         if not isinstance(message, m.Failed):
-            self._serving.answers.served -= 1  # it was no call
+            self._serving.answers.served -= 1  # it was not a call
             return
         open_calls = [work for work, _ in list(self._calls.values()) if self._settle((work[0], work[2].id))]
         for work in open_calls:
@@ -374,12 +374,12 @@ class CallBatch:
                 self._serving.answers.reply(work[0], work[2], durable_calls.failed(message.failure))
             else:
                 work[0].post(structs.replace(message, id=work[2].id))
-        tallies, more = self._serving.tallies, len(open_calls) - 1  # the failure of the batch was counted as one
+        tallies, more = self._serving.tallies, len(open_calls) - 1  # the failure of the batch counted as one
         if tallies is not None and more > 0:
             tallies.fail_more(self._batcher.export.name, message.failure.type_name.rpartition(".")[2], more)
 
     def close(self, why: str) -> None:
-        """End the links of its calls: they cannot be answered."""
+        """Close the links of its calls: they cannot be answered."""
         for link, _ in list(self._calls):
             link.close(why)
 

@@ -1,8 +1,8 @@
-"""Notes which calls begin here, on the board: if this process dies, the others go to other workers by themselves.
+"""Notes on the board which calls begin here: if this process dies, the other calls go to other workers by themselves.
 
-A call has begun when its function may have been entered, or anything else of it that is the application's. One that
-waits for its turn with its arguments decoded has not; while they are decoded it counts as begun, because decoding may
-be what ends the process, and the next one should be spared.
+A call has begun when its function, or any other code of the application that serves it, may have been entered. A call
+that waits for its turn with decoded arguments has not begun. While they are decoded it counts as begun, because the
+decoding itself may crash the process, and the next worker should be spared that.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Begun:
         self._context = context
         self._contacts = contacts
         self.notes_running: bool = False
-        """Calls of exports that are made from now on can be killed: what runs is noted."""
+        """True if calls of the exports made from now on can be killed: the board then shows what runs."""
         self._places = list(range(MOST_RUNNING))
         self._writing: AbstractContextManager[object] = Lock() if has_threads else nullcontext()
-        self._apart = BegunRow.apart()  # of callers that have none on the board
+        self._apart = BegunRow.apart()  # of callers without a row on the board
 
     def __repr__(self) -> str:
         return f"<Begun of {self._context.name}>"
 
     def row_of(self, contact: Contact) -> BegunRow:
-        """Return where the calls of a caller are noted."""
+        """Return the row in which the calls of a caller are noted."""
         row = contact.begun
         if row is None:
             board = self._context.board
@@ -51,7 +51,7 @@ class Begun:
         return row
 
     def note(self, contact: Contact, number: int) -> None:
-        """A call begins now; from any thread."""
+        """Note that a call begins now; from any thread."""
         with self._writing:
             self.row_of(contact).begin(number)
 
@@ -61,16 +61,16 @@ class Begun:
         return not self.row_of(contact).is_taken_back(number)
 
     def end(self, contact: Contact, number: int) -> None:
-        """A call that was noted ends without having run; from any thread. Else a kill would wait for it to run."""
+        """Note that a call ended without running, or a kill would wait for it to run; from any thread."""
         with self._writing:
             self.row_of(contact).end(number)
 
     def decode(self, contact: Contact, number: int) -> None:
-        """The arguments of a call are decoded, which begins later; 0 when that is done. On the loop's thread."""
+        """Note that the arguments of a call are decoded that begins later; 0 afterwards. On the loop's thread."""
         self.row_of(contact).decode(number)
 
     def noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a plain function that notes which call of it runs, and does not run what was revoked."""
+        """Return a plain function that notes which of its calls runs, and does not run a revoked one."""
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -81,7 +81,7 @@ class Begun:
             uid, place = self._context.uid, places.pop()
             try:
                 if not board.begun.enter(uid, place, served[0].uid, call.id):
-                    raise Lost(f"{call.target} was given up before it began.", executed="no")
+                    raise Lost(f"{call.target} was cancelled before it began.", executed="no")
                 return function(*args, **kwargs)
             finally:
                 self.row_of(served[0]).end(call.id)

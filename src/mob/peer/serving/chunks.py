@@ -1,11 +1,11 @@
-"""Chunks, at the worker: one call that carries the items of a `map`, and is answered when all of them have ended.
+"""Chunks in the worker: one call carries several items of a `map`, and is answered when all of them ended.
 
-Plain `def` exports run one item after the other, on the loop or in one thread of the role; after `SLICE` the loop gets
-a turn, so a chunk that takes longer than was expected neither starves others nor misses that it was cancelled. Items of
-other exports (`async def`, or with a limit of their own) are served as calls: towards `serving` a chunk looks like the
-link that they came on, and what they are answered is gathered here. So limits, deadlines and counts hold for each item.
+Items of plain `def` exports run one by one, on the loop or in one thread of the role. After `SLICE` the loop gets a
+turn, so a chunk that takes longer than expected neither starves other calls nor misses its cancellation. Items of other
+exports (`async def`, or with a limit of their own) are served as calls: to `serving` a chunk looks like the link on
+which they arrived, and their answers are gathered here. So limits, deadlines and counts apply to each item.
 
-An item that fails fails alone. What the caller makes of the answer is the business of `mapping`.
+An item that fails fails alone. `mapping` decides what the caller makes of the answer.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from mob.wire.references import Passage
 
 Lap = tuple[float, float, int]
-"""Items that were run one after the other: when the first began, how long they took, how many they were."""
+"""Items that ran one by one: when the first began, the seconds that they took, and their number."""
 
 SLICE = 0.01
-"""Seconds that the items of a chunk may run on the loop before others get a turn: more than one should take."""
+"""Seconds that the items of a chunk may run on the loop before others get a turn: longer than one chunk should take."""
 LONGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes of values after which the other items of a chunk are given back to the caller, to be sent again."""
+"""Bytes of values after which the other items of a chunk are given back to the caller, which sends them again."""
 
 
 class Chunk:
-    """A chunk that is being served; towards `serving`, the link on which its items have come."""
+    """A chunk that is being served; to `serving`, the link on which its items arrived."""
 
     def __init__(
         self, serving: Serving, link: Link, contact: Contact, call: m.Invoke, export: Export, queue_limit: int
@@ -63,18 +63,18 @@ class Chunk:
         self._export = export
         self._queue_limit = queue_limit
         self._arrived = serving.inbox.arrived
-        self._chain = (*call.chain, contact.uid, call.id)  # a call made by an item is made in the course of this one
+        self._chain = (*call.chain, contact.uid, call.id)  # for calls that an item makes
         self._function = export.function
         self._rows = self._read(call)
         self._values: list[Any] = [None] * len(self._rows)
         self._failures: list[tuple[int, Failure]] = []
         self._passage: list[Any] = []
         self._generators: set[int] = set()  # items that turned out to stream
-        self._answered: set[int] = set()  # items that were answered by themselves
+        self._answered: set[int] = set()  # items that have their own answers
         self._lock = Lock()  # items may end in any thread
-        self._missing = len(self._rows) + 1  # what has not ended, and the run itself
+        self._missing = len(self._rows) + 1  # items that have not ended, and the run itself
         self._next = 0
-        self._seen = -1  # the next one at the last look
+        self._seen = -1  # the next item at the last look
         self._bytes = 0
         self._seconds = 0.0
         self._began = 0.0
@@ -87,7 +87,7 @@ class Chunk:
         return f"<Chunk of {self._export.label}, {self._missing} of {len(self._rows)} items to end>"
 
     def _read(self, call: m.Invoke) -> list[Raw]:
-        """Return the arguments of each item; raises what refuses all of them."""
+        """Return the arguments of each item; raise the error that refuses all of them."""
         export, context = self._export, self._context
         try:
             if inspect.isgeneratorfunction(export.function) or inspect.isasyncgenfunction(export.function):
@@ -108,11 +108,11 @@ class Chunk:
 
     @property
     def key(self) -> tuple[Link, int]:
-        """Its place among the calls of the process."""
+        """The key of this chunk among the calls of the process."""
         return self._link, self._call.id
 
     def start(self) -> None:
-        """Begin with the items; `Busy` if too many calls wait for a thread already."""
+        """Begin with the items; `Busy` if too many calls already wait for a thread."""
         serving, threads = self._serving, self._serving.threads
         if self._context.tracing is not None and self._is_direct:
             self._function = self._context.tracing.wrap(
@@ -120,7 +120,7 @@ class Chunk:
             )
         if threads is not None and self._is_direct:
             if threads.behind > self._queue_limit:
-                raise Busy(f"{self._context.name}: {self._queue_limit:,} calls wait here for a thread already.")
+                raise limits.full(self._context.name, self._queue_limit, place="here for a thread")
             serving.chunks[self.key] = self
             threads.begin_call(self.key)
             serving.running.begin_in_thread(self.key, self._export)
@@ -130,7 +130,7 @@ class Chunk:
             self._run_slice()
 
     def _run_slice(self) -> None:
-        """Run items on the loop until all have begun, or for a slice of time."""
+        """Run items on the loop until all have begun or the slice of time is over."""
         serving = self._serving
         serving.running.enter(self._export)
         serving.inbox.arrived = self._arrived
@@ -158,14 +158,14 @@ class Chunk:
             running.rest()
 
     def look_after(self) -> None:
-        """Go on if that was forgotten; once a second."""
+        """Continue if that was forgotten; once a second."""
         on_loop = self._serving.threads is None or not self._is_direct
         if on_loop and self._seen == self._next < len(self._rows):
             self._context.reactor.loop.call_soon(self._go_on)
         self._seen = self._next
 
     def _break(self, error: BaseException) -> None:
-        """Answer the whole chunk with an error: it cannot be served to its end; from any thread."""
+        """Answer the whole chunk with an error, because it cannot be served to its end; from any thread."""
         self._serving.ends.end_beside(self._link, self._call, error)
 
     def _run_in_thread(self) -> None:
@@ -204,11 +204,11 @@ class Chunk:
                     self._serving.answers.fail(self._as_link, self._call_of(index), why_not)
                     continue
                 ended += run_next(index)
-                if self._context.is_abandoned:  # the item has forked, and this is the child
+                if self._context.is_abandoned:  # the item forked, and this is the child
                     forks.end()
                 count += 1
                 before, now = now, perf_counter()
-                if now - before > LAP / 2 and count > 1:  # a long one is counted by itself
+                if now - before > LAP / 2 and count > 1:  # a long item is counted separately
                     laps.append((lap, before - lap, count - 1))
                     lap, count = before, 1
                 if now - lap > LAP:
@@ -225,7 +225,7 @@ class Chunk:
         return laps
 
     def _why_not(self) -> CallError | None:
-        """Return why the next item is not run, None if it is."""
+        """Return why the next item must not run; None if it may."""
         times = self._call.times
         if times is not None and monotonic() >= times[1]:
             return limits.expired(self._call, self._context.name)
@@ -236,7 +236,7 @@ class Chunk:
         return None
 
     def _run_item(self, index: int) -> bool:
-        """Return whether it has ended and nobody was told."""
+        """Run an item; return whether it ended and its result still has to be sent."""
         answers, times = self._serving.answers, self._call.times
         began = 0.0 if times is None else monotonic()
         try:
@@ -260,7 +260,7 @@ class Chunk:
         return False
 
     def _await(self, index: int, value: Any) -> None:
-        """A plain function has returned something to be awaited."""
+        """Handle a plain function that returned an awaitable."""
         if get_ident() != self._context.reactor.thread:
             text = f"cannot send result: {self._export.label} returned an awaitable in a thread. Make it `async def`."
             raise BadMessage(text, "result")
@@ -275,14 +275,14 @@ class Chunk:
         return False
 
     def _call_of(self, index: int) -> m.Invoke:
-        """Return an item as a call. Its number is none that a real call has."""
+        """Return an item as a call. No real call has its number."""
         call = self._call
         return m.Invoke(-1 - index, call.target, self._rows[index], (), call.times, self._chain, call.trace)
 
     def _count(self, laps: Sequence[Lap]) -> None:
         tally = self._export.tally
         if tally is None or not self._is_direct:
-            return  # what is served as a call is counted as one
+            return  # items that are served as calls are counted there
         for began, seconds, count in laps:
             tally.begin(max(0.0, began - self._arrived), count)
             tally.end(seconds / count, count)
@@ -296,16 +296,16 @@ class Chunk:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nobody wants it any more."""
+        """True if its answer is no longer wanted."""
         return self._is_given_up
 
     @property
     def unsent_bytes(self) -> int:
-        """How much the other end has not taken yet."""
+        """Bytes that the other end has not read yet."""
         return self._link.unsent_bytes
 
     def post(self, message: Any) -> None:
-        """Keep what an item is answered, once; from any thread."""
+        """Keep the first answer to an item; from any thread."""
         try:
             self._keep_answer(-1 - message.id, message)
         except BaseException as error:  # noqa: BLE001  becomes the answer
@@ -331,18 +331,18 @@ class Chunk:
         self._end(1)
 
     def close(self, why: str) -> None:
-        """End the link on which the items have come: one of them cannot be answered."""
+        """Close the link on which the items arrived: one of them cannot be answered."""
         self._link.close(why)
 
     def keep(self, message: m.Reply, passage: Passage) -> None:
-        """Keep an answer with functions, sockets or shared memory in it."""
+        """Keep an answer that contains functions, sockets or shared memory."""
         self._passage += passage
         self.post(message)
         if self._is_given_up:
             self._let_go()
 
     def _end(self, count: int) -> None:
-        """So many have ended; from any thread."""
+        """Note that `count` more items ended; from any thread."""
         with self._lock:
             self._missing -= count
             is_over = self._missing == 0
@@ -355,7 +355,7 @@ class Chunk:
     # ------------------------------------------------------------------------------------------------ answering
 
     def _answer(self) -> None:
-        """All items have ended; in the thread of the last."""
+        """Answer the chunk, because all items ended; in the thread of the last one."""
         answers = self._serving.answers
         seconds = self._seconds if self._is_direct else perf_counter() - self._began
         self._serving.learn(self._export, seconds, is_chunk=True)
@@ -373,7 +373,7 @@ class Chunk:
         self._context.reactor.note()
 
     def give_up(self) -> None:
-        """The caller wants no answer any more: what has not begun never will; on the loop's thread."""
+        """Drop the chunk, because its answer is no longer wanted; on the loop's thread. Its other items never begin."""
         self._is_given_up = True
         self._forget()
         self._serving.drop_link(self._as_link)
@@ -387,7 +387,7 @@ class Chunk:
         self._serving.references.let_go(passage)
 
     def refuse(self, why: str) -> None:
-        """The process ends: items that have not begun are given back, safe to repeat elsewhere."""
+        """Give back the items that have not begun, safe to repeat elsewhere, because the process ends."""
         self._refusal = why
 
 

@@ -1,8 +1,8 @@
-"""Durable messages at the worker that handles one: a gateway, or the keeper of the app's jobs, calls it, with a target
-that no function can have.
+"""Durable messages in the worker that handles them.
 
-It answers when its handlers have returned, so it is the answer that says that the message was handled. How a message is
-stored and sent again is told in `cluster/durable.py`, and of an app on one machine in `jobs/keeper.py`.
+A gateway, or the keeper of the app's jobs, makes a call with a target that no function can have. It is answered when
+the handlers return, so the answer means that the message was handled. `cluster/durable.py` describes how a message is
+stored and sent again, and `jobs/keeper.py` does so for an app on one machine.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ class Delivery(Struct, frozen=True):
     """
 
     key: str
-    """The same each time that this message is handled, and no other message has it."""
+    """Id of this message: the same at each attempt, and unique to this message."""
     attempt: int
-    """For which time it is handled; 1 is the first."""
+    """Number of this attempt to handle it; the first is 1."""
 
 
 DELIVERY: ContextVar[Delivery | None] = ContextVar("mob_delivery", default=None)
 
 
 def handle(serving: Serving, link: Link, contact: Contact, call: m.Invoke) -> Coroutine[Any, Any, None]:
-    """Runs the handlers of a message that a gateway or the keeper of jobs hands over; raises, or what it returns does,
-    if one does."""
+    """Run the handlers of a message from a gateway or the keeper of jobs.
+
+    This raises what refuses the message; the coroutine raises the first error of a handler.
+    """
     if contact.member.role not in (GATEWAY, QUEUE):
-        raise UnknownExport(f"{serving.context.role!r} exports no function {call.target!r}: only gateways say that.")
+        raise UnknownExport(f"{serving.context.role!r} exports no function {call.target!r}: only gateways call it.")
     body, sender, key, attempt = serving.encoder.codec.decode(call.args)
     uid, pid, role, index, generation, node = sender
     writer = serving.contacts.absent(m.Member(uid, pid, role, index, generation, "gone"), node)
@@ -58,10 +60,8 @@ def handle(serving: Serving, link: Link, contact: Contact, call: m.Invoke) -> Co
 async def _run(serving: Serving, link: Link, writer: Contact, body: bytes, delivery: Delivery) -> None:
     handlers = serving.handlers.of("message")
     if not handlers:
-        raise UnknownExport(
-            f"{serving.context.name} has no handler of messages: its module says @mob.on('message') nowhere."
-        )
-    SERVED.set((writer, None, link))  # this is a task of its own
+        raise UnknownExport(f"{serving.context.name} has no handler of messages: its module has no @mob.on('message').")
+    SERVED.set((writer, None, link))  # this is a separate task
     DELIVERY.set(delivery)
     obj = serving.encoder.codec.decode(body)
     results = await asyncio.gather(*(_call(serving, handler, obj) for handler in handlers), return_exceptions=True)

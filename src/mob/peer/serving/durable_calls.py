@@ -1,8 +1,8 @@
-"""Durable calls at the worker that runs one: the keeper of the app's jobs makes it, in the name of its caller.
+"""Durable calls in the worker that runs them: the keeper of the app's jobs makes the call on behalf of its caller.
 
-The export is run as for any call, with its limits and its counts. Its answer is not the value but how it has ended, as
-bytes that may lie on a disk: they hold nothing that lives in a process. An error is an answer too; what comes back as
-an error of the call was not begun, or has not come to its end.
+The export runs as for any call, with its limits and its counts. The answer is not the value but a report of how the
+call ended, as bytes that can be stored on a disk: they hold nothing that lives in a process. An error of the export is
+a report, too; if the call itself fails, the export did not begin or did not end.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving, Started
 
 DurableAnswer = tuple[bool, bytes] | tuple[bool, bytes, bool]
-"""Whether the export has returned, and the body of its value, or of a `Failure`; and then whether another attempt would
-fail in the same way."""
+"""True if the export returned; the body of its value, or of a `Failure`; and then True if another attempt would fail in
+the same way."""
 
 _read_call: Callable[[Raw], m.DurableCall] = msgspec.msgpack.Decoder(m.DurableCall).decode
 _read_body: Callable[[bytes], m.DurableBody] = msgspec.msgpack.Decoder(m.DurableBody).decode
@@ -40,7 +40,7 @@ _write: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 class KeptExport(Variant):
-    """An export, as the keeper of jobs calls it."""
+    """An export as the keeper of jobs calls it."""
 
     __slots__ = ("_inner", "_serving")
 
@@ -63,13 +63,13 @@ class KeptExport(Variant):
         if admission is not None and not admission.may_call(role):
             raise Forbidden(f"{writer.name} may not call {self.label}: {admission.rule}")
         if self.methods is not None:
-            raise UnknownExport(f"{self.label} makes objects, which end with their process: it cannot be durable.")
+            raise UnknownExport(f"{self.label} makes objects, which end with their process, so it cannot be durable.")
         named = None if body.kwargs is None else Raw(body.kwargs)
         arguments = self._inner.decode(Raw(body.args), named)
         return (writer, Delivery(call.id, call.attempt), *arguments), {}
 
     def _run(self, writer: Contact, delivery: Delivery, args: Any, kwargs: Any) -> Any:
-        """Run the export; return how it has ended, or what is to be awaited for that."""
+        """Run the export; return how it ended, or an awaitable of that."""
         served = SERVED.get()
         assert served is not None
         keeper, call, link = served
@@ -99,12 +99,12 @@ class KeptExport(Variant):
 
     @staticmethod
     def unpacked(args: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What the export is called with; `args`: what `decode` has made of the keeper's call. For batches."""
+        """Return the arguments of the export, given what `decode` made of the keeper's call. For batches."""
         _, _, own, kwargs = args
         return own, kwargs
 
     def ended(self, work: Started, value: Any, tag: Callable[[Any], Any] | None) -> DurableAnswer:
-        """Return the answer to a call in a batch: to what the export has returned or raised for it."""
+        """Return the answer to a call in a batch, given what the export returned or raised for it."""
         _, _, call, _, args, _ = work
         served = args[0], call, work[0]
         try:
@@ -117,7 +117,7 @@ class KeptExport(Variant):
     async def _run_async(
         self, enter: Callable[[], None], function: Callable[..., Any], args: Any, kwargs: Any
     ) -> DurableAnswer:
-        enter()  # this is a task of its own
+        enter()  # this is a separate task
         try:
             return self._returned(await function(*args, **kwargs))
         except asyncio.CancelledError:
@@ -137,7 +137,7 @@ class KeptExport(Variant):
             close = getattr(value, "close", None)
             if close is not None:
                 close()
-            raise _NotKept(f"{self.label} is a generator: what it yields cannot be kept, so it cannot be durable.")
+            raise _NotKept(f"{self.label} is a generator: what it yields cannot be stored, so it cannot be durable.")
         try:
             body = encoder.encode(value, "result", shares=False)
         except BadMessage as error:
@@ -145,8 +145,8 @@ class KeptExport(Variant):
         if references.encoding and (passage := references.take()):
             references.let_go(passage)
             raise _NotKept(
-                f"{self.label} has returned something that ends with its process (a function, an object of a service, "
-                f"a socket, an open file), and the result of a durable call is kept."
+                f"{self.label} returned something that ends with its process (a function, an object of a service, "
+                f"a socket, an open file), and the result of a durable call is stored."
             )
         return True, bytes(body)
 
@@ -163,9 +163,9 @@ class KeptExport(Variant):
 
 
 def failed(failure: Failure) -> DurableAnswer:
-    """Return the answer to a call whose batch has failed as a whole, which is counted and told there."""
+    """Return the answer to a call whose batch failed as a whole; that was counted and logged before."""
     return False, _write(failure), False
 
 
 class _NotKept(BadMessage):
-    """What an export has returned cannot be kept."""
+    """The result of an export cannot be stored."""

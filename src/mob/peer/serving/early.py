@@ -1,11 +1,11 @@
-"""Calls that come too early: their function is defined further down in a module that is still being imported.
+"""Calls that arrive too early: their function is defined further down in a module that is still being imported.
 
-A module that blocks in its import (a server's `serve_forever`) is ready when it listens, and calls may come before it
-has defined all that it exports. A call of a name that is not there yet waits for it, up to a second: longer than any
-module needs to get from one line to the next, and short enough for a name that will never be there. Calls of one name
-stay in order; calls of other names pass by.
+A module that blocks in its import (a server's `serve_forever`) is ready when it listens, and calls may arrive before it
+has defined all that it exports. A call of a name that does not exist yet waits for it, for at most a second: longer
+than any module needs from one line to the next, and short enough for a name that will never exist. Calls of one name
+stay in order; calls of other names do not wait.
 
-When the import ends the exports are complete, and what still waits is decided at once.
+When the import ends the exports are complete, and all calls that still wait are decided at once.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from mob.peer.serving.turns import GateQueue
 
 DEFINED_TIMEOUT = 1.0
-"""Seconds that a call waits for its function to be defined."""
+"""Maximum number of seconds that a call waits for its function to be defined."""
 MODULE_INTERVAL = 0.01
-"""Seconds between two looks at the module, while a call waits: Python tells nobody that a module has a new name."""
+"""Seconds between two looks at the module while a call waits: Python does not report that a module has a new name."""
 
 
 class Early:
@@ -37,18 +37,18 @@ class Early:
     def __init__(self, serving: Serving, role: str, collect: Callable[[], None]) -> None:
         self._serving = serving
         self._role = role
-        self._collect = collect  # adds to the exports what the module has defined by now
+        self._collect = collect  # adds to the exports what the module defines so far
         self._exports = serving.exports
         self._line: GateQueue = OrderedDict()
-        self._missing: set[str | int] = set()  # the names that calls wait for
+        self._missing: set[str | int] = set()  # the names for which calls wait
         self._is_looking = False
-        self._is_over = False  # the module has been imported: nothing is defined any more
+        self._is_over = False  # the module is imported: nothing more will be defined
 
     def __repr__(self) -> str:
         return f"<Early, {len(self._line)} calls wait for their functions>"
 
     def find(self, name: str) -> Export | None:
-        """The export of that name, if the module has defined it by now and no older call waits for it."""
+        """Return the export of that name if the module defines it by now and no older call waits for it."""
         export = self._exports.get(name)
         if export is None and name not in self._missing:
             self._collect()
@@ -56,7 +56,7 @@ class Early:
         return None if name in self._missing else export
 
     def hold(self, link: Link, contact: Contact, call: m.Invoke) -> bool:
-        """Has a call wait for its function; False if no function will come any more."""
+        """Let a call wait for its function; return False if no more functions will be defined."""
         if self._is_over:
             return False
         self._missing.add(m.export_of(call.target))
@@ -65,18 +65,18 @@ class Early:
         return True
 
     def end(self) -> None:
-        """Decide what still waits: the module has been imported. From any thread."""
+        """Decide all calls that still wait, because the module is imported. From any thread."""
         self._is_over = True
         self._serving.reactor.call(self._look)
 
     def _look_soon(self) -> None:
         if not self._is_looking:
-            self._serving.loop.call_later(MODULE_INTERVAL, self._look)  # not while the loop stands still
+            self._serving.loop.call_later(MODULE_INTERVAL, self._look)  # not while the loop is blocked
             self._is_looking = True
 
     def _look(self) -> None:
-        """Starts what has waited for a function that is there now, and refuses what has waited for too long."""
-        self._is_looking = False  # perhaps a look is set all the same: it finds nobody
+        """Start the calls whose function exists now, and refuse those that waited for too long."""
+        self._is_looking = False  # another look may be scheduled nevertheless; it will find nothing
         self._missing.clear()
         if not self._is_over:
             self._collect()

@@ -1,15 +1,15 @@
-"""Calls that mob's own code could not serve to the end: the one place where those are answered.
+"""Calls that mob's own code could not serve to the end: the only place that answers them.
 
-Whoever has taken a call answers it. The application's code may raise what it likes where it is called; that becomes
-the answer in the ordinary way. But an exception may also come up between two lines of mob: a signal handler raises
-there, the memory or the stack is used up, an object raises when it is looked at. So each step that is done for a call
-which was taken goes through `attend`, or ends in `end` or `end_beside` itself. All that the call holds is freed then,
-and it is answered: with the name of the exception if nothing else can be said of it. If it cannot be answered at all
-its link ends, which makes it `Lost` for its caller.
+The process that accepted a call answers it. The application's code may raise anything where it is called; that becomes
+the answer in the ordinary way. But an exception may also appear between two lines of mob: a signal handler raises
+there, memory or stack is exhausted, an object raises when it is inspected. So each step for an accepted call goes
+through `attend`, or ends in `end` or `end_beside` itself. These free everything that the call holds and answer it, with
+only the name of the exception if nothing else works. If it cannot be answered at all its link is closed, which makes it
+`Lost` for its caller.
 
-To end a call twice does no harm, because a caller takes the first answer. Once a second, while something is in hand,
-`look_after` finds what was dropped by an exception that came up where nothing can catch it: in the first instruction of
-what the loop calls.
+To end a call twice does no harm, because a caller takes the first answer. Once a second, while anything is in hand,
+`look_after` finds what an exception dropped where nothing can catch it: in the first instruction of what the loop
+calls.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving
 
 ATTEMPTS = 3
-"""How often a call is answered before only the name of the error is sent."""
+"""Number of attempts to answer a call, before only the name of the error is sent."""
 IN_HAND_INTERVAL = 1.0
-"""Seconds between two looks at what is in hand, while something is."""
+"""Seconds between two looks at what is in hand."""
 
 
 class Ends:
@@ -46,23 +46,23 @@ class Ends:
         self._context = serving.context
         self._handover = handover
         self._serving = serving
-        self._handed: dict[Gate, int] = {}  # gates that kept a place at the last look, and how many they had given
+        self._handed: dict[Gate, int] = {}  # gates with a kept place at the last look, and how many they had passed on
         self.is_watching: bool = False
-        """Whether `look_after` is going to be called."""
-        self._finished: set[CallKey] = set()  # tasks and streams that had ended at the last look
+        """True if `look_after` is scheduled."""
+        self._finished: set[CallKey] = set()  # tasks and streams that were over at the last look
 
     def __repr__(self) -> str:
         return f"<Ends of {self._serving!r}>"
 
     def attend(self, link: Link, call: m.Invoke, step: Callable[..., object], *args: Any) -> None:
-        """Do something for a call that was taken; if it raises, the call ends with that. On the loop's thread."""
+        """Run a step for a call that was accepted; if it raises, end the call with that. On the loop's thread."""
         try:
             step(*args)
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self.end(link, call, error)
 
     def end(self, link: Link, call: m.Invoke, error: BaseException) -> None:
-        """Free all that a call holds and answer it with an error. On the loop's thread."""
+        """Free everything that a call holds and answer it with an error. On the loop's thread."""
         for _ in range(ATTEMPTS):
             try:
                 self._serving.forget_call(link, call)
@@ -72,11 +72,11 @@ class Ends:
                 continue
         try:
             self._serving.answers.fail_plainly(link, call, error)
-        except BaseException:  # noqa: BLE001  the link says it
+        except BaseException:  # noqa: BLE001  closing the link reports it
             link.close(f"the call {call.id} could not be answered")
 
     def end_beside(self, link: Link, call: m.Invoke, error: BaseException) -> None:
-        """As `end`, from any thread."""
+        """Do the same as `end`, from any thread."""
         if get_ident() == self._context.reactor.thread:
             self.end(link, call, error)
             return
@@ -88,14 +88,14 @@ class Ends:
                 continue
 
     def leave(self, key: CallKey, task: asyncio.Task[Any]) -> None:
-        """End a call whose task swallows its cancellation: nobody waits for that any longer. On the loop's thread."""
+        """End a call whose task swallows its cancellation, and stop waiting for the task. On the loop's thread."""
         serving = self._serving
         if serving.tasks.get(key) is task:
             self.end(key[0], _stub(key), serving.timed_out.get(key) or asyncio.CancelledError())
             serving.handle_task_done(key[0], _stub(key), task)  # its place is free
 
     def watch(self) -> None:
-        """Something is in hand that goes on in another turn of the loop: look after it until there is nothing left."""
+        """Look after what continues in another turn of the loop, until nothing is left."""
         if not self.is_watching:
             self._context.reactor.call_at(monotonic() + IN_HAND_INTERVAL, self._look)
             self.is_watching = True
@@ -103,7 +103,7 @@ class Ends:
     def _look(self) -> None:
         self.is_watching = False
         if self._context.reactor.driving:
-            self.watch()  # the loop is blocked, and what it has in its queue is not lost
+            self.watch()  # the loop is blocked, so what is in its queue is not lost
             return
         try:
             self.look_after()
@@ -112,9 +112,9 @@ class Ends:
             raise
 
     def look_after(self) -> None:
-        """End what has ended and was not answered, and give places on that were kept for nobody. On the loop's thread.
+        """End what is over but unanswered, and pass on places that were kept for no call. On the loop's thread.
 
-        What is found must have been there at the look before: until then the loop may have it in its queue.
+        Only what was already there at the look before is handled: until then the loop may have it in its queue.
         """
         serving = self._serving
         finished: set[CallKey] = set()
@@ -151,5 +151,5 @@ class Ends:
 
 
 def _stub(key: CallKey) -> m.Invoke:
-    """Return what is known of a call of which only the number is left."""
+    """Return a call made up from its number, which is all that is left of it."""
     return m.Invoke(key[1], "", Raw(b"\x90"))

@@ -1,8 +1,8 @@
-"""Whose a `SystemExit` or `KeyboardInterrupt` is that came out of the loop: a call's, or the process's.
+"""Decides whether a `SystemExit` or `KeyboardInterrupt` that came out of the loop belongs to a call or to the process.
 
-asyncio lets both out of the loop, whatever task has raised them. One that is the outcome of a call is told to its
-caller, and nothing else happens. A task that an export has started may raise first, and the call that waits for it
-ends a moment later, so that is waited for. What is no call's ends the process.
+asyncio lets both out of the loop, whatever task raised them. If one is the outcome of a call, its caller receives it
+and nothing else happens. A task that an export started may raise first, and the call that waits for it ends a moment
+later, so this waits for that. An exit that belongs to no call ends the process.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving
 
 EXIT_TIMEOUT = 1.0
-"""Seconds in which a call must end with the SystemExit of a task that it has started, if it is the call's."""
+"""Seconds within which a call must end with the SystemExit of a task that it started, if the exit is the call's."""
 
 
 class Exits:
-    """What the loop lets out of the code that it runs. `stop`: has the process end in order."""
+    """The exits that the loop lets out of the code that it runs. `stop` ends the process gracefully."""
 
     def __init__(self, serving: Serving, stop: Callable[[], object]) -> None:
         self._serving = serving
         self._stop = stop
         self._deciding: set[asyncio.Task[None]] = set()
         self.asked: BaseException | None = None
-        """The exit that the process is to end with."""
+        """The exit that the process ends with; None for none so far."""
 
     def __repr__(self) -> str:
         return f"<Exits, {self.asked!r} asked>"
 
     def handle(self, why: BaseException) -> None:
-        """The loop has let it out."""
+        """Handle an exit that came out of the loop."""
         serving = self._serving
         if serving.answers.has_told(why) or serving.is_outcome(why):
             return
@@ -46,12 +46,12 @@ class Exits:
     async def _end_unless_told(self, why: BaseException) -> None:
         deadline, has_told = monotonic() + EXIT_TIMEOUT, self._serving.answers.has_told
         while not has_told(why) and self._serving.tasks and monotonic() < deadline:
-            await self._serving.reactor.change(deadline)  # also the end of a call is one
+            await self._serving.reactor.change(deadline)  # the end of a call is such a change
         if not has_told(why):
             self.end(why)
 
     def end(self, why: BaseException) -> None:
-        """Have the process end with it: code on the loop that serves no call has said sys.exit()."""
+        """End the process with that exit: code on the loop that serves no call raised it."""
         if self.asked is None:
             self.asked = why
             self._stop()

@@ -1,6 +1,6 @@
-"""One export of a role, ready to be called, and what the others get to know of it.
+"""One export of a role, ready to be called, and its description for other processes.
 
-What is exported is decided in `selection`.
+`selection` decides what is exported.
 """
 
 from __future__ import annotations
@@ -61,23 +61,23 @@ class Export:
         concurrency: int = 100,
     ) -> None:
         self.origin: Any = function
-        """What the module has under that name."""
+        """The object that the module has under that name."""
         self.name: str = name
         self.label: str = f"{role}.{name}"
         self.mark: int = mark_of(name)
         self.cost_mark: int = mark_of(self.label)
-        """By which the board knows what its calls take, as other roles may have an export of that name."""
+        """Mark under which the board keeps the time of its calls; with the role, because others may have the name."""
         self.chunk_mark: int = mark_of(f"{role}.{MAP}{name}")
         """The same for chunks of its calls."""
         self.methods: Mapping[str, Export] | None = None
-        """Those of a service: how calls of its objects are run."""
+        """The exports of a service's methods; None if this is not a service."""
         self.options: ExportOptions = getattr(function, MARK) if is_marked(function) else ExportOptions()
         self.singles: Singles | None = None if self.options.batch is None else Singles(function, self.label)
-        """How it is called with single values, if it takes lists."""
+        """The form for calls with single values, if it takes lists."""
         self.batcher: Batcher | None = None
-        """What makes batches of its calls, if it takes lists."""
+        """The object that batches its calls, if it takes lists."""
         self.function: Callable[..., Any] = function
-        """What is called: the exported function; it returns with tags what needs them, unless it takes lists."""
+        """The function that is called; it tags results that need it, unless it takes lists."""
         if is_class(function):
             self.function = made_by(cast("type[Any]", function))
         elif self.singles is None:
@@ -86,32 +86,32 @@ class Export:
         self.is_async: bool = inspect.iscoroutinefunction(code)
         on_loop = self.is_async or inspect.isasyncgenfunction(code)
         self.in_threads: bool = threads > 1 and not on_loop
-        """Whether its calls run in the threads of the role."""
+        """True if its calls run in the threads of the role."""
         self.begins_later: bool = on_loop or (threads == 1 and inspect.isgeneratorfunction(code))
-        """Whether a call takes its first step in the loop's next turn (see `firsts`)."""
+        """True if a call takes its first step in the loop's next turn (see `firsts`)."""
         limit = self.options.concurrency or (None if self.singles is None else 1)
         self.gate: Gate | None = None if limit is None else Gate(limit)
         streams = inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
         self.lane: Lane = self._lane(threads, concurrency, streams)
-        """How a worker runs its calls."""
+        """How a worker runs its calls: how many at once, and where."""
         called = function if self.singles is None else self.singles.single
         self.parameters: Parameters = Parameters.of(called, codec, self.label)
         self.decode: Decode = self.parameters.decode
         self.tally: ExportTally | None = None
-        """Where its calls are counted, if they are."""
+        """The counts of its calls; None if they are not counted."""
 
     def __repr__(self) -> str:
         return f"<Export {self.name}{self.parameters.signature}>"
 
     def mark_for(self, target: str) -> int:
-        """Return the mark of what a call of that target takes: of one call, or of a chunk."""
+        """Return the mark under which the time of a call of that target is kept: of one call, or of a chunk."""
         return self.cost_mark if target == self.name else self.chunk_mark
 
     def _lane(self, threads: int, concurrency: int, streams: bool) -> Lane:
         width = concurrency if self.is_async else threads
         if self.gate is not None and self.options.batch is not None:
             batches = min(self.gate.limit, width)
-            return Lane((batches + 1) * self.options.batch, True)  # one more gathers while they run
+            return Lane((batches + 1) * self.options.batch, True)  # one more batch gathers while they run
         if self.gate is not None:
             return Lane(min(self.gate.limit, width), True)
         if streams:
@@ -119,7 +119,7 @@ class Export:
         return Lane(width, self.is_async)
 
     def info(self) -> ExportInfo:
-        """What the others need to know."""
+        """Return what other processes need to know."""
         parameters, lane = self.parameters, self.lane
         idempotent = self.options.idempotent
         methods = None if self.methods is None else tuple(each.info() for each in self.methods.values())
@@ -137,13 +137,13 @@ class Export:
 
 
 class TimedFunction(Export):
-    """The function of a timer: this process calls it, by a target that no caller knows."""
+    """The function of a timer: this process itself calls it, by a target that no caller knows."""
 
     __slots__ = ()
 
 
 class Variant(Export):
-    """An export under the name of a variant: all the same but for what its calls take."""
+    """An export under the name of a variant: equal, except for the measured time of its calls."""
 
     __slots__ = ()
 

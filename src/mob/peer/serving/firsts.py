@@ -1,10 +1,10 @@
 """First steps: a call or a message does not begin before an earlier one whose first step is still to come.
 
-What runs as a task, and a generator that is drawn from on the loop, takes its first step in the loop's next turn. What
-takes its first step there as well may follow at once, because the loop keeps the order. A `def` export or handler would
-begin in front of it; it waits for that turn. Pure `def` and pure `async def` work pay for no more than a look.
+Tasks, and generators that are drawn on the loop, take their first step in the loop's next turn. Others that do the same
+may follow at once, because the loop keeps the order. A `def` export or handler would begin before it, so it waits for
+that turn. Pure `def` and pure `async def` work pays for no more than a look.
 
-Limit: between what runs on the loop and what waits for a thread of the role there is no order.
+Limit: there is no order between what runs on the loop and what waits for a thread of the role.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, cast
 
 
 class Firsts:
-    """The latest first step that the loop has still to take."""
+    """The latest first step that the loop still has to take."""
 
     __slots__ = ("_awaited", "_go_on", "_loop", "newest")
 
@@ -25,19 +25,19 @@ class Firsts:
         self._go_on = go_on
         self._awaited: Any = None
         self.newest: Any = None
-        """What was begun last and may not have taken its first step: a coroutine or an iterator; None for nothing."""
+        """The coroutine or iterator that was begun last and may not have taken its first step; None for none."""
 
     def __repr__(self) -> str:
         return f"<Firsts, {'none' if self.newest is None else 'one'} still to come>"
 
     def are_over(self) -> bool:
-        """Return whether nothing has a first step to take. If something has, `go_on` is called when it was taken."""
+        """Return whether no first step is still to come; else `go_on` is called after it."""
         newest = self.newest
         if newest is None or has_begun(newest):
             self.newest = None
             return True
         if self._awaited is not newest:
-            self._loop.call_soon(self._handle_turn, newest)  # behind the first step of it, which is there already
+            self._loop.call_soon(self._handle_turn, newest)  # runs after its first step, which is already scheduled
             self._awaited = newest
         return False
 

@@ -1,11 +1,10 @@
-"""Handlers: what the application wants to hear of.
+"""Handlers: functions of the application that are called at events.
 
-`message` (an object that somebody sent), `start` (after the import, before ready: open pools and servers here),
-`ready`, `drain` (the process begins to end), `stop` (it is about to end), `join` and `leave` (another mobster), `crash`
-(another mobster died out of order), and `error` (code of this process has raised: see `hooked`). Handlers are `def` or
-`async def`; those of one event are run in the order in which they were registered. What they raise is logged; a handler
-of `ready` that raises ends the process as well, because what it does (a consumer, a timer) would be missing until the
-next start.
+`message` (a process sent an object), `start` (after the import, before ready: open pools and servers here), `ready`,
+`drain` (the process begins to end), `stop` (it is about to end), `join` and `leave` (another mobster), `crash` (another
+mobster crashed), and `error` (code of this process raised: see `hooked`). Handlers are `def` or `async def`; those of
+one event run in the order in which they were registered. Their exceptions are logged; a handler of `ready` that raises
+also ends the process, because what it does (a consumer, a timer) would be missing until the next start.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 BLOCKING_AFTER = 0.5
-"""Seconds from which on a handler is said to block the loop."""
+"""Seconds after which a handler is reported as blocking the loop."""
 EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "hand_over", "error", "crash")
 GETS: dict[str, tuple[str, ...]] = {
     "message": ("obj",),
@@ -42,9 +41,9 @@ GETS: dict[str, tuple[str, ...]] = {
     "error": ("error", "context"),
     "crash": ("crash",),
 }
-"""What handlers are called with; the others without arguments."""
+"""Parameters of the handlers by event; other handlers take none."""
 OTHER_NAMES = {"death": "crash", "died": "crash", "shutdown": "stop", "exit": "stop", "startup": "start"}
-"""As events are called elsewhere."""
+"""Names of events in other libraries, and the names here."""
 
 
 def check_event(event: str) -> None:
@@ -55,7 +54,7 @@ def check_event(event: str) -> None:
 
 
 def check_handler(event: str, handler: Callable[..., Any]) -> None:
-    """Raise `TypeError` if a handler cannot be called as those of this event are."""
+    """Raise `TypeError` if a handler cannot be called with the arguments of this event."""
     gets = GETS.get(event, ())
     try:
         inspect.signature(handler).bind(*gets)
@@ -63,7 +62,7 @@ def check_handler(event: str, handler: Callable[..., Any]) -> None:
         called = f"f({', '.join(gets)})"
         raise TypeError(f"the handler {_name_of(handler)} of {event!r} is called as {called}: {error}.") from None
     except ValueError:
-        pass  # it is written in C, and does not say
+        pass  # written in C, without a signature
 
 
 def _name_of(handler: object) -> str:
@@ -77,34 +76,34 @@ class Handlers:
         self._serving = serving
         self._context = serving.context
         self.background: set[asyncio.Task[Any]] = set()
-        """The `async def` handlers of messages that run: a process that ends waits for them."""
+        """The running `async def` handlers of messages: a process that ends waits for them."""
         self.on_ready_failed: Callable[[BaseException], None] = _nothing_to_end
-        """Called with what a handler of `ready` has raised."""
+        """Called with the exception of a handler of `ready`."""
         self.on_handing_over: Callable[[], None] = _nothing
-        """Called when a handler of `hand_over` has been registered; in any thread."""
+        """Called when a handler of `hand_over` was registered; in any thread."""
         self.on_hearing: Callable[[], None] = _nothing
-        """Called when the first handler of messages has been registered; in any thread."""
+        """Called when the first handler of messages was registered; in any thread."""
         self.on_hearing_crashes: Callable[[], None] = _nothing
-        """Called when the first handler of crashes has been registered; in any thread."""
+        """Called when the first handler of crashes was registered; in any thread."""
         self.begin_later = False
-        """Whether all handlers of messages are `async def`, which take their first steps in the loop's next turn."""
+        """True if all handlers of messages are `async def`, which take their first steps in the loop's next turn."""
         self.is_leaving = False
-        """Whether the process ends and has nobody left for whom it hears messages. Those that were sent before their
-        senders knew of its end are handled all the same."""
-        self._plain: tuple[Callable[..., Any], float] | None = None  # what runs as plain code, and since when
-        self._draining: set[asyncio.Task[Any]] = set()  # those of `drain`
-        self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
+        """True if the process ends and no sender is left for whose messages it waits. Messages that were sent before
+        their senders knew of its end are handled nevertheless."""
+        self._plain: tuple[Callable[..., Any], float] | None = None  # the handler that runs as plain code, since when
+        self._draining: set[asyncio.Task[Any]] = set()  # the handlers of `drain`
+        self._standing: set[asyncio.Task[Any]] = set()  # handlers of other events, which may run forever
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
     def __repr__(self) -> str:
         return f"<Handlers {', '.join(f'{n} of {event}' for event, n in self.counts().items() if n) or 'none'}>"
 
     def counts(self) -> dict[str, int]:
-        """How many there are of each event."""
+        """Return the number of handlers of each event."""
         return {event: len(handlers) for event, handlers in self._handlers.items()}
 
     def add(self, event: str, handler: F | None = None) -> Callable[[F], F]:
-        """Registers a handler, now or (as a decorator) when it is given."""
+        """Register a handler, now or (as a decorator) when it is given."""
         check_event(event)
 
         def register(handler: F) -> F:
@@ -130,27 +129,27 @@ class Handlers:
 
     def _check_hand_over(self) -> None:
         if self._handlers["hand_over"]:
-            raise MobError("there is a handler of 'hand_over' already, and a worker has one: return all data from it.")
+            raise MobError("a handler of 'hand_over' exists already, and only one is allowed: return all data from it.")
         self.on_handing_over()
 
     def of(self, event: str) -> tuple[Callable[..., Any], ...]:
-        """The handlers of an event."""
+        """Return the handlers of an event."""
         return tuple(self._handlers[event])
 
     def fire(self, event: str, *args: Any) -> None:
-        """Runs the handlers of an event; `async def` ones in the background."""
+        """Run the handlers of an event; `async def` handlers run in the background."""
         reactor = self._context.reactor
         for handler in self.of(event):
             if reactor.owner == reactor.thread:
                 self._run(event, handler, *args)
-            else:  # the stand-in has read it: handlers run on the loop's thread, when that is back
+            else:  # read by the stand-in: handlers run on the loop's thread, when that is back
                 reactor.loop.call_soon(partial(self._run, event, handler, *args))
 
     def handle_message(self, link: Link, contact: Contact, message: m.Message) -> None:
-        """Somebody has sent an object."""
+        """Handle an object that a process sent."""
         if self.is_leaving and contact.heard_farewell and contact.uid != self._context.uid:
             return
-        self._serving.running.leave()  # what the handlers do is not the export's that ran before
+        self._serving.running.leave()  # the time of the handlers does not count for the export that ran before
         try:
             obj = self._serving.encoder.codec.decode(message.body)
         except Exception as error:  # noqa: BLE001  logged
@@ -182,18 +181,18 @@ class Handlers:
             forks.end()
 
     def _end_child(self) -> None:
-        """A handler has returned: if it has forked and this is its child, the child ends here."""
+        """End this process if the handler that has just returned forked it."""
         if self._context.is_abandoned:
             forks.end()
 
     def look_after(self) -> bool:
-        """Forget handlers of messages that have ended without being noticed; once a second. Return whether some run."""
+        """Forget handlers of messages that ended unnoticed; once a second. Return whether some still run."""
         for task in [task for task in self.background if task.done()]:
             self.background.discard(task)
         return bool(self.background)
 
     def report(self, event: str, error: BaseException) -> None:
-        """Tell the handlers of `error` what a handler has raised."""
+        """Pass the exception of a handler to the handlers of `error`."""
         if self._serving.hooks.is_on:
             self._serving.hooks.report(error, "handler", event)
 
@@ -205,7 +204,7 @@ class Handlers:
             self.on_ready_failed(error)
 
     def call(self, handler: Callable[..., Any], *args: Any) -> Any:
-        """Call a handler as the plain function that it may be, and return what it returns."""
+        """Call a handler as plain code, and return what it returns."""
         plain = self._context.reactor.plain
         left, outer = plain.enter(), self._plain
         self._plain = handler, monotonic()
@@ -216,7 +215,7 @@ class Handlers:
             plain.leave(left)
 
     def blocking(self, now: float) -> list[m.Running]:
-        """Return the handler that blocks the loop, if one does so for a while; from any thread."""
+        """Return the handler that has blocked the loop for a while, if one has; from any thread."""
         found = self._plain
         if found is None or now - found[1] < BLOCKING_AFTER:
             return []
@@ -227,20 +226,20 @@ class Handlers:
 
     @property
     def has_standing(self) -> bool:
-        """Whether handlers run that may do so for ever."""
+        """True if handlers run that may do so forever."""
         return bool(self._standing)
 
     async def finish_drain(self, seconds: float) -> None:
-        """Wait for the handlers of `drain`, so long at most; cancel those that take longer."""
+        """Wait at most `seconds` for the handlers of `drain`; cancel those that take longer."""
         if self._draining:
             await asyncio.wait(set(self._draining), timeout=seconds)
         late = set(self._draining)
         if late:
-            self._context.log.error("handlers of 'drain' have not ended within the grace time: %d", len(late))
+            self._context.log.error("handlers of 'drain' did not end within the grace period: %d", len(late))
             await self._serving.cancelling.end(late, LEAST)
 
     async def run_start(self) -> None:
-        """Run the handlers of `start`, one after the other; raise what they raise."""
+        """Run the handlers of `start` one by one; raise what they raise."""
         for handler in self.of("start"):
             value = self.call(handler)
             if inspect.isawaitable(value):
@@ -249,12 +248,14 @@ class Handlers:
                 except asyncio.CancelledError as error:
                     if (task := asyncio.current_task()) is None or task.cancelling():  # the process ends
                         raise
-                    raise RuntimeError(f"a handler of 'start' let a cancellation through: {handler!r}") from error
+                    raise RuntimeError(f"a handler of 'start' ended with CancelledError: {handler!r}") from error
             self._end_child()
 
     async def run_stop(self, seconds: float) -> BaseException | None:
-        """Run the handlers of `stop`, one after the other, so long at most, and longer only while plain ones last.
-        Return the first exit that one has asked for. Whatever one raises, the others run."""
+        """Run the handlers of `stop` one by one, for at most `seconds`, or longer while a plain one runs.
+
+        Return the first exit that a handler asked for. If one raises, the others run nevertheless.
+        """
         until, asked = monotonic() + seconds, None
         for handler in self.of("stop"):
             try:
@@ -272,22 +273,22 @@ class Handlers:
         return asked
 
     async def _end_stop(self, handler: object, value: Awaitable[object], seconds: float) -> None:
-        """Wait for an `async def` handler of `stop` so long at most, and not for its cancellation."""
+        """Wait at most `seconds` for an `async def` handler of `stop`; do not wait for its cancellation."""
         task = asyncio.ensure_future(value)
         await asyncio.wait({task}, timeout=seconds)
         if task.cancelled():
-            self._context.log.warning("a handler of 'stop' let a cancellation through, and has ended: %r", handler)
+            self._context.log.warning("a handler of 'stop' ended with CancelledError: %r", handler)
         elif task.done():
             task.result()
         else:
             task.cancel()
-            self._context.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
+            self._context.log.error("a handler of 'stop' did not end within the grace period: %r", handler)
 
     async def end_standing(self, seconds: float) -> None:
-        """Cancels the handlers that may run for ever, and waits for their ends."""
+        """Cancel the handlers that may run forever, and wait for their ends."""
         late = await self._serving.cancelling.end(self._standing, seconds)
         if late:
-            self._context.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
+            self._context.log.error("%d handlers were cancelled and did not end within the grace period", len(late))
 
     def _handle_done(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
         tasks.discard(task)
@@ -305,4 +306,4 @@ def _nothing() -> None:
 
 
 def _nothing_to_end(error: BaseException) -> None:
-    """In a process that is no mobster."""
+    """Do nothing: this process is not a mobster."""

@@ -1,9 +1,9 @@
-"""The hook for errors: what the code of this process raises is handed to the handlers of `error`, beside its usual way.
+"""The hook for errors: handlers of `error` see what the code of this process raises, in addition to its usual way.
 
 An exception of an export goes to the caller, one of a handler to the log. Services that collect errors (Sentry and the
-like) hook into the process in which it was raised, and there nobody sees it. The handlers run in a thread of their own,
-one after the other, with a bounded queue before them: a slow one delays no call, and one that raises is logged. Without
-a handler there is no thread and no queue, and `is_on` is false.
+like) hook into the process that raised it, where nothing else would report it. The handlers run in a separate thread,
+one by one, with a limited queue before them: a slow one delays no call, and one that raises is logged. Without a
+handler there is no thread and no queue, and `is_on` is false.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
 
 MOST = 1000
-"""Errors that may wait for the handlers; what is beyond is counted in the log."""
+"""Maximum number of errors that wait for the handlers; the log counts the rest."""
 HookWork = Callable[[], object]
 
 
@@ -43,16 +43,17 @@ class ErrorContext(Struct, frozen=True):
     """
 
     kind: str
-    """"export", "timer" (`mob.every`, `mob.cron`), "callback" (a function that was sent to another process), "handler"
-    (of an event), or "task" (a task, or a callback or timer of the event loop, that nobody awaits)."""
+    """Source of the error: "export", "timer" (`mob.every`, `mob.cron`), "callback" (a function that was sent to another
+    process), "handler" (of an event), or "task" (a task, or a callback or timer of the event loop, that no code
+    awaits)."""
     name: str
-    """As people read it: `back.foo` for an export, `message` for a handler of messages."""
+    """Name as people read it: `back.foo` for an export, `message` for a handler of messages."""
     caller: m.Member | None = None
-    """Who has called or sent what failed (`.role`, `.index`, `.pid`; a client's role is ""), None if nobody has."""
+    """The process whose call or message failed (`.role`, `.index`, `.pid`; the role of a client is ""), or None."""
 
 
 class ErrorHooks:
-    """The handlers of `error`, and what waits for them."""
+    """The handlers of `error`, and the errors that wait for them."""
 
     def __init__(
         self,
@@ -63,17 +64,17 @@ class ErrorHooks:
         self._context = context
         self._handlers = handlers
         self._contact_of = contact_of
-        self._queue: queue.Queue[HookWork | None] = queue.Queue(MOST)  # None: the thread ends
+        self._queue: queue.Queue[HookWork | None] = queue.Queue(MOST)  # None ends the thread
         self._is_running = self._is_over = False
-        self._starting = threading.RLock()  # a handler of signals may report as well
+        self._starting = threading.RLock()  # a signal handler may report an error as well
         self.is_on: bool = False
-        """Whether there is a handler."""
+        """True if there is a handler."""
 
     def __repr__(self) -> str:
         return f"<ErrorHooks, {self._queue.qsize()} errors wait>"
 
     def begin(self) -> None:
-        """The first handler has come."""
+        """Start to collect errors, because the first handler was registered."""
         if not self.is_on:
             self.is_on = True
             loop = self._context.reactor.loop
@@ -81,8 +82,10 @@ class ErrorHooks:
                 loop.set_exception_handler(self._handle_unawaited)
 
     def report(self, error: BaseException, kind: str, name: str, contact: Contact | None = None) -> None:
-        """Hand an exception to the handlers; from any thread, in the context in which it was raised. `contact`: who has
-        called or sent what raised it, if that context does not say so."""
+        """Hand an exception to the handlers; from any thread, in the context in which it was raised.
+
+        `contact` is the caller or sender, if that context does not know it.
+        """
         if not issubclass(type(error), Exception) or self._context.is_abandoned:
             return
         contact = None if kind == "timer" else contact or caller()
@@ -96,11 +99,11 @@ class ErrorHooks:
         try:
             self._queue.put_nowait(partial(copy_context().run, partial(self._hand_over, error, context)))
         except queue.Full:
-            told = "an error of %s was not handed to the handlers of 'error', because %d wait for them: %s"
+            told = "an error of %s was not passed to the handlers of 'error', because %d errors wait for them: %s"
             self._context.complaints.tell(told, told, name, MOST, error)
 
     def report_call(self, error: BaseException, link: Link, call: m.Invoke) -> None:
-        """Hand what a call has ended with to the handlers, if the code of this process has raised it."""
+        """Hand the outcome of a call to the handlers, if the code of this process raised it."""
         if issubclass(type(error), MobError) and not _is_raised_by_the_role(error):
             return
         target, contact = m.export_of(call.target), self._contact_of(link)
@@ -111,7 +114,7 @@ class ErrorHooks:
             self.report(error, kind, f"{self._context.role}.{target}", contact)
 
     async def finish(self, seconds: float) -> None:
-        """Wait until the handlers have seen all that was raised so far; on the loop."""
+        """Wait until the handlers have seen everything that was raised so far; on the loop."""
         with self._starting:
             self._is_over = True
             if not self._is_running:
@@ -129,7 +132,7 @@ class ErrorHooks:
             self._is_running = False
             await asyncio.wait_for(done, seconds)
         except (queue.Full, TimeoutError):
-            self._context.log.error("the handlers of 'error' have not ended within the grace time")
+            self._context.log.error("the handlers of 'error' did not end within the grace period")
 
     def _handle_unawaited(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
@@ -141,7 +144,7 @@ class ErrorHooks:
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
             carry_on(work, None)
-            del work  # it keeps a traceback, and all that is in its frames
+            del work  # it keeps a traceback, and everything in its frames
 
     def _hand_over(self, error: BaseException, context: ErrorContext) -> None:
         for handler in self._handlers():
@@ -158,7 +161,7 @@ class ErrorHooks:
 
 
 def _is_raised_by_the_role(error: BaseException) -> bool:
-    """Return False for an error by which mob itself has refused or ended a call: no code of the role has raised it."""
+    """Return False for an error with which mob itself refused or ended a call, without code of the role."""
     if isinstance(error, BadMessage) and error.where.startswith(("result", "item")):
         return True
     traceback = error.__traceback__

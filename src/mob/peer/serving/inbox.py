@@ -1,11 +1,11 @@
-"""The inbox: what has arrived and was not looked into yet, in order.
+"""The inbox: what arrived and was not looked at yet, in order.
 
-Work is done in slices: after two milliseconds replies are sent and the loop gets a turn, so a long queue of short
-calls neither delays its own answers nor starves other connections. While the application blocks the loop and the links
-are driven by hand, callbacks are run at once (somebody waits for them), everything else stays here until the loop is
-free.
+Work is done in slices: after two milliseconds replies are sent and the loop gets a turn, so a long queue of short calls
+neither delays its own answers nor starves other connections. While the application blocks the loop and the links are
+driven by hand, callbacks run at once because other processes wait for them; everything else stays here until the loop
+is free.
 
-How full it is stands on the board, for all callers. How a call is run is the business of `serving`.
+The board shows all callers how full the inbox is. `serving` decides how a call is run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from mob.core.callbacks import Function
-from mob.errors import Busy, Unavailable
+from mob.errors import Unavailable
 from mob.peer.references.objects import HostedService
 from mob.peer.serving import limits
 from mob.peer.serving.firsts import Firsts
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving
 
 ArrivedWork = tuple[Link, "Contact", "m.Invoke | m.Message", "Function | None", float]
-"""A call or a message that nobody has looked into yet; the function if it is a callback; when it has arrived."""
+"""A call or message that was not looked at yet, with its function if it is a callback, and its time of arrival."""
 
 COST_WEIGHT = 0.1
-"""What one slice of work counts for in the average cost of a call."""
+"""Weight of one slice of work in the average cost of a call."""
 FLUSH_AFTER = 0.0015
-"""Seconds of work after which answers leave before the next call begins."""
+"""Seconds of work after which answers are sent before the next call begins."""
 LONG = 100_000.0
-"""Microseconds of work beyond which those that are here are a backlog."""
+"""Microseconds of waiting work above which the calls here count as a backlog."""
 SLICE = 0.002
 """Seconds of work after which replies are sent and the loop gets a turn."""
 
@@ -57,18 +57,18 @@ class Inbox:
         self.firsts: Firsts = Firsts(serving.loop, self.work)
         self._limit = limit
         self.calls: deque[ArrivedWork] = deque()
-        self._gives_back = False  # calls of exports begin elsewhere, because this process has handed over
-        self._held: list[tuple[Link, Contact, m.Invoke | m.Message]] | None = None  # what waits meanwhile
-        # callbacks, while the loop stands still
+        self._gives_back = False  # calls of exports go elsewhere, because this process has handed over
+        self._held: list[tuple[Link, Contact, m.Invoke | m.Message]] | None = None  # waits until the handover ends
+        # callbacks that wait while the loop is blocked
         self._urgent: deque[tuple[Link, Contact, m.Invoke, Function]] = deque()
         self._is_working = False
         self._is_scheduled = False
         self._is_between = False  # between two calls of one slice
         self.heard_at: float = 0.0
-        """When the frame has arrived whose messages are handled."""
+        """The time when the current frame of messages arrived."""
         self.arrived: float = 0.0
-        """When the call has arrived that is being started."""
-        self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
+        """The time when the call arrived that is being started."""
+        self._cost = 0.0  # microseconds of a call on the loop, on average recently
 
     def __repr__(self) -> str:
         return f"<Inbox, {len(self)} wait>"
@@ -78,22 +78,22 @@ class Inbox:
 
     @property
     def in_hand(self) -> int:
-        """The calls ahead of a new one: those that wait here, and the one that runs."""
+        """Number of calls ahead of a new one: those that wait here, and the one that runs."""
         return len(self.calls) + (self._is_working and not self._is_between)
 
     @property
     def pace(self) -> int:
-        """Microseconds that a call takes on the loop on average at the moment."""
+        """Microseconds that a call takes on the loop, on average recently."""
         return int(self._cost)
 
     def backlog(self) -> int:
-        """How many wait, if the last of them has to wait long."""
+        """Return how many calls wait, if the last of them must wait long; else 0."""
         return len(self) if len(self) * self._cost > LONG else 0
 
     # ----------------------------------------------------------------------------------------- taking in and out
 
     def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
-        """Takes in what has arrived; `work` follows when the whole frame is in."""
+        """Accept a message that arrived; `work` follows when the whole frame is here."""
         callback = None
         if self._gives_back and not self._may_pass(link, contact, message):
             return
@@ -107,17 +107,19 @@ class Inbox:
                 self._refuse(link, message, self._deadlock(contact, message))
                 return
             if len(self.calls) >= self._limit:
-                self._refuse(link, message, Busy(f"{self._context.name}: {self._limit:,} calls wait here already."))
+                self._refuse(link, message, limits.full(self._context.name, self._limit))
                 return
         self.calls.append((link, contact, message, callback, self.heard_at))
 
     def hold(self) -> None:
-        """Begin nothing from now on: the process has handed over what it has. Calls of exports go elsewhere; messages
-        and calls of objects wait, for there is no other process that could have them."""
+        """Begin nothing from now on, because the process has handed over its data.
+
+        Calls of exports go elsewhere. Messages and calls of objects wait, because no other process can handle them.
+        """
         self._gives_back, self._held = True, []
 
     def let_go_on(self, with_calls: bool) -> None:
-        """Begin with what was held. `with_calls`: calls of exports begin here again, too."""
+        """Begin what was held. `with_calls`: calls of exports begin here again, too."""
         held, self._held = self._held or [], None
         self._gives_back = self._gives_back and not with_calls
         for each in held:
@@ -126,7 +128,7 @@ class Inbox:
             self._schedule()
 
     def _may_pass(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> bool:
-        """Return whether something is begun though the process has handed over: functions that it has lent."""
+        """Return whether something begins although the process has handed over: functions that it lent."""
         if type(message) is m.Invoke:
             if type(message.target) is str:
                 self._discard(message)
@@ -134,17 +136,17 @@ class Inbox:
                 return False
             if not isinstance(self._lent(message.target), HostedService):  # type: ignore[arg-type]
                 return True
-        if self._held is None:  # the process ends, and nobody else could have it
+        if self._held is None:  # the process ends, and no other process can handle it
             return True
         self._held.append((link, contact, message))
         return False
 
     def forget(self, link: Link, number: int) -> None:
-        """The caller has given a call up."""
+        """Drop a call that its caller cancelled."""
         self._drop(lambda entry: _is_call(entry, link, number))
 
     def forget_link(self, link: Link) -> None:
-        """The other end has gone: nobody waits for its calls any more. A message was said, and is heard."""
+        """Drop the calls of a link whose other end exited. Its messages are handled nevertheless."""
         self._drop(lambda entry: entry[0] is link and isinstance(entry[2], m.Invoke))
 
     def _drop(self, is_dropped: Callable[[ArrivedWork], bool]) -> None:
@@ -156,7 +158,7 @@ class Inbox:
                 self.calls.append(entry)
 
     def refuse_all(self, why: str) -> None:
-        """The process ends: what was not started is given back, safe to repeat elsewhere."""
+        """Give back the calls that have not begun, safe to repeat elsewhere, because the process ends."""
         while self.calls:
             link, _, message, _, _ = self.calls.popleft()
             if isinstance(message, m.Invoke):
@@ -168,16 +170,16 @@ class Inbox:
     # --------------------------------------------------------------------------------------------------- working
 
     def work(self) -> None:
-        """Starts what is here, for a slice of time; the rest in the loop's next turn."""
+        """Start what is here, for a slice of time; the rest in the loop's next turn."""
         if self._urgent:
             self._run_callbacks(self._urgent)
         if self._is_working:
             return
         if not self.calls:
-            self._serving.invite()  # a call may have been given up or refused, or a stream may have ended
+            self._serving.invite()  # a call may have been cancelled or refused, or a stream may have ended
             return
         if self._context.reactor.driving:
-            self._schedule()  # the loop stands still: it comes back to this when it is free
+            self._schedule()  # the loop is blocked: it returns to this when it is free
             return
         try:
             self._work()
@@ -191,7 +193,7 @@ class Inbox:
     def _work(self) -> None:
         plain = self._serving.plain
         left = plain.enter_own()  # once for the slice, because it costs a microsecond
-        begun, start = len(self.calls), perf_counter()  # the clock of `monotonic`, where that matters
+        begun, start = len(self.calls), perf_counter()  # the same clock as `monotonic` where that matters
         self._begin_slice(begun, start)
         try:
             self._start_calls(start)
@@ -208,7 +210,7 @@ class Inbox:
         self._laps.begin(now)
 
     def _start_calls(self, start: float) -> None:
-        """Start one after the other, until none is left or the slice is over."""
+        """Start calls one by one, until none is left or the slice is over."""
         laps, firsts = self._laps, self.firsts
         flushed = now = start
         while self.calls:
@@ -264,7 +266,7 @@ class Inbox:
         self._serving.invite()
 
     def _may_begin(self) -> bool:
-        """Return whether the next one takes its first step behind those that are still to come, as the loop does."""
+        """Return whether the next call takes its first step after those still to come, as the loop keeps the order."""
         message = self.calls[0][2]
         if not isinstance(message, m.Invoke):
             return self._handlers.begin_later
@@ -273,8 +275,10 @@ class Inbox:
         return export is not None and export.begins_later
 
     def _hand_over(self) -> None:
-        """Between two calls: answers leave and callers that wait are invited before the next one begins. If nothing is
-        here, what callers have sent meanwhile is read at once, which spares a turn of the loop."""
+        """Send answers and invite waiting callers between two calls.
+
+        If nothing is left here, read at once what callers have sent in the meantime: that saves a turn of the loop.
+        """
         board = self._context.board
         if board is not None and self._serving.threads is None:
             board.put_queued(self._context.uid, len(self.calls))
@@ -287,7 +291,7 @@ class Inbox:
         self._is_between = False
 
     def publish(self) -> None:
-        """Tells the board what is in hand here: what keeps others waiting, and what runs or waits beside them."""
+        """Write to the board what is in hand here: calls that keep others waiting, and calls that run concurrently."""
         board = self._context.board
         if board is not None:
             serving = self._serving
@@ -298,7 +302,7 @@ class Inbox:
             board.put(self._context.uid, queued, int(self._cost), len(serving.turns.lines), beside)
 
     def serve_callbacks(self) -> None:
-        """The loop is about to stand still: callbacks that are here are run now, for somebody waits for them."""
+        """Run the callbacks that are here, because the loop is about to block and other processes wait for them."""
         if not self.calls:
             return
         if any(type(call) is m.Invoke and self._is_circle(contact, call) for _, contact, call, _, _ in self.calls):
@@ -333,8 +337,10 @@ class Inbox:
                 self.calls.append(entry)
 
     def _is_urgent(self, contact: Contact, call: m.Invoke, callback: Function | None) -> bool:
-        """Return True if a call is run though the loop is blocked: a callback. Calls of an object of a service wait as
-        those of exports do, but for those on which the loop waits."""
+        """Return True if a call runs although the loop is blocked: a callback.
+
+        Calls of an object of a service wait like those of exports, except those that the blocked loop waits for.
+        """
         if not isinstance(callback, HostedService):
             return callback is not None
         return bool(self._blocked_for) and self._is_circle(contact, call)
@@ -352,7 +358,7 @@ class Inbox:
             self._serving.ends.watch()
 
     def look_after(self) -> None:
-        """Have work begin that was not begun; once a second."""
+        """Begin work that was forgotten; once a second."""
         if self.calls:
             self._context.reactor.loop.call_soon(self._handle_turn)
 
@@ -362,7 +368,7 @@ class Inbox:
 
 
 def _freed(*args: Any, **kwargs: Any) -> None:
-    raise Unavailable("this callback or object was freed already: its last holder had given it up.")
+    raise Unavailable("this callback or object no longer exists: its last holder released it.")
 
 
 def _is_call(entry: ArrivedWork, link: Link, number: int) -> bool:

@@ -1,6 +1,6 @@
-"""Inviting: a worker that runs low asks the callers that wait for calls, as `core.invitations` decides.
+"""Inviting: a worker that is running out of work invites callers with waiting calls, as `core.invitations` decides.
 
-It is asked whenever a place may have become free. Nothing here knows how a call is run.
+It looks whenever a place may have become free. Nothing here knows how a call is run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Inviting:
-    """The callers that wait for this process, and what they are told."""
+    """The callers that wait for this process, and the messages to them."""
 
     __slots__ = (
         "_again_at",
@@ -45,11 +45,11 @@ class Inviting:
         self._serving = serving
         self.known: Invitations = Invitations()
         self.on_room: Callable[[str], object] = _nobody_waits
-        """Tells the Kingpin that there is room for a call that it waits for (see `wait_for_kingpin`)."""
+        """Reports to the Kingpin that there is room for a call it waits to make (see `wait_for_kingpin`)."""
         self._has_ended = False
         self.is_held: bool = False
-        """Whether nobody is invited for the time being, because the process hands over to its successor."""
-        self._is_full = False  # the board says that callers wait
+        """True while no caller is invited because the process hands over to its successor."""
+        self._is_full = False  # the board shows that callers wait
         self._is_held_back = False  # until the loop is free
         self._again_at = math.inf
         self._timer = 0  # its number
@@ -64,7 +64,7 @@ class Inviting:
             return
         if (
             self._blocked_for
-        ):  # the loop is blocked until an answer comes, which may depend on the very calls that wait here
+        ):  # the loop is blocked until an answer arrives, which may depend on the very calls that wait here
             if not self._is_held_back:
                 self._context.reactor.loop.call_soon(self._handle_free)
                 self._is_held_back = True
@@ -72,7 +72,7 @@ class Inviting:
         try:
             self._invite()
         except BaseException:
-            self.recover()  # some may not have been told
+            self.recover()  # some callers may not have been notified
             raise
 
     def _invite(self) -> None:
@@ -93,17 +93,17 @@ class Inviting:
             self._again_at = again_at
 
     def recover(self) -> None:
-        """Something was raised while a caller was invited, or what it says was handled: invite from the beginning."""
+        """Invite from the beginning, after an error while a caller was invited or its message was handled."""
         self.known.recover()
         self._context.reactor.loop.call_soon(self.invite)
 
     def look_after(self) -> None:
-        """Invite callers that were not, though the loop is free again; once a second while calls are in hand."""
+        """Invite callers that were not invited although the loop is free again; once a second while calls run."""
         if self._is_held_back and not self._blocked_for:
             self._handle_free()
 
     def _cost(self, name: str) -> int:
-        """What a caller on another machine cannot read from the board."""
+        """Return the cost of a call, which a caller on another machine cannot read from the board."""
         return self._serving.look(name).cost
 
     def _handle_free(self) -> None:
@@ -111,37 +111,37 @@ class Inviting:
         self.invite()
 
     def _handle_silence(self) -> None:
-        """An invited caller has not answered: its loop may be blocked, so others get its places."""
+        """Give the places of an invited caller that does not answer to others: its loop may be blocked."""
         self._again_at = math.inf
         self.invite()
 
     def handle_waiting(self, contact: Contact, line: int, target: str) -> None:
-        """A caller says that calls wait there."""
+        """Note that calls wait at a caller."""
         self.known.handle_waiting(contact.uid, line, target, contact.is_distant)
         self.invite()
 
     def wait_for_kingpin(self, line: int, target: str) -> None:
-        """The Kingpin waits for room for a call that this process makes to itself, for a timer. `line`: below 0."""
+        """Note that the Kingpin waits for room for a timer's call to this process. `line` is below 0."""
         self.known.handle_waiting(self._context.uid, line, target)
         self.invite()
 
     def decline_for_kingpin(self, line: int) -> None:
-        """It waits no more."""
+        """Note that the Kingpin no longer waits."""
         self.known.handle_declined(self._context.uid, line)
         self.invite()
 
     def handle_declined(self, contact: Contact, line: int) -> None:
-        """An invited caller has nothing left."""
+        """Note that no calls are left at an invited caller."""
         self.known.handle_declined(contact.uid, line)
         self.invite()
 
     def handle_lost(self, contact: Contact) -> None:
-        """The link to a caller has ended: others get its places."""
+        """Handle the end of the link to a caller: others get its places."""
         self.known.handle_lost(contact.uid)
         self.invite()
 
     def end(self) -> None:
-        """Invite nobody any more: the process ends, and takes what was sent to it already."""
+        """Invite no more callers, because the process ends. It still accepts what was already sent."""
         self._has_ended = True
         self.known.clear()
 

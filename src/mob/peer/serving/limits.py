@@ -1,9 +1,9 @@
-"""What ends a call before its function does: its deadline, a caller that does not read what it has called for, and a
-circle of processes that wait for one another.
+"""Errors that end a call before its function does.
 
-A call carries when it was made and when it must have ended, and the calls in whose course it is made (`chain`). Both
-are taken over by the calls that it makes. A call that comes back to a process whose only thread waits for a call of its
-chain can never be served: it is refused with the whole circle, instead of hanging all that are in it.
+The causes are its deadline, a caller that does not read its answers, and a circle of processes that wait for one
+another. A call carries its start, its deadline, and the calls in the course of which it is made (`chain`); the calls
+that it makes inherit both. A call that comes back to a process whose only thread waits for a call of its chain can
+never be served: it is refused with the whole circle in the error, instead of blocking every process in it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,26 @@ if TYPE_CHECKING:
 
 
 UNREAD = 64 * 1024 * 1024
-"""Bytes of answers that a caller may leave unread before no other call of its is started."""
+"""Maximum bytes of unread answers of a caller, before none of its calls is started."""
 
 
 def unread(caller: str, name: str) -> Busy:
-    """Return the error of a call whose caller does not read the answers to others."""
+    """Return the error of a call whose caller does not read the answers to other calls."""
     return Busy(
-        f"{name} did not start this call, because {caller} has more than {UNREAD:,} bytes of answers unread. "
-        f"Make fewer calls at a time, or do not block the thread that reads their answers."
+        f"{name} did not start this call, because {caller} has more than {UNREAD:,} bytes of unread answers. "
+        f"Make fewer calls at a time, or do not block the thread that reads the answers."
     )
 
 
-def is_circle(call: m.Invoke, caller: int, own: int, waited_for: Iterable[Call[Any]]) -> bool:
-    """Return whether the call is one that this process's only thread waits for, or is made in the course of one.
+def full(name: str, limit: int, calls: str = "calls", place: str = "here") -> Busy:
+    """Return the error of a call for which the queue of the role has no room."""
+    return Busy(f"{name}: {limit:,} {calls} already wait {place} (queue={limit}).")
 
-    `caller`, `own`: the uids of who has made it, and of this process.
+
+def is_circle(call: m.Invoke, caller: int, own: int, waited_for: Iterable[Call[Any]]) -> bool:
+    """Return whether this process's only thread waits for the call, or for one in the course of which it is made.
+
+    `caller`, `own`: the uids of the caller and of this process.
     """
     if not call.chain and caller != own:
         return False
@@ -49,26 +54,26 @@ def is_circle(call: m.Invoke, caller: int, own: int, waited_for: Iterable[Call[A
 
 
 def deadlock(call: m.Invoke, contact: Contact, context: Context, name_of: Callable[[int], str]) -> Deadlock:
-    """The error that names the circle."""
+    """Return the error that names the circle."""
     names = [context.name if uid == context.uid else name_of(uid) for uid in call.chain[::2]]
     circle = " -> ".join([*names, contact.name, context.name])
     return Deadlock(
-        f"{call.target} cannot be called: {context.name} waits for the call in whose course this one is made "
-        f"({circle}), and its only thread cannot answer while it waits. Use `await` in async exports, or "
-        "do not wait for answers."
+        f"{call.target} cannot be called: {context.name} waits for the call that led to this one ({circle}), "
+        f"and its only thread cannot answer while it waits. Use `await` in async exports, or do not wait for "
+        "answers."
     )
 
 
 def quarantined(label: str) -> Quarantined:
-    """The error of a call that has killed too many workers."""
+    """Return the error of a call of an export that crashed too many workers."""
     return Quarantined(
-        f"{label} is not run: workers have died of it several times within a short time. It is tried again in a while; "
-        f"`mob crashes` shows what happened."
+        f"{label} is in quarantine and was not run: its calls crashed several workers within a short time. It will be "
+        f"tried again in a while; `mob crashes` shows what happened."
     )
 
 
 def expired(call: m.Invoke, name: str) -> CallTimeout:
-    """The error of a call whose time was over before it could be started."""
+    """Return the error of a call whose deadline passed before it was started."""
     made, deadline = call.times or (0.0, 0.0)
     return CallTimeout(
         f"{call.target} was not started: it had {deadline - made:.3g} s, and waited {monotonic() - made:.3g} s in the "
@@ -78,7 +83,7 @@ def expired(call: m.Invoke, name: str) -> CallTimeout:
 
 
 def too_long(call: m.Invoke, made: float, began: float, name: str) -> CallTimeout:
-    """The error of a call whose time was over while it ran."""
+    """Return the error of a call whose deadline passed while it ran."""
     return CallTimeout(
         f"{call.target} took too long: it waited {began - made:.3g} s in the queue of {name} and ran "
         f"{monotonic() - began:.3g} s.",

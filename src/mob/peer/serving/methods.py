@@ -1,10 +1,10 @@
-"""The calls of methods of services: each is run as a call of an export, `Room.add`, with the object bound.
+"""The calls of methods of services: each runs as a call of an export, `Room.add`, bound to its object.
 
-Strategy. A service is an export that is a class. Beside it, each of its methods becomes an export of its own, so that
-what is measured, limited, traced, validated and put in quarantine by export is so by method too. A call of a method
-comes to the number of its object; here it is turned into a call of that export.
+Strategy. A service is an export that is a class. Each of its methods also becomes an export, so that everything that is
+measured, limited, traced, validated or quarantined by export is so by method, too. A call of a method arrives with the
+number of its object as target; here it becomes a call of that export.
 
-Limits. `timeout` of a method holds for its calls, `concurrency` for each object by itself.
+Limits. The `timeout` of a method applies to each call, its `concurrency` to each object separately.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mob.rim.link import Link
 
 _split: Callable[[Raw], tuple[str, Raw]] = Decoder(tuple[str, Raw]).decode
-"""The name of a method, and the arguments behind it."""
+"""Splits the arguments of a call into the name of a method and its own arguments."""
 
 
 class Method(Export):
@@ -44,7 +44,7 @@ class Method(Export):
 
 
 def offer(serving: Serving, role: str, name: str, kind: type[Any]) -> Mapping[str, Method]:
-    """Make exports of the methods of a class, and have its objects cross by reference."""
+    """Make exports of the methods of a class, and let its objects cross by reference."""
     methods: dict[str, Method] = {}
     for each in methods_of(kind):
         export = methods[each] = serving.limited(Method, role, f"{name}.{each}", _without_self(kind, each))
@@ -56,7 +56,7 @@ def offer(serving: Serving, role: str, name: str, kind: type[Any]) -> Mapping[st
 
 
 def start(serving: Serving, link: Link, contact: Contact, call: m.Invoke, service: HostedService) -> None:
-    """Run a call of a method, or have it wait for its turn; what this raises ends the call."""
+    """Run a call of a method, or let it wait for its turn; an exception ends the call."""
     name, args = _split(call.args)
     export: Method | None = service.exports.get(name)
     if export is None:
@@ -80,7 +80,7 @@ def start(serving: Serving, link: Link, contact: Contact, call: m.Invoke, servic
 
 
 def _gated(serving: Serving, export: Method, service: HostedService) -> Method:
-    """Return an export that limits itself as one object has it."""
+    """Return an export with a gate and a batcher of its own for one object."""
     own: Method | None = service.gated.get(export.name)
     if own is None:
         assert export.gate is not None
@@ -93,7 +93,7 @@ def _gated(serving: Serving, export: Method, service: HostedService) -> Method:
 
 
 def _without_self(kind: type[Any], name: str) -> Callable[..., Any]:
-    """Return a method as an object of the class would have it: with its signature, its doc and its code."""
+    """Return a method as an object of the class would have it: with its signature, docstring and code."""
     stored = inspect.getattr_static(kind, name)
     found = getattr(kind, name)
     return found if isinstance(stored, (staticmethod, classmethod)) else MethodType(found, kind)
@@ -101,6 +101,6 @@ def _without_self(kind: type[Any], name: str) -> Callable[..., Any]:
 
 def _refuse_unbound(label: str) -> Callable[..., Any]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise UnknownExport(f"{label} is a method: call it of an object, which {label.rpartition('.')[0]}(...) makes.")
+        raise UnknownExport(f"{label} is a method: call it on an object, which {label.rpartition('.')[0]}(...) makes.")
 
     return refuse

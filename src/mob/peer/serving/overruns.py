@@ -1,11 +1,12 @@
-"""Calls whose worker is killed if they take too long (`@mob.export(kill_after=...)`): which of them run here.
+"""Running calls whose worker is killed if they take too long (`@mob.export(kill_after=...)`).
 
-The Kingpin kills (`kingpin/processes/overruns.py`), because code that holds the interpreter, or blocks the loop, cannot
-be stopped from within. Here it is noted which calls run and until when they may; the first of them stands on the board.
-While a thread is in the debugger (`breakpoint()`), or waits for the terminal, none does; that time counts for no call.
+The Kingpin kills (`kingpin/processes/overruns.py`), because code that holds the interpreter or blocks the loop cannot
+be stopped from inside. This file notes which calls run and until when they may; the board shows the first deadline.
+While a thread is in the debugger (`breakpoint()`) or waits for the terminal, it shows none; that time counts for no
+call.
 
-Limits. A call that waits for its turn does not count. A batch is one run of its function, and all of its calls have
-taken too long if that has. Items of a `map` that travel together have one message, which fails with all of them.
+Limits. A call that waits for its turn does not count. A batch is one run of its function: if that takes too long, so do
+all of its calls. The items of a `map` that travel together are one message, which fails with all of them.
 """
 
 from __future__ import annotations
@@ -32,25 +33,25 @@ if TYPE_CHECKING:
 
 
 class RunningLimited:
-    """The calls that run in this process and have a limit."""
+    """The running calls of this process that have a limit."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.tell: Callable[[m.Up], object] = _tell_nobody
-        """Tells the Kingpin something at once, from any thread."""
+        """Sends a message to the Kingpin at once, from any thread."""
         self._running: dict[int, Overrun] = {}
         self._numbers = count(1)
-        self._first: Overrun | None = None  # what stands on the board
-        self._announced = 0.0  # when the Kingpin looks
+        self._first: Overrun | None = None  # the call that the board shows
+        self._announced = 0.0  # when the Kingpin will look
         self._writing = Lock()  # calls begin and end in several threads
-        self._excused: set[object] = set()  # debuggers that have stopped a thread
+        self._excused: set[object] = set()  # debuggers that hold a thread
         self._excused_since = 0.0
 
     def __repr__(self) -> str:
         return f"<RunningLimited of {self._context.name}, {len(self._running)} calls>"
 
     def limited(self, export: Export, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of the same kind that notes when it runs, if its export has a limit; else itself."""
+        """Return a function of the same kind that notes when it runs; `function` itself if its export has no limit."""
         seconds, mark = export.options.kill_after, mark_of(export.name)
         if seconds is None:
             return function
@@ -107,7 +108,7 @@ class RunningLimited:
         return number
 
     def _announce(self, deadline: float) -> None:
-        """Have the Kingpin look then. After the board was written: if it is going to look before, it finds that."""
+        """Have the Kingpin look at that time. Call this after writing to the board, in case it looks earlier."""
         board, uid = self._context.board, self._context.uid
         if board is not None and not monotonic() < self._announced <= deadline:
             self._announced = deadline
@@ -115,7 +116,7 @@ class RunningLimited:
             self.tell(m.WatchCall(deadline))
 
     def excuse(self, debugger: object) -> None:
-        """Kill no call from now on: a debugger has stopped a thread, or is about to."""
+        """Kill no call from now on, because a debugger holds a thread or is about to."""
         with self._writing:
             if not self._excused:
                 self._excused_since = monotonic()
@@ -123,7 +124,7 @@ class RunningLimited:
             self._excused.add(debugger)
 
     def excuse_no_longer(self, debugger: object) -> None:
-        """Go on where `excuse` has stopped, if no other debugger has a thread: each call has as long as it had then."""
+        """End `excuse`, if no other debugger holds a thread: each call has as much time left as it had then."""
         with self._writing:
             if debugger not in self._excused:
                 return
@@ -139,7 +140,7 @@ class RunningLimited:
                 self._announce(first.deadline)
 
     def _show(self, first: Overrun | None) -> None:
-        """Write on the board which call must have ended first."""
+        """Write to the board which call must end first."""
         self._first = first
         if self._context.board is not None:
             self._context.board.overruns.put(self._context.uid, first)
@@ -158,7 +159,7 @@ class RunningLimited:
 
 
 def _who() -> tuple[int, int]:
-    """Return the caller and the number of the call that is served here; (0, 0) for several together."""
+    """Return the caller and the number of the call that is served here; (0, 0) for a batch of several."""
     served = SERVED.get()
     if served is None or served[1] is None:
         return 0, 0

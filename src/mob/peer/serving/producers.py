@@ -1,8 +1,9 @@
-"""The producer's end of a stream: a generator that is drawn from for a caller in another process.
+"""The producer's end of a stream: a generator that is drawn for a caller in another process.
 
-It is drawn from as long as there is credit, in slices, so that nobody else starves. When the caller wants no more, or
-is gone, it is closed: `GeneratorExit` runs in it. Its code sees the call that it serves, as that of any export does
-(`mob.caller`, `mob.cancelled`, deadlines that travel), whoever has given the credit. The other end is `streams`.
+It is drawn as long as there is credit, in slices, so that other work gets its turn. When the caller wants no more or
+exits, the generator is closed: `GeneratorExit` runs in it. Its code sees the call that it serves like the code of any
+export (`mob.caller`, `mob.cancelled`, deadlines that travel), whichever message gave the credit. The consumer's end is
+`streams`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
 Submit = Callable[[Callable[[], None]], object]
 SLICE = 0.002
-"""Seconds that a generator may run on the loop before others get a turn."""
+"""Seconds that a generator may run on the loop before other work gets its turn."""
 
 
 class OutgoingStream:
-    """A generator that is drawn from for a caller."""
+    """A generator that is drawn for a caller."""
 
     def __init__(self, serving: Serving, contact: Contact, link: Link, call: m.Invoke) -> None:
         self._serving = serving
@@ -40,48 +41,48 @@ class OutgoingStream:
         self.credit: Credit = Credit()
         self.is_closed: bool = False
         self.first: Any = None
-        """The coroutine or iterator whose first step is that of the call, once it has started."""
+        """The coroutine or iterator whose first step is that of the call; None before it starts."""
         self.began: float = monotonic()
         self.tally: ExportTally | None = None
-        """Where it is counted as a call, if it is one of an export."""
+        """Where it is counted as a call; None if it is not a call of an export."""
 
     def __repr__(self) -> str:
         return f"<OutgoingStream of call {self._call.id}, {self.credit}>"
 
     @property
     def export(self) -> str:
-        """The export that it counts as a call of; nothing if it is none of an export."""
+        """The export that it counts for; "" if it is not a call of an export."""
         target = self._call.target
         return target if self.tally is not None and isinstance(target, str) else ""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more can come of it, though it may not have been answered yet."""
+        """True if it will yield nothing more, even if it is not answered yet."""
         raise NotImplementedError
 
     def look_after(self) -> None:
-        """Draws if nobody else is going to; once a second."""
+        """Draw if nothing else is going to; once a second."""
 
     def start(self) -> None:
-        """Begins to draw."""
+        """Begin to draw."""
         raise NotImplementedError
 
     def more(self, count: int) -> None:
-        """The caller has read some."""
+        """Add credit, because the caller has read items."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """The caller wants no more, or is gone."""
+        """Close the generator, because the caller wants no more or has exited."""
         raise NotImplementedError
 
     def send(self, value: Any) -> None:
-        """An item goes out."""
+        """Send an item."""
         self.credit.spend()
         self._serving.answers.send_item(self._link, self._call.id, value)
 
 
 class OutgoingSync(OutgoingStream):
-    """Of a plain generator: drawn in slices, by one thread at a time."""
+    """The stream of a plain generator: drawn in slices, by one thread at a time."""
 
     is_closed: bool
 
@@ -103,17 +104,21 @@ class OutgoingSync(OutgoingStream):
 
     @property
     def is_over(self) -> bool:
+        """True if the generator ended."""
         return self._has_ended
 
     def look_after(self) -> None:
+        """Draw or close if nothing else is going to; once a second."""
         if not self._is_drawing and (self.credit.left or self.is_closed):
             self._submit(self._close if self.is_closed else self._draw)
 
     def start(self) -> None:
+        """Begin to draw."""
         self.first: Any = self._iterator
         self._submit(self._draw)
 
     def more(self, count: int) -> None:
+        """Add credit, and draw if no thread does."""
         with self._lock:
             self.credit.receive(count)
             if self._is_drawing or self.is_closed:
@@ -121,12 +126,13 @@ class OutgoingSync(OutgoingStream):
         self._submit(self._draw)
 
     def close(self) -> None:
+        """Close the generator, or have the thread that draws close it."""
         with self._lock:
             if self.is_closed:
                 return
             self.is_closed = True
             if self._is_drawing:
-                return  # whoever draws sees it and closes
+                return  # the thread that draws sees it and closes
         self._submit(self._close)
 
     def _close(self) -> None:
@@ -169,11 +175,11 @@ class OutgoingSync(OutgoingStream):
         end = perf_counter() + SLICE
         error: BaseException | None = None
         is_over = again = False
-        token = SERVED.set(self._served)  # what runs this is the caller's credit, or another slice
+        token = SERVED.set(self._served)  # this runs because of the caller's credit, or after another slice
         left = self._serving.plain.enter()
         is_loops = False
         try:
-            is_loops = self._serving.reactor.go_away()  # once for all items: to send one is what any thread may do
+            is_loops = self._serving.reactor.go_away()  # once for all items: any thread may send one
             while self.credit.left and not self.is_closed:
                 self.send(next(self._iterator))
                 if perf_counter() > end:
@@ -202,7 +208,7 @@ class OutgoingSync(OutgoingStream):
 
 
 class OutgoingAsync(OutgoingStream):
-    """Of an async generator: drawn by a task of the loop."""
+    """The stream of an async generator: drawn by a task of the loop."""
 
     is_closed: bool
 
@@ -223,9 +229,11 @@ class OutgoingAsync(OutgoingStream):
 
     @property
     def is_over(self) -> bool:
+        """True if the task that draws ended."""
         return self._task is None or self._task.done()
 
     def start(self) -> None:
+        """Start the task that draws."""
         token = SERVED.set(self._served)  # for the task, which copies what is set now
         self.first: Any = self._draw()
         self._task = self._serving.loop.create_task(self.first)
@@ -233,20 +241,22 @@ class OutgoingAsync(OutgoingStream):
         SERVED.reset(token)
 
     def more(self, count: int) -> None:
+        """Add credit, and wake the task that draws."""
         self.credit.receive(count)
         self._has_credit.set()
 
     def close(self) -> None:
+        """Cancel the task that draws."""
         if not self.is_closed and self._task is not None:
             self.is_closed = True
             self._serving.cancelling.cancel(self._task, self._handle_left)
 
     async def _draw(self) -> BaseException | None:
-        """Return what the generator has raised."""
+        """Draw to the end; return what the generator raised."""
         error: BaseException | None = None
         try:
             async for value in self._iterator:
-                if self.is_closed:  # it has swallowed its cancellation: it is closed where it yields
+                if self.is_closed:  # it swallowed its cancellation, so it is closed where it yields
                     self._tell_swallowed()
                     break
                 self.send(value)
@@ -265,12 +275,12 @@ class OutgoingAsync(OutgoingStream):
     def _tell_swallowed(self) -> None:
         frame = getattr(self._iterator, "ag_frame", None)
         place = "" if frame is None else f" ({frame.f_code.co_filename}:{frame.f_lineno})"
-        told = "the generator %s%s swallowed its cancellation and went on; it is closed. Let CancelledError through."
+        told = "the generator %s%s swallowed its cancellation, so it was closed. Let CancelledError through."
         name = getattr(self._iterator, "__qualname__", repr(type(self._iterator)))
         self._serving.tell(told, name, place)
 
     def _handle_left(self) -> None:
-        """The generator swallows each cancellation and yields no more: nobody waits for it."""
+        """Stop waiting for a generator that swallows each cancellation and yields no more."""
         self._is_left = True
         self._serving.finish_stream(self._link, self._call, asyncio.CancelledError())
 

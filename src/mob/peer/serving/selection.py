@@ -1,16 +1,17 @@
-"""What a role's module exports: the one place that decides it.
+"""What a role's module exports: the only place that decides it.
 
 * The names marked with `@mob.export`, if there are any;
-* else the callables in `__all__`, if there is one;
+* else the callables in `__all__`, if that exists;
 * else every public name whose code is *defined in the module*.
 
 The code of a function is its own; of a bound method, a `functools.partial` or a callable instance it is the function
-that runs in the end; of a class it is the class with all its bases. So `log = logging.getLogger().info`, `app =
-FastAPI()`, and a handler that derives from a class of the standard library are not exported unless the module says so.
+that finally runs; of a class it is the class with all its bases. So `log = logging.getLogger().info`, `app =
+FastAPI()`, and a handler that derives from a class of the standard library are not exported unless the module marks or
+lists them.
 
 A class is exported as a service: calling it makes an object that lives in the worker. Classes that describe data or
-have no public methods, exceptions, enums, protocols and abstract classes are no services; only a decorator makes one
-of a class of data. docs/services.md has all of this as a table.
+have no public methods, exceptions, enums, protocols and abstract classes are not services; a class of data becomes one
+only if it is marked. docs/services.md has all of this as a table.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ _DATA: tuple[type[Any], ...] = (complex, *(kind for kind in (*BUILT_IN, *LEAVES)
 _TYPING = ("types", "typing", "typing_extensions")
 """Where the classes of annotations are defined: `list[int]` and a `NewType` can be called, but say what a value is."""
 _NEUTRAL: tuple[Any, ...] = (object, abc.ABC, typing.Generic)
-"""Bases that add no methods: a class that derives from them is still all the module's own."""
+"""Bases that add no methods: a class that derives from them still counts as defined in the module."""
 
 
 class ExportOptions(Struct, frozen=True):
-    """What `@mob.export(...)` says of a function."""
+    """The options of `@mob.export(...)`."""
 
     timeout: float | None = None
     idempotent: bool = False
@@ -77,44 +78,52 @@ def export(
     within: float = 0.0,
     kill_after: float | None = None,
 ) -> Any:
-    """Mark a function, any other callable, or a class as exported. As soon as a module marks one, only marked ones are.
-
-    `timeout`: seconds that a call of it may take. `idempotent`: it may be repeated after a death. `concurrency`: how
-    many calls of it may run at once in one worker, a running stream included; the others wait in order, and no other
-    export waits with them. 1 makes it a critical section.
-
-    `batch`: the function serves up to so many calls at once. Callers call it with single values, it gets one list for
-    each parameter, and returns a list with one result for each call; an exception in that list fails its call only. One
-    batch runs at a time in each worker (`concurrency` batches, if that is given). `within`: seconds that the first call
-    of a batch may wait for others. The default, 0, is that of Triton's `max_queue_delay_microseconds`: a batch has what
-    has arrived while the one before it ran.
-
-    `kill_after`: seconds that a call may run, whatever it does: then its worker is killed, and another takes its place.
-    The call ends with `CallTimeout`, `.executed` "yes"; what else had begun in that worker is `Lost`, and what had not
-    goes to another one. For code that cannot be cancelled; `timeout` is the milder one for `async def`.
+    """Mark a function, any other callable, or a class as exported. A module that marks one exports only marked ones.
 
     A class becomes a service: `back.Room("kitchen")` makes an object in one worker. On a method of such a class,
-    `timeout` and `concurrency` hold for each object, and a special method (`__len__`, `__getitem__`) becomes callable.
+    `timeout` applies to each call and `concurrency` to each object, and a mark makes a special method (`__len__`,
+    `__getitem__`) callable.
 
-    What cannot bear a mark (a bound method, a function written in C) comes back as a `functools.partial` that does, so
-    use the result: `price = mob.export(Catalogue().price)`.
+    A bound method or a function written in C cannot be marked and is returned as a `functools.partial` that is, so use
+    the result: `price = mob.export(Catalogue().price)`.
 
-    `TypeError` for what cannot be called, and for `batch` or `kill_after` on a class or a generator function;
-    `ValueError` for a `concurrency` or `batch` that is no whole number of at least 1, for a `within` below 0 or without
-    `batch`, and for a `kill_after` that is not above 0.
+    Args:
+        function: What to mark, if the decorator is used without options.
+        timeout: Seconds that a call may take. `None` for no limit.
+        idempotent: True if a call may be repeated after the worker that ran it died. Default: False.
+        concurrency: Maximum number of calls that run at once in one worker, including running streams; the others wait
+            in order, and calls of other exports do not wait for them. 1 makes the function a critical section. `None`
+            for the limits of the role only.
+        batch: Maximum number of calls that the function serves at once. Callers pass single values; the function gets
+            one list for each parameter and returns a list with one result for each call. An exception in that list
+            fails its call only. One batch runs at a time in each worker, or as many as `concurrency` says.
+        within: Seconds that the first call of a batch may wait for others. With the default, 0, a batch consists of
+            what arrived while the one before it ran (as with Triton's `max_queue_delay_microseconds`).
+        kill_after: Seconds that a call may run, whatever it does; then its worker is killed and replaced. The call ends
+            with `CallTimeout` (`.executed` is "yes"), other calls that had begun in that worker are `Lost`, and those
+            that had not go to another worker. For code that cannot be cancelled; `timeout` is milder for `async def`.
 
-    >>> @export
-    ... def foo(): ...
-    >>> @export(timeout=2.0)
-    ... def bar(): ...
-    >>> @export(batch=32, within=0.005)
-    ... def double(numbers: list[int]) -> list[int]:
-    ...     return [2 * number for number in numbers]
+    Returns:
+        What was marked, or a decorator if `function` is left out.
+
+    Raises:
+        TypeError: If something cannot be called, or for `batch` or `kill_after` on a class or a generator function.
+        ValueError: If `concurrency` or `batch` is not a whole number of at least 1, `within` is below 0 or is used
+            without `batch`, or `kill_after` is not above 0.
+
+    Example:
+        >>> @export
+        ... def foo(): ...
+        >>> @export(timeout=2.0)
+        ... def bar(): ...
+        >>> @export(batch=32, within=0.005)
+        ... def double(numbers: list[int]) -> list[int]:
+        ...     return [2 * number for number in numbers]
     """
     if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
         raise ValueError(
-            f"@mob.export(concurrency={concurrency!r}): wanted is how many calls of it may run at once in one worker, "
-            f"a whole number of at least 1. Leave it out for no limit but the role's."
+            f"@mob.export(concurrency={concurrency!r}): expected the number of calls that may run at once in one "
+            f"worker, a whole number of at least 1. Leave it out to apply only the limits of the role."
         )
     _check_batch(batch, within)
     if kill_after is not None and (type(kill_after) not in (int, float) or not 0 < kill_after < math.inf):
@@ -126,9 +135,9 @@ def export(
 
     def mark(marked: Any) -> Any:
         if batch is not None:
-            _refuse_classes_and_generators(marked, "batch", "A batch is lists that go in and a list that comes out")
+            _refuse_classes_and_generators(marked, "batch", "A batch takes lists and returns a list")
         if kill_after is not None:
-            _refuse_classes_and_generators(marked, "kill_after", "How long a stream lasts is up to its reader")
+            _refuse_classes_and_generators(marked, "kill_after", "The time of a stream depends on its reader")
         if is_class(marked):
             if issubclass(marked, (BaseException, enum.Enum)) or _is_protocol(marked):
                 raise TypeError(f"@mob.export takes classes whose objects do something, not {marked!r}.")
@@ -147,15 +156,15 @@ def export(
 def _check_batch(batch: int | None, within: float) -> None:
     if batch is not None and (type(batch) is not int or batch < 1):
         raise ValueError(
-            f"@mob.export(batch={batch!r}): expected the number of calls that one batch may have, a whole number of at "
+            f"@mob.export(batch={batch!r}): expected the maximum number of calls in one batch, a whole number of at "
             f"least 1."
         )
     if type(within) not in (int, float) or not 0 <= within < math.inf:
         raise ValueError(f"@mob.export(within={within!r}): expected seconds, 0 or more.")
     if within and batch is None:
         raise ValueError(
-            f"@mob.export(within={within!r}): it is the time that the first call of a batch waits for others, so it "
-            f"needs batch=, the number of calls that one batch may have."
+            f"@mob.export(within={within!r}): this is the time that the first call of a batch waits for others, so it "
+            f"needs batch=, the maximum number of calls in one batch."
         )
 
 
@@ -164,8 +173,7 @@ def _refuse_classes_and_generators(marked: Any, option: str, why: str) -> None:
     if is_class(marked) or inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
         kind = "a class" if is_class(marked) else "a generator function"
         raise TypeError(
-            f"@mob.export({option}=...): {marked!r} is {kind}, and it is for functions. {why}; of a class, "
-            f"mark a method."
+            f"@mob.export({option}=...) is for functions, but {marked!r} is {kind}. {why}; of a class, mark a method."
         )
 
 
@@ -174,7 +182,7 @@ def exports_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
     names: Mapping[str, Any] = vars(module)
     found = {
         name: value for name, value in list(names.items()) if _holds(_can_be_called, value)
-    }  # the import may go on
+    }  # a copy, because the import may continue in the meantime
     marked = {name: value for name, value in found.items() if _holds(is_marked, value)}
     if marked:
         return marked
@@ -186,8 +194,10 @@ def exports_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 def _holds(question: Callable[[Any], bool], value: Any) -> bool:
-    """Return the answer to a question about something in the module; False if it raises when it is looked at: a module
-    may hold classes and lazy objects of other libraries, and those decide nothing about its import."""
+    """Return the answer to a question about a value in the module; False if the value raises when it is inspected.
+
+    A module may hold classes and lazy objects of other libraries, and those must not break its import.
+    """
     try:
         return question(value)
     except Exception:  # noqa: BLE001  the code of a metaclass
@@ -203,21 +213,24 @@ def _can_be_exported(value: Any) -> bool:
 
 
 def is_class(value: Any) -> bool:
-    """Return True for a class, without asking the value anything."""
+    """Return True for a class, without running code of the value."""
     return issubclass(_kind(value), type)
 
 
 def is_marked(value: Any) -> bool:
-    """Return True if `@mob.export` was put on this very thing: instances of a marked class are not marked themselves,
-    nor are its subclasses."""
+    """Return True if `@mob.export` was put on this very object.
+
+    Instances and subclasses of a marked class are not marked themselves.
+    """
     if is_class(value):
         return MARK in vars(value)
     return hasattr(value, MARK) and not hasattr(_kind(value), MARK)
 
 
 def code_of(value: Any) -> Any:
-    """Return what runs when a value is called: a function, a class, or the value itself if it wraps a function; None if
-    it cannot be called. Lazy objects are asked nothing, because any question evaluates them.
+    """Return what runs when a value is called: a function, a class, or the value itself if it wraps a function.
+
+    Return None if it cannot be called. Lazy objects are not inspected, because that would evaluate them.
 
     >>> code_of(functools.partial(export)) is export
     True
@@ -240,8 +253,11 @@ def code_of(value: Any) -> Any:
 
 
 def _wrapped_by(value: Any, kind: type[Any]) -> Any:
-    """Return its `__wrapped__` as it is stored. What computes it is run only where that is harmless: what stands for
-    another object is a wrapper of a function if it binds as functions do (wrapt), and else a lazy one."""
+    """Return the `__wrapped__` of a value as it is stored.
+
+    A property that computes it is run only where that is harmless: an object that stands for another one is a wrapper
+    of a function if it binds as functions do (wrapt), and otherwise a lazy object.
+    """
     found = inspect.getattr_static(value, "__wrapped__", None)
     if not hasattr(_kind(found), "__get__") or type(found) is FunctionType:
         return found
@@ -262,7 +278,7 @@ def _is_defined_in(module: str, value: Any) -> bool:
 
 
 def _is_service(kind: type[Any]) -> bool:
-    """Return True if objects of a class do something, and False if they describe something."""
+    """Return True if objects of a class do something, and False if they describe data."""
     return bool(methods_of(kind)) and not (
         issubclass(kind, (BaseException, enum.Enum, type, *_DATA))
         or is_opened_by_msgspec(kind)

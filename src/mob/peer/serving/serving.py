@@ -1,10 +1,10 @@
-"""Serving calls: what the inbox gives is run, and answered.
+"""Serving calls: runs what the inbox passes on, and answers it.
 
 `def` exports run on the loop, one at a time, or in the role's threads; `async def` exports are tasks of the loop, as
-many at once as the role allows; what an export has returned that is an iterator becomes a stream. An export may limit
-itself (`concurrency`): beyond that its calls wait in a line of its own (`turns`), in order, and hold up nobody.
+many at once as the role allows; an iterator that an export returns becomes a stream. An export may limit itself
+(`concurrency`): calls beyond that wait in order in a line of its own (`turns`) and delay no other export.
 
-All of this is done by the loop's thread, but for the code of `def` exports that run in threads.
+All of this runs on the loop's thread, except the code of `def` exports that run in threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from mob.core.callbacks import Function
 from mob.core.invitations import WorkerLoad
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
-from mob.errors import Busy, CallError, Lost, Unavailable
+from mob.errors import CallError, Lost, Unavailable
 from mob.peer.calls.proxy import unknown_export
 from mob.peer.links.served import SERVED
 from mob.peer.references.objects import HostedService
@@ -67,18 +67,18 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Export)
 Started = tuple[Link, "Contact", m.Invoke, Function, Sequence[Any], dict[str, Any]]
-"""A call with what it comes down to: the function and its decoded arguments."""
+"""A call that is ready to run: with the function and its decoded arguments."""
 
 
 class Capacity(NamedTuple):
-    """How much a process serves at once, and whether it counts that."""
+    """How much a process serves at once, and whether it counts its calls."""
 
     threads: int = 1
-    """Threads for `def` exports; 1: they run on the loop."""
+    """Number of threads for `def` exports; with 1 they run on the loop."""
     concurrency: int = 100
-    """`async def` exports that run at once."""
+    """Maximum number of `async def` exports that run at once."""
     queue: int = 10_000
-    """Calls that may wait; more are refused."""
+    """Maximum number of calls that wait; more are refused."""
     metrics: bool = True
 
 
@@ -109,7 +109,7 @@ class Serving:
         self.handlers: Handlers = Handlers(self)
         self.hooks: ErrorHooks = ErrorHooks(context, partial(self.handlers.of, "error"), contacts.find)
         self.admission: Admission | None = None
-        """Who may call this process, if not everybody may."""
+        """The check of callers; None if every process may call this one."""
         self.inviting: Inviting = Inviting(self)
         self.invite: Callable[[], None] = self.inviting.invite
         self._queue_limit = queue
@@ -122,42 +122,40 @@ class Serving:
         self.tasks: dict[CallKey, asyncio.Task[Any]] = {}
         self.streams: dict[CallKey, OutgoingStream] = {}
         self.chunks: dict[CallKey, Chunk] = {}
-        """Those whose items have not all ended."""
+        """The chunks with items that have not ended."""
         self.batchers: set[Batcher] = set()
-        """Those that have calls that wait or run."""
+        """The batchers with calls that wait or run."""
         self.batched: dict[CallKey, CallBatch] = {}
-        """The calls that are in a batch, until they are answered."""
+        """The calls in batches that were not answered yet."""
         self.threads: Threads | None = Threads(threads) if threads > 1 else None
         self._line: GateQueue = OrderedDict()  # of `async def` exports, beyond the role's concurrency
-        self._inside: dict[
-            CallKey, Export
-        ] = {}  # calls of exports that limit themselves, from their gates to their ends
+        self._inside: dict[CallKey, Export] = {}  # calls of exports that limit themselves, from gate to end
         self.timed_out: dict[CallKey, CallError] = {}
-        """What is said of a task that is cancelled."""
+        """The errors of tasks that are cancelled because their time is over."""
         self.cancelling: Cancelling = Cancelling(self.loop, self.tell)
-        self._untimed: set[CallKey] = set()  # of those in threads: see `leave_untimed`
-        self._given_up: set[CallKey] = set()  # running `def` calls that their callers have cancelled
+        self._untimed: set[CallKey] = set()  # calls in threads: see `leave_untimed`
+        self._given_up: set[CallKey] = set()  # running `def` calls that their callers cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
-        """How an export is found; while the module is being imported the table may still grow."""
+        """Finds an export; while the module is being imported the table may still grow."""
         self.running: RunningCalls = RunningCalls(context)
         self.limited_calls: RunningLimited = RunningLimited(context)
         self.begun: Begun = Begun(context, contacts, has_threads=self.threads is not None)
         self.tallies: Tallies | None = Tallies() if metrics else None
         self.begun_beside: int = 0
-        """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and
-        those that were not run at all."""
+        """Number of calls so far that did not run to their end at once: tasks, streams, calls that wait or run in
+        threads, and calls that did not run at all."""
         self.quarantined: dict[str, int] = {}
-        """Exports that have killed too many workers, each with the uid of the worker that may run it, 0 for none."""
+        """Exports that crashed too many workers, each with the uid of the only worker that may run it; 0 for none."""
         self.early: Early | None = None
-        """Has calls wait for what the module has not defined yet; a mobster has one."""
+        """Holds calls of functions that the module has not defined yet; only a mobster has one."""
 
     def __repr__(self) -> str:
         return f"<Serving {len(self.exports)} exports, {self.in_hand} calls in hand, {self.answers.served} served>"
 
     @property
     def in_hand(self) -> int:
-        """Calls and messages that were accepted and not finished."""
+        """Number of calls and messages that were accepted and are not finished."""
         waiting = len(self.inbox) + len(self.turns.lines)
         in_threads = 0 if self.threads is None else self.threads.calls
         running = len(self.tasks) + len(self.streams) + len(self.chunks)
@@ -166,20 +164,20 @@ class Serving:
 
     @property
     def waiting(self) -> int:
-        """Those of them that another worker, if there were one, could begin now."""
+        """Number of calls that another worker could begin now, if there were one."""
         behind = 0 if self.threads is None else max(0, self.threads.behind - 1)
         gathering = sum(each.gathering for each in self.batchers)
         return self.inbox.backlog() + len(self.turns.lines) - gathering + behind
 
     def describe_exports(self) -> tuple[ExportInfo, ...]:
-        """What the others need to know of the exports."""
+        """Return what other processes need to know about the exports."""
         hidden = methods.Method, Variant, TimedFunction
         return tuple(each.info() for each in self.exports.values() if not isinstance(each, hidden))
 
     # --------------------------------------------------------------------------------------------- starting
 
     def start_call(self, link: Link, contact: Contact, call: m.Invoke, callback: Function | None) -> None:
-        """Runs a call, or has it wait for its turn."""
+        """Run a call, or let it wait for its turn."""
         try:
             if callback is None:
                 export = self.find_export(call.target)  # type: ignore[arg-type]
@@ -193,7 +191,7 @@ class Serving:
                     if name != call.target and (export := self.find_export(str(name))) is not None:
                         if str(call.target).startswith(m.JOB):
                             self.begun_beside -= 1
-                            durable_calls: Any = import_module("mob.peer.serving.durable_calls")  # rarely wanted
+                            durable_calls: Any = import_module("mob.peer.serving.durable_calls")  # rarely needed
                             self.exports[str(call.target)] = durable_calls.KeptExport(self, export, str(call.target))
                             self.start_call(link, contact, call, callback)
                             return
@@ -215,7 +213,7 @@ class Serving:
                     self.begun.decode(contact, call.id)
                 elif self.threads is not None:
                     self.begun.note(contact, call.id)
-                else:  # as `note`, which would cost as much again
+                else:  # inlined `note`: calling it would double the cost
                     slots, number = (contact.begun or self.begun.row_of(contact)).slots, call.id
                     if number > slots[number % SLOTS]:
                         slots[number % SLOTS] = number
@@ -260,14 +258,14 @@ class Serving:
             self.invoke(link, contact, call, function, args, kwargs)
 
     def traced(self, function: Function, label: str, call: m.Invoke, contact: Contact) -> Function:
-        """Return a function that has its call traced."""
+        """Return a function with tracing of its call."""
         tracing = self.context.tracing
         assert tracing is not None
         wrapped: Function = tracing.wrap(function, label, call, contact.name, self.inbox.arrived)
         return wrapped
 
     def admit(self, export: Export, work: Started) -> None:
-        """Has a call begin that may have to wait: at the gate of its export, or for the role."""
+        """Begin a call that may have to wait at the gate of its export or for the role."""
         self.begun_beside += 1
         if export.batcher is not None:
             self.wait(export.batcher.line, export, work)
@@ -283,7 +281,7 @@ class Serving:
         self._begin(export, work, self.inbox.arrived)
 
     def begin_batch(self, export: Export, work: Started, arrived: float) -> None:
-        """Run a batch, which is served as a call; there is room for it at its gate."""
+        """Run a batch, which is served as a call; its gate has room for it."""
         assert export.gate is not None
         key = work[0], work[2].id
         self._inside[key] = export
@@ -291,18 +289,15 @@ class Serving:
         self._begin(export, work, arrived)
 
     def wait(self, line: GateQueue, export: Export, work: Started) -> None:
-        """Have a call stand in a line, unless that is too long."""
+        """Put a call into a line, unless the line is full."""
         link, call = work[0], work[2]
         if len(line) >= self._queue_limit:
-            self._refuse(link, call, f"{self._queue_limit:,} calls of {export.name} wait here already.")
+            self._end(link, call, limits.full(self.context.name, self._queue_limit, f"calls of {export.name}"))
         else:
             self.turns.put(line, link, call, (export, work, self.inbox.arrived))
 
-    def _refuse(self, link: Link, call: m.Invoke, why: str) -> None:
-        self._end(link, call, Busy(f"{self.context.name}: {why}"))
-
     def _begin(self, export: Export, work: Started, arrived: float) -> None:
-        """Runs a call that its own export lets through, if the role has room for it."""
+        """Run a call that passed the gate of its export, if the role has room for it."""
         link, call = work[0], work[2]
         self.inbox.arrived = arrived
         threads = self.threads
@@ -322,7 +317,7 @@ class Serving:
                 self.plain.leave(left)
             self._handle_invoked(export, (link, call.id), arrived, began)
         elif threads.behind > self._queue_limit:
-            self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")
+            self._end(link, call, limits.full(self.context.name, self._queue_limit, place="here for a thread"))
         else:
             threads.begin_call((link, call.id))
             self.running.begin_in_thread((link, call.id), export)
@@ -334,23 +329,23 @@ class Serving:
         self._end(link, call, limits.unread(contact.name, self.context.name))
 
     def _handle_invoked(self, export: Export, key: CallKey, arrived: float, began: float) -> None:
-        """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
+        """Clean up after a call that had a gate, or had waited, was run on the loop: perhaps to its end."""
         if key not in self.tasks and key not in self.streams:
             _count(export, arrived, began, monotonic())
             self._leave(key)
 
     def _leave(self, key: CallKey) -> None:
-        """A call has ended: if its export limits itself, the next one may come."""
+        """Free the place of a call that ended, for the next call of its export if that limits itself."""
         export = self._inside.get(key)
         if export is not None and export.gate is not None:
-            if export.gate.leave(key):  # not while the loop stands still
+            if export.gate.leave(key):  # not while the loop is blocked
                 self.context.reactor.loop.call_soon(self.let_next_in, export, export.gate)
             self._inside.pop(key, None)
             if export.batcher is not None:
                 export.batcher.handle_end(key[0])
 
     def let_next_in(self, export: Export, gate: Gate) -> None:
-        """The place of one that has ended is given to the first in the line."""
+        """Give the place of a call that ended to the first call in the line."""
         if not gate.kept:
             return
         waiting = None
@@ -360,7 +355,7 @@ class Serving:
             if key is not None:
                 self._inside[key] = export
             gate.hand_over(key)
-            if waiting is not None:  # else all have been given up meanwhile
+            if waiting is not None:  # else all were cancelled in the meantime
                 self._begin_waiting(waiting)
         except BaseException as error:
             if waiting is not None:
@@ -371,13 +366,13 @@ class Serving:
             self.invite()
 
     def _begin_more(self) -> None:
-        """Tasks have ended: as many begin that wait for that. What raises ends its own call, and the others follow."""
+        """Begin as many waiting calls as tasks ended. An error ends its own call, and the others follow."""
         while self._line and len(self.tasks) < self._concurrency:
             waiting = next(iter(self._line.values()))
             self.ends.attend(waiting.link, waiting.call, self._begin_waiting, waiting)
 
     def _begin_waiting(self, waiting: QueuedCall) -> None:
-        """The first of a line has its turn."""
+        """Begin the first call of a line."""
         try:
             self.turns.drop(waiting.link, waiting.call.id)
             self._begin(*waiting.work)
@@ -401,7 +396,7 @@ class Serving:
         args: Sequence[Any],
         kwargs: dict[str, Any],
     ) -> None:
-        """Runs it on the loop: to its end, or as a task if what it returns wants to be awaited."""
+        """Run a call on the loop: to its end, or as a task if it returns an awaitable."""
         reactor = self.reactor
         if reactor.is_stood_in:  # a callback
             reactor.stand_in.runner.submit(partial(self._run_beside, link, contact, call, function, args, kwargs))
@@ -444,7 +439,7 @@ class Serving:
         args: Sequence[Any],
         kwargs: dict[str, Any],
     ) -> None:
-        """Run a callback in a thread of its own, because the loop's thread is in plain code."""
+        """Run a callback in a separate thread, because the loop's thread is in plain code."""
         SERVED.set((contact, call, link))
         try:
             if self._is_unwanted(link, contact, call):
@@ -463,20 +458,20 @@ class Serving:
             self.reactor.call(self.reactor.note)  # a process that ends waits for it
 
     def fail_beside(self, link: Link, call: m.Invoke, error: BaseException) -> None:
-        """Answer a call with what its function has raised in another thread; the loop's may be blocked."""
+        """Answer a call with the error of its function, from another thread; the loop may be blocked."""
         try:
             self.answers.fail(link, call, error)
         except BaseException as failure:  # noqa: BLE001  becomes the answer
             self.ends.end_beside(link, call, failure)
 
     def note_first(self, coroutine: Any) -> None:
-        """What runs as a task takes its first step in the loop's next turn: what comes behind it waits for that."""
+        """Note a task that takes its first step in the loop's next turn: what follows it waits for that."""
         self.inbox.firsts.newest = coroutine
         if not self.ends.is_watching:
             self.ends.watch()
 
     def call_plain(self, function: Function, *args: Any) -> Any:
-        """Call plain code of the application, in whichever thread this is."""
+        """Call plain code of the application, in any thread."""
         is_loops = self.reactor.go_away()
         try:
             return function(*args)
@@ -485,7 +480,7 @@ class Serving:
                 self.reactor.come_back()
 
     def run_as_task(self, link: Link, call: m.Invoke, awaitable: Awaitable[Any]) -> None:
-        """Has a call awaited beside others."""
+        """Await a call concurrently with others."""
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
         task = self.context.reactor.loop.create_task(coroutine)
         self.note_first(coroutine)
@@ -502,7 +497,7 @@ class Serving:
             self._limit_task(link, call, task, allowed)
 
     def _limit_task(self, link: Link, call: m.Invoke, task: asyncio.Task[Any], allowed: float | None) -> None:
-        """Cancels a task when the time of its call is over, or that of its export, and says how it was spent."""
+        """Cancel a task when the time of its call, or of its export, is over; the error says how it was spent."""
         began = monotonic()
         made, deadline = call.times or (began, math.inf)
         until = min(deadline, math.inf if allowed is None else began + allowed)
@@ -516,7 +511,7 @@ class Serving:
         task.add_done_callback(lambda _: timer.cancel())
 
     def handle_task_done(self, link: Link, call: m.Invoke, task: asyncio.Task[Any]) -> None:
-        """A call that ran as a task has ended: it is answered, and others may begin."""
+        """Answer a call whose task ended, and begin others."""
         key = link, call.id
         try:
             if self.tasks.get(key) is task:
@@ -529,7 +524,7 @@ class Serving:
                     self._begin_more()
             finally:
                 self.invite()
-                self.context.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
+                self.context.reactor.note()  # one call less in hand, and perhaps no answer is left to send
 
     def _answer_task(self, link: Link, call: m.Invoke, task: asyncio.Task[Any]) -> None:
         key = link, call.id
@@ -539,20 +534,20 @@ class Serving:
             self.learn(begun[0], seconds)
             if begun[0].tally is not None:
                 begun[0].tally.end(seconds)
-        # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
+        # Read, not raised: raising here would tie task, error and frame into a cycle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         error = self.timed_out.get(key, error)
         if error is not None:
             self._end(link, call, error)
             return
-        self._reply(link, call, task.result())  # what it raises becomes the answer
+        self._reply(link, call, task.result())  # an error here becomes the answer
         del self.tasks[key]
         self._publish_running()
         if self._inside:
             self._leave(key)
 
     def is_outcome(self, error: BaseException) -> bool:
-        """Whether a call that runs as a task has just ended with this very error."""
+        """Return whether a call that runs as a task has just ended with this very error."""
         ended = [task for task in self.tasks.values() if task.done() and not task.cancelled()]
         return any(task.exception() is error for task in ended)
 
@@ -579,7 +574,7 @@ class Serving:
             began = monotonic()
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):
-                began = 0.0  # the stream is timed, from its beginning to its end
+                began = 0.0  # the stream is timed separately, from its beginning to its end
                 self._start_stream_soon(link, contact, call, value)
             else:
                 self._reply(link, call, value)
@@ -616,7 +611,7 @@ class Serving:
         self.reactor.call(partial(self.ends.attend, link, call, start))
 
     def _start_stream(self, link: Link, contact: Contact, call: m.Invoke, iterator: Any) -> None:
-        """Draws from what the export has returned, as far as the caller's credit goes; on the loop's thread."""
+        """Draw from the iterator that the export returned, as far as the caller's credit goes; on the loop's thread."""
         if link.is_closed or (link, call.id) in self._given_up:
             return
         stream: OutgoingStream
@@ -637,8 +632,11 @@ class Serving:
             self.inbox.firsts.newest = stream.first
 
     def _drawing_place(self, call: m.Invoke) -> Callable[[Callable[[], None]], object]:
-        """What runs the code of a generator: a thread of the role's, the loop, or, for one that was an argument of a
-        call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
+        """Return what runs the code of a generator: a thread of the role, or the loop.
+
+        A generator that was an argument of a call is drawn by the thread that reads the links, because its owner may
+        block the loop until it is drawn.
+        """
         if type(call.target) is int:
             return self._draw_by_reader
         return self.threads.submit if self.threads is not None else self.context.reactor.loop.call_soon
@@ -655,13 +653,13 @@ class Serving:
         reactor.call(run)
 
     def give_credit(self, link: Link, number: int, count: int) -> None:
-        """The caller has read items of a stream."""
+        """Add credit to a stream, because the caller has read items."""
         stream = self.streams.get((link, number))
         if stream is not None:
             stream.more(count)
 
     def finish_stream(self, link: Link, call: m.Invoke, error: BaseException | None) -> None:
-        """A stream has come to its end; from the thread that drew from it."""
+        """Answer a stream that ended; from the thread that drew it."""
         try:
             if error is None:
                 self.answers.end(link, call)
@@ -683,11 +681,11 @@ class Serving:
     # --------------------------------------------------------------------------------------------- giving up
 
     def tell(self, template: str, *args: object) -> None:
-        """Log what an export does that it should not, summed up if it does so again and again."""
+        """Log something that an export should not do, summed up if it is repeated."""
         self.context.complaints.tell((template, args), template, *args)
 
     def cancel(self, link: Link, number: int) -> None:
-        """The caller has given the call up: its task is cancelled, its stream closed, a waiting one is dropped."""
+        """Drop a call that its caller cancelled: cancel its task, close its stream, or take it out of its line."""
         key = link, number
         task = self.tasks.get(key)
         stream = self.streams.get(key)
@@ -710,8 +708,10 @@ class Serving:
             self.inbox.forget(link, number)
 
     def drop_link(self, link: Link, has_left: bool = False) -> None:
-        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled. What one has
-        asked for that has left in order (`has_left`) is started: to call and not to wait is its right."""
+        """Drop the calls of a caller that exited: do not start those that wait, cancel those that run as tasks.
+
+        If it left gracefully (`has_left`), its waiting calls do start: it may call without waiting for answers.
+        """
         if not has_left:
             self.inbox.forget_link(link)
             for number in self.turns.of_link(link):
@@ -730,7 +730,7 @@ class Serving:
         return export
 
     def limited(self, kind: type[E], role: str, name: str, function: Function) -> E:
-        """Make an export of that kind, with the limits of this process."""
+        """Make an export of the given class, with the limits of this process."""
         threads, tallies = self._lane.width, self.tallies
         export = kind(role, name, function, self.encoder.codec, threads, self._concurrency)
         if self.begun.notes_running and not export.is_async:
@@ -745,26 +745,26 @@ class Serving:
         return export
 
     def batcher_of(self, export: Export, function: Function) -> Batcher:
-        """Return what gives the calls of an export to its function in batches; imported here, because few have any."""
+        """Return the batcher of an export's calls. Imported here, because few exports need it."""
         batcher: Batcher = import_module("mob.peer.serving.batching").Batcher(self, export, function)
         return batcher
 
     def _tell_unread(self, export: Export) -> None:
-        """Warn of arguments that arrive as if they were not annotated."""
+        """Warn about annotations that cannot be evaluated: these arguments arrive unchecked."""
         listed = ", ".join(f"{name}: {text}" for name, text in export.parameters.unread.items())
         self.context.log.warning(
-            "arguments of %s arrive unconverted and unchecked: annotations that cannot be evaluated (%s). What they "
-            "name must be imported at run time too, not under TYPE_CHECKING only.",
+            "arguments of %s arrive unconverted and unchecked: annotations that cannot be evaluated (%s). Import the "
+            "names they use at run time too, not only under TYPE_CHECKING.",
             *(export.label, listed),
         )
 
     def learn(self, export: Export, seconds: float, is_chunk: bool = False) -> None:
-        """Tell all callers what a call of an export takes, or a chunk of its calls."""
+        """Tell all callers the time of a call of an export, or of a chunk of its calls."""
         if self.context.board is not None:
             self.context.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
 
     def leave_untimed(self) -> None:
-        """Have the call that runs here, in this thread, tell nobody what calls of its export take: it does nothing."""
+        """Exclude the call that runs in this thread from the times of its export, because it does nothing."""
         if self.threads is None:
             self.begun_beside += 1
         else:
@@ -773,7 +773,7 @@ class Serving:
                 self._untimed.add((served[2], served[1].id))
 
     def look(self, name: str) -> WorkerLoad:
-        """How busy this worker is, as a call of that export would find it."""
+        """Return how busy this worker is for a call of that export."""
         if name == MESSAGE:
             return WorkerLoad(name, FREE, 0, 0, 0)
         export = self.exports.get(name) or self.exports.get(str(m.export_of(name)))
@@ -790,7 +790,7 @@ class Serving:
         return WorkerLoad("loop", lane, in_hand, cost, self.inbox.pace)
 
     def refuse_all(self, why: str) -> None:
-        """The process ends: what was not started is given back, safe to repeat elsewhere."""
+        """Give back the calls that have not begun, safe to repeat elsewhere, because the process ends."""
         self.inbox.refuse_all(why)
         for chunk in self.chunks.values():
             chunk.refuse(why)
@@ -800,7 +800,7 @@ class Serving:
             self._end(waiting.link, waiting.call, Unavailable(why))
 
     def forget_call(self, link: Link, call: m.Invoke) -> None:
-        """Free all that a call holds, which is answered without its having come to an end of its own."""
+        """Free everything that a call holds; it is answered before it ended by itself."""
         key = link, call.id
         self.turns.drop(link, call.id)
         task, stream, chunk = self.tasks.get(key), self.streams.get(key), self.chunks.get(key)
@@ -823,13 +823,13 @@ class Serving:
         self.invite()
 
     def cancel_all(self) -> None:
-        """Cancel the calls that still run as tasks: the process does not wait for them any longer."""
+        """Cancel the calls that still run as tasks: the process no longer waits for them."""
         for key, task in list(self.tasks.items()):
-            self.timed_out[key] = Lost(f"{self.context.name} ended before the call had")
+            self.timed_out[key] = Lost(f"{self.context.name} ended before the call did")
             self.cancelling.cancel(task, partial(self.ends.leave, key, task))
 
     def is_cancelled(self) -> bool:
-        """Whether the caller of the call that is served in this context has given it up, or its time is over."""
+        """Return whether the call served in this context was cancelled by its caller, or its time is over."""
         served = SERVED.get()
         if served is None:
             return False
@@ -838,21 +838,21 @@ class Serving:
             return False
         reactor = self.context.reactor
         if get_ident() == reactor.thread:
-            reactor.poll()  # the word may lie in the socket, and nobody else will read it
+            reactor.poll()  # the cancellation may still be in the socket, and no other thread will read it
         elif reactor.is_away:
-            reactor.stand_in.look()  # this thread may read nothing, and the loop's does not
+            reactor.stand_in.look()  # this thread may not read, and the loop's thread does not
         if call.times is not None and monotonic() >= call.times[1]:
             return True
         stream = self.streams.get((link, call.id))
         return stream.is_closed if stream is not None else self._is_unwanted(link, contact, call)
 
     def _is_unwanted(self, link: Link, contact: Contact, call: m.Invoke) -> bool:
-        """Return whether the caller has died or has given the call up."""
+        """Return whether the caller has exited or has cancelled the call."""
         return (link.is_closed and not contact.has_left) or (link, call.id) in self._given_up
 
 
 def _count(export: Export, arrived: float, began: float, ended: float) -> None:
-    """A call has begun and ended."""
+    """Count a call that ran."""
     if export.tally is not None:
         export.tally.begin(began - arrived)
         export.tally.end(ended - began)
@@ -863,4 +863,4 @@ async def _wait_for(awaitable: Awaitable[Any]) -> Any:
 
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})
-"""Results that are certainly not awaitable; asking costs more than looking here."""
+"""Types of results that are certainly not awaitable; this check is cheaper than asking."""

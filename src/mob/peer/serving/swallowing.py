@@ -1,13 +1,13 @@
-"""Tasks that swallow their cancellation: who is cancelled and waits again where it waited before will not end.
+"""Tasks that swallow their cancellation: cancelled, they wait again where they waited before, and would never end.
 
-Everything of the application that mob cancels is cancelled here. A task has swallowed its cancellation if it is found
-at the very same place as before it: in the same frames, each at the same instruction, down to what it awaits. Then it
-is cancelled once more, and if it swallows that too it is left: nobody waits for it any longer, and the log names it
-with its line. A `finally:` block that awaits something stands at another place, so it may take its time, and so may
-what waits for others that were cancelled with it (`gather`, task groups) as long as one of these does.
+Everything of the application that mob cancels is cancelled here. A task swallowed its cancellation if it is found at
+exactly the same place as before it: in the same frames, each at the same instruction, down to what it awaits. Then it
+is cancelled once more. If it swallows that as well it is left: mob no longer waits for it, and the log names it with
+its line. A `finally:` block that awaits something is at another place, so it may take its time; so may a task that
+waits for others that were cancelled with it (`gather`, task groups) as long as one of these does.
 
-A place is not judged where it cannot be seen (coroutines made in C), and where a task waits for what is shielded from
-its cancellation. Only the loop's thread comes here, but for `lasting`.
+No judgement is made where the place cannot be seen (coroutines made in C), and where a task waits for something that is
+shielded from its cancellation. All of this runs on the loop's thread, except `lasting`.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 CANCELLED_INTERVAL = 0.25
-"""Seconds after which a cancelled task is looked at, and between two looks at one that has not ended."""
+"""Seconds before a cancelled task is examined, and between two looks at one that does not end."""
 TURNS = 16
-"""Turns of the loop that a cancellation has at least, to reach what the task awaits."""
+"""Minimum number of turns of the loop that a cancellation gets to reach what the task awaits."""
 DEEPEST = 100
-"""Frames of one task that are looked at."""
+"""Maximum number of frames of one task that are examined."""
 MOST = 1000
-"""Tasks that one task waits for and that are looked at."""
+"""Maximum number of tasks behind one task that are examined."""
 NAMED_AFTER = 0.5
-"""Seconds from which on a cancelled task is named as one that is waited for."""
+"""Seconds after which a cancelled task is listed among those that are waited for."""
 OWN = (str(Path(asyncio.__file__).parent), str(Path(__file__).resolve().parents[1]))
-"""Where the code is that is not the application's."""
+"""Directories of code that is not the application's."""
 KINDS: dict[type, tuple[str, str]] = {
     CoroutineType: ("cr_frame", "cr_await"),
     AsyncGeneratorType: ("ag_frame", "ag_await"),
     GeneratorType: ("gi_frame", "gi_yieldfrom"),
 }
-"""What can be looked into: where the frame is, and what it awaits."""
+"""Objects that can be examined: the attributes with the frame, and with what it awaits."""
 GROUPS = ("__aexit__", "_aexit")
-"""Functions in which task groups, those of asyncio and of anyio, wait for their tasks."""
+"""Functions in which task groups of asyncio and of anyio wait for their tasks."""
 
-TOLD = "%s swallowed its cancellation twice and goes on%s; nobody waits for it any longer. Let CancelledError through."
+TOLD = "%s swallowed its cancellation twice and goes on%s; mob no longer waits for it. Let CancelledError through."
 
 Task = asyncio.Task[Any]
 TellUser = Callable[[str, str, str], object]
 
 
 class TaskPosition(NamedTuple):
-    """Where a task stands."""
+    """The place where a task waits."""
 
     frames: tuple[tuple[CodeType, int], ...]
-    """From its coroutine down to what it awaits: the code, and the instruction."""
+    """The frames from its coroutine down to what it awaits: the code, and the instruction."""
     behind: dict[Task, TaskPosition]
-    """The tasks that it waits for."""
+    """The tasks that it waits for, with their places."""
 
 
 class _Watched:
@@ -71,22 +71,22 @@ class _Watched:
 
 
 class Cancelling:
-    """The cancellations of one process that are under way."""
+    """The cancellations under way in one process."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tell: TellUser) -> None:
-        """`tell` logs a template with the name and the place of a task that is left."""
+        """Take `tell`, which logs a template with the name and the place of a task that is left."""
         self._loop = loop
         self._tell = tell
         self._watched: dict[Task, _Watched] = {}
         self._is_looking = False
         self._left: WeakSet[Task] = WeakSet()
-        self._news: asyncio.Future[None] | None = None  # ends when a task is left that `end` waits for
+        self._news: asyncio.Future[None] | None = None  # done when a task is left that `end` waits for
 
     def __repr__(self) -> str:
         return f"<Cancelling, {len(self._watched)} tasks have not ended>"
 
     def cancel(self, task: Task, when_left: Callable[[], object] | None = None) -> None:
-        """Cancel a task. `when_left` is called if it swallows that twice, instead of waiting for its end."""
+        """Cancel a task. If it swallows that twice, `when_left` is called, because its end may never come."""
         if task.done() or task in self._left:
             task.cancel()
             return
@@ -101,7 +101,7 @@ class Cancelling:
             self._loop.call_later(CANCELLED_INTERVAL, self._turn, TURNS)
 
     async def end(self, tasks: Iterable[Task], seconds: float) -> set[Task]:
-        """Cancel tasks and wait until each has ended or is left, for so long at most; return those that are late."""
+        """Cancel tasks; wait at most `seconds` until each ended or is left; return those that did neither."""
         waiting: set[Task] = {task for task in tasks if not task.done() and task not in self._left}
         for task in waiting:
             self.cancel(task, self._handle_left)
@@ -115,16 +115,16 @@ class Cancelling:
         return waiting
 
     def is_left(self, task: Task) -> bool:
-        """Return whether nobody waits for that task any longer."""
+        """Return whether mob no longer waits for that task."""
         return task in self._left
 
     def lasting(self, now: float) -> list[tuple[Task, str, float]]:
-        """Return what was cancelled and takes its time: who, where, and for how long; from any thread."""
+        """Return the cancelled tasks that take their time, with names and seconds; from any thread."""
         watched = [(task, now - each.since) for task, each in list(self._watched.items())]
         return [(task, _named(task), since) for task, since in watched if since > NAMED_AFTER and not task.done()]
 
     def _turn(self, left: int) -> None:
-        """Look at those that were cancelled, when the loop has turned so often."""
+        """Examine the cancelled tasks after `left` more turns of the loop."""
         if left:
             self._loop.call_soon(self._turn, left - 1)
             return
@@ -158,7 +158,7 @@ class Cancelling:
 
 
 def is_same(before: TaskPosition, after: TaskPosition | None) -> bool:
-    """Return whether a task stands where it stood before, and so do the tasks that it waits for."""
+    """Return whether a task is where it was before, and so are the tasks that it waits for."""
     return (
         after is not None
         and before.frames == after.frames
@@ -171,11 +171,11 @@ def _is_same_behind(before: TaskPosition, task: Task, place: TaskPosition) -> bo
     known = before.behind.get(task)
     if known is not None:
         return is_same(known, place)
-    return any(is_same(each, place) for each in before.behind.values())  # a loop makes other tasks at each turn
+    return any(is_same(each, place) for each in before.behind.values())  # a loop may make new tasks at each turn
 
 
 def place_of(task: Task, depth: int = 10) -> TaskPosition | None:
-    """Return where a task stands; None where that cannot be seen, and where it waits for what is shielded."""
+    """Return the place of a task; None if it cannot be seen, or if the task waits for something shielded."""
     frames: list[tuple[CodeType, int]] = []
     others: list[Task] = []
     for each in _chain(task.get_coro()):
@@ -221,11 +221,11 @@ def _chain(waiting: Any) -> Iterator[FrameType | asyncio.Future[Any] | None]:
 
 
 def _is_future(value: Any) -> bool:
-    return issubclass(type(value), asyncio.Future)  # by type: to look at a value may run code of the application
+    return issubclass(type(value), asyncio.Future)  # by type: inspecting a value may run code of the application
 
 
 def _tasks_behind(future: Any) -> list[Task]:
-    """The tasks that a future stands for: itself, or those that `gather` has put together."""
+    """Return the tasks behind a future: itself, or the tasks that `gather` waits for."""
     if isinstance(future, asyncio.Task):
         return [future]
     children: list[Any] = getattr(future, "_children", [])

@@ -1,7 +1,7 @@
-"""Results with tags, of exports that are annotated to return a union which nothing else decides (see `wire.unions`).
+"""Tagged results, for exports annotated to return a union with indistinguishable members (see `wire.unions`).
 
-Such an export is called through a function of the same kind, which tags what it returns or yields. All others are
-called as they are, so they pay nothing for it.
+Such an export is called through a function of the same kind that tags what it returns or yields. All others are called
+directly, so they pay nothing for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mob.wire.unions import has_choice
 
 
 def with_tags(function: Callable[..., Any], codec: Codec) -> Callable[..., Any]:
-    """Return a function itself, or what is called instead of it because its results need tags."""
+    """Return the function itself, or a wrapper if its results need tags."""
     annotation = result_of(function)
     if isinstance(annotation, str) or not has_choice(annotation):
         return function

@@ -1,4 +1,4 @@
-"""The threads of a role that has some: N of them, which run the plain `def` exports in the order of their arrival."""
+"""The threads of a role with several: they run plain `def` exports in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ThreadJob = Callable[[], None]
 
 
 class Threads:
-    """N threads that run jobs in the order given."""
+    """A fixed number of threads that run jobs in the given order."""
 
     def __init__(self, count: int) -> None:
         self._jobs: SimpleQueue[tuple[ThreadJob, Callable[[BaseException], None] | None] | None] = SimpleQueue()
-        self._context = copy_context()  # what was set for this mobster holds in its threads as well
+        self._context = copy_context()  # context variables of this mobster apply in its threads as well
         self.count = count
         self._calls: set[CallKey] = set()
         for number in range(count):
@@ -28,30 +28,30 @@ class Threads:
 
     @property
     def calls(self) -> int:
-        """How many calls were given to the threads and have not ended."""
+        """Number of calls that were given to the threads and did not end yet."""
         return len(self._calls)
 
     @property
     def behind(self) -> int:
-        """How many calls must end before one more could begin."""
+        """Number of calls that must end before one more can begin."""
         return max(0, self.calls - self.count + 1)
 
     def begin_call(self, key: CallKey) -> None:
-        """A call is about to be given to the threads."""
+        """Note a call that is about to be given to the threads."""
         self._calls.add(key)
 
     def end_call(self, key: CallKey) -> bool:
-        """A call has ended, if it was there. Whether all threads were taken until now, and one is free again."""
+        """Note that a call ended, if it was here; return whether all threads were busy and now one is free."""
         before = len(self._calls)
         self._calls.discard(key)
         return before == self.count and len(self._calls) < before
 
     def submit(self, job: ThreadJob, on_failed: Callable[[BaseException], None] | None = None) -> None:
-        """Has a job run by the first thread that is free. `on_failed`: gets what it raises, in that thread."""
+        """Run a job in the first free thread. `on_failed` gets what it raises, in that thread."""
         self._jobs.put((job, on_failed))
 
     def end(self) -> None:
-        """Has each thread end when the jobs before this are done."""
+        """End each thread when the jobs submitted so far are done."""
         for _ in range(self.count):
             self._jobs.put(None)
 
@@ -70,5 +70,5 @@ class Threads:
             except BaseException as error:  # noqa: BLE001  becomes the end of what the job was for
                 if entry[1] is not None:
                     entry[1](error)
-            del entry  # it holds the arguments of a call, which are free while this waits for the next one
+            del entry  # it holds the arguments of a call, which are freed while this waits for the next one
         return True

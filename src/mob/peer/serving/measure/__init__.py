@@ -1,1 +1,1 @@
-"""What serving costs: times of exports, the batch timer, what runs at the moment."""
+"""Measurements of serving: times of exports, the application's metrics, and what runs at the moment."""

@@ -1,7 +1,7 @@
-"""Laps: calls of one export that the loop runs to their ends, one after the other, timed together.
+"""Laps: calls of one export that the loop runs to their ends one by one, timed together.
 
-`inbox.work` tells each time it turns to another export (or to something else), and each time `LAP` is over; both with a
-time that it has anyway. See `tallies.py` for why.
+`inbox.work` calls this whenever it turns to another export (or to something else), and whenever `LAP` is over, with a
+time that it reads anyway. `tallies.py` explains why.
 """
 
 from __future__ import annotations
@@ -16,38 +16,40 @@ if TYPE_CHECKING:
 
 
 class Laps:
-    """The lap that is under way."""
+    """The current lap."""
 
     __slots__ = ("_arrived", "_began", "_beside", "_serving", "count", "target", "until")
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self.target: str | int = 0
-        """The export; a number for what is none."""
+        """The export whose calls are timed; a number if it is not an export."""
         self.count: int = 0
-        """Its calls in this lap."""
+        """Number of its calls in this lap."""
         self.until: float = math.inf
-        """When the lap is to be closed."""
+        """The time when the lap must be closed."""
         self._began = 0.0
-        self._arrived = 0.0  # when the first of them has arrived
-        self._beside = 0  # of all calls so far, those that did not end at once
+        self._arrived = 0.0  # when the first call of the lap arrived
+        self._beside = 0  # number of all calls so far that did not end at once
 
     def __repr__(self) -> str:
         return f"<Laps, {self.count} calls of {self.target!r}>"
 
     def begin(self, now: float) -> None:
-        """The loop turns to its calls."""
+        """Begin, because the loop turns to its calls."""
         self.target, self.count, self._began = 0, 0, now
         self.until = now + LAP
 
     def turn_to(self, target: str | int, now: float, arrived: float) -> None:
-        """What comes next is something else."""
+        """Close the lap and begin another, because something else comes next."""
         self.close(now, now, self._arrived)
         self.target, self._arrived = target, arrived
 
     def close(self, before: float, now: float, arrived: float) -> None:
-        """Counts what has ended in this lap, and begins another. `before`: when the last call has begun, `arrived`:
-        when that one has arrived. If it was a long one it is counted by itself."""
+        """Count the calls that ended in this lap, and begin another. A long last call is counted separately.
+
+        `before`: when the last call began; `arrived`: when it arrived.
+        """
         serving, target, began = self._serving, self.target, self._began
         count = self.count - (serving.begun_beside - self._beside)
         export = serving.exports.get(target) if count > 0 and type(target) is str else None

@@ -1,8 +1,7 @@
-"""The application's own metrics in one process: what was counted since the Kingpin was told last.
+"""The application's own metrics in one process: what was counted since the last message to the Kingpin.
 
-Any thread counts; the liveness thread takes what is new (`take`). Nothing of it exists in a process that has declared
-no metric. The lock can be taken again by the thread that has it, because a signal handler or a finalizer may count,
-too.
+Any thread counts; the liveness thread takes what is new (`take`). None of this exists in a process that declares no
+metric. The lock is reentrant, because a signal handler or a finalizer may count, too.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from mob.rim.lasting import readable
 from mob.wire import messages as m
 
 MOST_SAMPLES = 400
-"""Samples of one message: it has to fit into the socket at once."""
+"""Maximum number of samples in one message, which must fit into the socket at once."""
 MOST_LENGTH = 24 * 1024
-"""Characters of the texts in one message, about; a bucket counts as some."""
+"""Approximate maximum number of characters of the texts in one message; a bucket counts as `BUCKET_LENGTH`."""
 BUCKET_LENGTH = 6
 Set: TypeAlias = tuple[str, ...]
 
@@ -32,13 +31,13 @@ class Meter:
     def __init__(self, spec: m.MetricSpec, lock: AbstractContextManager[object], warn: Callable[[str], None]) -> None:
         self.spec: m.MetricSpec = spec
         self.has_news: bool = True
-        """Whether the Kingpin is to be told something; at first, that there is this metric."""
+        """True if the Kingpin must be sent something: at first, that this metric exists."""
         self._lock = lock
         self._warn = warn
-        self._known: dict[Set, Set] = {}  # as given: as counted
-        self._grown: dict[Set, float] = {}  # since the last message; of a gauge: the values that are new
+        self._known: dict[Set, Set] = {}  # from labels as given to labels as counted
+        self._grown: dict[Set, float] = {}  # growth since the last message; of a gauge, the new values
         if not spec.labels and spec.kind != "gauge":
-            self._grown[()] = 0.0  # it is shown before it is first used
+            self._grown[()] = 0.0  # so that it is shown before its first use
         self._counts: dict[Set, dict[int, int]] = {}  # of a histogram
         self._values: dict[Set, float] = {}  # of a gauge
         self._is_full = False
@@ -47,7 +46,7 @@ class Meter:
         return f"<Meter {shown(self.spec)}>"
 
     def grow(self, labels: Set, amount: float) -> None:
-        """Count so much more."""
+        """Count `amount` more."""
         with self._lock:
             key = self._known.get(labels)
             if key is None and (key := self._admitted(labels)) is None:
@@ -67,7 +66,7 @@ class Meter:
             self.has_news = True
 
     def set(self, labels: Set, value: float, is_change: bool = False) -> None:
-        """Give a gauge a value, or change it by so much."""
+        """Set the value of a gauge, or change it by `value` if `is_change`."""
         with self._lock:
             key = self._known.get(labels)
             if key is None and (key := self._admitted(labels)) is None:
@@ -76,13 +75,13 @@ class Meter:
             self.has_news = True
 
     def _admitted(self, labels: Set) -> Set | None:
-        """Return under which labels this is counted, None if it is not: they are cut, and their number is bounded."""
+        """Return the labels to count under, or None to count nothing: they are cut, and their number is limited."""
         key = tuple([readable(each[:MOST_CHARACTERS])[:MOST_CHARACTERS] for each in labels])
-        if any(len(each) > MOST_CHARACTERS for each in labels):  # nothing remembers them as they are
+        if any(len(each) > MOST_CHARACTERS for each in labels):  # the uncut labels are not kept
             if (known := self._known.get(key)) is not None:
                 return known
             labels = key
-        if len(self._known) >= MOST_SETS - 1:  # and one for the others
+        if len(self._known) >= MOST_SETS - 1:  # one more is for all others
             if not self._is_full:
                 self._is_full = True
                 self._warn(full(self.spec))
@@ -91,7 +90,7 @@ class Meter:
         return key
 
     def take(self, most: int, length: int) -> m.MetricNews:
-        """Return what is new, so many samples and characters at most."""
+        """Return what is new, at most `most` samples and about `length` characters."""
         with self._lock:
             samples: list[m.SampleNews] = []
             while self._grown and len(samples) < most and length > 0:
@@ -103,7 +102,7 @@ class Meter:
 
 
 class Meters:
-    """All metrics of one process, by name."""
+    """The metrics of one process, by name."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -114,7 +113,7 @@ class Meters:
         return f"<Meters: {', '.join(self._meters) or 'none'}>"
 
     def of(self, spec: m.MetricSpec) -> Meter:
-        """Return the meter of a metric, which begins to count if it is new. `ValueError` if it clashes with another."""
+        """Return the meter of a metric, made if it is new. `ValueError` if the metric clashes with another."""
         meter = self._meters.get(spec.name)
         if meter is not None and (meter.spec is spec or meter.spec == spec):
             return meter
@@ -129,7 +128,7 @@ class Meters:
             return self._meters[spec.name]  # with another help text
         if len(self._meters) >= MOST_METRICS:
             raise ValueError(
-                f"{shown(spec)}: this process has {MOST_METRICS} metrics already. Use labels, not more names."
+                f"{shown(spec)}: this process already has {MOST_METRICS} metrics. Use labels instead of more names."
             )
         meter = self._meters[spec.name] = Meter(spec, self._lock, self._warn)
         return meter
@@ -138,11 +137,11 @@ class Meters:
 
     @property
     def has_news(self) -> bool:
-        """Whether there is something to tell."""
+        """True if there is something to send."""
         return any(each.has_news for each in list(self._meters.values()))
 
     def take(self) -> m.Counted | None:
-        """Return what is new since the last time, as much as fits into a message; None if nothing is."""
+        """Return what is new since the last time, as much as fits into a message; None for nothing."""
         news: list[m.MetricNews] = []
         most, length = MOST_SAMPLES, MOST_LENGTH
         for meter in list(self._meters.values()):

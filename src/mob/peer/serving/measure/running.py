@@ -1,8 +1,8 @@
-"""What this process is running: for the report of a crash, and for whoever asks which call has killed it.
+"""What this process is running: for crash reports, and to find the call that killed it.
 
-Calls that run beside others (tasks, threads) are kept here with their beginnings. The one that runs on the loop is kept
-by its mark on the board only, for it is on the hot path: the mark says which export the process is running, if it is
-one and no other, and outlives the process. Marks are numbers (`rim.board.mark_of`).
+Calls that run concurrently (tasks, threads) are kept here with the times when they began. The call that runs on the
+loop is only a mark on the board, because it is on the hot path: the mark names the export that the process is running,
+if it is a single one, and outlives the process. Marks are numbers (`rim.board.mark_of`).
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
     from mob.peer.serving.exports import Export
 
 KILLED_WITHIN = 1.0
-"""Seconds within which a worker is killed whose call has run for its `kill_after`: until then it does not hang."""
+"""Seconds after a call's `kill_after` within which its worker is killed; until then it is not considered blocked."""
 SHOWN = 20
-"""Calls of a report; the oldest."""
+"""Maximum number of calls in a report, the oldest first."""
 
 
 class RunningCalls:
-    """The calls that run."""
+    """The calls that run in this process."""
 
     __slots__ = ("_beside", "_context", "_marks", "mark", "on_loop", "on_loop_since")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._beside: dict[CallKey, tuple[Export, float]] = {}  # and since when
+        self._beside: dict[CallKey, tuple[Export, float]] = {}  # with the times when they began
         self._marks: Counter[int] = Counter()
         self.mark: int = 0
-        """What the board says."""
+        """The mark on the board."""
         self.on_loop: Export | None = None
-        """The export that runs on the loop, or has run there last."""
+        """The export that runs on the loop, or ran there last."""
         self.on_loop_since: float = 0.0
-        """When the loop has turned to calls, 0 while it does not: at most a slice of work before the call began."""
+        """The time when the loop turned to calls; 0 while it does not. The current call began in the same slice."""
 
     def __repr__(self) -> str:
         return f"<RunningCalls, {len(self._beside)} beside the loop>"
 
     def enter(self, export: Export) -> None:
-        """The loop turns to a call of another export than the one before."""
+        """Note that the loop turns to a call of another export than before."""
         self.on_loop = export
         self._put(export.mark)
 
     def rest(self) -> None:
-        """The loop has no call in hand; what runs beside it goes on."""
+        """Note that the loop has no call in hand; calls in tasks and threads go on."""
         self.on_loop, self.on_loop_since = None, 0.0
         self._put_beside()
 
@@ -60,20 +60,20 @@ class RunningCalls:
             self._put_beside()
 
     def begin(self, key: CallKey, export: Export) -> float:
-        """A call runs beside others, from this moment on."""
+        """Note a call that runs concurrently from now on; return the time."""
         now = monotonic()
         self._beside[key] = export, now
         self._marks[export.mark] += 1
         return now
 
     def begin_in_thread(self, key: CallKey, export: Export) -> None:
-        """A thread is about to run a call: the board is to know before, for the call may end the process at once."""
+        """Note a call that a thread is about to run: first on the board, because it may end the process at once."""
         self.begin(key, export)
-        self.on_loop = None  # whatever the loop turns to next is put on the board again
+        self.on_loop = None  # the next call on the loop is put on the board again
         self._put(export.mark if len(self._marks) == 1 else 0)
 
     def end(self, key: CallKey) -> tuple[Export, float] | None:
-        """It has ended: which export it was of, and when it had begun."""
+        """Note the end of a call; return its export and the time when it began."""
         begun = self._beside.pop(key, None)
         if begun is not None:
             mark = begun[0].mark
@@ -85,7 +85,7 @@ class RunningCalls:
         return begun
 
     def report(self, now: float) -> tuple[m.Running, ...]:
-        """The calls in hand, the oldest first. From any thread."""
+        """Return the calls in hand, the oldest first. From any thread."""
         calls: list[m.Running] = []
         for (link, _), (export, since) in list(self._beside.items()):
             calls.append(m.Running(export.label, now - since, link.name))
@@ -95,19 +95,21 @@ class RunningCalls:
         return tuple(sorted(calls, key=lambda call: -call.seconds)[:SHOWN])
 
     def begun(self, behind: int) -> Counter[str]:
-        """Return the calls that have begun and not ended, by export. From any thread. `behind`: how many of those that
-        were given to the role's threads wait there for one that is free; they are the last that were given."""
+        """Return the number of calls that began and did not end, by export. From any thread.
+
+        `behind`: number of calls for the role's threads that wait for a free one; these were given to them last.
+        """
         beside = [export for export, _ in list(self._beside.values())]
         counts = Counter(export.name for export in beside if export.is_async)
         in_threads = [export.name for export in beside if not export.is_async]
         counts.update(in_threads[: max(0, len(in_threads) - behind)])
         export = self.on_loop
-        if export is not None and self.on_loop_since and not export.is_async:  # an `async def` one is beside the loop
+        if export is not None and self.on_loop_since and not export.is_async:  # an `async def` export is in `_beside`
             counts[export.name] += 1
         return counts
 
     def allowed(self) -> float:
-        """Seconds that the export on the loop may take by its own declaration; 0 if it says nothing."""
+        """Return the seconds that the export on the loop may take as it declares; 0 if it declares nothing."""
         export = self.on_loop
         if export is None:
             return 0.0

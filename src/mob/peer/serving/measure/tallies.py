@@ -1,13 +1,13 @@
-"""What is counted of the calls that are served here: how long they have waited, how long they ran, which have failed.
+"""Counts of the calls that are served here: how long they waited, how long they ran, and which failed.
 
-The counts only grow; the liveness thread tells the Kingpin once a second by how much (`take`). The Kingpin adds up
+The counts only grow; once a second the liveness thread sends the Kingpin the increase (`take`). The Kingpin adds up
 (`core/registry.py`). Times are kept as counts by range (`core/latency.py`).
 
-**What it costs.** A call that runs beside others (a task, a thread, a stream) is timed by itself, which costs a
-microsecond of the ten that it takes anyway. One that the loop runs to its end takes as little as two microseconds in
-all; there `inbox.work` looks at the clock after each anyhow. So those of one export that follow each other within
-`LAP` are counted together, each with their mean time, and only a long one is taken out of the row: less than a tenth of
-a microsecond for each. `make bench` shows the difference (`metrics`).
+**What it costs.** A call that runs concurrently (a task, a thread, a stream) is timed separately, which costs one
+microsecond of the ten that it takes anyway. A call that the loop runs to its end takes as little as two microseconds
+in all; there `inbox.work` reads the clock after each one anyway. So consecutive calls of one export within `LAP` are
+counted together, each with their mean time, and only a long one is counted separately: less than a tenth of a
+microsecond for each. `make bench` shows the difference (`metrics`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from mob.peer.links.contacts import Contacts
 
 LAP = 0.0001
-"""Seconds for which calls of one export that follow each other are counted together."""
+"""Seconds during which consecutive calls of one export are counted together."""
 MOST_TALLIES = 64
-"""Exports that one beat tells of; the others wait for the next, for a beat must fit into the socket at once."""
+"""Maximum number of exports in one beat, which must fit into the socket at once; the others wait for the next."""
 MOST_KINDS = 20
-"""Kinds of errors, and names of what was called in vain, that are told apart; what is beyond them is "other"."""
+"""Maximum number of kinds of errors, and of names in failed calls, that are counted separately; the rest is "other"."""
 
 
 class ExportTally:
-    """Of one export, since the start."""
+    """The counts of one export since the start."""
 
     __slots__ = ("_told", "_told_failed", "failed", "ran", "ran_seconds", "waited", "waited_seconds")
 
@@ -50,17 +50,17 @@ class ExportTally:
         return f"<ExportTally of {sum(self.ran)} calls>"
 
     def begin(self, waited: float, count: int = 1) -> None:
-        """So many calls have begun to run, after so many seconds each."""
+        """Count calls that begin to run, after `waited` seconds each."""
         self.waited[range_of(waited)] += count
         self.waited_seconds += waited * count
 
     def end(self, ran: float, count: int = 1) -> None:
-        """So many calls have ended, having run for so many seconds each."""
+        """Count calls that ended, after `ran` seconds each."""
         self.ran[range_of(ran)] += count
         self.ran_seconds += ran * count
 
     def take(self, export: str) -> m.Tally | None:
-        """What is new since this was asked last; None if nothing is."""
+        """Return what is new since the last time; None for nothing."""
         waited_seconds, ran_seconds, waited, ran = self._told
         now = (self.waited_seconds, self.ran_seconds, tuple(self.waited), tuple(self.ran))
         failed = self.failed.copy()
@@ -79,38 +79,38 @@ class ExportTally:
 
 
 class Tallies:
-    """Of all exports, and of the calls made here that nobody has answered."""
+    """The counts of all exports, and of the calls made here that were never answered."""
 
     def __init__(self) -> None:
         self._tallies: dict[str, ExportTally] = {}
         self._unserved: dict[str, dict[str, int]] = {}
-        self._heard: dict[int, int] = {}  # messages that have come in by the last beat, by uid
-        self._lock = Lock()  # what fails may do so in any thread
+        self._heard: dict[int, int] = {}  # number of messages received until the last beat, by uid
+        self._lock = Lock()  # calls may fail in any thread
 
     def __repr__(self) -> str:
         return f"<Tallies of {len(self._tallies)} exports>"
 
     def of(self, export: str) -> ExportTally:
-        """The tally of an export, which survives that its function is defined anew."""
+        """Return the tally of an export, which stays when its function is defined again."""
         tally = self._tallies.get(export)
         if tally is None:
             tally = self._tallies[export] = ExportTally()
         return tally
 
     def fail(self, export: str, error: BaseException) -> None:
-        """A call is answered with an error."""
+        """Count a call that is answered with an error."""
         with self._lock:
             failed = self.of(export).failed
             failed[_kind(name_of(error), failed)] += 1
 
     def fail_more(self, export: str, kind: str, count: int) -> None:
-        """So many more calls are answered with an error of that name."""
+        """Count more calls that are answered with an error of that name."""
         with self._lock:
             failed = self.of(export).failed
             failed[_kind(kind, failed)] += count
 
     def lose(self, label: str, error: BaseException) -> None:
-        """A call that was made here has ended without an answer."""
+        """Count a call that was made here and ended without an answer."""
         with self._lock:
             kinds = self._unserved.setdefault(_kind(label, self._unserved), {})
             kind = _kind(name_of(error), kinds)
@@ -119,7 +119,7 @@ class Tallies:
     # ----------------------------------------------------------------------------------- on the liveness thread
 
     def take(self) -> tuple[m.Tally, ...]:
-        """What is new since the last beat."""
+        """Return what is new since the last beat."""
         tallies: list[m.Tally] = []
         for export, tally in list(self._tallies.items()):
             if len(tallies) < MOST_TALLIES and (new := tally.take(export)) is not None:
@@ -127,13 +127,13 @@ class Tallies:
         return tuple(tallies)
 
     def take_unserved(self) -> dict[str, dict[str, int]]:
-        """The calls made here that have ended without an answer since the last beat."""
+        """Return the calls made here that ended without an answer since the last beat."""
         with self._lock:
             unserved, self._unserved = self._unserved, {}
         return unserved
 
     def take_traffic(self, contacts: Contacts) -> dict[int, int]:
-        """Messages that have come in since the last beat, by the uid of their sender."""
+        """Return the number of messages received since the last beat, by the uid of their sender."""
         before = self._heard
         self._heard = {contact.uid: contact.heard for contact in list(contacts) if contact.heard}
         return {uid: new for uid, count in self._heard.items() if (new := count - before.get(uid, 0)) > 0}
