@@ -59,7 +59,7 @@ def test_one_who_does_not_read_misses_reports_which_is_said_once(audience: Audie
     unsent = audience.room.connections[50].link.unsent_bytes
     assert UNREAD < unsent < UNREAD + 2 * len(REPORT)
     assert len(audience.said) == 1
-    assert "does not read what it is told, so its handlers of 'crash' miss reports" in audience.said[0]
+    assert "does not read its messages, so its 'crash' handlers miss reports" in audience.said[0]
     assert 40 < audience.hear() < 60
     audience.tell()
     assert audience.hear() == 1

@@ -168,7 +168,7 @@ def test_a_call_of_a_process_that_is_gone_is_over(counter: Counter) -> None:
 def test_a_call_of_a_role_that_is_no_pool_is_not_killed(counter: Counter) -> None:
     counter.office.crew.processes[counter.office.uid].pid = os.getpid()
     counter.ask(m.KillCall(7, counter.office.uid, 3))
-    assert counter.done.answers == [Answer((50, 7), error="'back' is no pool: its calls cannot be killed.")]
+    assert counter.done.answers == [Answer((50, 7), error="role 'back' is not a pool: its calls cannot be killed.")]
 
 
 def test_what_is_not_for_it_is_dropped(counter: Counter) -> None:

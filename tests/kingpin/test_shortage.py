@@ -30,7 +30,7 @@ def test_what_waits_is_said_once_and_shown_as_long_as_it_waits(room: Room) -> No
     scarce = Scarce(errno.ENOSPC)
     for _ in range(2):
         shortage.attempt("a thing cannot be had", scarce.take)
-    assert said == ["a thing cannot be had: ENOSPC. It is tried again every 1 s."]
+    assert said == ["a thing cannot be had: ENOSPC. Retrying every 1 s."]
     assert shortage.text() == "a thing cannot be had: ENOSPC"
     shortage.attempt("another cannot be had", Scarce(errno.EAGAIN).take)
     assert shortage.text() == "a thing cannot be had: ENOSPC; another cannot be had: EAGAIN"

@@ -179,7 +179,7 @@ def test_who_sends_what_does_not_decode_is_told_why(app: RunningApp, client: mob
         while frame := stranger.hear():
             heard += frame
         assert heard[-1][0] == 49
-        assert "could not read what this client has said" in heard[-1][1]
+        assert "could not decode a message of this client" in heard[-1][1]
 
 
 def test_counts_of_waiting_calls_do_not_grow_beyond_64_bits(app: RunningApp, client: mob.Client) -> None:

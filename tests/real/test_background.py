@@ -177,7 +177,7 @@ with background.start(plan(NAME)) as app:
 """
     )
     assert script.wait() == 0, script.output
-    assert script.wait_for(r"error: an app named 'bg-\w+' is running already .* True")
+    assert script.wait_for(r"error: an app named 'bg-\w+' is already running .* True")
     scripts.wait_nothing_left()
 
 

@@ -199,8 +199,8 @@ def test_an_app_of_that_name_is_running(apps: Apps) -> None:
     assert second.wait() == 1
     (line,) = second.lines
     assert line == (
-        f"mob: an app named {app.name!r} is running already (its Kingpin has pid {app.process.pid}). "
-        f"Stop that one first, or give this one another name in mob.start(...)."
+        f"mob: an app named {app.name!r} is already running (its Kingpin has pid {app.process.pid}). "
+        f"Stop it first, or give this one another name in mob.start(...)."
     )
     assert app.connect().overview()
 
@@ -342,7 +342,7 @@ def test_garbage_on_a_control_link_closes_that_link(app: RunningApp, client: mob
         with contextlib.suppress(BrokenPipeError):
             sock.sendall(data)
         assert is_hung_up_on(sock)
-    said = re.compile(rf"mob \| client \d+ \(pid {os.getpid()}\) was shut out: {re.escape(why)}")
+    said = re.compile(rf"mob \| client \d+ \(pid {os.getpid()}\) was disconnected: {re.escape(why)}")
     wait_until(lambda: any(map(said.match, app.lines[told:])), f"{said.pattern} is said")
     assert len(client.overview()) == 2
     assert client.require("back").foo().result(patient(20))

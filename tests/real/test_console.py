@@ -304,11 +304,7 @@ def test_a_terminal_that_does_not_read_holds_nobody_up(apps: Apps) -> None:
     dropped = [
         int(match[1].replace(",", ""))
         for line in lines
-        if (
-            match := re.fullmatch(
-                r"mob \| ([\d,]+) lines of flood\.0 were dropped: this terminal takes them too slowly\.", line
-            )
-        )
+        if (match := re.fullmatch(r"mob \| ([\d,]+) lines of flood\.0 were dropped: this terminal is too slow\.", line))
     ]
     assert shown == sorted(set(shown))
     assert len(shown) + len(dropped) == len(lines)

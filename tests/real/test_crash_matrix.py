@@ -376,5 +376,5 @@ def test_with_calls_and_announcements_unread(scene: Scene, caplog: pytest.LogCap
     os.kill(scene.pid, signal.SIGKILL)
     assert [lost(call) for call in calls] == ["no"] * 3
     scene.check()
-    assert "spoke garbage" not in scene.app.output
+    assert "sent invalid data" not in scene.app.output
     assert not caplog.records

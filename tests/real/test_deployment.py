@@ -226,7 +226,7 @@ def test_an_upgrade_needs_no_directory_for_temporary_files(apps: Apps) -> None:
     apps.write(main=main, a="def f(): return 1")
     app = apps.run(name, [sys.executable, "main.py"])
     app.wait_ready().upgrade()
-    app.wait_for(r"this Kingpin has taken over 1 mobster")
+    app.wait_for(r"the new Kingpin took over 1 mobster")
     assert app.connect().require("a").f().result(patient(20)) == 1
 
 
@@ -246,7 +246,7 @@ def test_an_upgrade_that_cannot_be_rehearsed_is_answered(apps: Apps) -> None:
     apps.write(main=main, a="def f(): return 1")
     app = apps.run(name, [sys.executable, "main.py"])
     client = app.wait_ready()
-    with pytest.raises(mob.MobError, match=r"it could not be rehearsed: .*No space left on device"):
+    with pytest.raises(mob.MobError, match=r"its rehearsal could not start: .*No space left on device"):
         client.upgrade()
     assert client.require("a").f().result(patient(20)) == 1
 

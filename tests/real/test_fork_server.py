@@ -15,7 +15,7 @@ def test_an_app_whose_fork_server_cannot_start_says_why_and_ends(apps: Apps) -> 
     roles = '.preload("ends").role("back", "./back.py", workers=2)'
     app = apps.start(roles, back="def foo(): ...", ends="import os; os.write(2, b'not today\\n'); os._exit(1)")
     assert app.wait(patient(20)) == 1
-    app.wait_for(r"mob \| the fork server exited with status 1, as those before it\. .*; the app ends\.")
+    app.wait_for(r"mob \| the fork server exited with status 1, like those before it\. .*; the app stops\.")
     assert app.output.count("not today") == 3
     app.wait_gone()
 
@@ -28,7 +28,7 @@ def test_mobsters_that_run_go_on_when_no_new_fork_server_can_start(apps: Apps) -
     (fork_server,) = psutil.Process(app.process.pid).children()
     apps.write(ends="import os; os._exit(1)")
     fork_server.kill()
-    app.wait_for(r"mob \| the fork server exited with status 1 before it had launched anything; next try in")
+    app.wait_for(r"mob \| the fork server exited with status 1 before it launched anything; next attempt in")
     assert [client.require("back").double(n).result(patient(20)) for n in range(4)] == [0, 2, 4, 6]
     assert app.ready(client) == before
     assert app.stop() == 0
@@ -42,7 +42,7 @@ def test_a_reload_that_starts_one_meanwhile_is_not_followed_by_another(apps: App
     (fork_server,) = psutil.Process(app.process.pid).children()
     apps.write(ends="import os; os._exit(1)")
     fork_server.kill()
-    app.wait_for(r"mob \| the fork server exited with status 1 before it had launched anything; next try in")
+    app.wait_for(r"mob \| the fork server exited with status 1 before it launched anything; next attempt in")
     apps.write(ends="")
     assert client.reload(timeout=patient(60)).startswith("reloaded 2 workers")
     time.sleep(FUTILE_PAUSE)  # then the next try would be due, if it were needed

@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_is_told_at_the_start(apps: Apps) -> None:
     app = apps.start('.logs(file="no/such/place").role("back", "./back.py")', back="print('hello')")
     assert app.wait() == 1
     assert app.lines[-1].startswith("mob.errors.PlanError: logs: the file ")
-    assert "/no/such/place cannot be written: No such file or directory. Wanted is a path in a " in app.lines[-1]
+    assert "/no/such/place cannot be written: No such file or directory. Choose a path in an " in app.lines[-1]
 
 
 def test_a_full_disk_is_told_once_and_the_app_goes_on(apps: Apps) -> None:
@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_once_and_the_app_goes_on(apps: Apps) -> None:
         wait_until(lambda n=n: client.metrics().dropped_lines == n + 1, "the line is counted")
     assert app.stop() == 0
     why = "/dev/full cannot be written: No space left on device."
-    assert app.lines == [f"mob | {why} The app goes on; what it prints is lost until that is mended."]
+    assert app.lines == [f"mob | {why} The app keeps running; its output is lost until this is fixed."]
 
 
 def test_sigusr1_opens_the_file_anew(apps: Apps) -> None:
@@ -215,10 +215,10 @@ def test_an_upgrade_changes_nothing_for_the_file_nor_for_followers(apps: Apps) -
     assert app.stop() == 0
     assert seen.wait() == 0
     text = (apps.directory / "out").read_text()
-    assert re.findall(r"\| (before|upgrading|this Kingpin has taken over|after|stopping)", text) == [
+    assert re.findall(r"\| (before|upgrading|the new Kingpin took over|after|stopping)", text) == [
         "before",
         "upgrading",
-        "this Kingpin has taken over",
+        "the new Kingpin took over",
         "after",
         "stopping",
     ]
@@ -240,7 +240,7 @@ def test_who_follows_a_flood_does_not_put_off_an_upgrade(apps: Apps) -> None:
     client = app.wait_ready(1)
     seen = follow(apps, app)
     seen.wait_for("x", 1000)
-    assert client.upgrade(30).startswith("this Kingpin has taken over 1 mobster")
+    assert client.upgrade(30).startswith("the new Kingpin took over 1 mobster")
     shown = len(seen.lines)
     wait_until(lambda: len(seen.lines) > shown + 1000, "it goes on")
 

@@ -135,7 +135,7 @@ def test_a_frame_of_the_largest_size_before_the_hello_is_taken_and_a_longer_one_
     with knock(app, hello=False) as sock:
         sock.sendall(struct.pack("<I", HELLO_LIMIT + 1) + b"x")
         assert has_ended(sock)
-    app.wait_for("was shut out: a frame of 65,537 bytes is announced; the limit is 65,536")
+    app.wait_for("was disconnected: a frame of 65,537 bytes is announced; the limit is 65,536")
 
 
 def test_a_client_that_asks_and_does_not_read_is_not_read_either(app: RunningApp) -> None:
@@ -188,7 +188,7 @@ def test_a_client_that_says_no_hello_is_told_nothing_and_shut_out(app: RunningAp
         data = sock.recv(65536)  # after ten seconds
         (size,) = struct.unpack_from("<I", data)
         (word,) = m.decode_down(data[4 : 4 + size])
-        assert word == m.Refused("it waited 10 s for this process to say hello, as a client of mob does at once.")
+        assert word == m.Refused("this process did not say hello within 10 s, as a client of mob does at once.")
         assert sock.recv(100) == b""
 
 

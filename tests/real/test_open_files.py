@@ -50,7 +50,7 @@ def test_the_kingpin_raises_its_limit_and_workers_have_the_old_one(apps: Apps) -
     assert back.limits().result(patient(20)) == [[soft, hard], None]
     assert back.limits_of_a_child().result(patient(20)) == [str(soft), str(hard)]
     app.signal(signal.SIGUSR2)  # an upgrade
-    app.wait_for("this Kingpin has taken over|the Kingpin of .* runs new code")
+    app.wait_for("the new Kingpin took over|the Kingpin of .* runs new code")
     client.reload("back")
     assert back.limits().result(patient(20)) == [[soft, hard], None]
 

@@ -63,7 +63,7 @@ def test_an_app_of_a_file_of_any_name_is_upgraded_and_reloaded(apps: Apps) -> No
     pids = [member.pid for member in app.ready(client)]
     path.write_text(path.read_text() + '[roles.front]\nmodule = "./front.py"\n')
     apps.write(front="", helper="ANSWER = 43")
-    assert client.upgrade(30) == "this Kingpin has taken over 2 mobsters."
+    assert client.upgrade(30) == "the new Kingpin took over 2 mobsters."
     assert [member.pid for member in app.ready(client, "back")] == pids
     wait_until(lambda: app.ready(client, "front"), "the role that the file has now is there")
     client.reload(timeout=patient(30))

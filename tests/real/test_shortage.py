@@ -82,7 +82,7 @@ def test_a_client_that_cannot_be_let_in_is_let_in_later_and_nothing_spins(apps: 
     before = set_limit(app, FEW)
     with ThreadPoolExecutor(1) as elsewhere:
         visitor = elsewhere.submit(mob.connect, app.name)
-        app.wait_for(r"mob \| clients cannot be let in: Too many open files")
+        app.wait_for(r"mob \| clients cannot connect: Too many open files")
         kingpin = psutil.Process(app.process.pid)
         used = sum(kingpin.cpu_times()[:2])
         with pytest.raises(TimeoutError):
@@ -104,7 +104,7 @@ def test_visitors_leave_a_reserve_and_are_told_so(apps: Apps) -> None:
             stranger = idle.enter_context(socket.socket(socket.AF_UNIX))
             stranger.connect(address_of(app.name))
             idle.callback(stranger.close)
-        with pytest.raises(mob.AppNotRunning, match=r"no descriptors left for more clients \(ulimit -n is 100\)"):
+        with pytest.raises(mob.AppNotRunning, match=r"no file descriptors left for more clients \(ulimit -n is 100\)"):
             mob.connect(app.name)
         victim = app.ready(client)[0].pid
         os.kill(victim, signal.SIGKILL)

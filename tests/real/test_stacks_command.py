@@ -119,7 +119,7 @@ def test_one_that_is_stopped_is_told_with_what_to_do(app: RunningApp) -> None:
     finally:
         os.kill(victim.pid, signal.SIGCONT)
     assert done.exit_code == 1
-    assert f"it is stopped (SIGSTOP, a debugger). `kill -CONT {victim.pid}` lets it go on." in done.stdout
+    assert f"it is stopped (SIGSTOP, a debugger). `kill -CONT {victim.pid}` resumes it." in done.stdout
     assert f"Error: nothing is known of back.1 (pid {victim.pid}).\n" in done.output
     assert "waits for work" in done.stdout  # the other one
 

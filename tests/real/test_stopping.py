@@ -380,7 +380,7 @@ def replace_fork_server(app: RunningApp) -> None:
     """Kills it, and waits until the Kingpin has another one."""
     old = app.fork_server()
     os.kill(old, signal.SIGKILL)
-    app.wait_for(r"mob \| the fork server was killed by SIGKILL; its mobsters go on, a new one starts\.")
+    app.wait_for(r"mob \| the fork server was killed by SIGKILL; starting a new one, its mobsters keep running\.")
 
     def there_is_another() -> bool:
         try:

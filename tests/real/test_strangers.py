@@ -76,7 +76,7 @@ def test_an_app_whose_name_another_user_has_taken_runs_all_the_same(
     app = apps.start('.role("back", "./back.py")', name="t-squatted", back=FOO)
     client = app.wait_ready()
     pid = squatted[0].process.pid
-    who = f"the process {pid} of the user 'nobody' " if mark == "+" else "a process that accepts no connections, "
+    who = f"process {pid} of user 'nobody' " if mark == "+" else "a process that accepts no connections, "
     assert f"the address of 't-squatted' (mob/0/t-squatted) is taken by {who}" in app.output
     assert client.require("back").foo().result(patient(30)) == "mine"
     assert run(app.directory, "call", "-a", "t-squatted", "back.foo").stdout == '"mine"\n'
@@ -84,12 +84,12 @@ def test_an_app_whose_name_another_user_has_taken_runs_all_the_same(
     second = subprocess.run(
         [sys.executable, "main.py"], cwd=app.directory, capture_output=True, text=True, timeout=patient(60)
     )
-    assert f"is running already (its Kingpin has pid {app.process.pid})" in second.stderr
+    assert f"is already running (its Kingpin has pid {app.process.pid})" in second.stderr
     squatted.pop().end()
     second = subprocess.run(
         [sys.executable, "main.py"], cwd=app.directory, capture_output=True, text=True, timeout=patient(60)
     )
-    assert f"is running already (its Kingpin has pid {app.process.pid})" in second.stderr
+    assert f"is already running (its Kingpin has pid {app.process.pid})" in second.stderr
     assert run(app.directory, "stop", "-a", "t-squatted").returncode == 0
     assert app.wait() == 0
     assert "t-squatted" not in running_apps()
@@ -168,7 +168,7 @@ def test_a_desk_at_which_many_wait_is_that_of_its_user(apps: Apps) -> None:
     desk = Desk.claim("t-desk")
     try:
         assert [(each.app, each.pid) for each in desks("t-desk")] == [("t-desk", os.getpid())]
-        with pytest.raises(AppRunning, match=rf"is running already \(its Kingpin has pid {os.getpid()}\)"):
+        with pytest.raises(AppRunning, match=rf"is already running \(its Kingpin has pid {os.getpid()}\)"):
             Desk.claim("t-desk")
     finally:
         desk.sock.close()
@@ -178,7 +178,7 @@ def test_a_desk_at_which_many_wait_is_that_of_its_user(apps: Apps) -> None:
 def test_names_that_are_too_long_together_are_told_as_such() -> None:
     with pytest.raises(PlanError) as told:
         Desk.claim(f"{'x' * 64}@{'n' * 60}")
-    of = f"the names of the app, {'x' * 64!r}, and of its node, {'n' * 60!r}, are too long together, by "
+    of = f"the names of the app, {'x' * 64!r}, and of its node, {'n' * 60!r}, are together "
     assert str(told.value).startswith(of)
     assert "Shorten one of them, in mob.start(...) or .cluster(node=...)." in str(told.value)
     longest = "x" * (107 - len(f"mob/{os.getuid()}/"))

@@ -110,7 +110,7 @@ with described(NAME).up() as client:
 """
     )
     assert script.wait() == 0, script.output
-    assert script.wait_for("error: an app named 'bg-.*' is running already")
+    assert script.wait_for("error: an app named 'bg-.*' is already running")
     assert "2 3" in script.lines
     scripts.wait_nothing_left()
 

@@ -55,7 +55,7 @@ ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
 """
 
 
-TAKEN_OVER = "mob | this Kingpin has taken over"
+TAKEN_OVER = "mob | the new Kingpin took over"
 
 
 def free_port() -> int:
@@ -99,7 +99,7 @@ def test_under_load_nothing_is_lost_and_everybody_stays(site: Site) -> None:
     (kingpin,) = {site.app.process.pid}
     with Load(lambda: back.pid().result(patient(10)), lambda: list(back.count(100)), site.get, site.get) as load:
         for _ in range(3):
-            assert client.upgrade(30) == "this Kingpin has taken over 4 mobsters."
+            assert client.upgrade(30) == "the new Kingpin took over 4 mobsters."
             done = load.done
             wait_until(lambda: load.done > done + 50, "the load goes on")  # noqa: B023  asked at once
     assert load.errors == []
@@ -184,13 +184,13 @@ def test_a_main_script_that_fails_changes_nothing(apps: Apps) -> None:
     main = app.directory / "main.py"
     good = main.read_text()
     main.write_text("raise RuntimeError('not today')\n")
-    with pytest.raises(mob.MobError, match=r"the new Kingpin does not come up(?s:.)*RuntimeError: not today"):
+    with pytest.raises(mob.MobError, match=r"the new Kingpin failed to start(?s:.)*RuntimeError: not today"):
         client.upgrade(30)
     main.write_text(good.replace(app.name, "another"))
-    with pytest.raises(mob.MobError, match=rf"the running app is '{app.name}', and the main script calls it 'another'"):
+    with pytest.raises(mob.MobError, match=rf"is named '{app.name}', but the main script names it 'another'"):
         client.upgrade(30)
     main.write_text(good)
-    assert client.upgrade(30) == "this Kingpin has taken over 1 mobster."
+    assert client.upgrade(30) == "the new Kingpin took over 1 mobster."
 
 
 def test_the_new_main_script_counts(apps: Apps) -> None:

@@ -139,7 +139,7 @@ def test_a_fault_at_each_line_changes_nothing(site: Site, phase: str, least: int
         if not where:
             break
         seen[where] = answer
-    assert answer == "this Kingpin has taken over 2 mobsters."
+    assert answer == "the new Kingpin took over 2 mobsters."
     assert len(seen) >= least, seen
 
 
@@ -163,7 +163,7 @@ def test_a_main_script_that_fails_only_when_it_is_run_in_earnest_changes_nothing
 ) -> None:
     site, good = lasting
     in_earnest(site, good, how)
-    with pytest.raises(mob.MobError, match=r"ended before `\.run\(\)`; the app goes on with the plan that it had"):
+    with pytest.raises(mob.MobError, match=r"ended before `\.run\(\)`; the app keeps running with its previous plan"):
         site.client.upgrade(60)
     site.check(how)
 
@@ -177,7 +177,7 @@ def test_a_worker_whose_end_is_not_reported_yet(apps: Apps) -> None:
         os.kill(member.pid, signal.SIGKILL)
     with pytest.raises(mob.CallError):  # its links have ended
         client.require("a").options(wait=0).pid().result(patient(20))
-    assert client.upgrade(60) == "this Kingpin has taken over 3 mobsters."
+    assert client.upgrade(60) == "the new Kingpin took over 3 mobsters."
     wait_until(lambda: len(app.ready(client)) == 3, "they are revived")
     assert client.require("b").pid().result(patient(20))
     client.close()
@@ -190,7 +190,7 @@ def test_a_place_that_was_never_forked(apps: Apps) -> None:
     os.kill(app.fork_server(), signal.SIGSTOP)
     client.scale("a", 3)
     client.scale("a", 2)
-    assert client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
+    assert client.upgrade(60) == "the new Kingpin took over 2 mobsters."
     wait_until(lambda: [row.state for row in client.overview()] == ["ready"] * 2, "the third place is gone")
     client.close()
     assert app.stop() == 0
@@ -219,7 +219,7 @@ def test_a_main_script_that_breaks_its_surroundings_and_fails_changes_nothing(
 ) -> None:
     site, good = lasting
     in_earnest(site, good, how)
-    with pytest.raises(mob.MobError, match=r"the app goes on with the plan that it had"):
+    with pytest.raises(mob.MobError, match=r"the app keeps running with its previous plan"):
         site.client.upgrade(60)
     site.check(how)
     victim = site.workers[0]
@@ -230,7 +230,7 @@ def test_a_main_script_that_breaks_its_surroundings_and_fails_changes_nothing(
 def test_a_main_script_that_clears_its_environment_takes_over_with_its_new_plan(lasting: tuple[Site, str]) -> None:
     site, good = lasting
     in_earnest(site, good.replace("workers=2", "workers=3"), "os.environ.clear()")
-    assert site.client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
+    assert site.client.upgrade(60) == "the new Kingpin took over 2 mobsters."
     wait_until(lambda: len(site.app.ready(site.client)) == 3, "the new plan counts")
     assert set(site.workers) < {member.pid for member in site.app.ready(site.client)}
     assert "was lost" not in site.app.output
@@ -241,7 +241,7 @@ def test_a_main_script_that_clears_its_environment_takes_over_with_its_new_plan(
 def test_a_main_script_that_removes_its_directory_and_fails_changes_nothing(apps: Apps) -> None:
     site = Site(apps.start('.role("back", "./back.py", workers=2)', back=BACK))
     in_earnest(site, (apps.directory / "main.py").read_text(), f"import shutil; shutil.rmtree(os.getcwd()); {FAILS}")
-    with pytest.raises(mob.MobError, match=r"the app goes on with the plan that it had"):
+    with pytest.raises(mob.MobError, match=r"the app keeps running with its previous plan"):
         site.client.upgrade(60)
     site.check("no directory")
     site.client.close()
@@ -261,4 +261,4 @@ def test_a_stop_does_not_wait_for_a_main_script_that_hangs(apps: Apps) -> None:
     began = time.monotonic()
     assert app.stop() == 0
     assert time.monotonic() - began < upgrade.REHEARSAL / 2
-    assert "has not got to `.run()`, and the app is to stop" in app.output
+    assert "did not reach `.run()` before the app was asked to stop" in app.output

@@ -30,9 +30,9 @@ def test_a_standstill_is_told_with_the_stack(apps: Apps) -> None:
     app = apps.run(name, [sys.executable, str(directory / "main.py")])
     client = app.wait_ready()
     app.signal(signal.SIGWINCH)
-    app.wait_for(r"mob \| this Kingpin has stood still for \d\.\d s, here:")
+    app.wait_for(r"mob \| the Kingpin's event loop has been blocked for \d\.\d s, here:")
     app.wait_for(r"main\.py\", line \d+, in stand_still$")
-    app.wait_for(r"mob \| this Kingpin goes on; it had stood still for \d+\.\d s\.")
+    app.wait_for(r"mob \| the Kingpin's event loop is running again; it was blocked for \d+\.\d s\.")
     assert [row.state for row in client.overview()] == ["ready"]
     client.close()
     assert app.stop() == 0
@@ -47,7 +47,7 @@ def test_a_kingpin_that_was_stopped_as_a_whole_is_no_standstill(apps: Apps) -> N
     assert [row.state for row in client.overview()] == ["ready"]
     client.close()
     assert app.stop() == 0
-    assert "stood still" not in app.output
+    assert "Kingpin's event loop" not in app.output
 
 
 def test_a_stranger_who_listens_and_accepts_nobody_holds_nothing_up(apps: Apps, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The links between the Kingpin and the members of this machine, found by uid and by link.
+"""The links between the Kingpin and the members of this machine, by uid and by link.
 
-A mobster has two, control and liveness; a client has control alone. What is read on a link is handed to the `Hearer`
-with the connection that it belongs to. What is read on the link of a connection that was removed is dropped.
+A mobster has two links, control and liveness; a client has a control link only. What arrives on a link is handed to the
+`Hearer` with its connection. What arrives on the link of a removed connection is dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 VITALS = 4 * 1024 * 1024
-"""Bytes of the longest word of a liveness thread: the stacks of everything."""
+"""Maximum bytes of a message of a liveness thread; the longest one holds the stacks of all threads and tasks."""
 
 
 class Connection:
@@ -41,59 +41,70 @@ class Connection:
 
     @property
     def hears_all(self) -> bool:
-        """Whether the roster's changes are told: to every mobster, and to clients that have said hello."""
+        """True if it gets the changes of the roster: for every mobster, and for clients that said hello."""
         return self.greeted or not self.is_client
 
     def inspect(self) -> bool:
-        """Ask the liveness thread where everything stands; return False if there is none."""
+        """Ask the liveness thread for all stacks; return False if there is no such thread."""
         if self.beats is None:
             return False
         self.beats.post(m.Inspect())
         return True
 
     def drain(self) -> None:
-        """Read what a process that has ended said last."""
+        """Read the last messages of a process that ended."""
         self.link.drain()
         if self.beats is not None:
             self.beats.drain()
 
     def close(self) -> None:
-        """End the links."""
+        """Close the links."""
         self.link.close()
         if self.beats is not None:
             self.beats.close()
 
 
 class ConnectionState(msgspec.Struct, frozen=True):
-    """A connection as the next program takes it over."""
+    """A connection as it is handed over to the next program."""
 
     uid: int
     link: int
     beats: int
-    """-1 for a client."""
+    """Descriptor of the liveness link; -1 for a client."""
     name: str
     pid: int
     is_client: bool
     greeted: bool
     unsent: bytes = b""
-    """What the other end has not read yet, and the socket has not taken."""
+    """Bytes that were not written yet because the other end does not read."""
     hears_crashes: bool = False
 
 
 class Garbled:
-    """A frame that does not decode, in the place of its messages."""
+    """A frame that does not decode, instead of its messages."""
 
     def __init__(self, error: GarbageFrame) -> None:
         self.error = error
 
 
 class Hearer(Protocol):
-    """What handles that something is read on a connection, or that its control link ends or is writable again."""
+    """The handler of what is read on connections, and of control links that close or become writable again."""
 
-    def handle_up(self, connection: Connection, messages: list[Any]) -> None: ...
-    def handle_up_closed(self, connection: Connection, why: str) -> None: ...
-    def handle_vitals(self, connection: Connection, vitals: list[m.Vital]) -> None: ...
-    def handle_drained(self, connection: Connection) -> None: ...
+    def handle_up(self, connection: Connection, messages: list[Any]) -> None:
+        """Handle messages of a mobster or client."""
+        ...
+
+    def handle_up_closed(self, connection: Connection, why: str) -> None:
+        """Handle the end of a control link."""
+        ...
+
+    def handle_vitals(self, connection: Connection, vitals: list[m.Vital]) -> None:
+        """Handle reports of a liveness thread."""
+        ...
+
+    def handle_drained(self, connection: Connection) -> None:
+        """Handle that a member read everything that was sent to it."""
+        ...
 
 
 class Connections(Mapping[int, Connection]):
@@ -120,11 +131,11 @@ class Connections(Mapping[int, Connection]):
 
     @property
     def clients(self) -> int:
-        """How many of them are clients."""
+        """Number of connected clients."""
         return sum(each.is_client for each in self._by_uid.values())
 
     def name_of(self, uid: int) -> str:
-        """Return how messages to the user call a member."""
+        """Return the name of a member for messages to the user."""
         return self._by_uid[uid].link.name if uid in self._by_uid else f"member {uid}"
 
     def open(
@@ -136,7 +147,7 @@ class Connections(Mapping[int, Connection]):
         pid: int = 0,
         is_client: bool = False,
     ) -> Connection:
-        """Keep a connection on these sockets, which begin to be read."""
+        """Make a connection of these sockets and begin to read them."""
         control_link = Link(
             control, self._reactor, _decode_up, self._hear, self._handle_closed, self._frame_limit, name
         )
@@ -152,7 +163,10 @@ class Connections(Mapping[int, Connection]):
         return connection
 
     def remove(self, uid: int) -> Connection | None:
-        """Forget a connection and return it; its links stay as they are, and nothing of them is heard any more."""
+        """Forget a connection and return it.
+
+        Its links stay open, but what arrives on them is dropped.
+        """
         connection = self._by_uid.pop(uid, None)
         if connection is not None:
             del self._by_link[connection.link]
@@ -161,7 +175,7 @@ class Connections(Mapping[int, Connection]):
         return connection
 
     def close(self) -> None:
-        """End all links."""
+        """Close all links."""
         for connection in list(self._by_uid.values()):
             connection.close()
 
@@ -181,12 +195,12 @@ class Connections(Mapping[int, Connection]):
         if (connection := self._by_uid.get(uid)) is not None:
             self._hearer.handle_drained(connection)
 
-    # --------------------------------------------------------------------------------------------- to go over
+    # --------------------------------------------------------------------------------------------- handover
 
     def loud(self) -> str:
-        """Return the name of a member to which, or by which, something is half said; nothing if there is none.
+        """Return the name of a member with a partly sent or partly received message, or "" if no member has one.
 
-        A control link that is not read (a stopped `mob logs -f`) is handed over with its unsent bytes.
+        A control link that the other end does not read (a stopped `mob logs -f`) is handed over with its unsent bytes.
         """
         for each in self._by_uid.values():
             if each.beats is not None and not (each.beats.is_closed or each.beats.is_quiet):
@@ -196,7 +210,7 @@ class Connections(Mapping[int, Connection]):
         return ""
 
     def state(self) -> list[ConnectionState]:
-        """Return what the next program needs of those that are open."""
+        """Return the state of the open connections for the next program."""
         return [
             ConnectionState(
                 each.uid,
@@ -214,7 +228,7 @@ class Connections(Mapping[int, Connection]):
         ]
 
     def take_over(self, states: Iterable[ConnectionState]) -> None:
-        """Go on with the connections of the program before this one."""
+        """Resume the connections of the previous program."""
         for state in states:
             control = socket.socket(fileno=state.link)
             liveness = socket.socket(fileno=state.beats) if state.beats >= 0 else None
@@ -232,4 +246,4 @@ def _decode_up(payload: bytes | bytearray | memoryview) -> list[Any]:
 
 
 def _ignore_end(link: Link, why: str) -> None:
-    """The end of a liveness socket says nothing that the exit does not say better."""
+    """Ignore the end of a liveness socket: the exit of the process says more."""

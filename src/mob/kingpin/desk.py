@@ -1,10 +1,10 @@
-"""The desk: where processes from outside reach a running app, and what makes an app's name unique.
+"""The desk: the socket at which other processes reach a running app, and which makes the app's name unique.
 
-On Linux an abstract Unix socket named after the user and the app: binding it claims the name, the kernel frees it with
-the process, and there is no file to be left behind. An abstract socket has no permissions, so every visitor's user is
-asked of the kernel (SO_PEERCRED) and anybody but the owner and root is told so and turned away. For the same reason
-another user can take the name; then the app listens under a spare one, which all who look for it find
-(`rim.addresses`). Elsewhere a file in the user's temporary directory.
+On Linux it is an abstract Unix socket named after the user and the app. To bind it claims the name; the kernel frees it
+with the process, and no file is left behind. An abstract socket has no permissions, so the Kingpin asks the kernel for
+the user of each visitor (SO_PEERCRED) and turns away everyone except the owner and root. For the same reason another
+user can take the name; the app then listens on a spare address, which all clients can find (`rim.addresses`). On other
+systems the desk is a socket file in the user's temporary directory.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from mob.wire.frames import frame
 
 BACKLOG = 128
 LISTEN_TIMEOUT = 1.0
-"""Seconds in which another start of the same app, which has the name, begins to listen."""
+"""Seconds to wait for another start of the same app, which bound the name, to listen."""
 POLL_INTERVAL = 0.05
-"""Seconds between two looks whether it does."""
+"""Seconds between two checks whether it listens."""
 
 
 class Desk:
@@ -49,7 +49,7 @@ class Desk:
         self.name = name
         self.sock = sock
         self.warning = ""
-        """What is to be said of its address, if it is not the usual one."""
+        """A message for the log if the address is not the usual one, otherwise empty."""
         self._reactor: Reactor | None = None
         self._on_visitor: Callable[[socket.socket, int], None] | None = None
         self._shortage: Shortage | None = None
@@ -59,13 +59,18 @@ class Desk:
 
     @property
     def address(self) -> str:
-        """Where it is: the usual address of the app, or a spare one."""
+        """The address of the socket: the usual one of the app, or a spare one."""
         own: str | bytes = self.sock.getsockname()
         return own.decode() if isinstance(own, bytes) else own
 
     @classmethod
     def claim(cls, name: str) -> Desk:
-        """Return the desk of an app. `AppRunning` tells who has the name already; `PlanError`: it is too long."""
+        """Return the desk of an app.
+
+        Raises:
+            AppRunning: Another app of this user has the name.
+            PlanError: The name is too long.
+        """
         address = address_of(name)
         check_length(name, address)
         sock, warning = _bound(address), ""
@@ -82,14 +87,14 @@ class Desk:
         return desk
 
     def _give_way(self) -> None:
-        """`AppRunning` if the app runs under another address: one of them is a spare one."""
+        """Raise `AppRunning` if the app already runs at another address; one of the two is a spare one."""
         with contextlib.suppress(OSError):
             for other in desks(self.name, os.getuid()) if LINUX else ():
                 if other.address != self.address:
                     raise _already_running(self.name, other.pid)
 
     def open(self, reactor: Reactor, on_visitor: Callable[[socket.socket, int], None], shortage: Shortage) -> None:
-        """Begin to let visitors in; `on_visitor` gets each one's socket and pid."""
+        """Begin to accept visitors; `on_visitor` gets the socket and pid of each."""
         self.sock.setblocking(False)
         self._reactor = reactor
         self._on_visitor = on_visitor
@@ -101,7 +106,7 @@ class Desk:
             self._reactor.watch(self.sock.fileno(), self._handle_visitor)
 
     def fileno(self) -> int:
-        """Return the descriptor of the socket."""
+        """Return the file descriptor of the socket."""
         return self.sock.fileno()
 
     def close(self) -> None:
@@ -119,9 +124,9 @@ class Desk:
         try:
             self._let_in()
         except OSError as error:
-            if error.errno in LACKING:  # the visitor stays in the queue: to look again at once would not help
+            if error.errno in LACKING:  # the visitor stays in the queue; an immediate retry would not help
                 self._reactor.unwatch(self.sock.fileno())
-                self._shortage.attempt("clients cannot be let in", self._let_in_again)
+                self._shortage.attempt("clients cannot connect", self._let_in_again)
 
     def _let_in_again(self) -> None:
         if self._reactor is not None:
@@ -133,44 +138,45 @@ class Desk:
         try:
             sock, _ = self.sock.accept()
         except BlockingIOError:
-            return  # it has gone again
+            return  # the visitor is already gone
         pid, user = peer_of(sock)
         if user not in (os.getuid(), 0):
             _turn_away(
-                sock, f"it belongs to the user with the id {os.getuid()}. Only that user and root may talk to it."
+                sock, f"it belongs to the user with id {os.getuid()}; only that user and root can connect to it."
             )
         elif is_reserved(sock.fileno()):
             limit = f"ulimit -n is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}"
             _turn_away(
-                sock, f"its Kingpin has no descriptors left for more clients ({limit}). Close some, or raise it."
+                sock,
+                f"its Kingpin has no file descriptors left for more clients ({limit}). Close some or raise the limit.",
             )
         else:
             self._on_visitor(sock, pid)
 
 
 def _turn_away(sock: socket.socket, why: str) -> None:
-    with contextlib.suppress(OSError):  # it has gone already
+    with contextlib.suppress(OSError):  # it is already gone
         sock.send(frame(m.encode([m.Refused(why)])), socket.MSG_DONTWAIT)
     sock.close()
 
 
 def check_length(name: str, address: str) -> None:
-    """`PlanError` if the address is longer than that of a socket may be."""
+    """Raise `PlanError` if the address is longer than a socket's address can be."""
     beyond = -room_of(address)
     if beyond > 0:
         app, mark, node = name.partition("@")
-        of = f"the name of the app, {app!r}, is too long"
+        of = f"the name of the app, {app!r}, is"
         if mark:
-            of = f"the names of the app, {app!r}, and of its node, {node!r}, are too long together"
+            of = f"the names of the app, {app!r}, and of its node, {node!r}, are together"
         raise PlanError(
-            f"{of}, by {beyond} characters: the app's address on this machine, mob/{os.getuid()}/{name}, would have "
-            f"{LONGEST + beyond} bytes, and a Unix socket's has at most {LONGEST}. Shorten "
+            f"{of} {beyond} characters too long: the app's address on this machine, mob/{os.getuid()}/{name}, would "
+            f"have {LONGEST + beyond} bytes, and that of a Unix socket has at most {LONGEST}. Shorten "
             f"{'one of them, in mob.start(...) or .cluster(node=...)' if mark else 'it, in mob.start(...)'}."
         )
 
 
 def _bound(address: str) -> socket.socket | None:
-    """Return a socket with that address; None if another has it."""
+    """Return a socket with that address, or None if the address is taken."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(address)
@@ -183,32 +189,36 @@ def _bound(address: str) -> socket.socket | None:
 
 
 def _stranger_at(name: str, address: str) -> Holder | None:
-    """Return who has the address; None if that is not known. `AppRunning` if it is an app of this user."""
+    """Return the process that has the address, or None if it is unknown.
+
+    Raises:
+        AppRunning: It is an app of this user.
+    """
     until = monotonic() + LISTEN_TIMEOUT
     while True:
         holder = holder_of(address)
         if holder is not None and holder.user == os.getuid():
             raise _already_running(name, holder.pid)
         own = desks(name, os.getuid()) if LINUX else []
-        if any(desk.address == address for desk in own):  # it takes no connections at this moment
+        if any(desk.address == address for desk in own):  # it accepts no connections at the moment
             raise _already_running(name, 0)
         if holder is not None or monotonic() > until:
             return holder
-        sleep(POLL_INTERVAL)  # it may be another start of this app, which is about to listen: no event tells of that
+        sleep(POLL_INTERVAL)  # maybe another start of this app that is about to listen; no event reports that
 
 
 def _already_running(name: str, pid: int) -> AppRunning:
     who = f" (its Kingpin has pid {pid})" if pid else ""
     return AppRunning(
-        f"an app named {name!r} is running already{who}. Stop that one first, or give this one another name in "
+        f"an app named {name!r} is already running{who}. Stop it first, or give this one another name in "
         f"mob.start(...).",
         pid or None,
     )
 
 
 def _spare(name: str, address: str, holder: Holder | None) -> tuple[socket.socket, str]:
-    """Return a socket for an app whose address another user has, and what to say of that."""
-    if not LINUX:  # left behind by a killed one
+    """Return a socket for an app whose address is taken by another user, and a warning about it."""
+    if not LINUX:  # the file of a killed app
         os.unlink(address)
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(address)
@@ -217,15 +227,16 @@ def _spare(name: str, address: str, holder: Holder | None) -> tuple[socket.socke
     who = "a process that accepts no connections" if holder is None else _shown(holder)
     if room_of(spare) < 0:
         raise AppRunning(
-            f"the name {name!r} of this user's apps is taken by {who}, which is no app of this user. Ask the "
-            f"administrator to end that process, or give the app another name in mob.start(...).",
+            f"the name {name!r} is taken by {who}, which is not an app of this user. Ask the administrator to end that "
+            f"process, or give the app another name in mob.start(...).",
             holder and holder.pid,
         )
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(spare)
     return sock, (
-        f"the address of {name!r} (mob/{os.getuid()}/{name}) is taken by {who}, which is no app of this user. This app "
-        f"listens at another one, where commands and clients find it. Ask the administrator to look into that process."
+        f"the address of {name!r} (mob/{os.getuid()}/{name}) is taken by {who}, which is not an app of this user. This "
+        f"app listens on another address, where commands and clients find it. Ask the administrator to check that "
+        f"process."
     )
 
 
@@ -234,4 +245,4 @@ def _shown(holder: Holder) -> str:
         user = f"{pwd.getpwuid(holder.user).pw_name!r} ({holder.user})"
     except KeyError:
         user = str(holder.user)
-    return f"the process {holder.pid} of the user {user}"
+    return f"process {holder.pid} of user {user}"

@@ -1,7 +1,7 @@
-"""An app that runs in this process: its fork server starts first, and the Kingpin is imported meanwhile.
+"""An app that runs in this process: starts its fork server first, and imports the Kingpin in the meantime.
 
-Both are interpreters that import for long, so on two cores a start takes as long as the longer one. Hence this file,
-and what it imports, load little.
+Both are interpreters with long imports, so on two cores a start takes as long as the longer one. Therefore this file
+and what it imports load little.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mob.kingpin.processes.starting import Starter
 from mob.plan import Plan
 
 UPGRADE = "MOB_UPGRADE"
-"""The variable that says that this process is a Kingpin with new code, which finds a fork server, or its rehearsal."""
+"""Environment variable of a Kingpin with new code, which already has a fork server, and of its rehearsal."""
 
 
 def run(plan: Plan, on_listening: Callable[[str], None] | None = None) -> int:
-    """Run an app in this process until it has stopped, as `kingpin.program.run` does; return its status."""
+    """Run an app in this process until it stops, as `kingpin.program.run` does; return its exit status."""
     starter = None if os.environ.get(UPGRADE) else Starter(plan).begin()
     try:
         return import_at_rest("mob.kingpin.program").run(plan, starter, on_listening)

@@ -1,8 +1,8 @@
-"""Clients: processes that came to the desk from outside, and that may say too much or read too little.
+"""Clients: processes that connected at the desk, and that may send too much or read too little.
 
-A client that has not said hello may send 64 KiB, hears nothing of the app, and is shut out after ten seconds. One that
-asks and does not read its answers is not read any further until it does: what else it asks waits in its own socket. And
-the questions of one client do not take all of the Kingpin's time: a few of them are answered in one turn of the loop.
+A client that did not say hello can send 64 KiB, receives nothing, and is disconnected after ten seconds. From a client
+that sends requests and does not read the answers, nothing more is read until it does: its other requests wait in its
+own socket. The requests of one client do not take all of the Kingpin's time: a few are answered per turn of the loop.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 HELLO_LIMIT = 64 * 1024
-"""Bytes of a frame before the hello."""
+"""Maximum bytes of a frame before the hello."""
 HELLO_WITHIN = 10.0
-"""Seconds in which a client must have said hello."""
+"""Seconds in which a client must say hello."""
 AT_A_TIME = 32
-"""Questions of one client that are answered in one turn of the loop."""
+"""Maximum number of requests of one client that are answered in one turn of the loop."""
 UNREAD = 1024 * 1024
-"""Bytes of answers that a client may leave unread before nothing more of it is read."""
+"""Bytes of unread answers from which nothing more is read from a client."""
 
 
 class Guests:
-    """The clients of an app. `answer` is called with each thing that one says, in order."""
+    """The clients of an app. `answer` is called with each message of a client, in order."""
 
     def __init__(self, reactor: Reactor, frame_limit: int, answer: Callable[[Connection, Any], None]) -> None:
         self._reactor = reactor
         self._frame_limit = frame_limit
         self._answer = answer
-        self._silent: dict[Connection, int] = {}  # those that have not said hello -> the timer that shuts them out
-        self._asked: dict[Connection, deque[Any]] = {}  # what was read and is not answered yet
+        self._silent: dict[Connection, int] = {}  # clients that did not say hello -> the timer that disconnects them
+        self._asked: dict[Connection, deque[Any]] = {}  # requests that were read and are not answered yet
 
     def __repr__(self) -> str:
         return f"<Guests, {len(self._silent)} have not said hello, {len(self._asked)} are answered later>"
 
     @property
     def is_quiet(self) -> bool:
-        """Whether all that was read of clients was answered."""
+        """True if all requests that were read are answered."""
         return not self._asked
 
     def give_up(self) -> None:
-        """Shut out those whose questions wait because they do not read the answers."""
+        """Disconnect the clients whose requests wait because they do not read the answers."""
         for connection in list(self._asked):
-            connection.link.close("it asks and does not read the answers")
+            connection.link.close("it sent requests and did not read the answers")
 
     def admit(self, connection: Connection) -> None:
-        """Take in a client that has not said hello."""
+        """Add a client that did not say hello yet."""
         connection.link.limit = min(HELLO_LIMIT, connection.link.limit)
         when = monotonic() + HELLO_WITHIN
         self._silent[connection] = self._reactor.call_at(when, partial(self._shut_out, connection))
 
     def take_over(self, connections: Iterable[Connection]) -> None:
-        """Go on with the clients of the program before this one."""
+        """Resume with the clients of the previous program."""
         for connection in connections:
             if connection.is_client and not connection.greeted:
                 self.admit(connection)
 
     def welcome(self, connection: Connection) -> None:
-        """Take note that a client has said hello."""
+        """Note that a client said hello."""
         connection.greeted = True
         connection.link.limit = self._frame_limit
         self._forget_timer(connection)
 
     def forget(self, connection: Connection) -> None:
-        """Drop what is kept of a client that has gone."""
+        """Drop what is kept of a client that left."""
         self._forget_timer(connection)
         self._asked.pop(connection, None)
 
@@ -80,14 +80,14 @@ class Guests:
     def _shut_out(self, connection: Connection) -> None:
         self._silent.pop(connection, None)
         if not connection.link.is_closed:
-            why = f"it waited {HELLO_WITHIN:g} s for this process to say hello, as a client of mob does at once."
+            why = f"this process did not say hello within {HELLO_WITHIN:g} s, as a client of mob does at once."
             connection.link.post(m.Refused(why))
             connection.link.close_after_flush(0.0)
 
-    # ---------------------------------------------------------------------------------------------- questions
+    # ----------------------------------------------------------------------------------------------- requests
 
     def hear(self, connection: Connection, messages: list[Any]) -> None:
-        """Answer what a client has said: now or, if it is much or the client does not read, later."""
+        """Answer messages of a client: now, or later if there are many or the client does not read."""
         asked = self._asked.get(connection)
         if asked is not None:
             asked.extend(messages)
@@ -99,7 +99,7 @@ class Guests:
             self._answer_some(connection)
 
     def _answer_some(self, connection: Connection) -> None:
-        """Answer a few questions, the others in the next turn."""
+        """Answer a few requests, and the others in the next turn."""
         asked = self._asked.get(connection, deque())
         for _ in range(AT_A_TIME):
             if not asked or connection.link.is_closed:
@@ -108,7 +108,7 @@ class Guests:
         self._look(connection)
 
     def _look(self, connection: Connection) -> None:
-        """See whether the client reads, and whether there is more to answer."""
+        """Check whether the client reads, and whether there is more to answer."""
         link = connection.link
         if link.is_closed:
             self._asked.pop(connection, None)
@@ -116,7 +116,7 @@ class Guests:
         link.flush()
         asked = self._asked.get(connection)
         if link.unsent_bytes > UNREAD:
-            self._asked.setdefault(connection, deque())  # goes on when it has read all: see `handle_drained`
+            self._asked.setdefault(connection, deque())  # resumed by `handle_drained`
             link.hold()
         elif asked:
             link.hold()
@@ -126,6 +126,6 @@ class Guests:
             link.let_go_on()
 
     def handle_drained(self, connection: Connection) -> None:
-        """Go on with the questions of a client that has read all that was said to it."""
+        """Resume with the requests of a client that read all its answers."""
         if connection in self._asked:
             self._answer_some(connection)

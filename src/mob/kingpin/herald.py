@@ -1,10 +1,10 @@
-"""The herald: tells members what has changed in the mob, as `core.news` decides, and only those that need to know.
+"""The herald: sends the changes of the roster to the members that need them, when `core.news` decides so.
 
-What all are told is encoded once. Only those that are linked to a client, or have asked for clients, are told of it
-(`acquaint`). A member that gets an answer has heard before of all that led to it (`catch_up`).
+What goes to all is encoded once. Changes of a client go only to members that are linked to it or that asked for clients
+(`acquaint`). Before a member gets an answer, it gets all changes that led to it (`catch_up`).
 
-Limits: a member that does not read is sent nothing more for the time being. What it has to be told is kept, the latest
-of each member only, until it reads again.
+Limits: a member that does not read gets nothing more for the time being. Its changes are kept, only the latest of each
+member, until it reads again.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 BEHIND = 1024 * 1024
-"""Bytes that a member may leave unread before it is told nothing more for the time being."""
+"""Bytes that a member may leave unread before it gets no more changes for the time being."""
 FEW = 50
-"""Members and clients up to which all hear of changes at the same time."""
+"""Number of members and clients up to which all get changes at the same time."""
 TOGETHER = 500
-"""Changes in one frame."""
+"""Maximum number of changes in one frame."""
 
 
 class Herald:
-    """What all have been told, and what some have to be told yet."""
+    """The changes that were sent, and those that some members must still get."""
 
     def __init__(self, reactor: Reactor, connections: Mapping[int, Connection], crew: Crew) -> None:
         self._reactor = reactor
@@ -38,15 +38,15 @@ class Herald:
         self._is_scheduled = False
         self._is_crowd = False
         self._timers: dict[int, int] = {}  # by lane
-        self._acquainted: dict[int, set[int]] = {}  # uid of a client -> those who know it
-        self._known: dict[int, set[int]] = {}  # the same the other way round
-        self._behind: dict[int, News] = {}  # uid -> what it has to be told when it reads again
+        self._acquainted: dict[int, set[int]] = {}  # uid of a client -> members that know it
+        self._known: dict[int, set[int]] = {}  # the reverse of it
+        self._behind: dict[int, News] = {}  # uid -> what it gets when it reads again
 
     def __repr__(self) -> str:
         return f"<Herald of {self._news}, {len(self._behind)} do not read>"
 
     def tell(self, change: Change) -> None:
-        """Tell a change to all, now or soon; one of a client only to those that have to do with it."""
+        """Send a change to all, now or soon; that of a client only to the members it concerns."""
         if isinstance(change, m.MemberIs) and self._is_guest(change.member):
             self._acquainted.setdefault(change.member.uid, set())
             for uid in self._crew.introductions.wanting_clients():
@@ -60,11 +60,11 @@ class Herald:
             self._schedule()
 
     def _is_guest(self, member: m.Member) -> bool:
-        """Return whether a member is a client of this machine."""
+        """Return True if a member is a client of this machine."""
         return not member.role and not self._crew.is_remote(member.uid)
 
     def acquaint(self, uid: int, other: int) -> None:
-        """Two are about to be linked: tell one of them what it may not know yet of the other."""
+        """Send a member, which is about to be linked to `other`, what it may not know of that yet."""
         connection, member = self._connections.get(uid), self._crew.roster.get(other)
         if connection is None or member is None:
             return
@@ -76,18 +76,18 @@ class Herald:
             connection.link.post(m.MemberIs(member))
 
     def known_to(self, uid: int, members: Iterable[m.Member]) -> tuple[m.Member, ...]:
-        """Return of whom a new member is told: of all but the clients of this machine, and of itself."""
+        """Return the members that a new member learns of: itself, and all except the clients of this machine."""
         return tuple(member for member in members if member.uid == uid or not self._is_guest(member))
 
     def tell_of_guests(self, connection: Connection) -> None:
-        """Tell one of all clients from now on."""
+        """Report all clients to a member from now on."""
         self._crew.introductions.want_clients(connection.uid)
         for guest in self._acquainted:
             if guest != connection.uid:
                 self.acquaint(connection.uid, guest)
 
     def take_over(self) -> None:
-        """Go on after the program before this one: a member that is linked to a client knows it."""
+        """Resume after the previous program: a member that is linked to a client knows it."""
         introductions = self._crew.introductions
         for member in self._crew.roster:
             if self._is_guest(member):
@@ -100,18 +100,18 @@ class Herald:
         self._known.setdefault(uid, set()).add(guest)
 
     def catch_up(self, connection: Connection) -> None:
-        """Tell one at once what all will be told; after that it hears the answer to what it has asked."""
+        """Send a member the changes that all will get, so that it has them before its answer."""
         if connection.hears_all and (changes := self._news.untold(self._lane(connection))):
             self._post(connection.uid, changes)
 
     def forget(self, uid: int) -> None:
-        """Drop what is kept for a member that has gone."""
+        """Drop what is kept for a member that left."""
         self._behind.pop(uid, None)
         for guest in self._known.pop(uid, ()):
             if guest in self._acquainted:
                 self._acquainted[guest].discard(uid)
 
-    # ------------------------------------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------------------------------------ sending
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -119,7 +119,7 @@ class Herald:
             self._reactor.flush_soon(self)
 
     def flush(self) -> None:
-        """Tell what may be told now, and see to it that the rest is told in time."""
+        """Send what is due, and set timers for the rest."""
         self._is_scheduled = False
         for lane in LANES:
             if lane not in self._timers and self._news.has_news(lane):
@@ -130,13 +130,16 @@ class Herald:
                     self._timers[lane] = self._reactor.call_at(when, lambda lane=lane: self._ring(lane))
 
     def flush_all(self) -> None:
-        """Tell everything now: this program ends."""
+        """Send everything now because this program ends."""
         for lane in LANES:
             if self._news.has_news(lane):
                 self._tell_all(lane)
 
     def hand_over(self) -> None:
-        """Tell everything now, also to those that do not read: another program goes on with what their links hold."""
+        """Send everything now, also to members that do not read.
+
+        Another program takes over the unsent bytes of their links.
+        """
         self.flush_all()
         for uid in list(self._behind):
             self.handle_drained(uid)
@@ -158,14 +161,17 @@ class Herald:
                         connection.link.post_encoded(frame)
                 else:
                     self._keep(connection.uid, changes)
-        now = monotonic()  # what others do on this machine meanwhile puts nothing off, hence processor time
+        now = monotonic()  # the cost is processor time: load of other processes must not delay the next changes
         self._news.handle_told(lane, count, now - (thread_time() - began), now)
 
     def _lane(self, connection: Connection) -> int:
-        """Return in which lane one hears: as long as there are few, all in one, so who is told of a change and asks
-        another at once finds that it knows as much."""
+        """Return the lane in which a member gets changes.
+
+        As long as there are few members, all are in one lane, so that a member that learns of a change and asks another
+        one finds that it knows as much.
+        """
         if not self._is_crowd:
-            self._is_crowd = len(self._connections) > FEW  # and stays one: no lane is left for a swifter one
+            self._is_crowd = len(self._connections) > FEW  # never reset: no member moves to a faster lane
         wants = connection.is_client or self._crew.introductions.has_wishes(connection.uid)
         return SLOW if self._is_crowd and not wants else SWIFT
 
@@ -188,7 +194,7 @@ class Herald:
             news.add(change)
 
     def handle_drained(self, uid: int) -> None:
-        """Send a member that has read all what was kept for it."""
+        """Send a member that reads again what was kept for it."""
         news, connection = self._behind.pop(uid, None), self._connections.get(uid)
         if news is not None and connection is not None:
             for frame in _frames(news.untold(SWIFT)):
@@ -196,5 +202,5 @@ class Herald:
 
 
 def _frames(changes: list[Change]) -> list[Any]:
-    """Return the changes as payloads of frames."""
+    """Return the changes as encoded payloads of frames."""
     return [m.encode(changes[start : start + TOGETHER]) for start in range(0, len(changes), TOGETHER)]

@@ -1,8 +1,8 @@
-"""The Kingpin: carries out what its mind (`core.supervisor`) decides, and tells it what happened.
+"""The Kingpin: reports what happened to its decision core (`core.supervisor`) and carries out what that decides.
 
-One loop, one thread (besides the console's writer). Everything that happens arrives in a `handle_*` method: it asks
-the supervisor and carries the decisions out; `carry_out` is the one place for each of them. The Kingpin imports no
-role module and opens no body, so no bug of the application can reach it.
+It has one loop and one thread, besides the console's writer and the watchdog. Everything that happens arrives in a
+`handle_*` method, which asks the supervisor; `carry_out` then acts on the decisions, each kind in one place. The
+Kingpin imports no role module and decodes no body, so no bug of the application can reach it.
 """
 
 from __future__ import annotations
@@ -68,18 +68,19 @@ if TYPE_CHECKING:
     from mob.kingpin.timekeeping import Timekeeper
 
 FORCED = 1
-"""The exit status of a Kingpin that had to be stopped by force."""
+"""Exit status of a Kingpin that was stopped by force."""
 FUTILE = 3
-"""After so many fork servers in a row that could not even start, another is not tried at once."""
+"""Number of fork servers in a row that fail to start before the next attempt waits for `FUTILE_PAUSE`."""
 FUTILE_PAUSE = 5.0
+"""Seconds before the next attempt to start a fork server."""
 WAKE_SLACK = 0.1
-"""Wakes that are further ahead may be put together."""
+"""Seconds ahead from which wakes are combined with others."""
 TOGETHER = 0.01
-"""Those within so many seconds are one."""
+"""Seconds within which wakes are combined into one."""
 
 
 class Kingpin:
-    """A running app, seen from its Kingpin."""
+    """A running app, as its Kingpin sees it."""
 
     def __init__(
         self,
@@ -91,11 +92,11 @@ class Kingpin:
     ) -> None:
         self.plan: Plan = plan
         self.command: list[str] = upgrade.command()
-        """What this process was started as, and is to be started as at an upgrade."""
+        """The command that started this process, and that an upgrade runs again."""
         self.directory: str = places.here()
-        """Where this process was started, with the symbolic links by which the user came there."""
+        """Working directory at the start, with the symbolic links through which the user reached it."""
         self.board = board
-        self._board_end = Descriptor(os.dup(board.descriptor))  # for members; one that is made later might not be had
+        self._board_end = Descriptor(os.dup(board.descriptor))  # for members; made now because later it could fail
         self.desk = desk
         supervisor = supervisor or Supervisor(plan, random.random, processes.is_stopped)
         self.supervisor: Supervisor = supervisor
@@ -131,9 +132,9 @@ class Kingpin:
             supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self.kills, self
         )
         self.cluster: ClusterNode | None = None
-        """The other machines, if there are any."""
+        """This machine as a node of a cluster, if the app runs on several machines."""
         self.timekeeper: Timekeeper | None = None
-        """The timers of the roles, if one has any."""
+        """The timers of the roles, or None as long as no worker declares one."""
         self.status: int = 0
         self._upgrade: UpgradeAttempt | None = None
         self._wakes: set[float] = set()
@@ -161,33 +162,33 @@ class Kingpin:
         }
 
     def _say_on_loop(self, text: str) -> None:
-        """Say something, from another thread."""
+        """Log a message; for other threads."""
         self.reactor.call(partial(self.console.say, text))
 
     def _handle_crash_kept(self, whole: bytes, short: bytes) -> None:
-        """In another thread."""
+        """Pass a written crash report on to the loop; for other threads."""
         self.reactor.call(partial(self._handle_crashed, whole, short))
 
     def _handle_crashed(self, whole: bytes, short: bytes) -> None:
-        """The report of a crash is written: tell those who listen."""
+        """Send a written crash report to the listeners and to the other machines."""
         self.listeners.tell(whole)
         if self.cluster is not None:
             self.cluster.write(0, m.CrashedHere(short))
 
     def _enter_process(self) -> None:
-        """All that makes this process the Kingpin's own."""
+        """Set the title, signal handlers and limits of this process."""
         titles.set_title(titles.KINGPIN, self.plan.name, titles.style_of(self.plan.titles))
         processes.become_subreaper()
         openfiles.raise_limit()
         self.signals.install()
-        self.reactor.call(self.handle_children)  # a fork server that was begun may have ended before that
+        self.reactor.call(self.handle_children)  # the fork server may have exited before SIGCHLD was handled
 
     def _leave_process(self) -> None:
         self.signals.remove()
         openfiles.give_back_limit()
 
     def run(self) -> int:
-        """Launch the app; return its exit status when it has stopped."""
+        """Run the app until it stops; return its exit status."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.shortage)
         if self.desk.warning:
@@ -202,7 +203,7 @@ class Kingpin:
         return self._work()
 
     def take_over(self, state: HandoverState) -> None:
-        """Take what another program in this process has left. `go_on` follows."""
+        """Take over the state of the previous program in this process; call `go_on` afterwards."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.shortage)
         self.connections.take_over(state.connections)
@@ -217,7 +218,7 @@ class Kingpin:
         self.herald.take_over()
 
     def give(self, ticket: d.Ticket) -> HandoverState:
-        """Return all that this program leaves to the next."""
+        """Return everything that the next program needs."""
         return HandoverState(
             snapshot=snapshot.take(self.supervisor),
             past=self.registry.past(),
@@ -239,7 +240,10 @@ class Kingpin:
         )
 
     def go_on(self, state: HandoverState, decisions: list[Decision], failure: str = "") -> int:
-        """Go on where the program before has stopped, as `run`. `failure`: why this is not what was asked for."""
+        """Resume where the previous program stopped, and return the exit status as `run` does.
+
+        `failure` says why this is not the program that was requested.
+        """
         self.reactor.loop.call_soon(self._begin_again, state, decisions, failure)
         signaling.release()
         return self._work()
@@ -250,17 +254,17 @@ class Kingpin:
             self._rejoin_cluster(state)
             if state.timers:
                 self._keep_time(state.timers)
-            self.fork_client.kill()  # it holds old code; what is launched from now on waits for the next one
+            self.fork_client.kill()  # it holds old code; later launches wait for the next fork server
             self.carry_out(decisions)
             self.handle_children()
             self._replace_fork_server()
             self.kills.watch.take_over(list(self.supervisor.processes))
-        except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
-            failure = failure or f"the new Kingpin has taken over, but for this: {upgrade.text_of(error)}."
+        except Exception as error:  # noqa: BLE001  whatever it is: there is no other Kingpin, and a client waits
+            failure = failure or f"the new Kingpin took over, except for this: {upgrade.text_of(error)}."
         if failure:
             self.end_upgrade(state.ticket, failure)
             return
-        text = f"this Kingpin has taken over {counted(there, 'mobster')}."
+        text = f"the new Kingpin took over {counted(there, 'mobster')}."
         self.carry_out([d.Tell(text), d.Answer(state.ticket, text=text)])
 
     def _work(self) -> int:
@@ -274,16 +278,16 @@ class Kingpin:
         return self.status
 
     def join_cluster(self) -> None:
-        """From now on this machine is one of several."""
+        """Make this machine a node of the cluster."""
         assert self.plan.cluster is not None
         self.cluster = ClusterNode(self, self.plan.cluster)
         self.cluster.start()
         self.post_mortems.node = self.cluster.membership.name
 
     def _rejoin_cluster(self, state: HandoverState) -> None:
-        """Go on as the node that this machine was, if it was one."""
+        """Rejoin the cluster as the node that this machine was before, if it was one."""
         if (self.plan.cluster is not None) != bool(m.node_of(self.supervisor.crew.last_uid)):
-            self.console.say("whether the app runs on several machines cannot be changed by an upgrade: restart it.")
+            self.console.say("an upgrade cannot add or remove .cluster(...): restart the app for that.")
         elif self.plan.cluster is not None:
             self.join_cluster()
             assert self.cluster is not None
@@ -311,25 +315,25 @@ class Kingpin:
     # ------------------------------------------------------------------------------------- what happens outside
 
     def handle_reload_signal(self) -> None:
-        """SIGHUP: all roles are to have new code."""
+        """Reload all roles (SIGHUP)."""
         self.carry_out(self.supervisor.handle_reload([], d.NOBODY, monotonic()))
 
     def handle_size_signal(self, change: int) -> None:
-        """SIGTTIN, SIGTTOU: a worker more or less."""
+        """Add or remove a worker (SIGTTIN, SIGTTOU)."""
         self.carry_out(self.supervisor.handle_size_signal(change, monotonic()))
 
     def handle_end_app(self, ticket: d.Ticket, at_once: bool) -> None:
-        """`mob stop`: the second one to ask does not mean to force it, unless it says so."""
+        """Stop the app for `mob stop`. A second request does not force the stop unless it says so with `at_once`."""
         self.carry_out([d.Answer(ticket, text="stopping.")])
         self.reactor.flush()
         if at_once or not self.supervisor.stopping:
             self.stop(at_once)
 
     def stop(self, at_once: bool = False) -> None:
-        """Ctrl-C or SIGTERM: end the app in order; `at_once`, or if that is under way already: at once."""
+        """Stop the app gracefully (Ctrl-C, SIGTERM), or immediately if `at_once` or already stopping."""
         self._forced = at_once or self.supervisor.stopping
         self.shortage.forget()
-        self.fork_client.wake()  # it tells who has ended
+        self.fork_client.wake()  # it reports which mobsters exited
         if self._upgrade is not None:
             self._upgrade.end_rehearsal()
         if at_once and not self.supervisor.stopping:
@@ -337,7 +341,7 @@ class Kingpin:
         self.carry_out(self.supervisor.handle_stop(monotonic()))
 
     def handle_want_queue(self, ticket: d.Ticket) -> None:
-        """Something durable is to be kept: from now on the app has the role that does so."""
+        """Add the role that keeps durable jobs, unless the app has it already."""
         known = self.supervisor.crew.roles.get(QUEUE)
         if known is not None and not known.plan.keeps_jobs:
             self.carry_out([d.Answer(ticket, error=NAME_TAKEN)])
@@ -349,7 +353,7 @@ class Kingpin:
                 if self.cluster is not None:
                     places.queue_mark(self.plan.address, make=True)
             except OSError as error:
-                why = f"there is no place for durable jobs: {error.strerror}. Say one: app.queue(path=...)."
+                why = f"cannot store durable jobs: {error.strerror}. Choose another file: app.queue(path=...)."
                 self.carry_out([d.Answer(ticket, error=why)])
                 return
             self.plan = msgspec.structs.replace(self.plan, roles=(role, *self.plan.roles))
@@ -359,14 +363,14 @@ class Kingpin:
                 self.cluster.leases.add_role(QUEUE)
 
     def keep_jobs(self) -> None:
-        """Another machine keeps durable jobs: this one has that role from now on, too."""
+        """Add the role that keeps durable jobs because another machine keeps some."""
         if not self.supervisor.stopping:
             self.handle_want_queue(d.NOBODY)
 
     def handle_upgrade(self, ticket: d.Ticket) -> None:
-        """SIGUSR2, or `mob upgrade`: a Kingpin with new code is to take the place of this one."""
+        """Begin to replace this Kingpin with one that runs new code (SIGUSR2, `mob upgrade`)."""
         if self._upgrade is not None or self.supervisor.stopping:
-            why = "the app is stopping." if self.supervisor.stopping else "an upgrade is under way already."
+            why = "the app is stopping." if self.supervisor.stopping else "an upgrade is already in progress."
             self.carry_out([d.Answer(ticket, error=why)])
             return
         self.console.say("upgrading the Kingpin.")
@@ -374,40 +378,40 @@ class Kingpin:
             program = Program(self.plan.name, self.command, self.directory)
             self._upgrade = UpgradeAttempt(program, self.reactor, self, ticket)
             self.fork_client.guard(self._upgrade.rehearsal_pid)
-        except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
-            self.end_upgrade(ticket, f"it could not be rehearsed: {error}.")
+        except Exception as error:  # noqa: BLE001  whatever it is, the app keeps running as before
+            self.end_upgrade(ticket, f"its rehearsal could not start: {error}.")
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the app is about to end."""
+        """True if the app is stopping."""
         return self.supervisor.stopping
 
     def hush(self, is_late: bool) -> str:
-        """Bring to rest what can be; return what is half said or half done all the same, or nothing.
+        """Finish what can be finished before an upgrade; return what is still in progress, or "".
 
-        A launch that the fork server has not reported is waited for, but not for ever: the new Kingpin replaces the
+        A launch that the fork server did not report yet is waited for, but not forever: the new Kingpin replaces the
         fork server, which may be stuck.
         """
-        self.followers.is_held = True  # one that follows a flood is never quiet
+        self.followers.is_held = True  # a client that follows a flood of lines would never be quiet
         self.herald.hand_over()
         self.reactor.flush()
         if is_late:
             self.guests.give_up()
         elif not self.guests.is_quiet:
-            return "a client has asked much"
+            return "requests of a client are still being answered"
         if unrest := self.supervisor.unrest(may_launch=is_late):
             return unrest
         loud = self.connections.loud() if self.fork_client.is_quiet else "the fork server"
-        return f"{loud} does not read what is said to it" if loud else ""
+        return f"{loud} does not read its messages" if loud else ""
 
     def end_upgrade(self, ticket: d.Ticket, why: str) -> None:
-        """The upgrade has failed."""
+        """Report that the upgrade failed, and resume."""
         self._upgrade = None
         self.followers.is_held = False
-        self.carry_out([d.Tell(f"the upgrade has failed: {why}"), d.Answer(ticket, error=why)])
+        self.carry_out([d.Tell(f"the upgrade failed: {why}"), d.Answer(ticket, error=why)])
 
     def handle_children(self) -> None:
-        """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
+        """Reap children that ended: the fork server, mobsters of a dead fork server, and orphans (only reaped)."""
         ended = processes.reap(self._end_group)
         for pid, status in sorted(ended, key=lambda each: each[0] == self.fork_client.pid):  # mobsters first
             if self.fork_client.handle_exit(pid, status):
@@ -420,16 +424,16 @@ class Kingpin:
                     self._exited(process.uid, status)
 
     def _end_group(self, pid: int) -> None:
-        """A child has ended and was not waited for: its number is still its own. Its children do not outlive it."""
+        """Kill the process group of a child that ended; it is not reaped yet, so its pid cannot belong to another."""
         is_rehearsal = self._upgrade is not None and self._upgrade.rehearsal_pid == pid
         if is_rehearsal or any(process.pid == pid for process in self.supervisor.processes.values()):
             processes.kill_group(pid)
 
     def handle_report(self, report: m.ForkReport) -> None:
-        """The fork server says what became of a launch, or that a mobster has ended."""
+        """Handle a report of the fork server: the outcome of a launch, or the exit of a mobster."""
         match report:
             case m.Forked(uid=uid, pid=pid):
-                if uid not in self.supervisor.processes:  # it was given up: its time was over before it was born
+                if uid not in self.supervisor.processes:  # given up: its time ran out before the fork
                     self.fork_client.end_mobster(pid)
                 self.console.begin(uid, pid)
                 self.carry_out(self.supervisor.handle_forked(uid, pid))
@@ -440,60 +444,66 @@ class Kingpin:
                     self._exited(uid, status)
 
     def handle_fork_server_gone(self, why: str) -> None:
-        """Start another, while the mobsters go on. If none can even start, and nothing runs, end the app."""
+        """Start another fork server. If none can start and nothing runs, end the app; mobsters keep running."""
         if self.fork_client.failures < FUTILE:
-            self.console.say(f"the fork server {why}; its mobsters go on, a new one starts.")
+            self.console.say(f"the fork server {why}; starting a new one, its mobsters keep running.")
             self._replace_fork_server()
         elif any(process.pid for process in self.supervisor.processes.values()):
-            self.console.say(f"the fork server {why} before it had launched anything; next try in {FUTILE_PAUSE} s.")
+            self.console.say(f"the fork server {why} before it launched anything; next attempt in {FUTILE_PAUSE} s.")
             self.reactor.loop.call_later(FUTILE_PAUSE, self._make_up_for_fork_server)
         else:
-            self.console.say(f"the fork server {why}, as those before it. Its error is above; the app ends.")
+            self.console.say(f"the fork server {why}, like those before it. Its error is above; the app stops.")
             self.status = FORCED
             self.reactor.loop.stop()
 
     def _make_up_for_fork_server(self) -> None:
-        if not self.fork_client.pid:  # a reload may have started one meanwhile
+        if not self.fork_client.pid:  # a reload may have started one in the meantime
             self._replace_fork_server()
 
     def _renew_fork_server(self) -> None:
-        """Start one with new code, unless the app ends, or the old one has ended by itself and has a successor."""
+        """Start a fork server with new code.
+
+        Not if the app is stopping, or if the old one ended by itself and was replaced already.
+        """
         if self.fork_client.is_outdated and not self.supervisor.stopping:
             self.fork_client.kill()
             self._replace_fork_server()
         self.carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
 
     def _replace_fork_server(self) -> None:
-        """Start another one. Launches that the last one has not reported are lost with it."""
+        """Start another fork server. Launches that the last one did not report are lost with it."""
         self.carry_out(self.supervisor.handle_fork_server_gone(monotonic(), self.fork_client.held))
         if not self.supervisor.stopping:
             self.shortage.attempt("a fork server cannot be started", self._open_fork_server, ALL)
 
     def _open_fork_server(self) -> None:
-        """Start one, and tell it of the mobsters that are there."""
+        """Start a fork server and report the running mobsters to it."""
         self.fork_client.open()
         there = [process for process in self.supervisor.processes.values() if process.pid]
         self.fork_client.inform([process.pid for process in there], self.ports.paths)
         for process in there:
-            if not self.fork_client.has_left(process.pid):  # the last one reaped it, and died before it could say so
+            if not self.fork_client.still_runs(process.pid):  # the last one reaped it and died before it could report
                 now = monotonic()
-                self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
+                self.carry_out(self.supervisor.handle_exited(process.uid, "exited together with the fork server", now))
 
     def handle_client(self, sock: socket.socket, pid: int) -> None:
-        """A process of the same user has connected from outside."""
+        """Accept a connection of another process of the same user."""
         uid = self.supervisor.next_uid()
         self.guests.admit(self.connections.open(uid, f"client {uid} (pid {pid})", sock, pid=pid, is_client=True))
 
     def handle_up_closed(self, connection: Connection, why: str) -> None:
-        """A control link has ended. A mobster's exit is reported by the fork server; a client is gone by this."""
+        """Handle the end of a control link.
+
+        For a client this means that it left. The exit of a mobster is reported by the fork server.
+        """
         uid, name = connection.uid, connection.link.name
         if connection.is_client:
             self._forget_connection(uid)
             if why != CLOSED:
-                self.console.say(f"{name} was shut out: {why}")
+                self.console.say(f"{name} was disconnected: {why}")
             self.carry_out(self.supervisor.handle_client_left(uid, why))
         elif uid in self.supervisor.processes and why != CLOSED:
-            self.console.say(f"{name} spoke garbage to its Kingpin and is killed: {why}")
+            self.console.say(f"{name} sent invalid data on its control link; killing it: {why}")
             self.carry_out([d.Kill(uid)])
 
     def _forget_connection(self, uid: int) -> None:
@@ -504,7 +514,7 @@ class Kingpin:
             connection.close()
 
     def handle_up(self, connection: Connection, messages: list[Any]) -> None:
-        """A mobster or client says something."""
+        """Handle messages of a mobster or client."""
         if connection.is_client:
             self.guests.hear(connection, messages)
             return
@@ -512,23 +522,27 @@ class Kingpin:
             self.handle_word(connection, message)
 
     def handle_drained(self, connection: Connection) -> None:
-        """A member has read all that was said to it."""
+        """Resume sending to a member that read everything."""
         self.herald.handle_drained(connection.uid)
         if connection.is_client:
             self.guests.handle_drained(connection)
 
     def handle_word(self, connection: Connection, message: Any) -> None:
-        """Act on a message of a mobster or client. Whatever one asks for, the others are served, and it is
-        answered."""
+        """Act on a message of a mobster or client.
+
+        Whatever a member requests, it gets an answer, and the others are served.
+        """
         if isinstance(message, Garbled):
             self._handle_garbled(connection, message.error)
             return
         try:
             self._act_on(connection, message)
-        except Exception:  # noqa: BLE001  a fault of this program, of which its other users are to feel nothing
+        except Exception:  # noqa: BLE001  a bug of this program must not affect its other users
             kind, name = type(message).__name__, connection.link.name
-            self.console.say(f"{name} asked for what cannot be done ({kind}):\n{traceback.format_exc()}")
-            refuse(connection, message, f"the Kingpin cannot do that ({kind}); its output says why.")
+            self.console.say(f"a request of {name} failed ({kind}):\n{traceback.format_exc()}")
+            refuse(
+                connection, message, f"the Kingpin failed to handle this request ({kind}); its log has the traceback."
+            )
 
     def _act_on(self, connection: Connection, message: m.Up) -> None:
         uid, now, supervisor = connection.uid, monotonic(), self.supervisor
@@ -570,7 +584,7 @@ class Kingpin:
             case m.WatchCall(deadline=deadline) if not connection.is_client:
                 self.kills.watch.watch(uid, deadline)
             case m.WantTerminal() if connection.is_client:
-                refuse(connection, message, "a client has a terminal of its own, or none.")
+                refuse(connection, message, "a client cannot borrow the app's terminal.")
             case m.WantTerminal() | m.ReturnTerminal():
                 self.terminal.handle(connection, message)
             case m.Bind():
@@ -590,7 +604,10 @@ class Kingpin:
                     self.requests.handle(connection, message)
 
     def _keep_time(self, left: bytes = b"") -> Timekeeper:
-        """Return what keeps the time for the timers; `left`: how the Kingpin before this one has left them."""
+        """Return the timekeeper, which is made at the first call.
+
+        `left` is the state of the timekeeper of the previous Kingpin.
+        """
         keeper = self.timekeeper
         if keeper is None:
             timekeeping = importlib.import_module("mob.kingpin.timekeeping")  # only where there are timers
@@ -599,10 +616,10 @@ class Kingpin:
         return keeper
 
     def _handle_garbled(self, connection: Connection, error: GarbageFrame) -> None:
-        """Tell a client why its message does not decode, and end its link. Any other link just ends."""
+        """Report to a client that its message does not decode, and close its link. Raise for any other link."""
         if not (connection.is_client and connection.greeted):
             raise error
-        connection.link.post(m.Refused(f"its Kingpin could not read what this client has said: {error}"))
+        connection.link.post(m.Refused(f"its Kingpin could not decode a message of this client: {error}"))
         connection.link.flush()
         connection.link.close(str(error))
 
@@ -621,13 +638,13 @@ class Kingpin:
         self.fork_client.remember(self.ports.paths)
 
     def end_unused_ports(self) -> None:
-        """Close the listening sockets that no worker reads and no worker is to read."""
+        """Close the listening sockets that no worker reads or will read."""
         due = self.ports.end_unused(monotonic())
         if due != math.inf:
             self._wake_at(due)
 
     def handle_vitals(self, connection: Connection, vitals: list[m.Vital]) -> None:
-        """A mobster's liveness thread reports."""
+        """Handle reports of a mobster's liveness thread."""
         uid = connection.uid
         for vital in vitals:
             if isinstance(vital, m.Beat):
@@ -645,7 +662,7 @@ class Kingpin:
     # --------------------------------------------------------------------------------------------- carrying out
 
     def carry_out(self, decisions: list[Decision]) -> None:
-        """Do what was decided, in that order."""
+        """Carry out decisions in order."""
         if decisions:
             if self.cluster is not None:
                 decisions = [*decisions, *self.cluster.note(decisions)]
@@ -659,7 +676,7 @@ class Kingpin:
                 self.cluster.leases.look_soon()
 
     def _do(self, decisions: list[Decision]) -> None:
-        is_urgent = False  # whether callers wait for what is told
+        is_urgent = False  # True if callers wait for the announcements that follow
         for decision in decisions:
             if is_urgent and not isinstance(decision, d.Announce):
                 is_urgent = False
@@ -689,7 +706,7 @@ class Kingpin:
                     if self.cluster is not None:
                         self.cluster.write(node, words)
                 case d.SeekLease():
-                    pass  # the cluster's, when all else that its letter says is carried out
+                    pass  # done by the cluster, after everything else in the same letter
                 case d.Retire(uid=uid, grace=grace):
                     if self.cluster is not None and self.supervisor.stopping:
                         self.cluster.handle_asked(uid)
@@ -721,7 +738,9 @@ class Kingpin:
                 case d.TakeBackTerminal():
                     self.terminal.take_back()
                 case d.RenewForkServer():
-                    self.fork_client.is_outdated = True  # what else is decided here to be launched is not lost with it
+                    self.fork_client.is_outdated = (
+                        True  # renewed afterwards, so that launches decided here are not lost
+                    )
                     self.reactor.call(self._renew_fork_server)
                 case d.Tell(text=text):
                     self.console.tell(text)
@@ -733,8 +752,10 @@ class Kingpin:
                     self.reactor.loop.stop()
 
     def _wake_at(self, when: float) -> None:
-        """Look at the clock then or a moment later, but never early: nobody would ask again. One look is enough for all
-        that is due within a hundredth of a second."""
+        """Call the supervisor at that time or slightly later, but never earlier, because no one would ask again.
+
+        One call serves everything that is due within a hundredth of a second.
+        """
         if when > monotonic() + WAKE_SLACK:
             when = math.ceil(when / TOGETHER) * TOGETHER
         if when not in self._wakes:
@@ -752,7 +773,7 @@ class Kingpin:
         self.ports.handle_exited(uid)
         self.console.drain(uid)
         if (connection := self.connections.get(uid)) is not None:
-            connection.drain()  # its last words: why it could not boot, say
+            connection.drain()  # its last messages, such as why it could not boot
         process = self.supervisor.processes.get(uid)
         why, blamed = self.post_mortems.look_into(uid, status)
         self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
@@ -761,7 +782,7 @@ class Kingpin:
             self.cluster.handle_gone(uid)
         self.stacks.handle_exited(uid)
         self.kills.watch.forget(uid)
-        self.console.take_last_lines(uid)  # nobody has asked for them
+        self.console.take_last_lines(uid)  # dropped: no crash report needs them
         if process is not None:
             self.followers.handle_gone(process.pid)
 
@@ -777,7 +798,7 @@ class Kingpin:
         self.registry.handle_exited(uid)
 
     def _keep_inheritance(self, uid: int, taken: list[int], error: str, size: int) -> None:
-        """A worker has left something for the next in its place, or says why it could not."""
+        """Keep what a worker handed over to its successor, or the reason why it could not."""
         process = self.supervisor.processes.get(uid)
         if process is None:
             for descriptor in taken:
@@ -786,7 +807,7 @@ class Kingpin:
         if taken:
             self.inheritances.put(process.slot.role, process.slot.index, taken[0], size)
         elif not error:
-            error = "the Kingpin has too many files open, see `ulimit -n`"
+            error = "the Kingpin has too many open files, see `ulimit -n`"
         self.carry_out(self.supervisor.hand_overs.handle_given(uid, error, size, monotonic()))
 
     def _bequeath(self, uid: int, number: int, role: str, index: int) -> None:
@@ -808,7 +829,7 @@ class Kingpin:
             self.connections[uid].link.post_with(m.Meet(other), [end.detach()])
 
     def _post(self, uid: int, message: Any, has_to_know: bool = True) -> None:
-        """Say something to one member; `has_to_know`: after it was told what has happened before."""
+        """Send a message to one member; with `has_to_know`, after all earlier changes that it did not get yet."""
         if (connection := self.connections.get(uid)) is not None:
             if has_to_know:
                 self.herald.catch_up(connection)

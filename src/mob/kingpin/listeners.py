@@ -1,6 +1,6 @@
-"""Those who listen for crashes: the members that have a handler of `crash`, told of each death out of order.
+"""Crash listeners: the members that have a handler of `crash` and get a report of each crash.
 
-A report may be large, and a listener may not read: from some bytes on that lie unread it misses reports, which is said.
+A report may be large, and a listener may not read. One with too many unread bytes misses reports, which is logged.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from mob.kingpin.herald import Herald
 from mob.wire import messages as m
 
 UNREAD = 4 * 1024 * 1024
-"""Bytes that a listener may leave unread before it misses reports."""
+"""Unread bytes from which a listener misses reports."""
 
 
 class CrashListeners:
-    """Who is told of crashes."""
+    """The members that get crash reports."""
 
     def __init__(self, connections: Connections, herald: Herald, say: Callable[[str], None]) -> None:
         self._connections = connections
         self._herald = herald
         self._say = say
-        self._missing: set[int] = set()  # those of whom it was said that they miss reports
+        self._missing: set[int] = set()  # members whose missed reports were logged
 
     def __repr__(self) -> str:
         return f"<CrashListeners, {sum(each.hears_crashes for each in self._connections.values())} of them>"
 
     def tell(self, report: bytes) -> None:
-        """Tell all of them, after what has happened before."""
+        """Send a report to all listeners, after all earlier changes."""
         self._missing &= self._connections.keys()
         for connection in list(self._connections.values()):
             if connection.hears_crashes:
@@ -39,8 +39,8 @@ class CrashListeners:
             if connection.uid not in self._missing:
                 self._missing.add(connection.uid)
                 self._say(
-                    f"{connection.link.name} does not read what it is told, so its handlers of 'crash' miss reports; "
-                    f"`mob crashes` has them."
+                    f"{connection.link.name} does not read its messages, so its 'crash' handlers miss reports; "
+                    f"`mob crashes` shows them."
                 )
             return
         self._missing.discard(connection.uid)

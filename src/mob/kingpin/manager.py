@@ -1,4 +1,4 @@
-"""What the service manager hears of the app: that it is ready, reloads, stops, and is alive."""
+"""Reports to the service manager (systemd): the app is ready, reloads, stops, and is alive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mob.rim.systemd import ServiceManager
 
 
 class Manager:
-    """What the service manager was told, each thing once."""
+    """Reports to the service manager; each state once."""
 
     def __init__(self) -> None:
         self._service = ServiceManager()
@@ -19,22 +19,24 @@ class Manager:
         return f"<Manager, told {self._told or 'nothing yet'}>"
 
     def environment(self) -> dict[str, str]:
-        """Return what it had told this process, for a program that takes its place."""
+        """Return the manager's environment variables for the next program."""
         return self._service.environment()
 
     def take_over(self) -> None:
-        """Take note that the program before this one has told it that the app is ready."""
+        """Note that the previous program already reported the app as ready."""
         self._told = "ready"
 
     def feed(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Say that this process is alive, from now on and as often as it is wanted."""
+        """Report that this process is alive, now and as often as the manager's watchdog requires."""
         if self._service.watchdog is not None:
             self._service.alive()
             loop.call_later(self._service.watchdog, self.feed, loop)
 
     def tell(self, supervisor: Supervisor) -> None:
-        """Tell what has changed. The app is ready for the first time when every role has a ready worker, or has
-        done its work."""
+        """Report a changed state.
+
+        The app is ready for the first time when every role has a ready worker, or finished its work.
+        """
         roster, state = supervisor.roster, self._told
         wanted = [role.name for role in supervisor.plan.roles if role.workers]
         if supervisor.stopping:

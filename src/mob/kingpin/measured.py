@@ -1,4 +1,4 @@
-"""What is measured of an app at this moment, put together from the parts that measure it."""
+"""The current numbers of an app, collected from the parts that measure them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from mob.wire import messages as m
 
 
 class TimerRows(Protocol):
-    """What knows the timers."""
+    """The part that knows the timers."""
 
-    def rows(self) -> tuple[m.TimerMetrics, ...]: ...
+    def rows(self) -> tuple[m.TimerMetrics, ...]:
+        """Return the metrics of each timer."""
+        ...
 
 
 class Measured:
-    """The numbers of an app."""
+    """The current numbers of an app."""
 
     def __init__(
         self,
@@ -43,17 +45,17 @@ class Measured:
         self._titles = titles
         self._memory = ResidentMemory()
         self.timekeeper: TimerRows | None = None
-        """What knows the timers, if there are any."""
+        """The part that knows the timers, or None if there are none."""
 
     def __repr__(self) -> str:
         return f"<Measured: {self._registry}>"
 
     def close(self) -> None:
-        """Free the descriptor by which memory is read."""
+        """Close the file descriptor through which memory is read."""
         self._memory.close()
 
     def now(self) -> m.Metrics:
-        """Return the numbers."""
+        """Return the current numbers."""
         registry, now = self._registry, monotonic()
         return m.Metrics(
             app=self._app,
@@ -74,11 +76,11 @@ class Measured:
         )
 
     def jobs(self) -> str:
-        """Return how many durable jobs there are, as people read it."""
+        """Return a note about the durable jobs, or "" if there are none."""
         metrics = self._registry.custom.shown()
         return str(import_module("mob.core.jobs").said_of(metrics)) if metrics else ""  # few apps have jobs
 
     def since(self, since: float) -> tuple[float, tuple[m.Point, ...], tuple[m.Event, ...]]:
-        """Return the present time, and the measurements and events since another time."""
+        """Return the present time, and the measurements and events since `since`."""
         now = monotonic()
         return now, *self._registry.history(since, now)

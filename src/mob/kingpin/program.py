@@ -1,4 +1,4 @@
-"""How a process becomes a Kingpin: it begins an app, or takes the place of the program before it."""
+"""How a process becomes a Kingpin: it starts an app, or takes over from the previous program in this process."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ from mob.rim.standard import occupy
 
 
 def run(plan: Plan, starter: Starter | None = None, on_listening: Callable[[str], None] | None = None) -> int:
-    """Run an app in this process until it has stopped; return its status. `AppRunning` if one of that name runs.
+    """Run an app in this process until it stops; return its exit status.
 
-    `starter`: may have started its fork server; who has made it cancels it afterwards. `on_listening` is called with
-    the address of its desk, as soon as that lets clients wait there.
+    `starter` may have started a fork server for it; its maker cancels it afterwards. `on_listening` is called with the
+    address of the desk as soon as clients can connect.
+
+    Raises:
+        AppRunning: An app of that name is running.
     """
-    occupy()  # the main script may have closed them
+    occupy()  # the main script may have closed the standard streams
     logfile.check(plan.logs)
     upgrade.rehearse(plan)
     try:
@@ -39,7 +42,7 @@ def run(plan: Plan, starter: Starter | None = None, on_listening: Callable[[str]
             if on_listening is not None:
                 on_listening(desk.address)
             return Kingpin(plan, desk, Board.make(), starter=starter).run()
-        if starter is not None:  # the main script has cleared the environment, so it did not know what it is
+        if starter is not None:  # the main script cleared the environment, so it did not know that it is an upgrade
             starter.cancel()
         kingpin, decisions = _take_over(plan, state)
     except BaseException as error:
@@ -51,22 +54,22 @@ def run(plan: Plan, starter: Starter | None = None, on_listening: Callable[[str]
 
 
 def go_on(why: str, attempt: int) -> NoReturn:
-    """Go on with the plan that there was, in the place of a program that was to take over and failed."""
+    """Resume with the previous plan, after a program that was to take over failed."""
     try:
-        openfiles.raise_limit(is_told=False)  # the program that failed may have lowered it
+        openfiles.raise_limit(is_told=False)  # the program that failed may have lowered the limit
         state = upgrade.inherited()
         assert state is not None
         sys.path[:] = state.path
         kingpin, decisions = _take_over(handover_state.plan_of(state), state)
         kingpin.command = state.command
     except BaseException as error:  # noqa: BLE001  whatever it is, it is tried again
-        upgrade.fall_back(f"{why}; the old one could not go on: {upgrade.text_of(error)}", attempt)
+        upgrade.fall_back(f"{why}; the old one could not resume: {upgrade.text_of(error)}", attempt)
     upgrade.end_probation(state)
-    raise SystemExit(kingpin.go_on(state, decisions, f"{why}; the app goes on with the plan that it had."))
+    raise SystemExit(kingpin.go_on(state, decisions, f"{why}; the app keeps running with its previous plan."))
 
 
 def _take_over(plan: Plan, state: HandoverState) -> tuple[Kingpin, list[Decision]]:
-    """Return a Kingpin that has everything that the program before has left, and what it is to do at first."""
+    """Return a Kingpin with everything that the previous program left, and its first decisions."""
     supervisor, decisions = snapshot.restore(plan, state.snapshot, monotonic(), random.random, processes.is_stopped)
     desk, board = Desk(plan.address, socket.socket(fileno=state.desk)), Board(state.board)
     kingpin = Kingpin(plan, desk, board, supervisor)

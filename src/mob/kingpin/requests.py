@@ -1,8 +1,7 @@
-"""What is asked of the Kingpin: to show something (the table, what is measured, where a mobster is blocked), or to do
-something with the app (scale, reload, restart, stop).
+"""Requests to the Kingpin: to show something (the table, metrics, where a mobster is blocked), or to control the app.
 
-A request has a number, and is answered once, on the link that it came on. Nothing here decides: what is to be done goes
-to the supervisor, and is answered when what it has decided is carried out.
+A request has a number and gets one answer, on the link on which it came. Nothing is decided here: requests to scale,
+reload, restart or stop go to the supervisor, and are answered when its decisions are carried out.
 """
 
 from __future__ import annotations
@@ -27,16 +26,27 @@ from mob.wire import messages as m
 
 
 class Doer(Protocol):
-    """What does with the app what was asked for."""
+    """The part that carries out requests that change the app."""
 
-    def carry_out(self, decisions: list[Decision]) -> None: ...
-    def handle_end_app(self, ticket: Ticket, at_once: bool) -> None: ...
-    def handle_upgrade(self, ticket: Ticket) -> None: ...
-    def handle_want_queue(self, ticket: Ticket) -> None: ...
+    def carry_out(self, decisions: list[Decision]) -> None:
+        """Carry out decisions in order."""
+        ...
+
+    def handle_end_app(self, ticket: Ticket, at_once: bool) -> None:
+        """Stop the app."""
+        ...
+
+    def handle_upgrade(self, ticket: Ticket) -> None:
+        """Upgrade the Kingpin."""
+        ...
+
+    def handle_want_queue(self, ticket: Ticket) -> None:
+        """Add the role that keeps durable jobs."""
+        ...
 
 
 class RequestHandler:
-    """The requests of mobsters and clients. What is to be done with the app is done by the `doer`."""
+    """The requests of mobsters and clients. The `doer` carries out those that change the app."""
 
     def __init__(
         self,
@@ -60,7 +70,7 @@ class RequestHandler:
         return f"<RequestHandler of {self._supervisor}>"
 
     def handle(self, connection: Connection, message: m.Up) -> None:
-        """Do what a mobster or a client asks for."""
+        """Handle a request of a mobster or client."""
         uid, now, say = connection.uid, monotonic(), connection.link.post
         supervisor = self._supervisor
         match message:
@@ -97,16 +107,16 @@ class RequestHandler:
             case m.EndApp(id=number, at_once=at_once):
                 self._doer.handle_end_app((uid, number), at_once)
             case m.RunTimer(id=number, role=role):
-                say(m.Done(number, error=f"{role!r} has no timers. @mob.every or @mob.cron on a function makes one."))
+                say(m.Done(number, error=f"role {role!r} has no timers. Declare one with @mob.every or @mob.cron."))
             case m.WantQueue(id=number):
                 self._doer.handle_want_queue((uid, number))
             case m.Upgrade(id=number):
                 self._doer.handle_upgrade((uid, number))
             case _:
-                pass  # of a process that is gone by now, or of a client, which has no role to be ready for
+                pass  # from a process that exited, or from a client, which has no role to be ready for
 
     def _rows(self, now: float) -> list[m.Row]:
-        """Return the table of `mob ps`; the row of the keeper of jobs says how many there are."""
+        """Return the table of `mob ps`; the row of the role that keeps jobs says how many there are."""
         rows, keeper = self._supervisor.rows(now), self._supervisor.crew.roles.get(QUEUE)
         if keeper is None or not keeper.plan.keeps_jobs:
             return rows
@@ -116,12 +126,12 @@ class RequestHandler:
     def _follow(self, connection: Connection, follow: m.Follow) -> None:
         is_there = any(each.pid == follow.pid for each in self._supervisor.processes.values())
         if follow.pid and not is_there:
-            follow = msgspec.structs.replace(follow, goes_on=False)  # nothing will come of it
+            follow = msgspec.structs.replace(follow, goes_on=False)  # there will be no more lines
         self._followers.follow(connection.uid, connection.link, follow)
 
 
 def refuse(connection: Connection, message: m.Up, why: str) -> None:
-    """Answer what cannot be done, whatever it was: nobody waits for an answer that does not come."""
+    """Answer a request that cannot be handled, so that its sender does not wait forever."""
     number, post = getattr(message, "id", None), connection.link.post
     if number is None:
         return

@@ -1,9 +1,9 @@
-"""What the Kingpin could not do because the system lacks something: it is tried again until it can be done.
+"""What the Kingpin cannot do because the system lacks a resource; it retries until it can.
 
-Out of descriptors, of memory, of processes or of room, for a moment or for long: nothing of that is a reason to give up
-what was asked for, to ask again without a pause, or to end. `mob ps` says what waits, and why.
+When file descriptors, memory, processes or disk space run out, the Kingpin neither drops the request, nor retries
+without a pause, nor exits. `mob ps` shows what waits, and why.
 
-Visitors may use the descriptors up to a reserve, which is for the Kingpin's own work: its launches and links.
+Clients may use file descriptors only up to a reserve, which is kept for the Kingpin's own work: its launches and links.
 """
 
 from __future__ import annotations
@@ -20,27 +20,30 @@ from mob.rim.processes import shortage
 from mob.rim.reactor import Reactor
 
 LACKING = link.LACKING | {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC}
-"""The errors of a system that may have in a moment what it does not have now."""
+"""System errors that may pass: the resource may be available again in a moment."""
 ALL = frozenset(errno.errorcode)
-"""For what is to be tried again whatever is amiss."""
+"""All errors, for what must be retried whatever the error is."""
 RESERVE = 64
-"""Descriptors that are for the Kingpin's own work; a quarter of those that it may have, if that is less."""
+"""File descriptors kept for the Kingpin's own work; at most a quarter of its limit."""
 
 
 class Shortage:
-    """What waits, and why."""
+    """What waits for a resource, and why."""
 
     def __init__(self, reactor: Reactor, say: Callable[[str], None]) -> None:
         self._reactor = reactor
         self._say = say
-        self._waiting: dict[str, str] = {}  # what -> why not
+        self._waiting: dict[str, str] = {}  # what -> why
 
     def __repr__(self) -> str:
         return f"<Shortage, {len(self._waiting)} things wait>"
 
     def attempt(self, what: str, function: Callable[[], None], lacking: Container[int | None] = LACKING) -> None:
-        """Do it; or, if the system lacks what it takes, do it as soon as that is there. `what` says what it is, as
-        "a fork server cannot be started". An `OSError` with a number that is not in `lacking` is raised."""
+        """Call a function; if the system lacks a resource, retry until it works.
+
+        `what` is what fails meanwhile, such as "a fork server cannot be started". An `OSError` whose number is not in
+        `lacking` is raised.
+        """
         try:
             function()
         except OSError as error:
@@ -48,7 +51,7 @@ class Shortage:
                 raise
             why = shortage(error)
             if what not in self._waiting:
-                self._say(f"{what}: {why}. It is tried again every {SHORTAGE_PAUSE:g} s.")
+                self._say(f"{what}: {why}. Retrying every {SHORTAGE_PAUSE:g} s.")
             self._waiting[what] = why
             self._reactor.call_at(monotonic() + SHORTAGE_PAUSE, partial(self._try_again, what, function, lacking))
         else:
@@ -59,15 +62,15 @@ class Shortage:
             self.attempt(what, function, lacking)
 
     def forget(self) -> None:
-        """Give up all that waits."""
+        """Drop everything that waits."""
         self._waiting.clear()
 
     def text(self) -> str:
-        """Return what waits, in one line; nothing if nothing does."""
+        """Return what waits, in one line, or "" if nothing does."""
         return "; ".join(f"{what}: {why}" for what, why in self._waiting.items())
 
 
 def is_reserved(descriptor: int) -> bool:
-    """Return whether a descriptor of that number is one of the last, which are not for visitors."""
+    """Return True if this file descriptor is one of the last, which are not for clients."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit != resource.RLIM_INFINITY and descriptor >= limit - min(RESERVE, limit // 4)

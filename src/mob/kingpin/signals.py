@@ -1,11 +1,11 @@
-"""The signals that a Kingpin understands. They mean what they mean to gunicorn.
+"""The signals of a Kingpin, with the same meaning as in gunicorn.
 
-SIGINT, SIGTERM: stop, the second time at once. SIGHUP: reload. SIGTTIN, SIGTTOU: a worker more, a worker less.
-SIGUSR1: open the log file again, it was put aside. SIGUSR2: upgrade. SIGCHLD: a child has ended. A handler only
-enqueues; the loop calls what is to be done.
+SIGINT, SIGTERM: stop; the second one stops immediately. SIGHUP: reload. SIGTTIN, SIGTTOU: add or remove a worker.
+SIGUSR1: reopen the log file after it was rotated. SIGUSR2: upgrade. SIGCHLD: a child ended. A handler only enqueues;
+the loop does the work.
 
-One that was ignored when the app was started stays ignored, as everywhere: `nohup` does that with SIGHUP, a shell
-script with the SIGINT of what it runs in the background.
+A signal that was ignored when the app started stays ignored, as usual: `nohup` ignores SIGHUP, and a shell script
+ignores SIGINT for what it runs in the background.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ HELD_BACK = frozenset(
         signal.SIGCHLD,
     }
 )
-"""Those that a Kingpin understands. The main thread takes them all: `rim.processes.start_thread` makes threads that
-take none, so what is held back in the main thread waits in the kernel, also for the program that comes next."""
+"""The signals that a Kingpin handles.
+
+The main thread receives all of them because threads made by `rim.processes.start_thread` block them. So a signal that
+the main thread blocks stays pending in the kernel, also for the next program in this process.
+"""
 
 
 class Signals:
-    """What each is for. SIGHUP is handled as SIGTERM if it comes because the terminal of this app was closed."""
+    """The signal handlers. SIGHUP is handled like SIGTERM if the app's terminal was closed."""
 
     def __init__(self, reactor: Reactor, handlers: Mapping[signal.Signals, Callable[[], None]]) -> None:
         self._reactor = reactor
@@ -53,7 +56,10 @@ class Signals:
         return f"<Signals {', '.join(signum.name for signum in self._handlers)}>"
 
     def install(self) -> None:
-        """Hear them from now on, also before the loop turns: what `add_signal_handler` of uvloop hears then is lost."""
+        """Install the handlers; signals before the loop runs are kept.
+
+        (With uvloop's `add_signal_handler` they would be lost.)
+        """
         for signum, handler in self._handlers.items():
             signal.signal(signum, self._enqueuing(handler))
 
@@ -61,7 +67,7 @@ class Signals:
         return lambda signum, frame: self._reactor.call(handler)
 
     def remove(self) -> None:
-        """Give them back the meaning that they have in every program."""
+        """Restore the default handlers."""
         for signum in self._handlers:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
@@ -72,7 +78,7 @@ class Signals:
 
 @contextlib.contextmanager
 def held_back() -> Generator[None]:
-    """Within this no signal comes; those that had come before are handed to the loop."""
+    """Block these signals inside the `with` block; earlier ones are already handed to the loop."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     try:
         yield
@@ -81,12 +87,12 @@ def held_back() -> Generator[None]:
 
 
 def release() -> None:
-    """Let those through that have come between two programs of this process."""
+    """Unblock signals that came between two programs of this process."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
 
 def _has_terminal_still() -> bool:
-    """Return whether the terminal that this process was started at is still there."""
+    """Return True if the terminal at which this process started still exists."""
     try:
         os.tcgetpgrp(sys.stdin.fileno())
     except OSError:

@@ -1,7 +1,7 @@
-"""The program of a Kingpin that another process has started, and that ends with it (`rim.tie`).
+"""The program of a Kingpin that another process started, and that ends with that process (`rim.tie`).
 
-It takes a plan from there, runs it, and tells what has become of it. There is no main script, so there is no upgrade:
-who wants new code in the Kingpin starts the process above again.
+It receives a plan from its parent, runs it, and reports the outcome. There is no main script, so there is no upgrade:
+to get new code in the Kingpin, restart the parent.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mob.rim.tie import AppUp, Tie
 
 
 def main(arguments: tuple[int, int]) -> None:
-    """Run an app until it has stopped. `arguments`: the descriptor of the tie, and the process id of the one above."""
+    """Run an app until it stops. `arguments` are the file descriptor of the tie and the pid of the parent."""
     if early.UPGRADE in os.environ:
-        raise SystemExit("this app runs inside of another program, and its Kingpin is upgraded with that: restart it.")
+        raise SystemExit("cannot upgrade: this app runs inside another program. Restart that program instead.")
     tie = Tie(*arguments)
     plan = tie.receive(Plan)
     try:

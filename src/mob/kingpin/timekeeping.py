@@ -1,8 +1,8 @@
-"""The timers of the roles: what `core.timers` decides is carried out here. Made when the first worker declares one.
+"""The timers of the roles: carries out what `core.timers` decides. Made when the first worker declares a timer.
 
-The Kingpin keeps the time, once for each role: it sleeps until the alarm rings (`rim.alarm`), asks for a worker that
-has room, has it run the timer, and hears how that went. It never sees the function. In a cluster, the timers of a role
-that run once in all of it are run by the machine that has their lease.
+The Kingpin keeps the time once for each role: it sleeps until the alarm rings (`rim.alarm`), asks for a worker that has
+room, has it run the timer, and receives the outcome. It never sees the function. In a cluster, timers that run once for
+all machines are run by the machine that holds the lease for the role's timers.
 """
 
 from __future__ import annotations
@@ -30,34 +30,46 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 TOLD_APART = 1.0
-"""Seconds between two words to other machines about the timers of one role, at least."""
+"""Minimum seconds between two reports to other machines about the timers of one role."""
 SAME = 0.01
-"""Seconds by which a time may differ that is told as the same: clocks go at different speeds."""
+"""Seconds by which a time must differ to be reported again: clocks run at slightly different speeds."""
 COMING = (SlotState.FILLED, SlotState.WAITING)
-"""States of a place in which a worker is, or will be."""
+"""States of a slot that has a worker or will have one."""
 
 
 class TimerLeases(Protocol):
     """The leases of this machine, as far as timers need them."""
 
     def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> bool:
-        """Seek the lease of a role's timers from now on; return whether this machine has it already."""
+        """Seek the lease of a role's timers from now on; return True if this machine already holds it."""
         ...
 
 
 class TimerHost(Protocol):
-    """The Kingpin, as far as timers have to do with it."""
+    """The Kingpin, as far as timers need it."""
 
     @property
-    def supervisor(self) -> Supervisor: ...
+    def supervisor(self) -> Supervisor:
+        """The decision core of the app."""
+        ...
+
     @property
-    def connections(self) -> Connections: ...
+    def connections(self) -> Connections:
+        """The connections to members on this machine."""
+        ...
+
     @property
-    def reactor(self) -> Reactor: ...
+    def reactor(self) -> Reactor:
+        """The Kingpin's loop."""
+        ...
+
     @property
-    def board(self) -> Board: ...
+    def board(self) -> Board:
+        """The board of loads."""
+        ...
+
     def carry_out(self, decisions: list[Decision]) -> None:
-        """Do what was decided, in that order."""
+        """Carry out decisions in order."""
         ...
 
 
@@ -69,8 +81,10 @@ class Timekeeper:
         self._leases = leases
         state = None if not left else msgspec.msgpack.decode(left, type=TimerState)
         self._timers = Timers(random.random, _times_of, state)
-        self._leased: set[str] = set()  # roles whose lease is sought
-        self._told: dict[str, tuple[float, dict[str, float]]] = {}  # what other machines were told of a role, and when
+        self._leased: set[str] = set()  # roles whose lease this machine seeks
+        self._told: dict[
+            str, tuple[float, dict[str, float]]
+        ] = {}  # the last report to other machines on a role: when, what
         self._will_tell = False
         self._alarm = Alarm(around.reactor, self._look)
         self._will_look = False
@@ -82,23 +96,23 @@ class Timekeeper:
         return f"<Timekeeper of {self._timers}, {self._alarm}>"
 
     def state(self) -> bytes:
-        """What the next program needs."""
+        """Return the state for the next program."""
         return msgspec.msgpack.encode(self._timers.state)
 
     def close(self) -> None:
-        """Let no alarm ring any more."""
+        """Cancel the alarm."""
         self._alarm.close()
 
     def rows(self) -> tuple[m.TimerMetrics, ...]:
-        """How it goes with each timer, in the order of the roles."""
+        """Return the metrics of each timer, in the order of the roles."""
         order = {name: at for at, name in enumerate(self._around.supervisor.crew.roles)}
         rows = self._timers.rows(instant())
         return tuple(sorted(rows, key=lambda row: order.get(row.role, len(order))))
 
-    # ------------------------------------------------------------------------------------------------- happens
+    # ------------------------------------------------------------------------------------------------- events
 
     def handle(self, connection: Connection, message: m.TimersAre | m.TimerRan | m.RoomForRun | m.RunTimer) -> None:
-        """What a mobster or a client says."""
+        """Handle a message of a mobster or client about timers."""
         uid, now = connection.uid, instant()
         process = self._around.supervisor.processes.get(uid)
         match message:
@@ -118,7 +132,7 @@ class Timekeeper:
                 self._look_soon()
 
     def note(self, decisions: Iterable[Decision]) -> None:
-        """Take in what was decided about workers."""
+        """Take note of decisions about workers."""
         found: list[TimerDecision] = []
         for decision in decisions:
             match decision:
@@ -130,20 +144,20 @@ class Timekeeper:
                         self._timers.handle_ready(member.uid, member.role, instant())
                     self._look_soon()
                 case d.Announce(m.NodeIs()):
-                    self._told.clear()  # whoever has come has heard nothing
+                    self._told.clear()  # a new machine has received no report yet
                     self._look_soon()
                 case _:
                     pass
         self._carry_out(found)
 
     def _look_soon(self) -> None:
-        """Something has changed: look at the timers when all of it is carried out."""
+        """Look at the timers once everything that changed is carried out."""
         if not self._will_look:
             self._will_look = True
             self._around.reactor.call(self._look)
 
     def _look(self) -> None:
-        """Begin what is due, and sleep until something else is."""
+        """Begin the runs that are due, and sleep until the next ones."""
         self._will_look = False
         now = instant()
         decisions = self._timers.handle_wake(now, self._ready)
@@ -153,7 +167,7 @@ class Timekeeper:
         self._alarm.set(self._timers.next_wake(now), now)
 
     def _ready(self, role: str) -> Sequence[ReadyWorker]:
-        """Return the workers of a role that may be given a run."""
+        """Return the workers of a role that can be given a run."""
         around = self._around
         if around.supervisor.stopping or role not in around.supervisor.crew.roles:
             return ()
@@ -179,7 +193,10 @@ class Timekeeper:
     # ------------------------------------------------------------------------------------------------ the lease
 
     def _seek_lease(self, role: str) -> None:
-        """In a cluster: the timers of a role run where their lease is. A singleton has one of its own."""
+        """Seek the lease of a role's timers, if this app is in a cluster.
+
+        The timers of a singleton run where the singleton's own lease is.
+        """
         is_alone = self._leases is None or role in self._around.supervisor.crew.leases
         if is_alone or role in self._leased or not self._timers.needs_lease(role):
             return
@@ -189,7 +206,7 @@ class Timekeeper:
             self._timers.handle_elsewhere(role, ELSEWHERE, instant())
 
     def _wish(self, role: str) -> LeaseWish:
-        """What a role's timers want of their lease."""
+        """Return what this machine wishes for the lease of a role's timers."""
         supervisor = self._around.supervisor
         if self._timers.is_running(role):
             return LeaseWish.KEEP
@@ -201,25 +218,25 @@ class Timekeeper:
         return LeaseWish.KEEP if is_coming else LeaseWish.NONE
 
     def _handle_lease(self, role: str, why: str) -> None:
-        """This machine has the lease now (no `why`), or has it not, and why."""
+        """Handle news of a lease: this machine now holds it (`why` is empty), or does not, and why."""
         was_here = role not in self._timers.elsewhere
         if was_here and why:
             self._tell_others(instant(), has_time=False)
         self._timers.handle_elsewhere(role, why, instant())
         self._told.pop(role, None)
         if was_here and why:
-            more = " A run that is under way goes on here." if self._timers.is_running(role) else ""
-            self._around.carry_out([d.Tell(f"this machine does not run the timers of {role!r} any more: {why}.{more}")])
+            more = " A run in progress finishes here." if self._timers.is_running(role) else ""
+            self._around.carry_out([d.Tell(f"this machine no longer runs the timers of {role!r}: {why}.{more}")])
         elif not was_here and not why:
-            self._around.carry_out([d.Tell(f"this machine runs the timers of {role!r}: it has their lease.")])
+            self._around.carry_out([d.Tell(f"this machine now runs the timers of {role!r}: it holds their lease.")])
         self._look_soon()
 
     def hear(self, words: m.TimersAt) -> None:
-        """The machine that runs the timers of a role says how far it is."""
+        """Note the progress of the machine that runs the timers of a role."""
         self._timers.handle_heard(words.role, words.times)
 
     def _tell_others(self, now: Instant, has_time: bool = True) -> None:
-        """Tell the other machines how far this one is, so that one that takes over misses and repeats nothing."""
+        """Report progress to the other machines, so that one that takes over skips and repeats nothing."""
         self._will_tell = False
         for role in self._leased - self._timers.elsewhere.keys():
             told_at, told = self._told.get(role, (-TOLD_APART, {}))

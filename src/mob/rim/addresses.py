@@ -117,7 +117,8 @@ def running_apps() -> list[str]:
 
 def all_apps() -> set[tuple[int, str]]:
     """Return all apps that run on this machine, each with its user's id; where the system does not tell, those of this
-    user only."""
+    user only.
+    """
     return {(desk.user, desk.app) for desk in desks()}
 
 

@@ -57,7 +57,8 @@ class Alarm:
 
     def set(self, when: float, now: Instant) -> None:
         """Have it ring then, or not at all if `when` is infinity. `now`: when that was reckoned; if a clock was set
-        since, it rings at once."""
+        since, it rings at once.
+        """
         self.when = when
         if self._handle is not None:
             self._handle.cancel()

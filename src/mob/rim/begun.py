@@ -86,7 +86,8 @@ class BegunCalls:
 
     def take_row(self, uid: int, caller: int, is_there: Callable[[int], object]) -> BegunRow | None:
         """Return the row in which a mobster notes the calls of a caller; None if there is none. `is_there` tells of the
-        uid of a caller if calls may still come from it."""
+        uid of a caller if calls may still come from it.
+        """
         page = self._page(uid)
         rows = [page[at : at + WORDS] for at in range(WORDS, PAGE, WORDS)] if page[OWNER] == uid else []
         for row in rows:
@@ -131,7 +132,8 @@ class BegunCalls:
 
     def revoke(self, uid: int, caller: int, number: int) -> None:
         """Have a mobster, which is stopped, not begin a call. The last `REVOKED_KEPT` are kept: the links of older ones
-        have been told as well."""
+        have been told as well.
+        """
         page = self._page(uid)
         if page[OWNER] == uid:
             at = REVOKED_AT + 2 * (page[REVOKED] % REVOKED_KEPT)
@@ -140,7 +142,8 @@ class BegunCalls:
 
     def take_back(self, uid: int, caller: int, numbers: Sequence[int]) -> list[int]:
         """Have a mobster begin no call of a caller up to the highest of these numbers; return those of them that it has
-        not begun, and never will. Of the others it is not known: they begin, or are refused. From any thread."""
+        not begun, and never will. Of the others it is not known: they begin, or are refused. From any thread.
+        """
         page, row = self._page(uid), self._row(uid, caller)
         if row is None or not page[GIVES_BACK] or not numbers:
             return []

@@ -49,7 +49,8 @@ class FileLock:
 
     def take(self) -> LockHolder | None:
         """Take the lock, also if its file was deleted since; return None, or else who has it. `OSError` if that cannot
-        be."""
+        be.
+        """
         if self._descriptor >= 0 and _is_at(self._descriptor, self.path):
             return None
         descriptor = self._open()

@@ -68,7 +68,8 @@ def _is_of_loop(handler: Any) -> bool:
 
 def end() -> NoReturn:
     """End this child, because the code that has forked it has returned or raised: what called that code is the
-    parent's, and must not go on in the child. An error that is being handled is shown and becomes the exit status."""
+    parent's, and must not go on in the child. An error that is being handled is shown and becomes the exit status.
+    """
     error = sys.exception()
     status = 0
     if isinstance(error, SystemExit):

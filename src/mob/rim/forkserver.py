@@ -221,7 +221,8 @@ class ForkServer:
 
     def _adopt(self, pid: int) -> None:
         """It is a child of the Kingpin's, so a descriptor tells its end, and no later process is taken for it. If it
-        has ended by now, the Kingpin has seen to its group, before its number became free."""
+        has ended by now, the Kingpin has seen to its group, before its number became free.
+        """
         try:
             held = ProcessHandle(pid)
         except ProcessLookupError:
@@ -249,7 +250,8 @@ class ForkServer:
 
     def _search(self) -> None:
         """End what mobsters that have ended have left outside of their groups, if there is anything. Such processes are
-        children of this process; those of adopted mobsters are children of the Kingpin, which is a subreaper too."""
+        children of this process; those of adopted mobsters are children of the Kingpin, which is a subreaper too.
+        """
         now = time.monotonic()
         if not self.ended or now < self.search_at:
             return

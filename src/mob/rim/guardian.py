@@ -108,7 +108,8 @@ class GuardianHandle:
 
     def relieve(self) -> None:
         """End the guardians of earlier fork servers, if there is one here, which was told of all mobsters. They are
-        children of the Kingpin now."""
+        children of the Kingpin now.
+        """
         if self.pid:
             descendants.end_children(os.getppid(), self._title)
 
@@ -127,7 +128,8 @@ class GuardianHandle:
 
 def _wait_closed(named: int) -> None:
     """Wait until the guardian has its own name, or is gone. Until then it has that of the fork server, and would be
-    killed with it while a mobster already starts processes."""
+    killed with it while a mobster already starts processes.
+    """
     poll = select.poll()
     poll.register(named, 0)  # nobody writes there: it is only heard when the guardian closes what it does not need
     poll.poll(NAMED_TIMEOUT * 1000)
@@ -246,7 +248,8 @@ class Guardian:
 
     def _hold_parent(self, pid: int) -> ProcessHandle | None:
         """Hold the fork server, unless it ended before it was held: another process may have its number by then, and
-        the parent of this process is whatever has adopted it, to which the app must do nothing."""
+        the parent of this process is whatever has adopted it, to which the app must do nothing.
+        """
         held = self._hold(pid)
         if os.getppid() == pid:
             return held

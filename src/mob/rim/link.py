@@ -168,7 +168,8 @@ class Link:
     @property
     def can_be_handed_over(self) -> bool:
         """Return whether another program can go on with the socket: what is half said here are bytes at most, which it
-        is given (`unsent_data`), because the other end does not read."""
+        is given (`unsent_data`), because the other end does not read.
+        """
         is_heard = not (self._outbox or self._frames.pending or self.descriptors)
         return is_heard and not any(descriptors for _, descriptors in self._backlog)
 
@@ -247,7 +248,8 @@ class Link:
 
     def post_now(self, message: Any) -> bool:
         """Send a message behind what was posted, from any thread. Return whether the kernel has taken all of it: then
-        it arrives even if this process is killed."""
+        it arrives even if this process is killed.
+        """
         with self._lock:
             self._outbox.append(message)
             self._flush_locked()
@@ -288,7 +290,8 @@ class Link:
 
     def _handle_torn(self, batch: Messages) -> None:
         """Something was raised while a batch was sent. If nothing has left, send it with what is posted next. Else
-        nobody knows what has, and nothing is sent twice: end the link, which ends each call on it."""
+        nobody knows what has, and nothing is sent twice: end the link, which ends each call on it.
+        """
         if self._is_sending:
             self._is_cut = True
             self._reactor.call(partial(self.close, "something was raised while a frame was sent"))
@@ -298,7 +301,8 @@ class Link:
 
     def _encodable(self, batch: Messages) -> Messages:
         """Return the messages that can be encoded; the others are a mistake of mob's, and told. An answer among them
-        gives way to a failure: its call ends."""
+        gives way to a failure: its call ends.
+        """
         kept: Messages = []
         for message in batch:
             try:

@@ -304,7 +304,8 @@ class PortSharing:
 
     def keep(self) -> None:
         """The process serves from what it holds now: these sockets are not given back, whatever becomes of them here,
-        because the successor of this process is to find those who wait in their queues."""
+        because the successor of this process is to find those who wait in their queues.
+        """
         self._kept |= self._held.keys()
 
     def inode_if_shared(self, sock: socket.socket) -> int:
@@ -353,7 +354,8 @@ class PortSharing:
 
     def count_connections(self) -> dict[str, int]:
         """How many connections that have come in are open, by address; from one thread. As it was a while ago, if
-        counting takes long: it is to take `COUNTING` of the time at most."""
+        counting takes long: it is to take `COUNTING` of the time at most.
+        """
         now = monotonic()
         if self._places and now >= self._count_again:
             counts = count(self._places)
@@ -400,7 +402,8 @@ def file_mode(mode: int) -> Generator[None]:
 
 def _mode_of_file() -> int:
     """Return the permissions that a socket file is to have: as said, else by the umask of this process; -1 if the
-    system does not tell it. To ask `os.umask` would change it for a moment, for all threads."""
+    system does not tell it. To ask `os.umask` would change it for a moment, for all threads.
+    """
     if (said := _mode.get()) >= 0:
         return said
     with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as file:

@@ -51,7 +51,8 @@ def status_of(pid: int) -> Status | None:
 
 def is_running(pid: int) -> bool:
     """Return whether a thread of a process runs, or would if it had a processor. One that waits in the kernel executes
-    nothing of its program before it has heard of a SIGSTOP. Where the system does not tell: False."""
+    nothing of its program before it has heard of a SIGSTOP. Where the system does not tell: False.
+    """
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
@@ -92,7 +93,8 @@ class ProcessHandle:
 
     def signal_group(self, signum: int) -> None:
         """Signal the group that the process leads, or has led. On a Linux before 6.9, and elsewhere: only as long as
-        nobody has waited for the process, because its number may be another's afterwards."""
+        nobody has waited for the process, because its number may be another's afterwards.
+        """
         with contextlib.suppress(*_NOBODY):
             if LINUX:
                 try:

@@ -97,7 +97,8 @@ def queue_mark(app: str, make: bool = False) -> Path:
 
 def unnamed_file(size: int = 0) -> IO[bytes]:
     """Return a file of that size without a name, which goes when it is closed: in memory, where the system gives that,
-    so it needs no file system that can be written. `OSError` if there is no place for it."""
+    so it needs no file system that can be written. `OSError` if there is no place for it.
+    """
     try:
         made = os.fdopen(os.memfd_create("mob", os.MFD_CLOEXEC), "w+b")
     except (AttributeError, OSError) as error:  # it has no memfd, or refuses it (a sandbox)

@@ -186,7 +186,8 @@ def answer_with_stacks() -> None:
 
 def leave(status: int) -> NoReturn:
     """End this process as the interpreter would, after `atexit` functions and with all that was printed, but without
-    freeing its objects one by one: that takes tens of milliseconds, and somebody waits."""
+    freeing its objects one by one: that takes tens of milliseconds, and somebody waits.
+    """
     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed, or nobody reads it any more

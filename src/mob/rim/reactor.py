@@ -161,7 +161,8 @@ class Reactor:
 
     def abandon(self, end: Callable[[], None]) -> None:
         """Lets go of it in the child of a fork: what it watches is the parent's. `end` is called when the code that has
-        forked returns to this loop."""
+        forked returns to this loop.
+        """
         if self.thread == get_ident():  # the loop would go on in the child, with what it has yet to do
             forks.end_with_step(end, Reactor.run.__code__)
             self.loop.call_soon(end)
@@ -193,7 +194,8 @@ class Reactor:
 
     def call_at(self, when: float, function: Callable[[], None]) -> int:
         """Call a function at that time (monotonic seconds) or up to two milliseconds later, never earlier; also while
-        driven by hand. Return the number by which `cancel` knows it. On the loop's thread only."""
+        driven by hand. Return the number by which `cancel` knows it. On the loop's thread only.
+        """
         number = next(self._timer_count)
         self._timed[number] = function
         heapq.heappush(self._timers, (when, number))
@@ -203,7 +205,8 @@ class Reactor:
     def cancel(self, number: int) -> None:
         """Forget a timer; one that has run already is none. On the loop's thread only.
 
-        What remains of it is a pair of numbers, and never more of them than of timers that will run (and a few)."""
+        What remains of it is a pair of numbers, and never more of them than of timers that will run (and a few).
+        """
         self._timed.pop(number, None)
         if len(self._timers) > 2 * len(self._timed) + SWEEP:
             self._timers = [timer for timer in self._timers if timer[1] in self._timed]
@@ -426,7 +429,8 @@ class Reactor:
 
     def go_away(self) -> bool:
         """Plain code of the application is about to run. Whether this is the loop's thread, which has to `come_back`
-        from it then. (What runs each call does the same in line, for that is the hot path.)"""
+        from it then. (What runs each call does the same in line, for that is the hot path.)
+        """
         if get_ident() != self.thread:
             return False
         self.is_away = True
@@ -442,7 +446,8 @@ class Reactor:
 
     def enter(self) -> bool:
         """Plain code on the loop's thread wants something that only the owner may do, as `drive`. Whether it was away;
-        to be given to `leave` afterwards."""
+        to be given to `leave` afterwards.
+        """
         if not self.is_away or get_ident() != self.thread:
             return False
         self.come_back()
@@ -611,7 +616,8 @@ def _settle(news: asyncio.Future[None]) -> None:
 
 def has_begun(error: BaseException) -> bool:
     """Return whether a function that was called in a `try` had done anything when this came up in it. The handler of a
-    signal may raise in its first instruction, and then it has not, and nobody else is going to call it."""
+    signal may raise in its first instruction, and then it has not, and nobody else is going to call it.
+    """
     tb = error.__traceback__
     called = None if tb is None else tb.tb_next
     if called is None:  # no code of Python was reached

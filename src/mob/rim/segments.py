@@ -158,7 +158,8 @@ class Mapping:
     @classmethod
     def of(cls, descriptor: int, size: int) -> Mapping:
         """Maps what somebody else owns, read-only, and keeps the descriptor; but not if that is an `OSError`, after
-        which one may try again. Python's own `mmap` would take a second descriptor."""
+        which one may try again. Python's own `mmap` would take a second descriptor.
+        """
         if os.fstat(descriptor).st_size < size:
             os.close(descriptor)
             raise ValueError(f"it has less than the {size:,} bytes that were promised")
@@ -169,7 +170,8 @@ class Mapping:
 
     def writable(self) -> Mapping | None:
         """Return another mapping of all of it, for what its owner gives away: what is written there lies in the pool.
-        None for the owner itself, or if the system does not give it."""
+        None for the owner itself, or if the system does not give it.
+        """
         if self._writable is None and self.descriptor is not None:
             with contextlib.suppress(OSError):
                 descriptor = os.open(f"/proc/self/fd/{self.descriptor.fileno()}", os.O_RDWR | os.O_CLOEXEC)
@@ -187,7 +189,8 @@ class Mapping:
 
     def map_private(self, offset: int, length: int, origin: Any) -> memoryview:
         """Return a writable view of the same bytes: what is written stays here. It keeps `origin`, which keeps the
-        segment, because pages that were not written yet show what lies there. `OSError` if there is no memory."""
+        segment, because pages that were not written yet show what lies there. `OSError` if there is no memory.
+        """
         assert self.descriptor is not None
         start = offset - offset % mmap.PAGESIZE
         size = offset + length - start
@@ -201,7 +204,8 @@ class Mapping:
         self, offset: int, length: int, key: tuple[int, int], dropped: Dropped, is_writable: bool = False
     ) -> memoryview:
         """A view, read-only unless it is the owner's or was given away; when it and all that was made of it has gone,
-        `key` is appended to `dropped`."""
+        `key` is appended to `dropped`.
+        """
         if length <= 0 or offset < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} are not within the {self.size} bytes of a pool")
         if length >= PREFAULT and offset + length > self._ready:
@@ -302,7 +306,8 @@ def key_of(memory: Any) -> tuple[int, int] | None:
 
 def private_view(view: memoryview) -> memoryview | None:
     """Return the private twin of a view, or of a slice of one, of what somebody else owns; None for other memory, or if
-    the system does not give it."""
+    the system does not give it.
+    """
     holder = view.obj
     if not isinstance(holder, _Finalizer) or holder.mapping.descriptor is None or not view.c_contiguous:
         return None
@@ -347,7 +352,8 @@ _READONLY_AT = 7 * ctypes.sizeof(ctypes.c_void_p) + _Buffer.readonly.offset
 
 def set_readonly(view: memoryview, is_readonly: bool) -> None:
     """Make a memoryview read-only, or writable again; nothing on a Python where that cannot be done. Slices that were
-    made of it before stay as they are."""
+    made of it before stay as they are.
+    """
     if CAN_SET_READONLY and type(view) is memoryview:
         ctypes.c_int.from_address(id(view) + _READONLY_AT).value = is_readonly
 

@@ -69,7 +69,8 @@ class StandIn:
 
     def begin_to_wait(self, waiter: Any) -> None:
         """Note that something waits, in another thread than the loop's or on another loop; until
-        `reactor.waiters.discard`."""
+        `reactor.waiters.discard`.
+        """
         reactor = self._reactor
         reactor.waiters.add(waiter)
         if reactor.is_away:  # looked at after adding; the loop's thread goes away first and looks at the waiters then
@@ -90,7 +91,8 @@ class StandIn:
 
     def look(self) -> None:
         """Somebody asks for what may lie unread in a socket, and does not wait: have it read from now on, until the
-        loop's thread is back."""
+        loop's thread is back.
+        """
         reactor = self._reactor
         if reactor.is_away and not reactor.is_stood_in and ASKED not in reactor.waiters:
             self.begin_to_wait(ASKED)
@@ -104,7 +106,8 @@ class StandIn:
 
     def leave(self, function: Callable[[], None]) -> None:
         """Have something done when the loop's thread is back that only says anything about that thread. By the
-        stand-in only."""
+        stand-in only.
+        """
         self._left.append(function)
 
     def alert(self) -> None:

@@ -77,7 +77,8 @@ class TiedApp:
         """Start it. `program`: the module whose `main` takes the order. `directory`: where it begins; here, if None.
         `environment`: what it has besides that of this process. `output`: a descriptor to print to, as
         `subprocess.Popen` takes it; if None it prints where this process does. `OSError` if the system lacks what it
-        takes, `PlanError` if no interpreter can be started from here."""
+        takes, `PlanError` if no interpreter can be started from here.
+        """
         interpreter.check()
         self.began: float = time.time()
         """When it was started, in seconds since the epoch."""
@@ -234,7 +235,8 @@ class Tie:
 
     def receive(self, kind: type[T]) -> T:
         """Return the order. From now on this process has the signals of a program that was just started, and each
-        request to stop comes as one of `REQUESTS`."""
+        request to stop comes as one of `REQUESTS`.
+        """
         while b"\n" not in self._read:
             data = os.read(self._descriptor, 1024 * 1024)
             if not data:

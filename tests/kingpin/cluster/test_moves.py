@@ -110,7 +110,7 @@ def test_what_nobody_waits_for_any_more_is_closed(room: Room) -> None:
 
 def test_what_could_not_come_is_asked_for_again(room: Room) -> None:
     room.answer(room.fetched(), size=5)
-    assert any("too many files open" in each.text for each in room.decided if isinstance(each, d.Tell))
+    assert any("too many open files" in each.text for each in room.decided if isinstance(each, d.Tell))
     assert room.moves.is_fetching("cron")
 
 

@@ -102,7 +102,7 @@ def test_a_directory_that_is_gone_is_told_and_the_old_file_goes_on(tmp_path: Pat
     path.parent.rename(tmp_path / "moved")
     assert not file.reopen()
     assert file.remark == (
-        f"{path} cannot be opened: No such file or directory. The lines go on into the file that was open."
+        f"{path} cannot be opened: No such file or directory. Lines still go to the file that was open."
     )
     assert file.write(b"two\n") == 4
     assert file.problem == ""
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_put_aside_grows_on(tmp_path: Path) -> None:
     for n in range(5):
         assert file.write(b"line %04d\n" % n) == 10
     assert file.problem == ""
-    assert file.remark == f"{path} cannot be put aside: Is a directory. It grows beyond 20 bytes."
+    assert file.remark == f"{path} cannot be rotated: Is a directory. It grows beyond 20 bytes."
     assert len(text_of(path)) == 50
 
 
@@ -137,6 +137,6 @@ def test_a_path_that_cannot_be_is_told_before_anything_begins(tmp_path: Path, pl
     with pytest.raises(PlanError) as caught:
         logfile.check(Logs(file=str(path)))
     assert str(caught.value) == (
-        f"logs: the file {path} cannot be written: {why}. Wanted is a path in a directory that exists and that this "
-        f"user (uid {os.getuid()}) may write to."
+        f"logs: the file {path} cannot be written: {why}. Choose a path in an existing directory that this "
+        f"user (uid {os.getuid()}) can write to."
     )

@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_on_the_terminal_once_and_again_when_it_is_not(
     said = capsys.readouterr().err.splitlines()
     why = f"{path} cannot be written: File too large."
     assert said == [
-        f"mob | {why} The app goes on; what it prints is lost until that is mended.",
+        f"mob | {why} The app keeps running; its output is lost until this is fixed.",
         f"mob | {path} can be written again.",
     ]
     *written, after, told = [line.partition(" | ")[2] for line in path.read_text().splitlines()]

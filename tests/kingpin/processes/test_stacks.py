@@ -49,14 +49,14 @@ def test_all_who_ask_get_the_one_answer(stacks: StackRequests, office: Office) -
 def test_one_that_ends_meanwhile(stacks: StackRequests, office: Office) -> None:
     stacks.ask(office.uid, (9, 4))
     stacks.handle_exited(office.uid)
-    assert office.room.kept.decisions == [Answer((9, 4), error="it has ended before it could say where it stands.")]
+    assert office.room.kept.decisions == [Answer((9, 4), error="it exited before it could report its stacks.")]
 
 
 def test_of_one_that_is_not_there(stacks: StackRequests, office: Office) -> None:
     office.room.client(50)
     for uid in (50, 99):
         stacks.ask(uid, (9, 4))
-    assert office.room.kept.decisions == [Answer((9, 4), error="there is no such mobster any more.")] * 2
+    assert office.room.kept.decisions == [Answer((9, 4), error="that mobster no longer exists.")] * 2
 
 
 def test_one_that_is_to_be_killed_is_asked_and_nobody_is_answered(stacks: StackRequests, office: Office) -> None:

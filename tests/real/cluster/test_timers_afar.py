@@ -131,7 +131,7 @@ def test_another_machine_takes_over_at_once_when_one_stops(nodes: Nodes, nats: N
     check_moved_once(nodes.directory)
     times = [at for _, at in runs(nodes.directory)][1:]  # the first one was late: it waited for the lease
     assert all(now - then > EVERY / 2 for then, now in pairwise(times)), times  # none was made twice
-    other.wait_for("this machine runs the timers of 'back': it has their lease.")
+    other.wait_for("this machine now runs the timers of 'back': it holds their lease.")
     rare = {each.name: each.next for each in other.client.timers()}["rare"]
     assert rare == pytest.approx(next(each.next for each in before if each.name == "rare"), abs=1)  # not anew
 
@@ -147,7 +147,7 @@ def test_another_machine_takes_over_from_one_that_dies(nodes: Nodes, nats: Nats)
 def test_one_that_is_cut_off_gives_up_before_another_takes_over(nodes: Nodes, own_nats: Nats) -> None:
     there, other = start(nodes, own_nats)
     own_nats.freeze()
-    there.wait_for("this machine does not run the timers of 'back' any more: its lease could not be renewed")
+    there.wait_for("this machine no longer runs the timers of 'back': its lease could not be renewed")
     own_nats.thaw()
     wait_until(lambda: is_here(there) or is_here(other), "one of them has it", SOON)
     count = len(runs(nodes.directory))

@@ -28,7 +28,7 @@ def test_calls_go_on_in_both_directions_during_an_upgrade(nats: Nats, nodes: Nod
     with Load(lambda: there.where().result(patient(10)), lambda: here.where().result(patient(10))) as load:
         for node in (b, a, b):
             before = load.done
-            assert "has taken over" in node.client.upgrade(30)
+            assert "took over" in node.client.upgrade(30)
             wait_until(lambda before=before: load.done > before + 100, "calls go on", patient(20))
         with mob.connect(a.name) as client:  # a new client, and new links
             assert client.require("there").where().result(patient(10)) == "b"

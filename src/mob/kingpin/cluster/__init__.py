@@ -1,1 +1,1 @@
-"""This machine among several: what `core.membership`, `core.pairing` and `core.lease` decide is carried out here."""
+"""This machine as a node of a cluster: carries out what `core.membership`, `pairing` and `lease` decide."""

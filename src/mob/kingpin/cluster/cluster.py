@@ -1,11 +1,11 @@
-"""This machine in a cluster: what its mind decides, its gateways carry.
+"""This machine in a cluster: decisions are made in `core`, and gateways carry the messages.
 
-A gateway is a mobster of the built-in role "gateway", the only one that knows NATS. It is given letters for other
-Kingpins, and ends of links between a member here and one on another machine. What is said on those links does not pass
-the Kingpin, as anywhere.
+A gateway is a mobster of the built-in role "gateway", the only one that knows NATS. It gets letters for other Kingpins,
+and ends of links between a member here and one on another machine. As on one machine, data on those links does not pass
+through the Kingpin.
 
-Who is in the cluster is decided in `core.membership`, who is linked to whom in `core.pairing`, which gateway speaks and
-carries in `core.gateways`, and who may run a singleton in `core.lease`.
+`core.membership` decides which machines are in the cluster. Which members are linked is decided in `core.pairing`,
+which gateway speaks and carries in `core.gateways`, and which machine may run a singleton in `core.lease`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ NODE_BITS = 30
 
 
 def draw_number() -> int:
-    """Return a number for a node: no two of a cluster will ever draw one number."""
+    """Return a random number for a node, so long that no two nodes of a cluster draw the same."""
     return secrets.randbits(NODE_BITS) | 1 << NODE_BITS
 
 
 class ClusterState(Struct, frozen=True):
-    """What is under way with other machines, as the next program takes it over; the roster has the rest."""
+    """What is in progress with other machines, for the next program; the roster has the rest."""
 
     leases: dict[str, LeaseData] = {}
-    """Of singletons; the clock that they run by goes on with the process."""
+    """Leases of singletons; their clock continues with the process."""
     arrivals: list[tuple[int, int, int]] = []
-    """Links that other machines ask for, and that wait: (gateway, local, remote)."""
+    """Links that other machines asked for, and that wait: (gateway, local, remote)."""
 
 
 class ClusterNode:
@@ -61,23 +61,23 @@ class ClusterNode:
         self._links = Links(around, self._pairing)
         self._moves = Moves(around, self._gateways)
         self.leases: Leases = Leases(around, self.membership, self._moves, self._ask_gateway, self._letter)
-        """Of the roles that run once in the whole cluster."""
+        """Leases of the roles that run once in the whole cluster."""
 
     def __repr__(self) -> str:
         return f"<ClusterNode {self.membership}, {self._gateways}, {self._pairing}>"
 
     def start(self) -> None:
-        """Take part in the cluster from now on."""
+        """Join the cluster."""
         self._around.carry_out(self.membership.start(monotonic()))
 
-    # --------------------------------------------------------------------------------------------- handed over
+    # --------------------------------------------------------------------------------------------- handover
 
     def state(self) -> ClusterState:
-        """Return what the next program needs."""
+        """Return the state for the next program."""
         return ClusterState(self.leases.data(), self._pairing.arrivals())
 
     def take_over(self, nodes: Iterable[m.Node], born: float, state: ClusterState) -> None:
-        """Go on as the node that a program before this one was, which began at `born`."""
+        """Resume as the node that a previous program was, which began at `born`."""
         now = monotonic()
         self.membership.adopt(nodes, born, now)
         self.leases.adopt(state.leases)
@@ -85,15 +85,15 @@ class ClusterNode:
             self._greet(process.uid)
         self._links.carry_out(self._pairing.take_over(state.arrivals, now))
 
-    # ---------------------------------------------------------------------------------------- what gateways say
+    # ---------------------------------------------------------------------------------- messages of gateways
 
     def handle(self, connection: Connection, message: m.Up) -> bool:
-        """Handle what a gateway says; return whether it was that."""
+        """Handle a message of a gateway; return True if it was one."""
         uid, now, gateways, pairing = connection.uid, monotonic(), self._gateways, self._pairing
         match message:
             case m.OpenGateway() if self._is_gateway(uid):
                 self._greet(uid)
-            case m.OpenGateway() if self._is_keeper(uid):  # it speaks to NATS itself, and carries nothing
+            case m.OpenGateway() if self._is_keeper(uid):  # it connects to NATS itself, and carries nothing
                 connection.link.post(m.JoinCluster(self._plan, self.membership.number))
             case m.Connected(why_not=why_not, keeps=keeps) if uid in gateways:
                 gateways.handle_connected(uid, why_not, keeps)
@@ -102,7 +102,7 @@ class ClusterNode:
                 if (why_cut := gateways.why_cut) is not None:
                     self._around.carry_out(self.membership.handle_connected(why_cut, now))
                 self._links.carry_out(pairing.handle_news(now))
-            case m.Heard(letter=letter) if uid == gateways.speaker:  # each gateway hears all
+            case m.Heard(letter=letter) if uid == gateways.speaker:  # each gateway receives every letter
                 self._handle_letter(letter, now)
             case m.Arriving() if uid in gateways:
                 self._links.carry_out(pairing.handle_arriving(uid, message, now))
@@ -128,7 +128,7 @@ class ClusterNode:
         return process is not None and roles[process.slot.role].plan.keeps_jobs
 
     def _greet(self, uid: int) -> None:
-        """Have a gateway join; or, if it has done so for a program before this one, say how it goes."""
+        """Have a gateway join; if it joined for a previous program already, ask for its state."""
         if (connection := self._around.connections.get(uid)) is not None:
             self._gateways.handle_opened(uid)
             connection.link.post(m.JoinCluster(self._plan, self.membership.number))
@@ -138,19 +138,19 @@ class ClusterNode:
         self._around.carry_out(decisions)
         changes = [each.change for each in decisions if isinstance(each, d.Announce)]
         if any(isinstance(each, m.MemberIs) and each.member.role == QUEUE for each in changes):
-            self._around.keep_jobs()  # should that machine be lost, this one is to have the jobs
+            self._around.keep_jobs()  # so that this machine has the jobs if that one is lost
         for role in [each.role for each in decisions if isinstance(each, d.SeekLease)]:
             self.leases.handle_free(role)
         self._links.carry_out(self._pairing.handle_news(now))
 
-    # ------------------------------------------------------------------------------------------- what happens here
+    # ------------------------------------------------------------------------------------------- local events
 
     def introduce(self, local: int, remote: int) -> None:
-        """Link a member here to one on another machine, or to that one's Kingpin (uid: its node, and 0)."""
+        """Link a member here to one on another machine, or to that machine's Kingpin (uid: its node, and 0)."""
         self._links.carry_out(self._pairing.want(local, remote))
 
     def handle_gone(self, uid: int) -> None:
-        """A process has ended; perhaps it was a gateway, and the links that it carried have ended with it."""
+        """Handle the exit of a process; if it was a gateway, the links that it carried ended with it."""
         if self._gateways.handle_gone(uid):
             self._moves.handle_gone(uid)
             self.leases.look_soon()
@@ -158,20 +158,23 @@ class ClusterNode:
             self._tell_news()
 
     def handle_wake(self, now: float) -> list[Decision]:
-        """Time has passed."""
+        """Act on the time that passed."""
         self._links.carry_out(self._pairing.handle_wake(now))
         return self.membership.handle_wake(now)
 
     def note(self, decisions: Iterable[Decision]) -> list[Decision]:
-        """Take in what was decided here, which may be news for others."""
+        """Take note of local decisions, which may be news for other machines."""
         return self.membership.handle_decisions(decisions, monotonic())
 
     def handle_asked(self, uid: int) -> None:
-        """The app ends, and it is a gateway's turn, the last: the others need not wait until they miss this machine."""
+        """Say goodbye when a gateway is about to stop, the last to do so because the app ends.
+
+        The other machines then need not wait until they miss this one.
+        """
         if uid not in self._gateways:
             return
         self._moves.end()
-        self.leases.look()  # all others have ended: nothing runs by a lease any more
+        self.leases.look()  # all others have exited: nothing runs by a lease any more
         for decision in self.membership.leave():
             if isinstance(decision, d.Write):
                 self.write(decision.node, decision.words)
@@ -191,12 +194,12 @@ class ClusterNode:
             self._ask_gateway(m.Send(write.node, self._letter(write.words)))
 
     def _letter(self, words: m.Words) -> bytes:
-        """Return words of this Kingpin as others get them."""
+        """Return words of this Kingpin as an encoded letter."""
         membership, app = self.membership, self._around.supervisor.crew.plan.name
         return m.pack(m.Letter(m.PROTOCOL, membership.number, membership.name, Raw(m.pack(words)), app))
 
     def _ask_gateway(self, message: m.Down) -> None:
-        """Say something to the gateway that speaks for this machine; to nobody if there is none."""
+        """Send a message to the gateway that speaks for this machine, if there is one."""
         uid = self._gateways.speaker
         if uid is not None and (connection := self._around.connections.get(uid)) is not None:
             connection.link.post(message)

@@ -1,13 +1,13 @@
-"""The leases of this machine, of singletons and of timers: what `core.lease` decides is carried out here.
+"""The leases of this machine, of singletons and of timers: carries out what `core.lease` decides.
 
-The timers of a role that is no singleton have a lease of their own, under a name that no role can have; only what
-belongs to them is told of it, no mobster runs by it.
+The timers of a role that is no singleton have a lease of their own, under a name that no role can have. It concerns
+only the timers; no mobster runs by it.
 
-Requests go to the store by way of a gateway. What a lease means for the role, the supervisor is told; until when it
-holds, the mobster is told as well (`Prolong`, on its liveness socket), for this Kingpin may be stopped or die: the
-mobster ends itself then, before another machine takes over.
+Requests go to the store through a gateway. The supervisor learns what a lease means for its role. The mobster learns
+until when the lease holds (`Prolong`, on its liveness link), because this Kingpin may be stopped or die: the mobster
+then ends itself before another machine takes over.
 
-Times here are by the clock of `rim.expiry`, which goes on while the machine sleeps.
+Times here are by the clock of `rim.expiry`, which continues while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -29,26 +29,28 @@ from mob.rim import expiry
 from mob.wire import messages as m
 
 FURTHEST = 1.0
-"""Seconds after which the clock is looked at in any case: timers of the loop do not count the time that the machine
-sleeps, and leases do."""
+"""Maximum seconds between two looks at the clock.
+
+Timers of the loop do not count the time that the machine sleeps, and leases do.
+"""
 SHORTEST = 0.002
-"""Seconds between two looks at least: the loop's timers count whole milliseconds, and may come one too early."""
+"""Minimum seconds between two looks: the loop's timers count whole milliseconds, and may fire one too early."""
 
 
 TIMERS = "timers/"
-"""What stands before the name of a role in that of the lease of its timers."""
+"""Prefix of a role's name in the name of the lease of its timers."""
 
 
 class TimerLease(NamedTuple):
-    """What the lease of a role's timers is to its owner."""
+    """The lease of a role's timers, as the timekeeper sees it."""
 
     wish: Callable[[], LeaseWish]
     on_news: Callable[[str], None]
-    """Called with nothing when this machine has the lease, or with what is said of its not having it."""
+    """Called with "" when this machine has the lease, otherwise with the reason why it does not."""
 
 
 class Leases:
-    """Those of this machine."""
+    """The leases of this machine."""
 
     def __init__(
         self,
@@ -65,8 +67,8 @@ class Leases:
         self._letter = letter
         self._leases = {role: Lease(role, membership.number, membership.name) for role in around.supervisor.crew.leases}
         self._of_timers: dict[str, TimerLease] = {}
-        self._left: dict[str, LeaseData] = {}  # of timers: what the Kingpin before this one has left
-        self._number = int(monotonic() * 1e6)  # greater than any that a Kingpin before this one has used
+        self._left: dict[str, LeaseData] = {}  # of timers, from the previous Kingpin
+        self._number = int(monotonic() * 1e6)  # greater than any that the previous Kingpin used
         self._timer: asyncio.TimerHandle | None = None
         self._will_look = False
         self.look_soon()
@@ -75,18 +77,20 @@ class Leases:
         return f"<Leases of {', '.join(self._leases) or 'nothing'}>"
 
     def until(self, role: str) -> float | None:
-        """Until when a mobster of the role may run: for ever, if it is no singleton."""
+        """Return until when a mobster of the role may run; None, so forever, if it is no singleton."""
         lease = self._leases.get(role)
         return None if lease is None else lease.until
 
     def add_role(self, role: str) -> None:
-        """The plan has got a singleton."""
+        """Add a role of the plan that is a singleton."""
         self._leases[role] = Lease(role, self._membership.number, self._membership.name)
         self.look_soon()
 
     def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> bool:
-        """Seek the lease of a role's timers from now on; it is wanted as `wish` says. Return whether this machine has
-        it already, because the Kingpin before this one had."""
+        """Seek the lease of a role's timers from now on, as `wish` says.
+
+        Return True if this machine already has it because the previous Kingpin had.
+        """
         name = TIMERS + role
         self._of_timers[name] = TimerLease(wish, on_news)
         self._leases[name] = lease = Lease(name, self._membership.number, self._membership.name)
@@ -96,7 +100,7 @@ class Leases:
         return data is not None
 
     def data(self) -> dict[str, LeaseData]:
-        """What is held, for the Kingpin that follows."""
+        """Return the leases that are held, for the next Kingpin."""
         held = {role: data for role, lease in self._leases.items() if (data := lease.data()) is not None}
         fetching = {
             role: structs.replace(held[role], is_fetching=True) for role in held if self._moves.is_fetching(role)
@@ -104,7 +108,10 @@ class Leases:
         return self._left | held | fetching
 
     def adopt(self, known: dict[str, LeaseData]) -> None:
-        """The Kingpin before this one held these. What runs without one was no singleton until now, and ends."""
+        """Adopt the leases of the previous Kingpin.
+
+        A singleton that runs without one ends: its role was no singleton until now.
+        """
         supervisor = self._around.supervisor
         self._left = {name: data for name, data in known.items() if name.startswith(TIMERS)}
         for role, lease in self._leases.items():
@@ -120,10 +127,10 @@ class Leases:
                     supervisor.singletons.handle_lost(role, "it is a singleton now, and has no lease")
                 )
 
-    # ------------------------------------------------------------------------------------------------- happens
+    # ------------------------------------------------------------------------------------------------- events
 
     def look_soon(self) -> None:
-        """Something was decided: look at the leases when all of it is carried out."""
+        """Look at the leases once everything that was decided is carried out."""
         if self._leases and not self._will_look:
             self._will_look = True
             self._around.reactor.loop.call_soon(self._look_and_wait)
@@ -139,7 +146,7 @@ class Leases:
         self._timer = self._around.reactor.loop.call_later(seconds, self.look_soon)
 
     def look(self) -> None:
-        """Time has passed, or something has changed."""
+        """Act on the time that passed and on what changed."""
         self._moves.look()
         for role, lease in self._leases.items():
             if lease.token and role not in self._of_timers and (left := self._moves.left_of(role)) != lease.left:
@@ -155,13 +162,13 @@ class Leases:
         return LeaseWish.KEEP if wish is LeaseWish.TAKE and self._membership.namesake_at is not None else wish
 
     def handle_answer(self, answer: m.LeaseIs) -> None:
-        """The store has answered."""
+        """Handle an answer of the store."""
         if (lease := self._leases.get(answer.role)) is not None:
             self._carry_out(lease.handle_answer(answer, expiry.now()))
             self.look()
 
     def handle_free(self, role: str) -> None:
-        """Another machine has given a lease back."""
+        """Note that another machine gave back a lease."""
         if (lease := self._leases.get(role)) is not None:
             lease.look_again()
             self.look()
@@ -200,7 +207,7 @@ class Leases:
             case Won():
                 timers.on_news("")
             case Yielded(why=why):
-                timers.on_news(why or "its machine has given their lease back")
+                timers.on_news(why or "this machine gave their lease back")
             case Elsewhere(note=note):
                 timers.on_news(note)
             case _:

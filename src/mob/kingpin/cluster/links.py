@@ -1,6 +1,6 @@
-"""The links to other machines: what `core.pairing` decides is done here, with sockets.
+"""The links to other machines: carries out what `core.pairing` decides, with sockets.
 
-Each link is a socket pair. A gateway gets one end; the other is held here until the far member has its own.
+Each link is a socket pair. A gateway gets one end; the other is held here until the remote member has its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Links:
         return f"<Links, {len(self._held)} ends held>"
 
     def carry_out(self, steps: Iterable[PairStep]) -> None:
-        """Do what was decided, in that order."""
+        """Carry out steps in order."""
         name_of = self._around.connections.name_of
         for step in steps:
             match step:
@@ -47,13 +47,13 @@ class Links:
     def _carry(self, carry: MakeLink) -> None:
         connection = self._around.connections.get(carry.gateway)
         if connection is None or not self._pairing.is_held(carry.number):
-            return  # it has ended while descriptors were lacking
+            return  # the member exited while there were no file descriptors
         self._held[carry.number], other = socket.socketpair()
         connection.link.post_with(m.Carry(carry.number, carry.local, carry.remote), [other.detach()])
 
     def _meet(self, meet: GiveEnd) -> None:
         own = self._held.pop(meet.number)
-        if m.is_kingpin(meet.local):  # a process on another machine is a client of this Kingpin
+        if m.is_kingpin(meet.local):  # a process on another machine becomes a client of this Kingpin
             self._around.handle_client(own, 0)
         elif (connection := self._around.connections.get(meet.local)) is not None:
             connection.link.post_with(m.Meet(meet.remote), [own.detach()])
@@ -62,7 +62,7 @@ class Links:
 
 
 def is_there(connections: Connections, uid: int) -> bool:
-    """Return whether a process has not ended: its socket says so before its exit is reported."""
+    """Return whether a process is still there: its socket shows its end before its exit is reported."""
     connection = connections.get(uid)
     if connection is None or connection.link.is_closed:
         return False

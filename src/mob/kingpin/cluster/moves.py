@@ -1,7 +1,7 @@
-"""What singletons leave to other machines, on its way: what `core.moving` decides is carried out here.
+"""The data that singletons leave to their successors on other machines: carries out what `core.moving` decides.
 
-The data is a file without a name, as all that workers leave. A gateway stores it, or makes another such file of what is
-stored. Nothing here opens one.
+The data is a file without a name, as for any worker. A gateway stores it, or makes such a file from stored data.
+Nothing here opens one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mob.wire import messages as m
 
 
 class Moves:
-    """That of this machine."""
+    """The moves of this machine."""
 
     def __init__(self, around: Surroundings, gateways: Gateways) -> None:
         self._around = around
@@ -30,34 +30,34 @@ class Moves:
         return f"<Moves {self._moving}>"
 
     def is_fetching(self, role: str) -> bool:
-        """Return whether a singleton waits for what was left for it."""
+        """Return True if a singleton waits for data that was left for it."""
         return self._moving.is_fetching(role)
 
     def left_of(self, role: str) -> int:
-        """Return what the record of a lease is to say about what was left."""
+        """Return what the record of a lease must say about data that was left."""
         return self._moving.left_of(role)
 
     def handle_written(self, role: str, left: int) -> None:
-        """The record of a lease says that by now."""
+        """Note what the record of a lease says now."""
         if decisions := self._moving.handle_written(role, left):
             self._around.carry_out(decisions)
             self._tell_stop()
 
     def handle_won(self, role: str, token: int, left: int) -> None:
-        """This machine has the lease of a singleton."""
+        """Note that this machine won the lease of a singleton."""
         self._around.carry_out(self._moving.handle_won(role, token, left, monotonic()))
 
     def handle_lost(self, role: str) -> None:
-        """It has it no more."""
+        """Note that this machine lost the lease of a singleton."""
         self._moving.handle_lost(role)
         self._tell_stop()
 
     def handle_gone(self, uid: int) -> None:
-        """A gateway has ended."""
+        """Note that a gateway exited."""
         self._moving.handle_gateway_gone(uid)
 
     def look(self) -> None:
-        """Time has passed, or something has changed."""
+        """Act on the time that passed and on what changed."""
         for step in self._moving.look(self._gateways.keeper, monotonic()):
             if isinstance(step, m.GetLeft):
                 self._post(step, [])
@@ -70,7 +70,7 @@ class Moves:
                 self._tell_stop()
 
     def _tell_stop(self) -> None:
-        """A stop may have waited for that."""
+        """Notify the supervisor, because a stop may have waited for this."""
         self._around.carry_out(self._around.supervisor.handle_moved(monotonic()))
 
     def _post(self, request: m.PutLeft | m.GetLeft, descriptors: list[Descriptor]) -> None:
@@ -79,7 +79,7 @@ class Moves:
             connection.link.post_with(request, descriptors)
 
     def handle_answer(self, connection: Connection, answer: m.LeftIs) -> None:
-        """A gateway has done what it was asked for, or could not."""
+        """Handle the outcome of a request to a gateway."""
         taken = connection.link.take(1) if answer.size >= 0 else []
         if not self._moving.is_awaited(answer):
             for descriptor in taken:
@@ -88,10 +88,10 @@ class Moves:
         if taken:
             self._around.inheritances.put(answer.role, 0, taken[0], answer.size)
         elif answer.size >= 0:
-            why = "the Kingpin has too many files open, see `ulimit -n`"
+            why = "the Kingpin has too many open files, see `ulimit -n`"
             answer = m.LeftIs(answer.number, answer.role, error=why)
         self._around.carry_out(self._moving.handle_answer(answer, monotonic()))
 
     def end(self) -> None:
-        """The last gateways end: what is not stored yet is lost."""
+        """Give up what is not stored yet because the last gateways end."""
         self._around.carry_out(self._moving.end())

@@ -1,4 +1,4 @@
-"""What this room uses of the app around it."""
+"""What this room needs of the app around it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,41 @@ from mob.rim.reactor import Reactor
 
 
 class Surroundings(Protocol):
-    """The app's Kingpin, as far as the cluster has to do with it."""
+    """The app's Kingpin, as far as the cluster needs it."""
 
     @property
-    def supervisor(self) -> Supervisor: ...
+    def supervisor(self) -> Supervisor:
+        """The decision core of the app."""
+        ...
+
     @property
-    def connections(self) -> Connections: ...
+    def connections(self) -> Connections:
+        """The connections to members on this machine."""
+        ...
+
     @property
-    def reactor(self) -> Reactor: ...
+    def reactor(self) -> Reactor:
+        """The Kingpin's loop."""
+        ...
+
     @property
-    def inheritances(self) -> Inheritances: ...
+    def inheritances(self) -> Inheritances:
+        """What workers handed over to their successors."""
+        ...
+
     @property
-    def shortage(self) -> Shortage: ...
+    def shortage(self) -> Shortage:
+        """What waits for a resource of the system."""
+        ...
+
     def carry_out(self, decisions: list[Decision]) -> None:
-        """Do what was decided, in that order."""
+        """Carry out decisions in order."""
         ...
 
     def keep_jobs(self) -> None:
-        """Be ready to keep durable jobs: another machine of the cluster does."""
+        """Prepare to keep durable jobs because another machine of the cluster does."""
         ...
 
     def handle_client(self, sock: socket.socket, pid: int) -> None:
-        """Let in a client that has come on that socket."""
+        """Accept a client that connected through that socket."""
         ...

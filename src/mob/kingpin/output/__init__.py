@@ -1,1 +1,1 @@
-"""What the mobsters print, on its way to the terminal, the log file, and those who follow it."""
+"""The output of mobsters, on its way to the terminal, the log file, and the clients that follow it."""

@@ -1,9 +1,9 @@
-"""What mobsters print: read from their pipes as whole lines, and handed to the writer and to whoever follows.
+"""The output of mobsters: read from their pipes as whole lines, and passed to the writer and to followers.
 
 Every mobster has a pipe for stdout and one for stderr. A line is passed on when it is complete; what is left when a
-mobster has gone becomes a line of its own. One that stays without an end for a moment is shown as it is, by the writer
-only. Nothing here waits, so a burst is read as fast as it comes and holds no mobster up: what the writer cannot take is
-dropped there, what a follower cannot take, here.
+mobster exits becomes a line of its own. A line that stays unfinished for a moment is shown as it is, by the writer
+only. Nothing here waits, so bursts are read as fast as they come and block no mobster: what the writer cannot take is
+dropped there, what a follower cannot take is dropped here.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from mob.rim.reactor import Reactor
 
 READ_SIZE = 256 * 1024
 SMALL_READ_SIZE = 4096
-"""Where there is no memory for more: Python gets so little from what it has."""
+"""Bytes of one read where memory for more cannot be allocated; Python can serve so few from its own pools."""
 PIPE_SIZE = 256 * 1024
-"""Bytes that a mobster may be ahead of the Kingpin; 64 KiB where the system gives no more."""
+"""Capacity of a pipe in bytes, so far a mobster may be ahead of the Kingpin; 64 KiB where the system gives no more."""
 LARGE_PIPES = 64
-"""So many are made that large: together they use a quarter of what Linux lets a user have."""
-LAST_LINES = 50  # are kept of each mobster, for the report of a crash
-LAST_LENGTH = 16 * 1024  # bytes of such a line
-MOST_READS = 32  # of the pipe of one that has ended; a process that has left its group may still write into it
+"""Number of pipes that are made that large; together they use a quarter of what Linux allows a user."""
+LAST_LINES = 50  # kept of each mobster, for the report of a crash
+LAST_LENGTH = 16 * 1024  # maximum bytes of such a line
+MOST_READS = 32  # of the pipe of an exited mobster; a process that left its group may still write to it
 
 
 class ConsoleState(msgspec.Struct, frozen=True):
-    """What was printed, as the next program takes it over."""
+    """The output of mobsters as it is handed over to the next program."""
 
     pipes: list[PipeState]
     last_lines: dict[int, list[bytes]]
-    """What each mobster has printed last."""
+    """The last lines that each mobster printed."""
     recent: list[OutputChunk]
     dropped: int
-    """Lines that could not be written, in all."""
+    """Total number of lines that could not be written."""
     lost: list[tuple[LineSource, int]]
-    """Those of them that were not told yet, by who has printed them."""
+    """Lines of these whose loss was not reported yet, by source."""
     followers: list[FollowerState]
 
 
 class Console:
-    """Where the app's output goes."""
+    """The output of the app."""
 
     def __init__(
         self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None, is_direct: bool = False
@@ -63,7 +63,7 @@ class Console:
         self._reactor = reactor
         has_colors = standard.has_colors()
         self.color: bool = has_colors and logs.is_shown
-        """Whether what mobsters print is seen on a terminal with colours."""
+        """True if the output of mobsters is shown on a terminal with colors."""
         self._is_direct = is_direct
         self._roles: dict[str, int] = {}
         self._sources: dict[int, list[Pipe]] = {}  # by the mobster's uid
@@ -76,9 +76,10 @@ class Console:
         return f"<Console of {len(self._sources)} mobsters>"
 
     def pipes(self, uid: int, role: str, index: int) -> list[int]:
-        """Return the writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid.
+        """Return the writing ends of new pipes for stdout and stderr.
 
-        Where mobsters print directly they are copies of this process's own, and nothing is read at all.
+        Nothing is read before `begin`, which gives the pid. Where mobsters print directly, the pipes are copies of this
+        process's own streams, and nothing is read at all.
         """
         if self._is_direct:
             return _own_streams()
@@ -94,32 +95,32 @@ class Console:
         return ends
 
     def begin(self, uid: int, pid: int) -> None:
-        """Show what a mobster prints, which runs under this pid now."""
+        """Begin to read the output of a mobster, which runs under this pid now."""
         for source in self._sources.get(uid, ()):
             if not source.origin.pid:
                 self._watch(source, pid)
 
     def move(self, uid: int, index: int) -> None:
-        """What a mobster prints from now on comes from another place; what it has printed came from its old one."""
+        """Show later output of a mobster under a new index; earlier output keeps the old one."""
         self.drain(uid)
         for source in self._sources.get(uid, ()):
             source.origin = msgspec.structs.replace(source.origin, index=index)
 
     def drain(self, uid: int) -> None:
-        """Pass on what a mobster that has ended has printed last, before something is said of its end."""
+        """Pass on the last output of an exited mobster, before a message reports its exit."""
         for source in list(self._sources.get(uid, ())):
             for _ in range(MOST_READS):
                 if not self._read(source):
                     break
 
     def take_last_lines(self, uid: int) -> tuple[str, ...]:
-        """Return what a mobster has printed last, on both streams, and forget it."""
+        """Return the last lines that a mobster printed on both streams, and forget them."""
         self.drain(uid)
         return tuple(line.decode(errors="replace") for line in self._last.pop(uid, ()))
 
     @property
     def dropped(self) -> int:
-        """Lines that could not be written, because they were too many or the disk was full."""
+        """Number of lines that could not be written because there were too many or the disk was full."""
         return self._writer.dropped
 
     def begin_taking(self, uid: int) -> None:
@@ -127,50 +128,50 @@ class Console:
         self._taken[uid] = []
 
     def end_taking(self, uid: int) -> list[str]:
-        """Return what it has printed since."""
+        """Return what the mobster wrote since `begin_taking`."""
         return self._taken.pop(uid, [])
 
     def say(self, text: str) -> None:
-        """Show a word of the Kingpin's own."""
+        """Show a message of the Kingpin."""
         chunk = word(text)
         self._writer.put(chunk)
         self.followers.handle_chunk(chunk)
 
     def tell(self, text: str) -> None:
-        """Show news of the app; where mobsters print directly, to those who follow the log only."""
+        """Show news of the app; where mobsters print directly, only to clients that follow the log."""
         if not self._is_direct:
             self.say(text)
         else:
             self.followers.handle_chunk(word(text))
 
     def say_from_elsewhere(self, text: str) -> None:
-        """Show it from another thread than the loop's, which may be blocked."""
+        """Show a message from another thread than that of the loop, which may be blocked."""
         self._writer.put(word(text))
 
     def hold(self) -> None:
-        """Leave the terminal to somebody else for a while: what there is to show waits for `release`."""
+        """Stop writing to the terminal because another process uses it; output waits for `release`."""
         self._writer.hold()
 
     def release(self) -> None:
-        """Go on: the terminal is this app's again."""
+        """Resume writing to the terminal."""
         self._writer.release()
 
     def reopen(self) -> None:
-        """Open the log file that has the name now, because somebody has put the old one aside."""
+        """Reopen the log file after it was moved away."""
         self._writer.reopen()
 
     def close(self) -> None:
-        """Write what is there and end."""
+        """Write what waits, and end."""
         for sources in list(self._sources.values()):
             for source in list(sources):
                 self._read(source)
                 self._end(source)
         self._writer.close()
 
-    # ------------------------------------------------------------------------------------------- to go over
+    # -------------------------------------------------------------------------------------------- handover
 
     def state(self) -> ConsoleState:
-        """Return what the next program needs; wait until all is written, for a second at most."""
+        """Return the state for the next program, after waiting until all is written, for a second at most."""
         self._writer.settle()
         self._writer.wait_empty()
         dropped, lost = self._writer.losses()
@@ -184,7 +185,7 @@ class Console:
         )
 
     def take_over(self, state: ConsoleState, links: Mapping[int, Link]) -> None:
-        """Go on after the program before this one. `links`: those to the followers, by uid."""
+        """Resume after the previous program. `links` are those to the followers, by uid."""
         for each in state.pipes:
             origin = Origin(each.role, each.index, 0, each.is_error, self._color_of(each.role))
             pipe = self._pipe(each.uid, each.fd, origin)
@@ -215,7 +216,7 @@ class Console:
         self._read(source)
 
     def _read(self, source: Pipe) -> bool:
-        """Pass on what there is to be read; return whether there was anything."""
+        """Pass on what can be read; return True if there was anything."""
         try:
             try:
                 data = os.read(source.fd, READ_SIZE)
@@ -235,7 +236,7 @@ class Console:
         return bool(data)
 
     def _await(self, source: Pipe) -> None:
-        """See to it that a line without an end is shown, if it gets none."""
+        """Schedule that an unfinished line is shown if its end does not come."""
         if source.has_news and not source.is_awaited:
             source.is_awaited = True
             self._reactor.call_at(source.due, partial(self._show_begun, source))
@@ -244,7 +245,7 @@ class Console:
         source.is_awaited = False
         if source not in self._sources.get(source.uid, ()):
             return
-        self._read(source)  # its end may be there
+        self._read(source)  # the end of the line may be there
         if source.due > monotonic():
             self._await(source)
         elif source.has_news:
@@ -252,13 +253,13 @@ class Console:
             self._put_begun(source)
 
     def _put_begun(self, source: Pipe) -> None:
-        """Have a line without an end shown; on a terminal, one that is empty now is taken away."""
+        """Show an unfinished line; on a terminal, remove one that is empty now."""
         is_taken = source.origin.is_error and source.uid in self._taken
         if not is_taken and (source.shown or self._writer.is_live):
             self._writer.put(OutputChunk(time.time(), source.origin, source.shown + b"\n", 1, is_partial=True))
 
     def _pass_on(self, source: Pipe, lines: bytes, shown: bytes) -> None:
-        """Hand lines on; the first may have been `shown` already, where it cannot be rewritten."""
+        """Pass on lines. The first may be `shown` already; where it cannot be rewritten, only its rest is written."""
         taken = self._taken.get(source.uid)
         if taken is not None and source.origin.is_error:
             taken += lines[:-1].decode(errors="replace").split("\n")
@@ -290,7 +291,7 @@ class Console:
 
 
 def _two_pipes() -> list[tuple[int, int]]:
-    """Return two pipes; `OSError` if they cannot both be had."""
+    """Return two pipes. Raise `OSError` if both cannot be made."""
     first = os.pipe()
     try:
         return [first, os.pipe()]
@@ -301,7 +302,7 @@ def _two_pipes() -> list[tuple[int, int]]:
 
 
 def _own_streams() -> list[int]:
-    """Return copies of this process's stdout and stderr; `OSError` if they cannot both be had."""
+    """Return copies of this process's stdout and stderr. Raise `OSError` if both cannot be made."""
     first = os.dup(1)
     try:
         return [first, os.dup(2)]
@@ -311,5 +312,5 @@ def _own_streams() -> list[int]:
 
 
 def _enlarge(pipe: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # not Linux, or this user has too many
+    with contextlib.suppress(OSError, AttributeError):  # not Linux, or this user has too many pipes
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)

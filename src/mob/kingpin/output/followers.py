@@ -1,8 +1,8 @@
-"""Who follows what mobsters print (`mob logs`, the dashboard), and the latest lines for those who come later.
+"""Clients that follow the output of mobsters (`mob logs`, the dashboard), and the latest lines for later ones.
 
-The latest chunks are kept as they came, of mobsters that have died too; they are looked at only when somebody asks. A
-follower gets lines as fast as its link takes them. What it has not taken is bounded; beyond that it misses lines, and
-their number goes before the next ones. While nobody follows, this costs a look at an empty table for each chunk.
+The latest chunks are kept as they came, also of mobsters that exited; they are decoded only on request. A follower gets
+lines as fast as its link takes them. The bytes that it did not take are bounded; beyond that it misses lines, and their
+number precedes the next ones. While there are no followers, a chunk costs a look at an empty table.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mob.wire import messages as m
 RECENT_LINES = 2_000
 RECENT_BYTES = 1024 * 1024
 UNSENT = 1024 * 1024
-"""Bytes that a follower may have before it."""
+"""Maximum unsent bytes of a follower."""
 BATCH = 128 * 1024
-"""Bytes of one message; less if the app's frame_limit is small."""
+"""Maximum bytes of one message; less if the app's frame_limit is small."""
 FAREWELL = 0.2
-"""Seconds for that when the app ends."""
+"""Seconds to send the last lines when the app ends."""
 PER_LINE = 64
 """Bytes of a line besides its text and its role."""
 
@@ -40,7 +40,7 @@ class Recent:
         return f"<Recent {self._lines} lines>"
 
     def add(self, chunk: OutputChunk) -> None:
-        """Keep it, and forget what is too old."""
+        """Keep a chunk, and forget the oldest ones beyond the limit."""
         chunks = self._chunks
         chunks.append(chunk)
         self._lines += chunk.count
@@ -51,7 +51,7 @@ class Recent:
             self._bytes -= len(old.data)
 
     def lines(self, follow: m.Follow) -> list[m.Line]:
-        """Return the last of those that are wanted, oldest first."""
+        """Return the last lines that a follower requested, oldest first."""
         found: deque[m.Line] = deque()
         for chunk in reversed(self._chunks):
             if len(found) >= follow.last:
@@ -62,12 +62,12 @@ class Recent:
         return list(found)
 
     def chunks(self) -> list[OutputChunk]:
-        """Return all that is kept."""
+        """Return all chunks that are kept."""
         return list(self._chunks)
 
 
 class FollowerState(msgspec.Struct, frozen=True, array_like=True):
-    """A follower as the next program takes it over."""
+    """A follower as it is handed over to the next program."""
 
     uid: int
     follow: m.Follow
@@ -75,7 +75,7 @@ class FollowerState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Follower:
-    """A client or mobster that gets the lines that it wants to see."""
+    """A client or mobster that gets the lines it requested."""
 
     def __init__(self, uid: int, link: Link, follow: m.Follow, batch: int, dropped: int = 0) -> None:
         self.uid = uid
@@ -83,7 +83,7 @@ class Follower:
         self._link = link
         self._batch = batch
         self.dropped: int = dropped
-        """Lines that it has missed since it was told last."""
+        """Number of lines that it missed since the last report."""
 
     def __repr__(self) -> str:
         return f"<Follower {self.uid}, {self.dropped} lines behind>"
@@ -96,7 +96,7 @@ class Follower:
             self.send(_lines(chunk))
 
     def send(self, lines: Iterable[m.Line], is_end: bool = False) -> None:
-        """Send lines, in messages that are not too long."""
+        """Send lines, in messages of limited size."""
         batch: list[m.Line] = []
         size = 0
         for line in lines:
@@ -113,23 +113,23 @@ class Follower:
             self._post(batch, is_end)
 
     def finish(self) -> None:
-        """Say the last word, and end the link."""
+        """Send the number of missed lines if there are any, and end the link."""
         self._post([], is_end=True)
         self._link.close_after_flush(FAREWELL)
 
     def _post(self, lines: list[m.Line], is_end: bool) -> None:
         self._link.post(m.Lines(self.follow.id, tuple(lines), self.dropped, is_end))
-        self._link.flush()  # a frame of its own, as long as was reckoned
+        self._link.flush()  # in a frame of its own, whose length was calculated
         self.dropped = 0
 
 
 class Followers:
-    """Those who follow, and the latest lines."""
+    """The followers, and the latest lines."""
 
     def __init__(self, frame_limit: int) -> None:
         self.recent: Recent = Recent()
         self.is_held = False
-        """Whether nothing is sent for the moment, so that what was sent is read; it counts as missed."""
+        """True while nothing is sent, so that what was sent before is read; lines meanwhile count as missed."""
         self._batch = min(BATCH, frame_limit // 2)
         self._followers: dict[tuple[int, int], Follower] = {}  # by uid and the number of the request
 
@@ -137,7 +137,7 @@ class Followers:
         return f"<Followers {len(self._followers)}, {self.recent}>"
 
     def handle_chunk(self, chunk: OutputChunk) -> None:
-        """Keep what was printed, and send it to those who want to see it."""
+        """Keep a chunk, and send it to the followers that requested it."""
         self.recent.add(chunk)
         if self._followers:
             for follower in list(self._followers.values()):
@@ -145,39 +145,39 @@ class Followers:
                     follower.offer(chunk, self.is_held)
 
     def follow(self, uid: int, link: Link, follow: m.Follow) -> None:
-        """Send the latest lines to one who wants to see them, and what comes."""
+        """Add a follower: send it the latest lines, and those that come."""
         follower = Follower(uid, link, follow, self._batch)
         follower.send(self.recent.lines(follow), is_end=not follow.goes_on)
         if follow.goes_on:
             self._followers[uid, follow.id] = follower
 
     def unfollow(self, uid: int, number: int) -> None:
-        """Send no more to one who has seen enough."""
+        """Remove a follower."""
         self._followers.pop((uid, number), None)
 
     def forget(self, uid: int) -> None:
-        """Drop what is kept for a client or mobster that has gone."""
+        """Drop what is kept for a client or mobster that left."""
         for key in [key for key in self._followers if key[0] == uid]:
             del self._followers[key]
 
     def handle_gone(self, pid: int) -> None:
-        """Tell those who follow this mobster alone that it has printed its last."""
+        """Report the end to those who follow only this mobster: it will print nothing more."""
         for key, follower in list(self._followers.items()):
             if pid and follower.follow.pid == pid:
                 del self._followers[key]
                 follower.send((), is_end=True)
 
     def finish(self) -> None:
-        """Say goodbye: what a follower was sent reaches it, if it reads."""
+        """Flush and end the links to all followers."""
         for follower in list(self._followers.values()):
             follower.finish()
 
     def state(self) -> list[FollowerState]:
-        """Return what the next program needs of them."""
+        """Return the state for the next program."""
         return [FollowerState(each.uid, each.follow, each.dropped) for each in self._followers.values()]
 
     def take_over(self, states: Iterable[FollowerState], links: Mapping[int, Link]) -> None:
-        """Go on for the followers of the program before this one, as far as they have a link."""
+        """Resume with the previous program's followers, as far as they have a link."""
         for each in states:
             if (link := links.get(each.uid)) is not None:
                 self._followers[each.uid, each.follow.id] = Follower(

@@ -1,9 +1,9 @@
-"""What was printed, as it passes through the Kingpin: chunks of whole lines, and the forms in which they are written.
+"""Output as it passes through the Kingpin: chunks of whole lines, and the formats in which they are written.
 
-A chunk is what one read has brought from one pipe, up to its last end of a line. It stays as it is, bytes, until
-somebody wants to see it: most of the work for a line is done by `bytes.replace`, and what is dropped was never looked
-at. As text each line gets a prefix; as JSON it becomes the `message` of an object, or, if it is an object already, gets
-the fields that it lacks. Nothing here reads or writes.
+A chunk is what one read brought from one pipe, up to its last end of line. It stays bytes until a reader wants to see
+it: `bytes.replace` does most of the work for a line, and what is dropped was never looked at. As text each line gets a
+prefix. As JSON it becomes the `message` of an object; a line that is an object already gets the fields that it lacks.
+Nothing here reads or writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BOLD = 1
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Who has printed, and where."""
+    """The process and stream that printed something."""
 
     role: str
     index: int
@@ -31,7 +31,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def name(self) -> str:
-        """Which mobster, or that it is the Kingpin."""
+        """Name of the mobster, or of the Kingpin."""
         return "mob" if self.role == KINGPIN else place_name(self.role, self.index)
 
 
@@ -43,43 +43,43 @@ class OutputChunk(msgspec.Struct, frozen=True, gc=False):
     origin: Origin
     data: bytes
     count: int
-    """How many lines."""
+    """Number of lines."""
     is_partial: bool = False
-    """Whether it is the beginning of a line that has no end yet; it comes again with its end."""
+    """True if it is the beginning of an unfinished line; it comes again with its end."""
 
 
 Form = Callable[[OutputChunk], bytes]
-"""How lines are written: the bytes of a chunk."""
+"""A format: returns the bytes to write for a chunk."""
 
 
 def as_text(chunk: OutputChunk) -> bytes:
-    """Each line with a prefix.
+    r"""Return each line with a prefix.
 
-    >>> as_text(OutputChunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\ntwo\\n", 2))
-    b'back.2 4242 | one\\nback.2 4242 | two\\n'
+    >>> as_text(OutputChunk(0.0, Origin("back", 2, 4242, False, 36), b"one\ntwo\n", 2))
+    b'back.2 4242 | one\nback.2 4242 | two\n'
     """
     return _prefixed(chunk, f"{_who(chunk.origin)} | ")
 
 
 def as_painted_text(chunk: OutputChunk) -> bytes:
-    """Each line with a prefix in colour."""
+    """Return each line with a colored prefix."""
     return _prefixed(chunk, f"\x1b[{chunk.origin.color}m{_who(chunk.origin)}{RESET} | ")
 
 
 def as_dated_text(chunk: OutputChunk) -> bytes:
-    """Each line with the time and a prefix.
+    r"""Return each line with the time and a prefix.
 
-    >>> as_dated_text(OutputChunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\n", 1))
-    b'1970-01-01T00:00:00.000Z back.2 4242 | one\\n'
+    >>> as_dated_text(OutputChunk(0.0, Origin("back", 2, 4242, False, 36), b"one\n", 1))
+    b'1970-01-01T00:00:00.000Z back.2 4242 | one\n'
     """
     return _prefixed(chunk, f"{utc(chunk.at, 'milliseconds')} {_who(chunk.origin)} | ")
 
 
 def as_json(chunk: OutputChunk) -> bytes:
-    """Each line as an object; one that is an object keeps its fields.
+    r"""Return each line as an object; one that is an object keeps its fields.
 
-    >>> as_json(OutputChunk(0.0, Origin("back", 2, 4242, True, 36), b"one\\n", 1)).decode()  # doctest: +ELLIPSIS
-    '{"time":"1970-01-01T00:00:00.000000Z","role":"back","index":2,...,"stream":"stderr","message":"one"}\\n'
+    >>> as_json(OutputChunk(0.0, Origin("back", 2, 4242, True, 36), b"one\n", 1)).decode()  # doctest: +ELLIPSIS
+    '{"time":"1970-01-01T00:00:00.000000Z","role":"back","index":2,...,"stream":"stderr","message":"one"}\n'
     """
     origin = chunk.origin
     ours = {
@@ -104,7 +104,7 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _completed(line: bytes, ours: Mapping[str, object]) -> bytes:
-    """The object, and after its own fields those that it lacks; nothing if it is none."""
+    """Return a JSON object with the fields that it lacks added at its end; b"" if the line is no object."""
     try:
         text = line.decode().strip()
         known = _object.decode(text)
@@ -118,7 +118,7 @@ def _completed(line: bytes, ours: Mapping[str, object]) -> bytes:
 
 
 def utc(at: float, precision: str = "microseconds") -> str:
-    """A time as ISO 8601 writes it.
+    """Return a time in ISO 8601.
 
     >>> utc(0.5)
     '1970-01-01T00:00:00.500000Z'
@@ -132,6 +132,6 @@ def _who(origin: Origin) -> str:
 
 def _prefixed(chunk: OutputChunk, prefix: str) -> bytes:
     start = prefix.encode()
-    if chunk.origin.role == KINGPIN:  # a word of several lines is one
+    if chunk.origin.role == KINGPIN:  # a message of several lines gets one prefix
         return start + chunk.data
     return start + chunk.data[:-1].replace(b"\n", b"\n" + start) + b"\n"

@@ -1,8 +1,8 @@
-"""A log file that is put aside when it has grown too large: file becomes file.1, file.1 becomes file.2, and so on.
+"""A log file that is rotated when it grows too large: file becomes file.1, file.1 becomes file.2, and so on.
 
-Only whole lines are written, and a line is in one file; so what is read of it, at any moment, can be read. If the disk
-is full, the part of a line that still went in is taken back. Anything but an ordinary file (a FIFO, /dev/stdout) is
-written to as it is. An error is returned, not raised: whoever writes must go on.
+Only whole lines are written, and a line is never split between files, so the files are readable at any moment. If the
+disk is full, a partly written line is removed. Anything but an ordinary file (a FIFO, /dev/stdout) is written to as it
+is. Errors are returned, not raised, because the writer must continue.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mob.plan import Logs
 
 
 class LogFile:
-    """The file, open, and the way to the next."""
+    """The open log file, and its rotation."""
 
     def __init__(self, logs: Logs) -> None:
         assert logs.file is not None
@@ -28,16 +28,16 @@ class LogFile:
         self._size = 0
         self._is_ordinary = False
         self.problem: str = ""
-        """Why lines could not be written; nothing if the last ones were."""
+        """Reason why lines could not be written; empty if the last ones were."""
         self.remark: str = ""
-        """What else went wrong last: no line is lost by it."""
+        """The last other problem, in which no line was lost."""
         self.reopen()
 
     def __repr__(self) -> str:
         return f"<LogFile {self.path}, {self._size:,} bytes{', ' + self.problem if self.problem else ''}>"
 
     def write(self, data: bytes) -> int:
-        """Write whole lines; return how many bytes of them are in the file. If not all are, `problem` tells why."""
+        """Write whole lines; return how many bytes of them are in the file. If not all are, `problem` says why."""
         if self._fd < 0:
             self.reopen()
         done = 0
@@ -50,7 +50,7 @@ class LogFile:
         return done
 
     def reopen(self) -> bool:
-        """Open the file that has this path now, because the old one was put aside; return whether it could be."""
+        """Open the file at this path again after it was moved away; return True on success."""
         try:
             fd = _open(self.path, self._mode)
         except OSError as error:
@@ -58,7 +58,7 @@ class LogFile:
             if self._fd < 0:
                 self.problem = why
             else:
-                self.remark = f"{why}. The lines go on into the file that was open."
+                self.remark = f"{why}. Lines still go to the file that was open."
             return False
         if self._fd >= 0:
             os.close(self._fd)
@@ -67,13 +67,13 @@ class LogFile:
         return True
 
     def close(self) -> None:
-        """Close it: nothing more is written."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _part(self, data: bytes, start: int) -> bytes:
-        """Return the lines that still go into this file; it is put aside before, if not even one does."""
+        """Return the lines that still fit into this file; rotate it first if not even one fits."""
         if not self._is_ordinary or self._size + len(data) - start <= self._max_bytes:
             return data[start:] if start else data
         end = data.rfind(b"\n", start, start + max(0, self._max_bytes - self._size)) + 1
@@ -110,27 +110,25 @@ class LogFile:
             else:
                 os.ftruncate(self._fd, 0)
         except OSError as error:
-            self.remark = (
-                f"{self.path} cannot be put aside: {error.strerror}. It grows beyond {self._max_bytes:,} bytes."
-            )
+            self.remark = f"{self.path} cannot be rotated: {error.strerror}. It grows beyond {self._max_bytes:,} bytes."
         self.reopen()
 
 
 def check(logs: Logs) -> None:
-    """`PlanError` if the file cannot be written; to be said before anything has begun."""
+    """Raise `PlanError` if the file cannot be written; called before anything is started."""
     if logs.file is None:
         return
     try:
         os.close(_open(logs.file, logs.mode))
     except OSError as error:
         raise PlanError(
-            f"logs: the file {logs.file} cannot be written: {error.strerror}. Wanted is a path in a directory that "
-            f"exists and that this user (uid {os.getuid()}) may write to."
+            f"logs: the file {logs.file} cannot be written: {error.strerror}. Choose a path in an existing directory "
+            f"that this user (uid {os.getuid()}) can write to."
         ) from error
 
 
 def _open(path: str, mode: int) -> int:
-    """Return a descriptor of the file; one that was there keeps its permissions, which somebody has chosen."""
+    """Return a descriptor of the file; an existing file keeps its permissions, which a user chose."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
         fd = os.open(path, flags | os.O_EXCL, 0o600)

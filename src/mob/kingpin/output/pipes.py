@@ -1,7 +1,7 @@
-"""One pipe of one mobster: bytes in, whole lines out, and what is known of the line that has no end yet.
+r"""One pipe of one mobster: bytes in, whole lines out, and the state of the unfinished line.
 
-A line that is rewritten (`\\r`, as progress bars do) is what it was last. A long line is cut into pieces, which are
-lines of their own. A line without an end is shown after a moment; this file knows when, and what of it. It reads
+A line that is rewritten (`\r`, as progress bars do) counts as its last version. A long line is cut into pieces, which
+are lines of their own. An unfinished line is shown after a moment; this file knows when, and what of it. It reads
 nothing, and the time is passed in.
 """
 
@@ -12,15 +12,15 @@ import msgspec
 from mob.kingpin.output.lines import Origin
 
 LONGEST_LINE = 64 * 1024
-"""Bytes of a line; a longer one is cut into pieces of this size."""
+"""Maximum bytes of a line; a longer one is cut into pieces of this size."""
 LIVE_PAUSE = 0.1
-"""Seconds after which a line without an end is shown on a terminal, and after which it is shown as it is then."""
+"""Seconds before an unfinished line is shown on a terminal, and between two updates of it."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""The same where it cannot be rewritten; the pause doubles with each time that the line is shown."""
+"""The same in seconds where it cannot be rewritten; the pause doubles each time the line is shown."""
 
 
 class PipeState(msgspec.Struct, frozen=True):
-    """A pipe as the next program takes it over."""
+    """A pipe as it is handed over to the next program."""
 
     uid: int
     pid: int
@@ -29,7 +29,7 @@ class PipeState(msgspec.Struct, frozen=True):
     role: str
     index: int
     line: bytes
-    """The line that has no end yet."""
+    """The unfinished line."""
 
 
 class Pipe:
@@ -40,11 +40,11 @@ class Pipe:
         self.fd = fd
         self.origin = origin
         self.begun: bytes = b""
-        """A line that has no end yet."""
+        """The unfinished line."""
         self.shown: bytes = b""
-        """What was shown of it last."""
+        """The part of it that was shown last."""
         self.is_awaited = False
-        """Whether somebody looks at it when it is `due`."""
+        """True if a timer is set for the time when it is `due`."""
         self._is_live = is_live
         self._pause = LIVE_PAUSE if is_live else FIRST_PAUSE
         self._since = 0.0
@@ -53,12 +53,12 @@ class Pipe:
         return f"<Pipe of {self.origin.name}, {len(self.begun)} bytes begun>"
 
     def state(self) -> PipeState:
-        """Return what the next program needs of it."""
+        """Return the state for the next program."""
         origin = self.origin
         return PipeState(self.uid, origin.pid, self.fd, origin.is_error, origin.role, origin.index, self.begun)
 
     def feed(self, data: bytes, now: float) -> bytes:
-        """Return the lines that this completes."""
+        """Add bytes; return the lines that they complete."""
         end = data.rfind(b"\n") + 1
         if end:
             lines, self.begun = self.begun + data[:end], data[end:]
@@ -79,45 +79,45 @@ class Pipe:
         return lines
 
     def take_begun(self) -> bytes:
-        """Return the line that has no end; it gets none any more."""
+        """Return the unfinished line and forget it: its end will not come."""
         begun, self.begun = self.begun, b""
         return begun
 
     @property
     def visible(self) -> bytes:
-        """The line without an end, as a terminal would show it now."""
+        """The unfinished line, as a terminal would show it now."""
         visible = self.begun.rstrip(b"\r")
         return visible if visible.strip() else b""
 
     @property
     def has_news(self) -> bool:
-        """Whether the line without an end looks otherwise than it was shown."""
+        """True if the unfinished line differs from what was shown."""
         return self.visible != self.shown
 
     @property
     def due(self) -> float:
-        """When it is to be shown."""
+        """The time at which the unfinished line is to be shown."""
         return self._since + self._pause
 
     def note_shown(self, now: float) -> None:
-        """Take note that it is shown, as it is."""
+        """Note that the unfinished line was shown as it is."""
         self.shown, self._since = self.visible, now
         if not self._is_live:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
 def last_state(line: bytes) -> bytes:
-    """Return what is seen of a line that was rewritten; of several returns at its end one is kept.
+    r"""Return what is visible of a line that was rewritten; of several returns at its end one is kept.
 
-    >>> last_state(b"\\r 1%\\r50%"), last_state(b"50%\\r\\r"), last_state(b"50%\\r   \\r")
-    (b'50%', b'50%\\r', b'   \\r')
+    >>> last_state(b"\r 1%\r50%"), last_state(b"50%\r\r"), last_state(b"50%\r   \r")
+    (b'50%', b'50%\r', b'   \r')
     """
     body = line.rstrip(b"\r")
     return body.rpartition(b"\r")[2] + line[len(body) :][:1]
 
 
 def _left(line: bytes) -> bytes:
-    """Return what is left of a line at its end: nothing, if it was blanked out."""
+    """Return what is left of a line at its end: nothing if it was blanked out."""
     if b"\r" not in line:
         return line
     state = last_state(line)
@@ -125,9 +125,9 @@ def _left(line: bytes) -> bytes:
 
 
 def cut(lines: bytes) -> bytes:
-    """Return lines none of which is too long; no character is divided.
+    r"""Split lines that are too long, without dividing a character.
 
-    >>> [len(piece) for piece in cut(b"x" * (LONGEST_LINE + 10)).split(b"\\n")]
+    >>> [len(piece) for piece in cut(b"x" * (LONGEST_LINE + 10)).split(b"\n")]
     [65536, 10]
     """
     pieces: list[bytes] = []
@@ -138,7 +138,7 @@ def cut(lines: bytes) -> bytes:
             pieces.append(lines[start:end])
         else:
             end = start + LONGEST_LINE
-            while end > start + LONGEST_LINE - 4 and lines[end] & 0xC0 == 0x80:  # within a character of UTF-8
+            while end > start + LONGEST_LINE - 4 and lines[end] & 0xC0 == 0x80:  # within a UTF-8 character
                 end -= 1
             pieces += (lines[start:end], b"\n")
         start = end

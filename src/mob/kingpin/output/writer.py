@@ -1,9 +1,9 @@
-"""The thread that writes what was printed, to a terminal or a file, so that nothing of that blocks the Kingpin.
+"""The thread that writes output to a terminal or a file, so that neither can block the Kingpin.
 
-A terminal may stop taking (Ctrl-S, a slow pipe), a disk may be slow or full. What waits for the writer is bounded; who
-has more than its share of a full queue loses lines: they are counted and not looked at. Once that has begun it goes on
-until the queue is half empty, so that there are a few long gaps and not many short ones; then the count is said, in the
-place of the lines. Quiet mobsters and the Kingpin lose nothing by a noisy one.
+A terminal may stop reading (Ctrl-S, a slow pipe), a disk may be slow or full. The queue of the writer is bounded; a
+source with more than its share of a full queue loses lines, which are counted and not looked at. Dropping goes on until
+the queue is half empty, so that there are a few long gaps instead of many short ones; then the count is written instead
+of the lines. Quiet mobsters and the Kingpin lose nothing because of a noisy one.
 """
 
 from __future__ import annotations
@@ -40,51 +40,51 @@ from mob.rim.standard import is_terminal
 
 WAITING_LIMIT = 16 * 1024 * 1024
 SHARE = 64 * 1024
-"""Bytes that each may have in the queue even if it is full."""
+"""Bytes that each source may have in the queue even if it is full."""
 FLUSH_TIMEOUT = 1.0
-"""Seconds in which what waits is written before another program takes over."""
+"""Seconds in which the queue is written before another program takes over."""
 SETTLE_TIMEOUT = 0.2
-"""The same, before a debugger gets the terminal."""
+"""Seconds in which the queue is written before a debugger gets the terminal."""
 CLOSE_TIMEOUT = 5.0
-"""Seconds in which what waits is written at the end."""
+"""Seconds in which the queue is written when the app ends."""
 
 LineSource = tuple[str, bool]
-"""Who has printed, and whether for stderr."""
+"""A name of a process, and True for its stderr."""
 
 
 class Sink(Protocol):
-    """Where it is written."""
+    """The target of the output."""
 
     why_slow: str
     is_terminal: bool
     is_live: bool
-    """Whether a line that is shown can be rewritten."""
+    """True if a line that is shown can be rewritten."""
 
     def write(self, chunk: OutputChunk) -> int:
-        """Write lines; return how many of them could not be."""
+        """Write lines; return how many could not be written."""
         ...
 
     def reopen(self) -> None:
-        """Open the file again, if it is one."""
+        """Reopen the target if it is a file."""
         ...
 
     def settle(self) -> None:
-        """Leave nothing on the screen that is to be rewritten, because somebody else writes there now."""
+        """Remove unfinished lines from the screen because another process writes there now."""
         ...
 
     def close(self) -> None:
-        """End: nothing more comes."""
+        """Close the target."""
         ...
 
 
 class StandardStreams:
     """Standard output and standard error of the Kingpin, whatever those are.
 
-    A terminal gets nothing of what others have written but text and colours, unless the plan asks for all (`raw`). A
-    file or a pipe gets every byte as it was printed: who reads it knows what it is for.
+    Of the output of mobsters a terminal gets only text and colors, unless the plan asks for everything (`raw`). A file
+    or a pipe gets every byte as it was printed.
     """
 
-    why_slow = "this terminal takes them too slowly"
+    why_slow = "this terminal is too slow"
     is_terminal = True
 
     def __init__(self, form: Form, is_raw: bool = False) -> None:
@@ -99,15 +99,15 @@ class StandardStreams:
         return f"<StandardStreams {self._form.__name__}{', live' if self.is_live else ''}>"
 
     def write(self, chunk: OutputChunk) -> int:
-        """Write, and never fail: if nobody reads any more, the app goes on."""
+        """Write and never fail: if there is no reader any more, the app continues."""
         self._put(self._rewriting(chunk) if self.is_live else self._formed(chunk), chunk.origin.is_error)
         return 0
 
     def reopen(self) -> None:
-        """Do nothing: it is no file."""
+        """Do nothing: there is no file."""
 
     def settle(self) -> None:
-        """Take lines away that have no end; they come again."""
+        """Remove unfinished lines; they come again."""
         self._put(self._bottom.erased(), is_error=True)
 
     def _put(self, data: bytes, is_error: bool) -> None:
@@ -118,7 +118,7 @@ class StandardStreams:
             stream.buffer.flush()
 
     def _rewriting(self, chunk: OutputChunk) -> bytes:
-        """The lines, above those that have no end yet."""
+        """Return the bytes that show lines above the unfinished ones."""
         data = self._formed(chunk)
         if not (self._bottom or chunk.is_partial):
             return data
@@ -130,7 +130,7 @@ class StandardStreams:
         return self._bottom.around(b"" if chunk.is_partial else data, width or 80, height or 24)
 
     def _formed(self, chunk: OutputChunk) -> bytes:
-        """The lines in their form, as this stream may have them."""
+        """Return the lines in the format of this sink, reduced to what this stream may get."""
         if not self._cleans[chunk.origin.is_error]:
             return self._form(chunk)
         if self._form is as_json:
@@ -138,11 +138,11 @@ class StandardStreams:
         return self._form(msgspec.structs.replace(chunk, data=printable_bytes(chunk.data)))
 
     def close(self) -> None:
-        """Do nothing: they belong to the process."""
+        """Do nothing: the streams belong to the process."""
 
 
 class File:
-    """A log file; the Kingpin's own words go to the terminal as well, if there is one."""
+    """A log file; the Kingpin's own messages also go to the terminal, if there is one."""
 
     is_terminal = False
     is_live = False
@@ -154,14 +154,14 @@ class File:
         self._file = LogFile(logs)
         self._told = ""
         self._remarked = ""
-        self.why_slow: str = f"the disk of {self._file.path} takes them too slowly"
+        self.why_slow: str = f"the disk of {self._file.path} is too slow"
         self._tell()
 
     def __repr__(self) -> str:
         return f"<File {self._file}>"
 
     def write(self, chunk: OutputChunk) -> int:
-        """Write lines; return how many of them could not be. Why is said once, on the terminal."""
+        """Write lines; return how many could not be written. The reason is shown once, on the terminal."""
         if self._has_terminal and chunk.origin.role == KINGPIN:
             self._streams.write(chunk)
         data = self._form(chunk)
@@ -170,12 +170,12 @@ class File:
         return lost
 
     def reopen(self) -> None:
-        """Open the file again, because somebody has put it aside."""
+        """Reopen the file after it was moved away."""
         self._file.reopen()
         self._tell()
 
     def settle(self) -> None:
-        """Do nothing: it is no terminal."""
+        """Do nothing: it is not a terminal."""
 
     def close(self) -> None:
         """Close the file."""
@@ -184,7 +184,7 @@ class File:
     def _tell(self) -> None:
         problem = self._file.problem
         if problem and not self._told:
-            self._streams.write(word(f"{problem}. The app goes on; what it prints is lost until that is mended."))
+            self._streams.write(word(f"{problem}. The app keeps running; its output is lost until this is fixed."))
         elif self._told and not problem:
             self._streams.write(word(f"{self._file.path} can be written again."))
         self._told = problem
@@ -194,13 +194,13 @@ class File:
 
 
 def word(text: str, is_error: bool = True) -> OutputChunk:
-    """A word of the Kingpin's own; on stderr, unless it stands for what was to be on stdout."""
+    """Return a message of the Kingpin; on stderr, unless it replaces lines of stdout."""
     data = f"{text}\n".encode(errors="replace")
     return OutputChunk(time.time(), Origin(KINGPIN, 0, os.getpid(), is_error, BOLD), data, data.count(b"\n"))
 
 
 def sink_of(logs: Logs, color: bool) -> Sink:
-    """Where the plan wants it."""
+    """Return the sink that the plan asks for."""
     if logs.format == "json":
         streams = StandardStreams(as_json, logs.raw)
         return File(logs, as_json, streams) if logs.file else streams
@@ -213,16 +213,16 @@ class Writer:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._queue: deque[OutputChunk | Callable[[], None]] = deque()  # or what the sink is to do then
+        self._queue: deque[OutputChunk | Callable[[], None]] = deque()  # or what the sink must do at that point
         self._waiting = 0
-        self._shares: Counter[LineSource] = Counter()  # bytes that wait, by who has printed them
+        self._shares: Counter[LineSource] = Counter()  # bytes in the queue by source
         self._flooding: set[LineSource] = set()
-        self._dropped: Counter[LineSource] = Counter()  # since it was said last
+        self._dropped: Counter[LineSource] = Counter()  # since the last report
         self._unwritten: Counter[LineSource] = Counter()
         self.dropped: int = 0
-        """Lines that were not written, in all."""
+        """Total number of lines that were not written."""
         self._wake = threading.Condition()
-        self._is_held = False  # somebody else has the terminal
+        self._is_held = False  # True while another process has the terminal
         self._closing = False
         self._is_writing = False
         self._thread = start_thread(self._run, "mob-console")
@@ -232,15 +232,15 @@ class Writer:
 
     @property
     def is_live(self) -> bool:
-        """Whether a line that is shown can be rewritten."""
+        """True if a line that is shown can be rewritten."""
         return self._sink.is_live
 
     def put(self, chunk: OutputChunk) -> None:
-        """Have it written, or drop it."""
+        """Write a chunk, or drop it."""
         source = _source_of(chunk)
         with self._wake:
             if chunk.is_partial and self._waiting > SHARE:
-                return  # it comes again
+                return  # an unfinished line, which comes again
             if self._is_too_much(source, len(chunk.data)):
                 self._dropped[source] += chunk.count
                 self.dropped += chunk.count
@@ -251,7 +251,7 @@ class Writer:
             self._wake.notify()
 
     def hold(self) -> None:
-        """Write what is there, and from now on nothing to a terminal; what comes waits, within the same bounds."""
+        """Write the queue, and then nothing more to a terminal; later output waits, within the same bounds."""
         if self._sink.is_terminal:
             self.settle()
             self.wait_empty(SETTLE_TIMEOUT)
@@ -259,17 +259,17 @@ class Writer:
                 self._is_held = True
 
     def release(self) -> None:
-        """Go on."""
+        """Resume writing."""
         with self._wake:
             self._is_held = False
             self._wake.notify()
 
     def reopen(self) -> None:
-        """Have the file opened again, after what was printed so far."""
+        """Reopen the file after the queue is written."""
         self._have_done(self._sink.reopen)
 
     def settle(self) -> None:
-        """Have lines without an end taken off the screen, after what was printed so far."""
+        """Remove unfinished lines from the screen after the queue is written."""
         self._have_done(self._sink.settle)
 
     def _have_done(self, action: Callable[[], None]) -> None:
@@ -278,12 +278,12 @@ class Writer:
             self._wake.notify()
 
     def wait_empty(self, seconds: float = FLUSH_TIMEOUT) -> None:
-        """Wait until all is written, so long at most."""
+        """Wait until all is written, at most for that many seconds."""
         with self._wake:
             self._wake.wait_for(lambda: not self._queue and not self._is_writing, seconds)
 
     def losses(self) -> tuple[int, list[tuple[LineSource, int]]]:
-        """Return how many lines were dropped in all, and since it was said; what waits now is among them."""
+        """Return the total of dropped lines, and those not reported yet, including what waits now."""
         with self._wake:
             lost = self._dropped + self._unwritten
             for chunk in self._queue:
@@ -293,14 +293,14 @@ class Writer:
             return self.dropped + waiting, list(lost.items())
 
     def take_over(self, dropped: int, lost: Iterable[tuple[LineSource, int]]) -> None:
-        """Count what the program before this one could not write."""
+        """Add what the previous program could not write."""
         with self._wake:
             self.dropped += dropped
             self._dropped.update(dict(lost))
             self._wake.notify()
 
     def close(self) -> None:
-        """Write what is there and end."""
+        """Write the queue and end."""
         with self._wake:
             self._closing = True
             self._is_held = False
@@ -325,7 +325,7 @@ class Writer:
         self._shares[_source_of(chunk)] += len(chunk.data)
 
     def _say_dropped(self) -> None:
-        """Say it in the place of what was dropped."""
+        """Write the counts of dropped lines, instead of these lines."""
         for source, count in self._dropped.items():
             self._enqueue(word(f"{_lines_of(source, count)} dropped: {self._sink.why_slow}.", source[1]))
         self._dropped.clear()
@@ -347,7 +347,7 @@ class Writer:
                     self._wake.notify_all()
 
     def _has_more(self) -> bool:
-        """Wait for something to write; return whether there is any."""
+        """Wait for something to write; return True if there is any."""
         with self._wake:
             self._wake.wait_for(lambda: (self._queue or self._dropped or self._closing) and not self._is_held)
             if not self._queue and self._dropped:

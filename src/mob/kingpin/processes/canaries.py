@@ -1,7 +1,7 @@
-"""Which mobsters begin to end: seen before the kernel has freed their memory and their exit can be reported.
+"""Canaries: sockets that show that a mobster is exiting before the kernel frees its memory and reports the exit.
 
-A mobster of a role with spares sends sockets that end with it (`rim/canary.py`). When one ends, the system is asked how
-its process ends; if it does not end after all, its exit is waited for as that of any other.
+A mobster of a role with spares sends sockets that close with it (`rim/canary.py`). When one closes, the system is asked
+how its process ends; if it does not end after all, its exit is awaited like that of any other.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class Canaries:
         self._crew = crew
         self._on_ending = on_ending
         self._ends: dict[int, int] = {}  # descriptor -> uid
-        self._told: set[int] = set()  # uids whose exits are reported once more
+        self._told: set[int] = set()  # uids whose exits were reported already, and will be once more
 
     def __repr__(self) -> str:
         return f"<Canaries {len(self._ends)}>"
 
     def keep(self, uid: int, descriptors: Iterable[int]) -> None:
-        """Watch these."""
+        """Watch these file descriptors."""
         for descriptor in descriptors:
             self._ends[descriptor] = uid
             self._reactor.watch(descriptor, partial(self._handle_end, descriptor))
 
     def forget(self, uid: int) -> bool:
-        """A mobster has exited; return whether that was told already."""
+        """Forget a mobster that exited; return True if its exit was reported already."""
         for descriptor in [each for each, owner in self._ends.items() if owner == uid]:
             self._drop(descriptor)
         is_told = uid in self._told
@@ -43,16 +43,16 @@ class Canaries:
         return is_told
 
     def close(self) -> None:
-        """Watch none any more."""
+        """Stop watching."""
         for descriptor in list(self._ends):
             self._drop(descriptor)
 
     def state(self) -> list[tuple[int, int]]:
-        """Return what the next program needs: uids and descriptors."""
+        """Return uids and descriptors for the next program."""
         return [(uid, descriptor) for descriptor, uid in self._ends.items()]
 
     def take_over(self, state: Iterable[tuple[int, int]]) -> None:
-        """Go on with those of the program before this one."""
+        """Resume with the canaries of the previous program."""
         for uid, descriptor in state:
             self.keep(uid, [descriptor])
 

@@ -1,4 +1,4 @@
-"""What workers have left to their successors: files without names, by place. Nothing here ever looks into them."""
+"""What workers hand over to their successors: files without names, by slot. Nothing here reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mob.rim.link import Descriptor
 
 
 class InheritanceState(msgspec.Struct, frozen=True):
-    """One of them, as the next program takes it over."""
+    """An inheritance as it is handed over to the next program."""
 
     role: str
     index: int
@@ -19,7 +19,7 @@ class InheritanceState(msgspec.Struct, frozen=True):
 
 
 class Inheritances:
-    """Those that are kept."""
+    """The inheritances that are kept."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, int], tuple[Descriptor, int]] = {}
@@ -28,30 +28,30 @@ class Inheritances:
         return f"<Inheritances, {len(self._kept)} kept>"
 
     def put(self, role: str, index: int, fd: int, size: int) -> None:
-        """Keep what was left in a place; what was kept there is forgotten."""
+        """Keep what was handed over in a slot, instead of what was kept for it before."""
         self._kept[role, index] = Descriptor(fd), size
 
     def get(self, role: str, index: int) -> tuple[Descriptor, int] | None:
-        """Return what is kept for a place, and its bytes. It stays here."""
+        """Return what is kept for a slot, and its size in bytes. It stays here."""
         return self._kept.get((role, index))
 
     def drop(self, role: str, index: int) -> None:
-        """Forget it; who has got it keeps it."""
+        """Forget what is kept for a slot; a worker that received it keeps it."""
         self._kept.pop((role, index), None)
 
     def state(self) -> list[InheritanceState]:
-        """Return all that the next program takes over."""
+        """Return the state for the next program."""
         return [
             InheritanceState(role, index, descriptor.fileno(), size)
             for (role, index), (descriptor, size) in self._kept.items()
         ]
 
     def take_over(self, states: list[InheritanceState]) -> None:
-        """Take what the program before this one has left."""
+        """Take over from the previous program."""
         for each in states:
             os.set_inheritable(each.fd, False)
             self.put(each.role, each.index, each.fd, each.size)
 
     def close(self) -> None:
-        """Forget all of them."""
+        """Forget everything."""
         self._kept.clear()

@@ -1,8 +1,8 @@
-"""Calls that are to end whatever they do, also in code that holds the interpreter and hears nothing.
+"""Calls that must end whatever they do, even in code that holds the interpreter and reacts to nothing.
 
-The mobster is stopped (SIGSTOP), and the board tells whether it still runs the call: only then it is killed, else it
-goes on. So a request that comes too late ends nobody, and none meets the call behind. What had not begun is revoked on
-the board, and never does. Calls that run for too long (`overruns`) are looked at in the same way.
+The mobster is stopped (SIGSTOP), and the board shows whether it still runs the call. Only then it is killed; otherwise
+it continues. So a request that comes too late kills nothing, and no request hits the following call. A call that did
+not begin is revoked on the board and never will. Calls that run too long (`overruns`) are checked in the same way.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from mob.rim.reactor import Reactor
 from mob.wire.messages import Overrun
 
 STOP_INTERVAL = 0.0005
-"""Seconds between two looks whether a mobster stands still; most do before the first."""
+"""Seconds between two checks whether a mobster is stopped; most are before the first."""
 STOP_TIMEOUT = 2.0
-"""Seconds in which it does so, and in which what is about to run does, on a machine that is very busy."""
+"""Seconds for it to stop, and for a call that is about to run to do so, on a very busy machine."""
 
 LOOK_INTERVAL = 0.001
-"""Seconds that it goes on if the call is about to run."""
+"""Seconds for which the mobster continues if the call is about to run."""
 
 KillRequest = tuple[int, int, Ticket]
-"""A call, by its caller and number, and who wants its end."""
+"""A call, by its caller and number, and the request to end it."""
 
 
 class Kills:
-    """The mobsters that are stopped because a call of theirs is to end. `kill` decides their deaths."""
+    """The mobsters that are stopped because a call must end. `kill` carries out their deaths."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Kills:
         self._kill = kill
         self._carry_out = carry_out
         self._stopped: dict[int, list[KillRequest]] = {}  # by uid
-        self._late: set[int] = set()  # those of them that may run a call for too long
+        self._late: set[int] = set()  # stopped mobsters that may have run a call for too long
         self.watch: CallWatch = CallWatch(reactor, crew, board, self._stop_late)
-        """Looks for calls that run for too long."""
+        """Checks for calls that run too long."""
 
     def __repr__(self) -> str:
         return f"<Kills, {len(self._stopped)} mobsters stopped>"
@@ -66,7 +66,9 @@ class Kills:
         if process is None or not process.pid or process.killed:
             self._carry_out([Answer(ticket, text=Fate.OVER)])
         elif not self._crew.roles[process.slot.role].plan.pool:
-            self._carry_out([Answer(ticket, error=f"{process.slot.role!r} is no pool: its calls cannot be killed.")])
+            self._carry_out(
+                [Answer(ticket, error=f"role {process.slot.role!r} is not a pool: its calls cannot be killed.")]
+            )
         elif uid in self._stopped:
             self._stopped[uid].append((caller, number, ticket))
         else:
@@ -74,7 +76,7 @@ class Kills:
             self._stop(uid, monotonic() + STOP_TIMEOUT)
 
     def _stop_late(self, uid: int) -> None:
-        """Stop a mobster to see whether it really runs a call for too long."""
+        """Stop a mobster to check whether it really runs a call for too long."""
         process = self._crew.processes.get(uid)
         if process is None or not process.pid or process.killed:
             return
@@ -90,7 +92,7 @@ class Kills:
         self._look(uid, until)
 
     def _look(self, uid: int, until: float) -> None:
-        """See what runs as soon as the mobster stands still."""
+        """Check what runs as soon as the mobster is stopped."""
         process, now = self._crew.processes.get(uid), monotonic()
         if process is None or not process.pid:
             self._answer(uid, text=Fate.OVER)

@@ -18,7 +18,7 @@ from mob.wire import messages as m
 
 
 class Launches:
-    """Launches of mobsters, which begin in `directory`."""
+    """Launches of mobsters, whose working directory is `directory`."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Launches:
         fork_client: ForkClient,
     ) -> None:
         self.plan: Plan = plan
-        """What the app is; a role may be added."""
+        """The current plan of the app; a role may be added."""
         self._crew = crew
         self._node = os.uname().nodename if plan.cluster is None else plan.cluster.node
         self._directory = directory
@@ -44,8 +44,11 @@ class Launches:
         return f"<Launches by {self._fork_client}>"
 
     def launch(self, launch: Launch, until: float | None) -> None:
-        """Order a mobster, which may run `until` then if its role is a singleton. `OSError` if the system lacks what
-        it takes."""
+        """Order a new mobster; if its role is a singleton, it may run until the time `until`.
+
+        Raises:
+            OSError: The system lacks a resource.
+        """
         plan, size = self.plan, self._crew.roles[launch.role].target
         role = placed_at(plan.role(launch.role), launch.index, size, plan.name, self._node)
         with contextlib.ExitStack() as made:
@@ -72,13 +75,13 @@ class Launches:
             until=until,
             inherits=launch.inherits,
         )
-        self._board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
+        self._board.put(launch.uid, 0, 0)  # an earlier mobster may have used the same entry
         self._board.mark(launch.uid, 0)
         self._board.put_connections(launch.uid, 0, 0)
         self._fork_client.order(order, [control_end.detach(), liveness_end.detach(), out, err])
 
     def promote(self, promote: Promote) -> None:
-        """Give a spare its place: what it prints, and what is said of it, has the name of that from now on."""
+        """Give a spare its slot: from now on its output and messages about it carry the name of that slot."""
         self._console.move(promote.uid, promote.index)
         if (connection := self._connections.get(promote.uid)) is not None:
             connection.link.name = place_name(promote.role, promote.index)

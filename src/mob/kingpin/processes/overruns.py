@@ -1,7 +1,7 @@
-"""Calls that take longer than their export allows (`kill_after`): their workers are killed, also if they hear nothing.
+"""Calls that take longer than their export allows (`kill_after`): kills their workers, even blocked ones.
 
-A worker says when to look at its entry of the board. What runs too long then is looked at once more while the worker is
-stopped, so a call that has just ended costs nobody anything (see `kills`).
+A worker says when to look at its entry of the board. If a call runs too long then, the worker is stopped and the entry
+checked again, so a call that ended in the last moment costs nothing (see `kills`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from mob.rim.reactor import Reactor
 from mob.wire.messages import Overrun
 
 RECHECK = 1.0
-"""Seconds after which a worker that runs no such call is looked at for a last time."""
+"""Seconds after which a worker that runs no such call is checked a last time."""
 LATER = 0.002
-"""Seconds behind a deadline at which it is looked at: the worker read its clock a little before it wrote it."""
+"""Seconds to wait after a deadline before the check: the worker read its clock slightly before it wrote the entry."""
 
 
 class CallWatch:
-    """When to look at which worker: one timer for each that runs such calls. `stop`: stop a worker, and `judge` it."""
+    """The times at which to check workers: one timer for each that runs such calls.
+
+    `stop` stops a worker and then calls `judge`.
+    """
 
     def __init__(self, reactor: Reactor, crew: Crew, board: Board, stop: Callable[[int], None]) -> None:
         self._reactor = reactor
@@ -36,7 +39,7 @@ class CallWatch:
         return f"<CallWatch of {len(self._timers)} workers>"
 
     def watch(self, uid: int, when: float) -> None:
-        """Look at a worker at that time, or earlier."""
+        """Check a worker at that time, or earlier."""
         known = self._timers.get(uid)
         if known is not None and known[0] <= when:
             return
@@ -48,14 +51,14 @@ class CallWatch:
         self._timers[uid] = when, self._reactor.call_at(when + LATER, partial(self._look, uid, is_last))
 
     def take_over(self, uids: Iterable[int]) -> None:
-        """Go on where the Kingpin before this one has stopped."""
+        """Resume where the previous Kingpin stopped."""
         for uid in uids:
             if (when := self._board.overruns.announced(uid)) > monotonic():
                 self.watch(uid, when)
             self._look_again(uid)
 
     def forget(self, uid: int) -> None:
-        """A worker is gone."""
+        """Forget a worker that exited."""
         if (known := self._timers.pop(uid, None)) is not None:
             self._reactor.cancel(known[1])
 
@@ -68,7 +71,7 @@ class CallWatch:
         if uid not in self._crew.processes:
             return
         if first is None:
-            if not is_last and uid not in self._timers:  # it may have been about to write the next one
+            if not is_last and uid not in self._timers:  # it may have been about to write its next entry
                 self._set(uid, monotonic() + RECHECK, is_last=True)
         elif first.deadline > monotonic():
             self.watch(uid, first.deadline)
@@ -76,8 +79,10 @@ class CallWatch:
             self._stop(uid)
 
     def judge(self, uid: int) -> tuple[str, Overrun | None]:
-        """Return why a worker that is stopped is to be killed, in words that follow its name, and because of which
-        call; "" and None if it goes on."""
+        """Return why a stopped worker must be killed, and the call that ran too long; "" and None if it goes on.
+
+        The reason follows the worker's name in messages.
+        """
         first, process = self._board.overruns.first(uid), self._crew.processes.get(uid)
         if process is None or first is None or first.deadline > monotonic():
             self._look_again(uid)

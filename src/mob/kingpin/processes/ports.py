@@ -1,12 +1,12 @@
-"""The shared ports: bound once here, listened on by many.
+"""Shared ports: bound once here, listened on by many.
 
-Every mobster that binds an address gets the same socket, so all accept from one queue of the kernel's: no connection
-that waits in it is lost when a mobster dies. A socket stays open until its last user is gone and no worker is to come
-that may want it (`core/tenancy.py`). A socket that listens on port 0 is keyed by the role and by which of those of its
-process it is, so all workers of a role get the same free port.
+Every mobster that binds an address gets the same socket, so all accept from one queue in the kernel, and no waiting
+connection is lost when a mobster dies. A socket stays open until its last user exited and no worker that may need it
+is expected (`core/tenancy.py`). A socket on port 0 is keyed by the role and by its ordinal number among those of its
+process, so all workers of a role get the same free port.
 
-A server that starts on a Unix socket removes the file that is there (asyncio and uvloop do), and some remove it when
-they end. So each socket file has a spare name, a hidden hard link beside it, from which `restore` makes it again.
+A server that starts on a Unix socket removes an existing file (asyncio and uvloop do), and some remove it when they
+end. So each socket file has a spare name, a hidden hard link next to it, from which `restore` makes it again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from mob.rim.processes import start_thread
 from mob.wire.messages import Bind, Bound, NotBound, SocketAddress, Unbind
 
 REFUSALS = (OSError, OverflowError, TypeError, ValueError)
-"""What `bind` raises: the address is taken, or it is none."""
+"""The errors of `bind`: the address is taken or invalid."""
 
 PortKey = tuple[object, ...]
 
 
 class ListenerState(msgspec.Struct, frozen=True):
-    """A shared port as the next program takes it over; `role` and `nth` if it is a free one."""
+    """A shared port as it is handed over to the next program; with `role` and `nth` if its port was free to choose."""
 
     address: SocketAddress
     role: str
@@ -47,42 +47,45 @@ class ListenerState(msgspec.Struct, frozen=True):
     fd: int
     users: list[int]
     is_activated: bool = False
-    """Whether the service manager has opened it."""
+    """True if the service manager opened it."""
     roles: list[str] = []
-    """The roles of which a worker has held it."""
+    """The roles whose workers have held it."""
     lingers: bool = False
 
 
 class PortsState(msgspec.Struct, frozen=True):
-    """All shared ports as the next program takes them over."""
+    """All shared ports as they are handed over to the next program."""
 
     listeners: list[ListenerState]
     spares: dict[str, str]
     paths: list[str]
     passed: list[int] = []
-    """Sockets of the service manager that nobody has wanted yet."""
+    """Sockets of the service manager that no worker asked for yet."""
 
 
 class Ports:
-    """The listening sockets of an app. One that may still be wanted by nobody visible stays for `linger` seconds."""
+    """The listening sockets of an app. One that no known process needs stays open for `linger` seconds."""
 
     def __init__(self, crew: Crew, linger: float, passed: Iterable[socket.socket] = ()) -> None:
         self._crew = crew
         self._linger = linger
         self._listeners: dict[PortKey, socket.socket] = {}
-        self._passed = list(passed)  # by the service manager, until somebody wants their addresses
-        self._activated: set[PortKey] = set()  # those that were passed
+        self._passed = list(passed)  # by the service manager; until a worker asks for their addresses
+        self._activated: set[PortKey] = set()  # sockets that the service manager passed
         self._tenancies: dict[PortKey, Tenancy] = {}
         self._spares: dict[str, str] = {}  # the spare name of each socket file, by its path
         self.paths: list[str] = []
-        """The socket files that were made, spare names too."""
+        """The socket files that were made, including their spare names."""
 
     def __repr__(self) -> str:
         return f"<Ports: {len(self._listeners)} listeners>"
 
     def handle_bind(self, connection: Connection, bind: Bind) -> None:
-        """Give a mobster the listening socket for an address, or say why not. `OSError` if the system lacks what it
-        takes."""
+        """Send a mobster the listening socket for an address, or the reason for refusing it.
+
+        Raises:
+            OSError: The system lacks a resource.
+        """
         if connection.link.is_closed:
             return
         try:
@@ -95,7 +98,7 @@ class Ports:
         connection.link.post_with(Bound(bind.id), [os.dup(listener.fileno())])
 
     def listener(self, uid: int, bind: Bind) -> socket.socket:
-        """Return the socket for the address, made at the first asking. One of `REFUSALS` as from `bind`."""
+        """Return the socket for an address, made at the first request. Raise one of `REFUSALS` as `bind` does."""
         role = self._crew.role_of(uid)
         key = _key(role, bind)
         if key not in self._listeners:
@@ -107,8 +110,11 @@ class Ports:
         return self._listeners[key]
 
     def give_back(self, uid: int, unbind: Unbind) -> None:
-        """Take note that the mobster does not listen there after all, or not any more. If it has not served from there
-        and nobody else does, the socket is closed; `end_unused` decides about the others."""
+        """Note that a mobster does not listen on a socket, or no longer does.
+
+        If it never served there and no other process uses the socket, it is closed; `end_unused` decides about the
+        others.
+        """
         key = _key(self._crew.role_of(uid), unbind)
         tenancy = self._tenancies.get(key)
         if tenancy is None:
@@ -121,13 +127,13 @@ class Ports:
             self._end(key)
 
     def handle_exited(self, uid: int) -> None:
-        """Take note that a mobster has ended. What it listened on stays open for now: others wait in the queue."""
+        """Note that a mobster exited. Its sockets stay open for now, because connections wait in their queues."""
         for tenancy in self._tenancies.values():
             tenancy.users.discard(uid)
         self.restore()
 
     def end_unused(self, now: float) -> float:
-        """Close the sockets that nobody uses and nobody is to use; return when the next one is due, as things stand."""
+        """Close the sockets that nothing uses or will use; return the time at which the next one may be due."""
         due = math.inf
         for key, tenancy in list(self._tenancies.items()):
             if (end := tenancy.ends_at(self._crew, now, self._linger)) <= now:
@@ -138,7 +144,7 @@ class Ports:
         return due
 
     def _end(self, key: PortKey) -> None:
-        """Close a socket; one that was passed to this app waits for the next who wants it."""
+        """Close a socket; one that was passed to this app is kept for the next worker that asks for it."""
         del self._tenancies[key]
         sock = self._listeners.pop(key)
         if key in self._activated:
@@ -156,14 +162,14 @@ class Ports:
                 os.unlink(spare)
 
     def _remove_file(self, key: PortKey) -> None:
-        """Remove the file of a socket that was closed, unless somebody else listens there by now."""
+        """Remove the file of a closed socket, unless another process listens there by now."""
         address = _address(key)
         if address.family == socket.AF_UNIX and address.host in self.paths:
             self.paths.remove(address.host)
             _remove_stale(address.host)
 
     def state(self) -> PortsState:
-        """Return what the next program needs of them."""
+        """Return the state for the next program."""
         listeners: list[ListenerState] = []
         for key, sock in self._listeners.items():
             role, nth = cast(tuple[str, int], key[1:]) if len(key) > 1 else ("", 0)
@@ -176,7 +182,7 @@ class Ports:
         return PortsState(listeners, self._spares, self.paths, [sock.fileno() for sock in self._passed])
 
     def take_over(self, state: PortsState) -> None:
-        """Go on with the sockets of the program before this one."""
+        """Resume with the sockets of the previous program."""
         for each in state.listeners:
             key: PortKey = (each.address, each.role, each.nth) if each.role else (each.address,)
             self._listeners[key] = socket.socket(fileno=each.fd)
@@ -188,7 +194,7 @@ class Ports:
         self.paths += state.paths
 
     def restore(self) -> None:
-        """Make the socket files again that somebody has removed."""
+        """Make removed socket files again."""
         for path, spare in self._spares.items():
             with contextlib.suppress(OSError):
                 os.link(spare, path)
@@ -213,7 +219,7 @@ class Ports:
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind.v6only)
                 sock.bind((host, *bind.address.numbers))
-            sock.setblocking(False)  # for all who will share it
+            sock.setblocking(False)  # for all processes that will share it
             sock.listen(BACKLOG)
         except REFUSALS:
             sock.close()
@@ -223,7 +229,7 @@ class Ports:
         return sock
 
     def _passed_for(self, address: SocketAddress) -> socket.socket | None:
-        """Return the socket that was opened for that address before this app was started."""
+        """Return the socket that was opened for that address before this app started."""
         for sock in self._passed:
             name = sock.getsockname()
             host, port = (name, ()) if isinstance(name, str) else (name[0], (name[1],))
@@ -251,20 +257,23 @@ def _address(key: PortKey) -> SocketAddress:
 
 
 def _refuse(link: Link, bind: Bind, error: Exception) -> None:
-    """Answer that it cannot be; not on the loop, because it may take long to find out who has the address."""
+    """Send the reason for a refusal; in a thread because finding the holder of an address may take long."""
     number = getattr(error, "errno", None) or errno.EINVAL
     link.post(NotBound(bind.id, number, explain(bind.address, error)))
 
 
 def where(address: SocketAddress) -> str:
-    """Return an address as people write it."""
+    """Return an address as it is shown to users."""
     if address.family == socket.AF_UNIX:
         return repr(address.host)
     return ":".join(map(str, (address.host, *address.numbers[:1])))
 
 
 def explain(address: SocketAddress, error: Exception) -> str:
-    """Return why the address cannot be had, and who has it. This looks at all processes, and may take a while."""
+    """Return why an address is not available, and which process holds it.
+
+    This looks at all processes and may take a while.
+    """
     reason = getattr(error, "strerror", None) or str(error)
     if address.family == socket.AF_UNIX:
         return f"cannot listen on {where(address)}: {reason}. Is the file in use by another program?"
@@ -275,8 +284,10 @@ def explain(address: SocketAddress, error: Exception) -> str:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on; an OSError of `bind` follows where somebody does. One who listens
-    and does not accept is not waited for."""
+    """Remove a socket file on which no process listens; otherwise `bind` will raise an `OSError`.
+
+    A process that listens but does not accept is not waited for.
+    """
     if path.startswith("\0"):
         return
     with contextlib.suppress(OSError):
@@ -290,10 +301,12 @@ def _remove_stale(path: str) -> None:
 
 
 def _bind_file(sock: socket.socket, path: str, mode: int) -> None:
-    """Bind a Unix socket; its file has that mode from the first moment on, or the one of the umask (-1)."""
+    """Bind a Unix socket whose file has that mode from the start, or the mode of the umask if it is -1."""
     is_file = mode >= 0 and not path.startswith("\0")
     if is_file:
-        with contextlib.suppress(OSError):  # of the socket itself: Linux makes the file with it, less the umask
+        with contextlib.suppress(
+            OSError
+        ):  # the mode of the socket itself: Linux applies it, less the umask, to the file
             os.fchmod(sock.fileno(), mode)
     sock.bind(path)
     if is_file:
@@ -301,7 +314,7 @@ def _bind_file(sock: socket.socket, path: str, mode: int) -> None:
 
 
 def _holder(port: tuple[int, ...]) -> str:
-    import psutil  # here because it is slow to import and wanted only when something went wrong
+    import psutil  # imported here because it is slow to import and only needed after an error
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):

@@ -1,8 +1,8 @@
-"""What is found out about a mobster that has died, and kept.
+"""Post-mortems: finds out why a mobster died, and keeps a report.
 
-Whose fault a death was is read from the board of loads, where each mobster has left the mark of what it ran, and from
-how the process has ended: a kill from outside blames nothing that ran. Reports are read and written by a thread,
-because a disk may be slow.
+Which export is to blame is read from the board of loads, where each mobster marks what it runs, and from how the
+process ended: a kill by another process blames nothing that ran. A thread reads and writes reports because a disk may
+be slow.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from mob.rim.crashes import Crash, Crashes, latest, shortened
 from mob.rim.errands import Errands
 
 FLUSH_TIMEOUT = 2.0
-"""Seconds that the disk has at the end for the last reports."""
+"""Seconds to write the last reports when the app ends."""
 
 
 class PostMortems:
-    """The deaths of an app's mobsters, and the reports of crashes. `say`, and `tell` with each report (whole, and short
-    enough for a letter), are called by a thread of its own."""
+    """The deaths of an app's mobsters, and the reports of crashes.
+
+    A separate thread calls `say`, and for each report `tell`, with the whole report and one short enough for a letter.
+    """
 
     node: str = ""
-    """The name of this machine in a cluster."""
+    """Name of this machine in a cluster, otherwise empty."""
 
     def __init__(
         self,
@@ -53,11 +55,11 @@ class PostMortems:
         return f"<PostMortems with {self._crashes}>"
 
     def close(self) -> None:
-        """Wait for the last reports, for a moment at most."""
+        """Wait for the last reports to be written, for a moment at most."""
         self._errands.close(FLUSH_TIMEOUT)
 
     def look_into(self, uid: int, status: int) -> tuple[str, str]:
-        """Return how a mobster has ended, in words, and the export that is to be blamed ("": none)."""
+        """Return how a mobster ended, in words, and the export to blame ("" for none)."""
         before, self._oom_kills = self._oom_kills, processes.count_oom_kills()
         is_oom = status == -signal.SIGKILL and self._oom_kills > before
         text = processes.exit_text(status)
@@ -66,8 +68,11 @@ class PostMortems:
         return text, self._blame(uid, status, is_oom)
 
     def _blame(self, uid: int, status: int, is_oom: bool) -> str:
-        """Return the export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a
-        kill from outside, except for one by the kernel because memory ran out, and one by mob because of a hang."""
+        """Return the export that a mobster ran when it died, if it ran exactly one.
+
+        A kill by another process blames no export, except one by the kernel because memory ran out, and one by mob
+        because of a hang.
+        """
         process = self._crew.processes.get(uid)
         if process is None or not (is_oom or processes.is_own_doing(status) or process.why_killed):
             return ""
@@ -77,7 +82,7 @@ class PostMortems:
         return next((name for name in names if mark and mark == mark_of(name)), "")
 
     def record(self, record: d.Record, lines: tuple[str, ...]) -> None:
-        """Keep the report of a crash, with the lines that the mobster has printed last."""
+        """Keep the report of a crash, with the last lines that the mobster printed."""
         member = record.member
         crash = Crash(
             at=time.time(),
@@ -105,9 +110,9 @@ class PostMortems:
             self._say(self._crashes.problem)
 
     def tell_last_report(self, role: str, tell: Callable[[str], None]) -> None:
-        """Tell the report of the last crash of a role; nothing if there was none."""
+        """Pass the report of the last crash of a role to `tell`, or "" if there was none."""
         self._errands.run(lambda: tell("" if (crash := self._crashes.last(role)) is None else crash.text()))
 
     def tell_latest(self, number: int, tell: Callable[[tuple[bytes, ...]], None]) -> None:
-        """Tell the latest reports."""
+        """Pass the latest reports to `tell`."""
         self._errands.run(lambda: tell(latest(self._app, number)))

@@ -1,7 +1,7 @@
-"""Where a mobster that hangs is blocked, found out while it runs.
+"""Stacks of a mobster that hangs, while it runs.
 
-Its liveness thread says it, with the stacks of threads and tasks. If that thread is blocked as well, because code in C
-holds the interpreter, a signal makes faulthandler write the stacks to what the mobster prints.
+Its liveness thread reports them, for threads and tasks. If that thread is blocked as well, because C code holds the
+interpreter, a signal makes faulthandler write the stacks to the mobster's stderr.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mob.rim import processes
 from mob.rim.reactor import Reactor
 
 INSPECT_TIMEOUT = 1.0
-"""Seconds in which the liveness thread answers, unless it is blocked as well; and then the signal handler."""
+"""Seconds to wait for the liveness thread, and then for the signal handler."""
 FIRST = ("Thread 0x", "Current thread 0x")
-"""How what faulthandler writes begins."""
+"""Beginnings of what faulthandler writes."""
 
 
 class StackRequests:
-    """The questions that are not answered yet."""
+    """The requests that are not answered yet."""
 
     def __init__(
         self,
@@ -43,36 +43,36 @@ class StackRequests:
         self._console = console
         self._fork_client = fork_client
         self._carry_out = carry_out
-        self._asked: dict[int, list[d.Ticket]] = {}  # who wants to know where a mobster is blocked, by its uid
+        self._asked: dict[int, list[d.Ticket]] = {}  # requests by the uid of the mobster whose stacks they ask for
 
     def __repr__(self) -> str:
         return f"<StackRequests to {len(self._asked)} mobsters>"
 
     def ask(self, uid: int, ticket: d.Ticket) -> None:
-        """Find out where a mobster is blocked that is not to die, and answer."""
+        """Get the stacks of a mobster that keeps running, and answer with them."""
         if uid in self._asked:
             self._asked[uid].append(ticket)
         elif (connection := self._connections.get(uid)) is not None and connection.inspect():
             self._asked[uid] = [ticket]
             self._call_later(self._ask_from_outside, uid)
         else:
-            self._carry_out([d.Answer(ticket, error="there is no such mobster any more.")])
+            self._carry_out([d.Answer(ticket, error="that mobster no longer exists.")])
 
     def handle_inspection(self, uid: int, stacks: str) -> None:
-        """Answer with what the liveness thread has said."""
+        """Answer with what the liveness thread reported."""
         self._answer(uid, text=stacks)
 
     def handle_exited(self, uid: int) -> None:
-        """Answer that a mobster has ended."""
-        self._answer(uid, error="it has ended before it could say where it stands.")
+        """Answer that a mobster exited."""
+        self._answer(uid, error="it exited before it could report its stacks.")
 
     def _ask_from_outside(self, uid: int) -> None:
-        """Send the signal. Its answer comes on stderr, as soon as what was printed before is read."""
+        """Send the signal. The stacks arrive on stderr, after what was printed before."""
         process = self._crew.processes.get(uid)
         if uid not in self._asked or process is None:
             return
-        if processes.is_stopped(process.pid):  # a signal would wait, and be answered when nobody asks any more
-            hint = f"it is stopped (SIGSTOP, a debugger). `kill -CONT {process.pid}` lets it go on."
+        if processes.is_stopped(process.pid):  # the signal would stay pending until no one waits for the answer
+            hint = f"it is stopped (SIGSTOP, a debugger). `kill -CONT {process.pid}` resumes it."
             self._answer(uid, error=hint)
         else:
             self._console.begin_taking(uid)
@@ -86,14 +86,14 @@ class StackRequests:
             head = "code in C holds the interpreter; its threads, the most recent call first:"
             self._answer(uid, text="\n".join([head, *lines]))
         else:
-            self._answer(uid, error="it does not answer, not even to a signal: it waits in the kernel, or takes none.")
+            self._answer(uid, error="no answer, not even to a signal: it is blocked in the kernel, or ignores signals.")
 
     def _answer(self, uid: int, error: str = "", text: str = "") -> None:
         if tickets := self._asked.pop(uid, None):
             self._carry_out([d.Answer(ticket, error, text) for ticket in tickets])
 
     def inspect(self, uid: int) -> None:
-        """Have a mobster that is to be killed say where it is blocked."""
+        """Have a mobster that is about to be killed report its stacks."""
         if (connection := self._connections.get(uid)) is not None:
             connection.inspect()
         if (process := self._crew.processes.get(uid)) is not None and process.pid:

@@ -1,10 +1,10 @@
-"""The start of a fork server: a fresh interpreter, with the flags, the module path and the directory of this one.
+"""The start of a fork server: a fresh interpreter with the flags, module path and directory of this one.
 
-It is never a fork of the Kingpin, which has a loop. It leads a process group of its own, so that Ctrl-C at the terminal
-reaches the Kingpin alone.
+It is never a fork of the Kingpin, which has a loop. It leads its own process group, so that Ctrl-C at the terminal
+reaches only the Kingpin.
 
-An interpreter takes longer to import what it needs than the Kingpin takes for all else. So the first one of an app is
-started before the Kingpin is imported (`begin`), and both import side by side. Hence this file imports little.
+Its imports take longer than everything that the Kingpin does at its start. So the first one of an app is started before
+the Kingpin is imported (`begin`), and both import at the same time. Therefore this file imports little.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from mob.plan import Plan
 from mob.rim import descendants, interpreter, openfiles, places, processes, standard, titles
 
 SECRET = "MOB_CLUSTER"
-"""May have a password in it, and is for the Kingpin: mobsters do not get it."""
+"""Environment variable that may contain a password. It is for the Kingpin only, so mobsters do not get it."""
 
 
 class NewServer(NamedTuple):
-    """A fork server that has been started."""
+    """A fork server that was started."""
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
-    """The Kingpin's end of it."""
+    """The Kingpin's end of the channel."""
 
 
 class Starter:
-    """What each fork server of an app is started with. What of this may change later is read here, once."""
+    """What each fork server of an app is started with. Whatever may change later is read here, once."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._directory = places.here()
-        self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
+        self._path = [places.spelled(place) if place else place for place in sys.path]  # before links are moved
         self._has_colors = plan.logs.is_shown and standard.has_colors()
         self._first: NewServer | None = None
         self.deadman: tuple[int, int] = processes.make_deadman()
-        """The two ends of the deadman pipe. Who asks for a fork server closes them in the end."""
+        """The two ends of the deadman pipe. The Kingpin closes them in the end."""
 
     def __repr__(self) -> str:
         return f"<Starter of fork servers of {self._plan.name!r}>"
 
     def begin(self) -> Starter:
-        """Start the first one, which `start` returns. `OSError` if the system lacks what it takes."""
-        standard.occupy()  # the main script may have closed them
+        """Start the first fork server, which `start` will return. Raise `OSError` if the system lacks a resource."""
+        standard.occupy()  # the main script may have closed the standard streams
         openfiles.raise_limit()
         self._first = self.start()
         return self
 
     def cancel(self) -> None:
-        """End the one that was begun, if nothing has asked for it yet: there will be no Kingpin."""
+        """End the first fork server if no Kingpin asked for it yet: there will be none."""
         if self._first is not None:
             (process, channel), self._first = self._first, None
             channel.close()
@@ -64,7 +64,7 @@ class Starter:
             openfiles.give_back_limit()
 
     def start(self) -> NewServer:
-        """Start one, or return the one that was begun. `OSError` if the system lacks what it takes."""
+        """Return a new fork server, or the one that `begin` started. Raise `OSError` if the system lacks a resource."""
         if self._first is not None:
             first, self._first = self._first, None
             return first
@@ -77,7 +77,7 @@ class Starter:
         env[descendants.APP_MARK] = descendants.name_of(self.deadman[0])
         env[titles.VARIABLE] = titles.style_of(plan.titles)
         if self._has_colors:
-            env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
+            env.setdefault("FORCE_COLOR", "1")  # mobsters write to pipes, but their output is shown on a terminal
         own_or_root = os.sep if places.is_blinding() else None
         try:
             process = subprocess.Popen(

@@ -1,7 +1,7 @@
-"""The Kingpin's own terminal, lent to the debugger of one mobster and taken back as it was.
+"""The Kingpin's own terminal: lent to the debugger of one mobster at a time, and restored afterwards.
 
-Whose turn it is, is decided elsewhere (`core/debugging.py`). The borrower reads and writes by itself, and makes its
-process group the foreground one while it asks the user; should it die meanwhile, what it has changed is put right here.
+Which mobster gets it is decided in `core/debugging.py`. The borrower reads and writes by itself, and makes its process
+group the foreground one while it interacts with the user. If it dies meanwhile, its changes are undone here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mob.wire import messages as m
 
 
 class TerminalLender:
-    """What this process was started at, if that is a terminal."""
+    """The terminal at which this process was started, if it is one."""
 
     def __init__(self, supervisor: Supervisor, console: Console, carry_out: Callable[[list[Decision]], None]) -> None:
         self._supervisor = supervisor
@@ -36,19 +36,19 @@ class TerminalLender:
         return f"<TerminalLender, {'lent' if self._attributes is not None else self.why_not() or 'here'}>"
 
     def why_not(self) -> str:
-        """Return why no debugger can have it; nothing if one can."""
+        """Return why no debugger can have the terminal, or "" if one can."""
         if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
             return "this app does not run in a terminal"
         try:
             in_front = os.tcgetpgrp(0)
         except OSError:
-            return "the terminal of this app is closed, or is not its own"
+            return "the terminal of this app is closed, or controls another session"
         if in_front != os.getpgrp() and self._attributes is None:
             return "this app runs in the background of its terminal"
         return ""
 
     def handle(self, connection: Connection, message: m.WantTerminal | m.ReturnTerminal) -> None:
-        """A mobster is blocked at a `breakpoint()`, or its debugger has finished."""
+        """Handle the request of a mobster that stopped at a `breakpoint()`, or the return of the terminal."""
         uid, now = connection.uid, monotonic()
         if isinstance(message, m.ReturnTerminal):
             self._carry_out(self._supervisor.handle_returned_terminal(uid, message.id, now))
@@ -58,7 +58,7 @@ class TerminalLender:
             self._carry_out(self._supervisor.handle_wants_terminal(uid, message.id, message.where, now))
 
     def lend(self, connection: Connection, ticket: Ticket) -> None:
-        """Give a mobster descriptors to read from it and to write to it, when what was printed before is shown."""
+        """Show what was printed before, and then give a mobster descriptors to read from and write to the terminal."""
         uid, number = ticket
         if why := self.why_not():  # it was closed while the mobster waited
             connection.link.post(m.NoTerminal(number, why))
@@ -70,7 +70,7 @@ class TerminalLender:
         connection.link.post_with(m.TerminalLent(number, os.getpgrp()), [os.dup(0), os.dup(1)])
 
     def take_back(self) -> None:
-        """Make it this app's again, whatever the borrower has changed."""
+        """Restore the terminal, whatever the borrower changed."""
         attributes, self._attributes = self._attributes, None
         with contextlib.suppress(OSError, termios.error):  # it was closed
             set_foreground(0, os.getpgrp())

@@ -1,1 +1,1 @@
-"""The Kingpin replaces its own program, and hands over what it knows."""
+"""The upgrade of the Kingpin: it replaces its own program and hands over its state."""

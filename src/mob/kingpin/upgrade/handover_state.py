@@ -1,8 +1,8 @@
-"""What one program of the Kingpin leaves to the next at an upgrade: gathered from its parts, written and read.
+"""What one program of the Kingpin hands over to the next at an upgrade: collected from its parts, written and read.
 
 Each part gives its own state and takes it over (`state`, `take_over`). Descriptors stay open under their numbers. What
-has just ended (the link of a mobster that died a moment ago, say) is left out, and its end is noticed as always. Taking
-over sends nothing and ends nothing, so another program can still do the same in its place if something raises
+just ended (such as the link of a mobster that died a moment ago) is left out, and its end is noticed as usual. Taking
+over sends nothing and ends nothing, so if something raises, another program can still do it instead
 (`upgrade.fall_back`).
 """
 
@@ -28,7 +28,7 @@ from mob.rim import places
 
 
 class HandoverState(msgspec.Struct, frozen=True):
-    """All that one program leaves to the next."""
+    """Everything that one program hands over to the next."""
 
     snapshot: Snapshot
     past: Past
@@ -43,18 +43,18 @@ class HandoverState(msgspec.Struct, frozen=True):
     cluster: ClusterState = ClusterState()
     inheritances: list[InheritanceState] = []
     timers: bytes = b""
-    """A `core.timers.TimerState`, which is read where there are timers only."""
+    """An encoded `core.timers.TimerState`; decoded only where there are timers."""
     plan: msgspec.Raw = msgspec.Raw()
-    """The plan of the program that leaves this, in case there is no new one."""
+    """The plan of the previous program, in case there is no new one."""
     command: list[str] = []
-    """What the process was started as."""
+    """The command that started the process."""
     path: list[str] = []
-    """`sys.path` of that program."""
+    """`sys.path` of the previous program."""
     canaries: list[tuple[int, int]] = []
-    """Uids of mobsters, and descriptors that end when these do."""
+    """Uids of mobsters, and descriptors that close when these exit."""
 
     def descriptors(self) -> list[int]:
-        """Return every one that must stay open."""
+        """Return all descriptors that must stay open."""
         found = [
             *(fd for each in self.connections for fd in (each.link, each.beats)),
             *(each.fd for each in self.console.pipes),
@@ -71,7 +71,7 @@ class HandoverState(msgspec.Struct, frozen=True):
 
 
 def write(state: HandoverState) -> int:
-    """Write it into a file without a name; return its descriptor. `OSError` if there is no place for it."""
+    """Write the state into a file without a name; return its descriptor. Raise `OSError` if there is no space."""
     with places.unnamed_file() as will:
         will.write(msgspec.msgpack.encode(state))
         will.flush()
@@ -79,7 +79,7 @@ def write(state: HandoverState) -> int:
 
 
 def read(will: int) -> HandoverState:
-    """Read it; the file stays open."""
+    """Read the state; the file stays open."""
     with open(will, "rb", closefd=False) as file:
         file.seek(0)
         fields = msgspec.msgpack.decode(file.read(), type=dict[str, msgspec.Raw])
@@ -87,7 +87,7 @@ def read(will: int) -> HandoverState:
 
 
 def _by_part(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    """Return the fields by the part that they belong to, where an older version has left them side by side."""
+    """Return the fields grouped by part; an older version stored them side by side."""
     if "ends" not in fields:
         return fields
     printed = msgspec.msgpack.decode(fields["printed"], type=dict[str, msgspec.Raw])
@@ -102,12 +102,12 @@ def _by_part(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
 
 
 def plan_of(state: HandoverState) -> Plan:
-    """Return the plan of the program that has left it."""
+    """Return the plan of the program that wrote the state."""
     return msgspec.msgpack.decode(state.plan, type=Plan)
 
 
 def set_inheritable(descriptors: Iterable[int], flag: bool) -> None:
-    """Have them stay open, or not, when another program takes the place of this one; those that are open."""
+    """Make those descriptors that are open stay open, or not, when another program replaces this one."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.set_inheritable(descriptor, flag)

@@ -1,19 +1,19 @@
-"""The Kingpin's own upgrade: a new Kingpin, with new code, takes the place of the running one, and nobody notices.
+"""The Kingpin's own upgrade: a Kingpin with new code replaces the running one, without an interruption.
 
-The process stays the same and runs another program (execve): so its pid, its children and what waits in its sockets
-stay as well, and no service manager wonders. What the old program knows is written down (`core.snapshot`,
-`handover_state`) and read by the new one, which runs the main script again as at the start; where that says `.run()`,
-it takes over.
+The process stays the same and runs another program (execve): so its pid, its children and the data in its sockets stay,
+and a service manager sees no change. The old program writes down its state (`core.snapshot`, `handover_state`). The new
+one runs the main script again as at the start, and takes over the state where that calls `.run()`.
 
-First it is rehearsed: the main script runs in a process of its own up to `.run()`. If it does not get there, nothing
-has happened, and its error is told. Then it is waited, for seconds at most, until nothing is half said on any link.
+The upgrade begins with a rehearsal: the main script runs in a separate process up to `.run()`. If it does not get
+there, nothing has changed, and its error is reported. Then the old program waits, for seconds at most, until no message
+on any link is partly sent.
 
-Calls, streams and connections of the app do not pass the Kingpin, so they go on meanwhile. The fork server holds old
-code: the new Kingpin replaces it, as after its death. Signals that arrive between the programs are held back.
+Calls, streams and connections of the app do not pass through the Kingpin, so they continue meanwhile. The fork server
+holds old code: the new Kingpin replaces it, as after a crash of it. Signals between the programs are held back.
 
-Nothing that fails here is worse than an upgrade that was not begun. In the old program everything goes on as before.
-The new one is on probation until it has taken everything over: if its main script ends or hangs, or something raises, a
-third program takes its place, which runs no main script and goes on with the plan that there was (`fall_back`).
+A failure here is never worse than no upgrade. In the old program everything continues as before. The new one is on
+probation until it has taken over everything: if its main script ends or hangs, or something raises, a third program
+replaces it, which runs no main script and continues with the previous plan (`fall_back`).
 """
 
 from __future__ import annotations
@@ -44,40 +44,40 @@ from mob.rim.processes import start_thread
 from mob.rim.reactor import Reactor
 
 VARIABLE = "MOB_UPGRADE"
-"""The environment variable that tells a main script that it is run for this: "rehearse:...", or "inherit:pid:fd"."""
+"""Environment variable by which a main script runs for an upgrade: "rehearse:...", or "inherit:pid:fd"."""
 REHEARSED = 79
-"""The exit status of a rehearsal that got as far as `.run()`."""
+"""Exit status of a rehearsal that reached `.run()`."""
 REHEARSAL = 60.0
-"""Seconds for it; and for the new program, until it gets there."""
+"""Maximum seconds of a rehearsal, and of the new program until it reaches `.run()`."""
 QUIET_TIMEOUT = 5.0
-"""Seconds in which all links fall quiet."""
+"""Maximum seconds to wait until no message is partly sent on any link."""
 STOP_TIMEOUT = 5.0
-"""Seconds that a stop which is asked for between two programs waits for the main script."""
+"""Seconds that a stop requested between two programs waits for the main script."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds between attempts to take over, if not even the plan that there was can be gone on with."""
+"""Seconds between attempts to take over, if not even the previous plan can be resumed."""
 AGAIN = """
 import os, signal, sys
 sys.path[:] = {path!r}
 try:
     from mob.kingpin.program import go_on
 except Exception as error:
-    print(f"mob: the Kingpin cannot go on: {{error}}. Next try in {pause:g} s.", file=sys.stderr, flush=True)
+    print(f"mob: the Kingpin cannot resume: {{error}}. Next attempt in {pause:g} s.", file=sys.stderr, flush=True)
     if signal.sigtimedwait({{signal.SIGTERM, signal.SIGINT}}, {pause}) is not None:
         os._exit(1)
     os.execv(sys.executable, sys.orig_argv)
 go_on({why!r}, {attempt})
 """
-"""The program that goes on with the plan that there was. It waits for a package that is being replaced."""
+"""The program that resumes with the previous plan. It waits for a package that is being replaced."""
 _LEFT = os.environ.get(VARIABLE, "")
-"""What it says at first; a main script may clear the environment."""
+"""The initial value of the variable; a main script may clear the environment."""
 _is_settled = threading.Event()
-"""Whether this program has taken everything over."""
+"""Set when this program has taken over everything."""
 POLL_INTERVAL = 0.5
-"""Seconds between two looks of a program on probation whether it is to stop."""
+"""Seconds between two checks of a program on probation whether it was asked to stop."""
 
 
 class Program(msgspec.Struct, frozen=True):
-    """What this process runs: the name of the app, the command that it was started as, and where."""
+    """What this process runs: the name of the app, the command that started it, and its directory."""
 
     app: str
     command: list[str]
@@ -85,25 +85,28 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Predecessor(Protocol):
-    """The Kingpin that is to give way."""
+    """The Kingpin that is to be replaced."""
 
     @property
-    def is_stopping(self) -> bool: ...
+    def is_stopping(self) -> bool:
+        """True if the app is stopping."""
+        ...
+
     def hush(self, is_late: bool) -> str:
-        """Bring to rest what can be; return what is half said or half done all the same, or nothing."""
+        """Finish what can be finished; return what is still in progress, or ""."""
         ...
 
     def give(self, ticket: Ticket) -> HandoverState:
-        """Return all that the next program needs."""
+        """Return everything that the next program needs."""
         ...
 
     def end_upgrade(self, ticket: Ticket, why: str) -> None:
-        """Go on as before: the upgrade has failed."""
+        """Report that the upgrade failed, and resume."""
         ...
 
 
 class UpgradeAttempt:
-    """An upgrade that was asked for, from the rehearsal to the end of this program. `OSError` if it cannot begin."""
+    """A requested upgrade, from the rehearsal to the end of this program. Raises `OSError` if it cannot begin."""
 
     def __init__(self, program: Program, reactor: Reactor, predecessor: Predecessor, ticket: Ticket) -> None:
         self._program = program
@@ -133,17 +136,17 @@ class UpgradeAttempt:
 
     @property
     def rehearsal_pid(self) -> int:
-        """The process id of the rehearsal until that was waited for, else 0."""
+        """Process id of the rehearsal until it is reaped, then 0."""
         return self._rehearsal.pid if self._rehearsal.returncode is None else 0
 
     def handle_exit(self, pid: int, status: int) -> bool:
-        """Handle the end of a child of the Kingpin; return whether it was the rehearsal."""
+        """Handle the exit of a child of the Kingpin; return True if it was the rehearsal."""
         if pid != self._rehearsal.pid or self._rehearsal.returncode is not None:
             return False
-        self._rehearsal.returncode = status  # it was reaped by the Kingpin, not by Popen
+        self._rehearsal.returncode = status  # reaped by the Kingpin, not by Popen
         try:
             self._handle_rehearsed(status)
-        except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
+        except Exception as error:  # noqa: BLE001  whatever it is, the app keeps running as before
             self._fail(f"{text_of(error)}.")
         return True
 
@@ -152,37 +155,37 @@ class UpgradeAttempt:
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip()
         if status != REHEARSED:
-            self._fail(f"the new Kingpin does not come up (exit status {status}); this one stays. It said:\n{said}")
+            self._fail(f"the new Kingpin failed to start (exit status {status}); this one stays. Its output:\n{said}")
             return
         self._task = self._reactor.loop.create_task(self._go_over_when_quiet(monotonic() + QUIET_TIMEOUT))
 
     def end_rehearsal(self) -> None:
-        """End the rehearsal at once, with all that it has started: its time is over, or the app stops."""
-        if self.rehearsal_pid:  # nobody has waited for it, so the number is its own
+        """Kill the rehearsal and everything that it started: its time is over, or the app stops."""
+        if self.rehearsal_pid:  # not reaped yet, so the pid is still its own
             processes.kill_group(self.rehearsal_pid)
 
     def _fail(self, why: str) -> None:
         self._predecessor.end_upgrade(self._ticket, why)
 
     async def _go_over_when_quiet(self, deadline: float) -> None:
-        """Go over to the new program as soon as nothing is half said."""
+        """Start the new program as soon as no message is partly sent."""
         try:
             while noise := self._go_over_if_quiet(is_late := monotonic() >= deadline):
                 if is_late or self._predecessor.is_stopping:
                     self._fail(noise)
                     return
                 await self._reactor.change(deadline)
-        except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
+        except Exception as error:  # noqa: BLE001  whatever it is, the app keeps running as before
             self._fail(f"the new Kingpin could not be started: {text_of(error)}.")
 
     def _go_over_if_quiet(self, is_late: bool) -> str:
-        """Go over, and do not return; if something is half said or half done, return what."""
+        """Start the new program and do not return; if something is still in progress, return what."""
         with held_back():
             if self._predecessor.is_stopping:
                 return "the app is stopping."
-            # A signal that has just come was taken by this program, which has not acted on it yet.
-            if noise := "a signal has just come" if self._reactor.has_calls else self._predecessor.hush(is_late):
-                return f"{noise}, so the upgrade is put off. Try again."
+            # A signal that just came was taken by this program, which did not act on it yet.
+            if noise := "a signal just arrived" if self._reactor.has_calls else self._predecessor.hush(is_late):
+                return f"{noise}, so the upgrade was cancelled. Try again."
             state = self._predecessor.give(self._ticket)
             will = handover_state.write(state)
             descriptors = [*state.descriptors(), will]
@@ -200,49 +203,49 @@ class UpgradeAttempt:
 
 
 def command() -> list[str]:
-    """Return what this process was started as."""
+    """Return the command that started this process."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 def rehearse(plan: Plan) -> None:
-    """End this process if it is only to be seen whether its main script gets as far as this."""
+    """End this process if it is only a rehearsal, which succeeds when its main script gets here."""
     kind, _, rest = os.environ.get(VARIABLE, "").partition(":")
     if kind != "rehearse":
         return
     app, _, number = rest.rpartition(":")
     if app != plan.name:
-        raise PlanError(f"the running app is {app!r}, and the main script calls it {plan.name!r} now.")
+        raise PlanError(f"the running app is named {app!r}, but the main script names it {plan.name!r} now.")
     if number != str(snapshot.FORMAT):
-        raise PlanError("this version of mob cannot take over from the one that runs; stop the app and start it anew.")
+        raise PlanError("this version of mob cannot take over from the running one; stop the app and start it again.")
     raise SystemExit(REHEARSED)
 
 
 def _will() -> int:
-    """Return the descriptor of what the program before this one has left to it; -1 if that was none of mob's."""
+    """Return the descriptor of the previous program's state; -1 if that was not a program of mob."""
     kind, _, rest = _LEFT.partition(":")
     pid, _, will = rest.partition(":")
     return int(will) if kind == "inherit" and pid == str(os.getpid()) and not _is_settled.is_set() else -1
 
 
 def is_on_probation() -> bool:
-    """Return whether this program is to take over from another, and has not done so yet."""
+    """Return True if this program is to take over from another, and has not done so yet."""
     return _will() >= 0
 
 
 def inherited() -> HandoverState | None:
-    """Return what the program before this one has left to it, if it was one of mob's."""
+    """Return the state that the previous program left, or None if that was not a program of mob."""
     return handover_state.read(_will()) if is_on_probation() else None
 
 
 def begin_probation() -> None:
-    """See to it that another program takes over if this one is to inherit something and does not get there."""
+    """Make sure that another program takes over if this one is to inherit a state and fails to."""
     if is_on_probation():
         atexit.register(_handle_end)
         start_thread(_watch, "mob-probation")
 
 
 def end_probation(state: HandoverState) -> None:
-    """Keep what this program has taken over; nothing that fails from now on is a reason to give way to another."""
+    """Keep what this program took over; a later failure no longer makes another program replace it."""
     will = _will()
     _is_settled.set()
     atexit.unregister(_handle_end)
@@ -254,31 +257,31 @@ def end_probation(state: HandoverState) -> None:
 
 def _handle_end() -> None:
     if is_on_probation():  # and this is not the child of a fork
-        fall_back("its main script has ended before `.run()`")
+        fall_back("the main script ended before `.run()`")
 
 
 def _watch() -> None:
-    """Give way to another program if the main script takes too long; a stop that is asked for waits a few seconds."""
+    """Give way to another program if the main script takes too long; a requested stop waits a few seconds."""
     deadline = monotonic() + REHEARSAL
     is_asked = False
     while not _is_settled.wait(POLL_INTERVAL):
         if not is_asked and not signal.sigpending().isdisjoint({signal.SIGTERM, signal.SIGINT}):
             is_asked, deadline = True, min(deadline, monotonic() + STOP_TIMEOUT)
         if monotonic() >= deadline:
-            late = "the app is to stop" if is_asked else f"{REHEARSAL:g} s are over"
-            fall_back(f"its main script has not got to `.run()`, and {late}")
+            late = "before the app was asked to stop" if is_asked else f"within {REHEARSAL:g} s"
+            fall_back(f"the main script did not reach `.run()` {late}")
 
 
 def fall_back(why: str, attempt: int = 0) -> NoReturn:
-    """Have a program that runs no main script take over in the place of this one, with the plan that there was.
+    """Replace this program with one that runs no main script and continues with the previous plan.
 
-    From the second attempt on there is a pause before it, in which SIGTERM and SIGINT end this process; the fork server
-    ends the mobsters then, each in order.
+    From the second attempt on there is a pause first, in which SIGTERM and SIGINT end this process; the fork server
+    then ends the mobsters, each gracefully.
     """
     while True:
         if attempt:
             pause = pause_between(attempt - 1, SHORTEST_PAUSE, 2.0, LONGEST_PAUSE)
-            print(f"mob: the Kingpin cannot go on: {why}. Next try in {pause:g} s.", file=sys.stderr, flush=True)
+            print(f"mob: the Kingpin cannot resume: {why}. Next attempt in {pause:g} s.", file=sys.stderr, flush=True)
             if signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, pause) is not None:
                 os._exit(1)
         attempt += 1
@@ -295,5 +298,5 @@ def fall_back(why: str, attempt: int = 0) -> NoReturn:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what has happened, in a line."""
+    """Return an error in one line."""
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
