@@ -306,13 +306,16 @@ def test_a_message_beyond_the_limit(apps: Apps) -> None:
 # ---------------------------------------------------------------------------------------------------- on a link
 
 JUNK = {
-    "junk": (b"\xff" * 100, "a frame of 4,294,967,295 bytes is announced"),
-    "an HTTP request": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "a frame of 542,393,671 bytes is announced"),
-    "1 GB announced": (HEADER.pack(1 << 30), "a frame of 1,073,741,824 bytes is announced"),
-    "nothing announced": (HEADER.pack(0), "a frame of no bytes is announced; mob sends none."),
+    "junk": (b"\xff" * 100, "the other end announced a frame of 4,294,967,295 bytes"),
+    "an HTTP request": (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "the other end announced a frame of 542,393,671 bytes",
+    ),
+    "1 GB announced": (HEADER.pack(1 << 30), "the other end announced a frame of 1,073,741,824 bytes"),
+    "nothing announced": (HEADER.pack(0), "the other end announced an empty frame. mob sends none,"),
     "no MessagePack": (frame(b"\xc1 is never used"), "a frame of 15 bytes does not decode to messages ("),
     "no message": (frame(b"\x91\x93\xcc\xc8\x01\x02"), "a frame of 6 bytes does not decode to messages ("),
-    "a flood": (b"\xff" * 500_000, "a frame of 4,294,967,295 bytes is announced"),
+    "a flood": (b"\xff" * 500_000, "the other end announced a frame of 4,294,967,295 bytes"),
 }
 """Bytes that are not mob's, by what they are, and what is said of them."""
 

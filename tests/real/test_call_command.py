@@ -179,7 +179,7 @@ def test_an_error_comes_with_the_traceback_of_where_it_was_raised(app: RunningAp
         (["bak.foo"], 1, "this app has no role 'bak'. Did you mean 'back'?"),
         (["foo"], 1, "this app has no role 'foo'. "),
         (["foo", "1"], 2, "'foo' is not ROLE.EXPORT, such as back.foo."),
-        (["back.foo"], 1, "back.foo() misses the argument 'a'."),
+        (["back.foo"], 1, "back.foo() is missing the argument 'a'."),
         (["back.foo", "--timout", "3"], 2, "There is no option '--timout'. Did you mean '--timeout'?"),
         (["back.echo", "-x"], 2, "For an argument that begins with a dash put `--` in front of it."),
         (["back.echo", "-", "-"], 2, "which can be read once only"),

@@ -487,8 +487,8 @@ def test_a_wrong_type_deep_in_an_argument_is_named_with_its_place(back: mob.Prox
 
 def test_wrong_numbers_and_names_of_arguments_are_told(back: mob.Proxy) -> None:
     for call, text in [
-        (back.add(), "misses the argument 'a'"),
-        (back.add(1, 2, 3), "takes 1 to 2 arguments (a, b), 3 were given"),
+        (back.add(), "is missing the argument 'a'"),
+        (back.add(1, 2, 3), "takes 1 to 2 arguments (a, b), but 3 were given"),
         (back.typed(1, nemes=[]), "unknown argument 'nemes'. Did you mean 'names'?"),
     ]:
         error = call.exception(patient(20))

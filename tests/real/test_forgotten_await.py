@@ -58,11 +58,11 @@ def test_the_forgotten_await_is_named(apps: Apps) -> None:
     app = apps.start('.role("front", "./front.py").role("back", "./back.py")', front=FRONT, back=BACK)
     app.wait_ready()
     told = {
-        "returned": "cannot send result['x']: the call back.hi() is not data. Await it, or ask for its .result().",
-        "returned_later": "cannot send result[1]: the call back.hi() is not data. Await it, or ask for its .result().",
-        "coroutine": "cannot send result['x']: the coroutine fetch() is not data. Await it, and send what it brings.",
-        "passed": "cannot send args[0][0]: the call back.hi() is not data. Await it, or ask for its .result().",
-        "named": "cannot send kwargs['x']: the coroutine fetch() is not data. Await it, and send what it brings.",
+        "returned": "cannot send result['x']: the call back.hi() is not data. Await it, or send its .result().",
+        "returned_later": "cannot send result[1]: the call back.hi() is not data. Await it, or send its .result().",
+        "coroutine": "cannot send result['x']: the coroutine fetch() is not data. Await it, and send its result.",
+        "passed": "cannot send args[0][0]: the call back.hi() is not data. Await it, or send its .result().",
+        "named": "cannot send kwargs['x']: the coroutine fetch() is not data. Await it, and send its result.",
         "stream": f"cannot send result['rows']: the stream back.rows() is not data. {ITER}",
     }
     with mob.connect(app.name) as client:

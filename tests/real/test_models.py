@@ -206,7 +206,7 @@ def test_the_command_line_takes_models(app: RunningApp) -> None:
     done = mob_command(app.directory, "call", "-a", app.name, "back.quote", '{"id": 1, "items": [{"name": "a"}]}')
     assert "order.items[0].price: Field required." in done.stderr
     done = mob_command(app.directory, "call", "-a", app.name, "back.kind", '{"name": "a"}')
-    assert "this fits Cat and Dog alike" in done.stderr
+    assert "this fits Cat and Dog equally well" in done.stderr
 
 
 def test_roles_send_each_other_models_and_members(client: mob.Client) -> None:
@@ -241,14 +241,14 @@ def test_streams_and_maps_keep_members(back: Any) -> None:
 
 
 def test_what_is_not_declared_at_the_other_end_is_refused_and_never_taken_for_another(back: Any) -> None:
-    with pytest.raises(CallError, match="this fits Cat and Dog alike"):
+    with pytest.raises(CallError, match="this fits Cat and Dog equally well"):
         result(back.undeclared("a"))
-    with pytest.raises(CallError, match="this fits Cat and Dog alike"):
+    with pytest.raises(CallError, match="this fits Cat and Dog equally well"):
         list(back.pets_lazily(1))
 
 
 def test_what_cannot_be_sent_is_named(back: Any) -> None:
-    with pytest.raises(mob.RemoteError, match=r"cannot send result\[0\]: an object of the type object"):
+    with pytest.raises(mob.RemoteError, match=r"cannot send result\[0\]: an object of type object"):
         result(back.unsendable())
 
 

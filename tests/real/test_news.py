@@ -135,7 +135,7 @@ def test_a_frame_of_the_largest_size_before_the_hello_is_taken_and_a_longer_one_
     with knock(app, hello=False) as sock:
         sock.sendall(struct.pack("<I", HELLO_LIMIT + 1) + b"x")
         assert has_ended(sock)
-    app.wait_for("was disconnected: a frame of 65,537 bytes is announced; the limit is 65,536")
+    app.wait_for("was disconnected: the other end announced a frame of 65,537 bytes; the limit is 65,536")
 
 
 def test_a_client_that_asks_and_does_not_read_is_not_read_either(app: RunningApp) -> None:

@@ -516,7 +516,7 @@ def test_arguments_of_constructors_and_methods_are_checked(back: mob.Proxy) -> N
     del caught  # its traceback holds the handle
     with pytest.raises(mob.ArgumentError, match=r"back.Room.typed\(\) takes 1 to 2 arguments \(count, names\)"):
         room.typed(1, 2, 3).result()
-    with pytest.raises(mob.ArgumentError, match="misses the argument 'name'"):
+    with pytest.raises(mob.ArgumentError, match="is missing the argument 'name'"):
         back.Room().result()
 
 

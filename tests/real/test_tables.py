@@ -314,10 +314,7 @@ def test_a_command_line_gives_rows_or_columns(app: RunningApp) -> None:
 
     for data in ('[{"price": 2}, {"price": 2.5}]', '{"price": [2, 2.5]}'):
         assert called(data) == ("4.5", "")
-    assert (
-        'a list of rows ([{"a": 1}]) or a dict of columns ({"a": [1]}), but row 0 is of the type int'
-        in called("[2]")[1]
-    )
+    assert 'a list of rows ([{"a": 1}]) or a dict of columns ({"a": [1]}), but row 0 is of type int' in called("[2]")[1]
 
 
 # -- who has imported what ---------------------------------------------------------------------------------------------

@@ -294,7 +294,7 @@ def made_of_a_socket() -> Any:
 
 
 SPOOLED = "tempfile.SpooledTemporaryFile"
-TLS = "Its keys are in this process: send the plain socket before it is wrapped, and wrap it where it arrives."
+TLS = "Its keys are in this process: send the plain socket before it is wrapped, and wrap it in the receiving process."
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: closed(socket.socket()),
@@ -350,7 +350,7 @@ def test_what_belongs_to_an_event_loop_is_refused_and_the_hint_helps(codec: Code
             sock = writer.get_extra_info("socket")
             for thing in (writer, writer.transport):
                 assert why(thing).endswith(
-                    "is not data. Send a duplicate of its socket, .get_extra_info('socket').dup(), before anything was"
+                    "is not data. Send a duplicate of its socket, .get_extra_info('socket').dup(), before anything is"
                     " read, and close it here."
                 )
             assert why(sock).endswith("is not data. Send its duplicate: .dup().")

@@ -214,22 +214,22 @@ def test_each_call_has_its_own_kwargs() -> None:
 # --- what does not fit ------------------------------------------------------------------------------------------------
 
 MISFITS = [
-    (nothing, (1,), {}, None, "() takes no arguments, 1 was given."),
-    (one, (1, 2), {}, None, "() takes 1 argument (i), 2 were given."),
-    (two, (1, 2, 3), {}, None, "() takes 2 arguments (a, b), 3 were given."),
-    (default, (1, 2, 3), {}, None, "() takes 1 to 2 arguments (a, b), 3 were given."),
-    (typed_two, (1, "x", 3), {}, None, "() takes 2 arguments (a, b), 3 were given."),
-    (mixed, (1, 2, 3), {"c": 1}, None, "() takes 1 to 2 positional arguments (a, b), 3 were given."),
-    (named, (1,), {"a": 1}, None, "() takes no positional arguments, 1 was given."),
-    (one, (), {}, "i", "() misses the argument 'i'."),
-    (two, (), {}, "a", "() misses the arguments 'a' and 'b'."),
-    (two, (), {"a": 1}, "b", "() misses the argument 'b'."),
-    (typed, (), {}, "i", "() misses the argument 'i'."),
-    (default, (), {}, "a", "() misses the argument 'a'."),
-    (first_and_rest, (), {}, "a", "() misses the argument 'a'."),
-    (named, (), {}, "a", "() misses the argument 'a'."),
-    (mixed, (), {"b": 1}, "a", "() misses the arguments 'a' and 'c'."),
-    (only_and_extra, (), {"a": 1}, "a", "() misses the argument 'a'."),
+    (nothing, (1,), {}, None, "() takes no arguments, but 1 was given."),
+    (one, (1, 2), {}, None, "() takes 1 argument (i), but 2 were given."),
+    (two, (1, 2, 3), {}, None, "() takes 2 arguments (a, b), but 3 were given."),
+    (default, (1, 2, 3), {}, None, "() takes 1 to 2 arguments (a, b), but 3 were given."),
+    (typed_two, (1, "x", 3), {}, None, "() takes 2 arguments (a, b), but 3 were given."),
+    (mixed, (1, 2, 3), {"c": 1}, None, "() takes 1 to 2 positional arguments (a, b), but 3 were given."),
+    (named, (1,), {"a": 1}, None, "() takes no positional arguments, but 1 was given."),
+    (one, (), {}, "i", "() is missing the argument 'i'."),
+    (two, (), {}, "a", "() is missing the arguments 'a' and 'b'."),
+    (two, (), {"a": 1}, "b", "() is missing the argument 'b'."),
+    (typed, (), {}, "i", "() is missing the argument 'i'."),
+    (default, (), {}, "a", "() is missing the argument 'a'."),
+    (first_and_rest, (), {}, "a", "() is missing the argument 'a'."),
+    (named, (), {}, "a", "() is missing the argument 'a'."),
+    (mixed, (), {"b": 1}, "a", "() is missing the arguments 'a' and 'c'."),
+    (only_and_extra, (), {"a": 1}, "a", "() is missing the argument 'a'."),
     (user, (), {"uu": 1}, "uu", "() got an unknown argument 'uu'. Did you mean 'u'?"),
     (typed_named, (1,), {"usr": 1}, "usr", "() got an unknown argument 'usr'. Did you mean 'user'?"),
     (two, (1, 2), {"zzz": 1}, "zzz", "() got an unknown argument 'zzz'. There are: 'a', 'b'."),
@@ -313,7 +313,7 @@ class Money:
 def test_what_cannot_be_understood_is_refused(function: Any) -> None:
     sender, receiver = Counting().codec, Counting().codec
     sender.register(Money, lambda money: 1, lambda data: Money())
-    with pytest.raises(ArgumentError, match=r"back\.foo\(\): a .*:Money arrived, and this process") as caught:
+    with pytest.raises(ArgumentError, match=r"back\.foo\(\): a .*:Money arrived, but this process") as caught:
         Parameters.of(function, receiver, "back.foo").decode(sender.encode([Money()]), None)
     assert caught.value.executed == "no"
     with pytest.raises(ArgumentError, match=r"back\.foo\(\): the message is nested too deeply"):

@@ -78,5 +78,5 @@ def test_an_array_is_copied_to_shared_memory_in_the_order_that_its_head_tells(ar
 def test_without_numpy_an_array_that_arrives_says_so(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     body = codec.encode(np.arange(3))
     monkeypatch.setitem(sys.modules, "numpy", None)
-    with pytest.raises(BadMessage, match=r"an array is in the message, and NumPy is not installed here\."):
+    with pytest.raises(BadMessage, match=r"the message contains an array, but NumPy is not installed here\."):
         codec.decode(body)

@@ -229,7 +229,7 @@ def test_a_type_registered_at_one_end_only_is_named(rich: Mob) -> None:
     with pytest.raises(BadMessage) as caught:
         Mob().codec.decode(rich.codec.encode([Money(5)]))
     assert str(caught.value) == (
-        f"a {Money.__module__}:Money arrived, and this process has not registered that type. Call mob.register(...) for"
+        f"a {Money.__module__}:Money arrived, but this process did not register that type. Call mob.register(...) for"
         " it in both processes, best in a module that both import."
     )
 

@@ -331,7 +331,7 @@ def test_long_texts_keep_both_ends() -> None:
     failure = describe(raised(exc), CODEC)
     for text in (failure.message, failure.traceback, *failure.notes):
         assert LIMIT // 2 < len(text) <= LIMIT
-        assert "characters are left out here" in text
+        assert "characters omitted" in text
     assert failure.message.startswith("start xx")
     assert failure.message.endswith("xx end")
     assert failure.traceback.startswith("Traceback (most recent call last)")
@@ -545,7 +545,7 @@ def test_it_always_arrives(name: str, is_raised: bool) -> None:
 
 def test_a_text_that_cannot_be_had_is_told() -> None:
     text = describe(NoText("t"), CODEC)
-    assert str(rebuild(text, CODEC)) == f"{__name__}.NoText: <its text cannot be had>"
+    assert str(rebuild(text, CODEC)) == f"{__name__}.NoText: <its text is not available>"
     assert str(arrived(ValueError("a\ud800"))) == "ValueError: a\\ud800"
 
 

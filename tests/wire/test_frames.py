@@ -176,13 +176,13 @@ def test_a_longer_one_is_refused_before_any_of_it_is_kept() -> None:
         decoder.feed((1 << 30).to_bytes(4, "little"))
     assert decoder.pending == 0
     assert str(caught.value) == (
-        "a frame of 1,073,741,824 bytes is announced; the limit is 4,096 (frame_limit of the app). "
-        "Either the other end does not speak mob, or the value is too big for one message."
+        "the other end announced a frame of 1,073,741,824 bytes; the limit is 4,096 (the app's frame_limit). "
+        "Either it does not speak mob, or the value is too big for one message."
     )
 
 
 def test_a_frame_of_nothing_is_garbage() -> None:
-    with pytest.raises(GarbageFrame, match="a frame of no bytes is announced; mob sends none"):
+    with pytest.raises(GarbageFrame, match=r"the other end announced an empty frame\. mob sends none"):
         FrameDecoder(LIMIT).feed(b"\x00\x00\x00\x00")
 
 

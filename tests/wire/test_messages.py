@@ -177,7 +177,7 @@ def test_a_message_with_one_byte_changed_is_a_message_or_garbage(
 def test_bytes_that_must_not_get_through(payload: bytes) -> None:
     with pytest.raises(GarbageFrame, match=f"a frame of {len(payload):,} bytes does not decode to messages") as caught:
         m.decode_peer(payload)
-    assert str(caught.value).endswith("The other end does not speak mob, or another version of it.")
+    assert str(caught.value).endswith("The other end does not speak mob, or speaks another version of it.")
 
 
 def test_port_0_is_any_free_port() -> None:

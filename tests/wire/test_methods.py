@@ -131,7 +131,7 @@ def test_where_there_are_no_objects_none_is_sent_or_taken() -> None:
     with pytest.raises(BadMessage, match=r"args\.x|args"):
         codec_of(None).encode([Thing()])
     body = codec_of(Objects()).encode(Thing())
-    with pytest.raises(BadMessage, match="this process cannot take any"):
+    with pytest.raises(BadMessage, match="this process cannot receive any"):
         codec_of(None).decode(body)
 
 

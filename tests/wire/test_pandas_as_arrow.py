@@ -96,7 +96,7 @@ def test_a_series_and_an_index_arrive_as_arrays(codec: Codec, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["periods", "bools and complex", "objects"])
 def test_what_pyarrow_cannot_hold_says_so(codec: Codec, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadMessage, match=r"a pandas\.DataFrame has arrived that cannot be had here: "):
+    with pytest.raises(BadMessage, match=r"a pandas\.DataFrame arrived that cannot be rebuilt here: "):
         without_pandas(codec, FRAMES[name], monkeypatch)
 
 
@@ -104,7 +104,7 @@ def test_without_pandas_and_pyarrow_the_error_says_what_is_missing(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BadMessage, match=r"pandas is not imported: .* \(pip install pyarrow\)"):
+    with pytest.raises(BadMessage, match=r"did not import pandas: .* \(pip install pyarrow\)"):
         without_pandas(codec, pd.DataFrame({"a": [1]}), monkeypatch)
 
 

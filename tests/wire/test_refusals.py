@@ -82,21 +82,21 @@ class Later:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: call_of("back.hi"), "the call back.hi() is not data. Await it, or ask for its .result()."),
-        (lambda: call_of("back.hi", TypedCall), "the call back.hi() is not data. Await it, or ask for its .result()."),
+        (lambda: call_of("back.hi"), "the call back.hi() is not data. Await it, or send its .result()."),
+        (lambda: call_of("back.hi", TypedCall), "the call back.hi() is not data. Await it, or send its .result()."),
         (
             lambda: call_of("back.rows", incoming=1),
             f"the stream back.rows() is not data. {ITER}",
         ),
-        (fetch, "the coroutine fetch() is not data. Await it, and send what it brings."),
-        (Later, "an awaitable (tests.wire.test_refusals.Later) is not data. Await it, and send what it brings."),
+        (fetch, "the coroutine fetch() is not data. Await it, and send its result."),
+        (Later, "an awaitable (tests.wire.test_refusals.Later) is not data. Await it, and send its result."),
         (
             future_of_a_loop,
-            "an unfinished result (_asyncio.Future) is not data. Await it, and send what it brings.",
+            "an unfinished result (_asyncio.Future) is not data. Await it, and send its result.",
         ),
         (
             concurrent.futures.Future,
-            f"an unfinished result ({FUTURE}) is not data. Ask for its .result(), and send what it brings.",
+            f"an unfinished result ({FUTURE}) is not data. Send its .result().",
         ),
     ],
 )

@@ -63,8 +63,8 @@ def test_a_large_tensor_is_copied_once_into_shared_memory() -> None:
 @pytest.mark.parametrize(
     ("tensor", "said"),
     [
-        (Tensor(np.zeros(2), device=2), r"a Tensor on another device than the processor is not data\. Copy it"),
-        (Broken(np.zeros(2)), "a Broken that NumPy cannot look at is not data: RuntimeError: no such device"),
+        (Tensor(np.zeros(2), device=2), r"a Tensor that is not in CPU memory cannot be sent\. Copy it"),
+        (Broken(np.zeros(2)), "NumPy cannot read this Broken, so it cannot be sent: RuntimeError: no such device"),
     ],
 )
 def test_a_tensor_that_cannot_be_looked_at_is_refused(codec: Codec, tensor: Tensor, said: str) -> None:
@@ -151,7 +151,7 @@ def test_bfloat16_arrive_as_such_or_as_what_numpy_has(codec: Codec, monkeypatch:
 
 def test_what_numpy_cannot_hold_says_what_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ml_dtypes", raising=False)
-    with pytest.raises(TypeError, match="NumPy has no float8_e5m2: import torch or ml_dtypes where it arrives"):
+    with pytest.raises(TypeError, match="NumPy has no float8_e5m2: import torch or ml_dtypes in the receiving process"):
         made("numpy", np.zeros(1, "u1"), "float8_e5m2")
 
 

@@ -377,10 +377,10 @@ MIXED = [
 ]
 Either = TypeAliasType("Either", Cat | Dog)
 Pet = NewType("Pet", Cat)
-LOST = "none of its members has all of these fields: Tiger and Lion would lose z."
+LOST = "no member of the union has all of these fields: Tiger and Lion would lose z."
 UNKNOWN = "expected Circle | Square | Cat, got dict {'size': 1, 'type': 'Line'}."
 ALIKE = (
-    "this fits Cat and Dog alike. An instance says which it is, if the export is annotated with this union; "
+    "this fits Cat and Dog equally well. Send an instance, if the export is annotated with this union; "
     "plain data needs a field that tells them apart, such as kind: Literal[...]."
 )
 NOW = dt.datetime(2024, 1, 2)
@@ -578,7 +578,7 @@ def test_what_is_of_no_member_is_decided_by_its_shape() -> None:
     assert arrived(Car(2), Van | Cat) == Van(2)
     assert arrived(pathlib.PurePosixPath("a"), uuid.UUID | str) == "a"
     assert arrived((1, 2), list[int] | set[int]) == [1, 2]
-    with pytest.raises(ArgumentError, match="this fits Cat and Dog alike"):
+    with pytest.raises(ArgumentError, match="this fits Cat and Dog equally well"):
         arrived(Fish("x", 1) and {"name": "x"}, Cat | Dog)
     with pytest.raises(ArgumentError, match=re.escape("expected Cat | Dog, got")):
         arrived(5, Cat | Dog)
@@ -675,7 +675,7 @@ def test_what_comes_without_tags_is_decided_by_its_shape(value: Any, annotation:
         (
             {"name": "x", "z": 1},
             Cat | Fish,
-            "none of its members has all of these fields: Cat and Fish would lose z.",
+            "no member of the union has all of these fields: Cat and Fish would lose z.",
         ),
         ({"x": 1, "z": 1}, Tiger | Cat | Lion, LOST),
         (5, Cat | Dog | None, "expected Cat | Dog | None, got int 5."),
@@ -710,13 +710,13 @@ def test_an_instance_within_plain_data_arrives_as_what_it_is(annotation: Any) ->
 def test_an_instance_that_does_not_fit_is_not_taken_for_one_of_another_member() -> None:
     broken = Lair(Lion(x=1))
     broken.beast = {"x": 1}  # type: ignore[assignment]
-    with pytest.raises(ArgumentError, match="this fits Tiger and Lion alike"):
+    with pytest.raises(ArgumentError, match="this fits Tiger and Lion equally well"):
         arrived(broken, Lair | Hole)
 
 
 @pytest.mark.parametrize("kind", [Rewritten, Whole])
 def test_what_a_serializer_has_written_is_refused_if_it_fits_two_members(kind: Any) -> None:
-    with pytest.raises(ArgumentError, match=f"alike.*{kind.__name__}.beast is sent as its serializer writes it"):
+    with pytest.raises(ArgumentError, match=f"equally well.*{kind.__name__}.beast is sent as its serializer writes it"):
         arrived(kind(beast=Lion(x=1)), kind)
 
 

@@ -21,8 +21,12 @@ pack = msgspec.msgpack.encode
 @pytest.mark.parametrize(
     ("code", "reference", "text"),
     [
-        (SHARED, BufferLocation(1, 2, 0, 3), "a buffer in shared memory arrived, and there is none here"),
-        (DESCRIPTOR, Handle(7, 1, "socket"), "a socket or file arrived, and this process cannot take any"),
+        (
+            SHARED,
+            BufferLocation(1, 2, 0, 3),
+            "a buffer in shared memory arrived, but this process has no shared memory",
+        ),
+        (DESCRIPTOR, Handle(7, 1, "socket"), "a socket or file arrived, but this process cannot receive any"),
     ],
 )
 def test_what_arrives_and_cannot_be_taken(codec: Codec, code: int, reference: Any, text: str) -> None:

@@ -1,1 +1,1 @@
-"""Bytes to messages and back. No I/O and no clock: whoever has bytes feeds them, whoever gets bytes sends them."""
+"""Bytes to messages and back: no I/O and no clock; the rooms above feed bytes in and send the bytes that come out."""

@@ -1,11 +1,11 @@
-"""From annotations to decoders: what msgspec can compile it compiles, for the rest there are stand-ins.
+"""From annotations to decoders: msgspec compiles what it can; for the rest there are stand-ins.
 
-Strategy. `loosen` replaces the pieces of an annotation that msgspec cannot compile by classes that never refuse to be
-built. msgspec then asks the hook `fit` about them, and about types that it does not know: instances are welcome, for
-they came out of an extension; what such types are sent as, according to `SENT_AS`, is turned back; tables and tensors
-of another library are converted (foreign.py). `converter` does all this to a value that was decoded already.
+Strategy. `loosen` replaces the parts of an annotation that msgspec cannot compile with classes that it always accepts.
+msgspec then calls the hook `fit` for them, and for types that it does not know. `fit` accepts instances, because they
+came out of an extension; it turns back what such types are sent as (`SENT_AS`); and it converts tables and tensors of
+another library (foreign.py). `converter` does all this to a value that is already decoded.
 
-Limits. An annotation that cannot be understood at all asks for nothing: the value arrives as if it were not annotated.
+Limits. An annotation that cannot be understood at all requires nothing: the value arrives as if it were not annotated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _kind: Callable[[Any], type[Any]] = type
 
 
 def loosen(annotation: Any) -> Any:
-    """The annotation with everything that msgspec cannot compile replaced: by a stand-in, or else by Any."""
+    """Return the annotation with all parts that msgspec cannot compile replaced by a stand-in or by Any."""
     while (named := unnamed(annotation)) is not annotation:
         annotation = named
     if (validate := validator(annotation, converter)) is not None:
@@ -75,18 +75,18 @@ def loosen(annotation: Any) -> Any:
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """The annotations within another one: of the fields of a record, of items, of members."""
+    """Return the annotations within another one: of the fields of a record, of items, of members."""
     if is_record(annotation):
         return [field.annotation for field in fields_of(annotation)]
     return [part for part in typing.get_args(annotation) if part is not ... and not isinstance(part, list)]
 
 
 def _needs_help(annotation: Any, seen: set[Any]) -> bool:
-    """Whether msgspec alone would make something else of a field than `loosen` says."""
+    """Return whether msgspec alone would make something else of a field than `loosen` requires."""
     while (named := unnamed(annotation)) is not annotation:
         annotation = named
     if is_model(annotation):
-        return hasattr(annotation, "__dataclass_fields__")  # of the others msgspec asks `fit`
+        return hasattr(annotation, "__dataclass_fields__")  # for the others msgspec calls `fit`
     if is_base(annotation) or _is_loosely_iterable(annotation) or has_set_later(annotation):
         return True
     if typing.get_origin(annotation) is typing.Annotated and validator(annotation, converter) is not None:
@@ -97,7 +97,7 @@ def _needs_help(annotation: Any, seen: set[Any]) -> bool:
 
 
 def converter(annotation: Any) -> Way:
-    """A decoded value -> the value as annotated; on a misfit `msgspec.ValidationError`."""
+    """Return a function that converts a decoded value as annotated, or raises `msgspec.ValidationError`."""
     loose = loosen(annotation)
     if loose is Any:
         return itself
@@ -105,7 +105,7 @@ def converter(annotation: Any) -> Way:
 
 
 def fit(kind: Any, value: Any) -> Any:
-    """The hook for types unknown to msgspec: instances are welcome, and what such types are sent as is turned back."""
+    """Return a value as a type unknown to msgspec: accept instances, and turn back what the type is sent as."""
     if kind.__class__ is _StandIn:  # faster than isinstance, on the hot path of models
         return kind.fit(value)
     base: Any = typing.get_origin(kind) or kind
@@ -140,11 +140,11 @@ SENT_AS: tuple[tuple[type | str, tuple[type, ...]], ...] = (
     (collections.deque, (list,)),
     ("numpy.generic", (bool, str, bytes, complex, datetime.datetime, datetime.timedelta, *_NUMBER)),
 )
-"""A base class, and what its subclasses arrive as."""
+"""Base classes, and the types in which objects of their subclasses arrive."""
 
 
 def leaves_open(annotation: Any) -> bool:
-    """Whether nothing can turn out not to fit, once the number of values is right."""
+    """Return whether any values fit, provided that their number is right."""
     parts = typing.get_args(annotation) if typing.get_origin(annotation) in (tuple, list) else ()
     if hasattr(annotation, "_fields"):
         parts = tuple(annotation.__annotations__.values())
@@ -160,7 +160,7 @@ def _is_compilable(annotation: Any) -> bool:
 
 
 def _is_bare_protocol(kind: Any) -> bool:
-    """Whether it is a Protocol of which isinstance cannot tell anything."""
+    """Return whether a class is a Protocol that `isinstance` cannot check."""
     return getattr(kind, "_is_protocol", False) and not getattr(kind, "_is_runtime_protocol", False)
 
 
@@ -170,14 +170,14 @@ _OF_ITEMS = (str, bytes, bytearray, range, dict)
 
 
 def _is_loosely_iterable(annotation: Any) -> bool:
-    """Whether msgspec would take anything that can be iterated, whatever is in it."""
+    """Return whether msgspec would accept any iterable, whatever its items are."""
     args = typing.get_args(annotation)
     is_one = typing.get_origin(annotation) in _LOOSELY and bool(args)
     return is_one and not asks_for_views(args[0]) and loosen(args[0]) is not Any
 
 
 def _is_own_class(kind: Any) -> bool:
-    """Whether it is a class of the program, of which msgspec knows nothing: its objects may arrive by reference."""
+    """Return whether a class is one of the program that msgspec does not know; its objects may arrive by reference."""
     return (
         type(kind) in (type, abc.ABCMeta)
         and kind.__module__ not in ("builtins", "collections.abc", "typing")
@@ -191,7 +191,7 @@ def _is_own_class(kind: Any) -> bool:
 
 
 def _is_ours(annotation: Any) -> bool:
-    """Whether msgspec would do no more than to ask `fit`."""
+    """Return whether msgspec would only call `fit`."""
     return isinstance(annotation, _StandIn) or (typing.get_origin(annotation) or annotation) is _CALLABLE
 
 
@@ -199,7 +199,7 @@ def _is_ours(annotation: Any) -> bool:
 
 
 class _StandIn(type):
-    """The class of stand-ins for annotations that msgspec cannot compile: `fit` is asked instead of msgspec."""
+    """The class of stand-ins for annotations that msgspec cannot compile: `fit` is called instead of msgspec."""
 
     fit: Way
 
@@ -216,8 +216,7 @@ def _fit_object(kind: type[Any], value: Any) -> Any:
 
 
 def _fit_items(kind: type[Any], convert_list: Way, convert_item: Way, value: Any) -> Any:
-    """Lists are converted, and remote iterators item by item, as they are read. Other things that can be iterated are
-    only checked."""
+    """Convert lists at once, and remote iterators item by item as they are read; only check other iterables."""
     if (converted_by := getattr(_kind(value), "converted_by", None)) is not None:
         value = converted_by(value, convert_item)
     value = fit(kind, value)
@@ -236,7 +235,7 @@ def _fit_enum(kind: type[enum.Enum], value: Any) -> enum.Enum:
 
 
 def _fit_file(annotation: Any, value: Any) -> Any:
-    """`IO`, `TextIO` and `BinaryIO` mean open files, though no file is an instance of them."""
+    """Check a value against `IO`, `TextIO` or `BinaryIO`, which stand for open files without being their classes."""
     wants_text = annotation in (typing.TextIO, typing.IO[str])
     wants_bytes = annotation in (typing.BinaryIO, typing.IO[bytes])
     is_text = isinstance(value, io.TextIOBase)

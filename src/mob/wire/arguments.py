@@ -1,14 +1,14 @@
-"""The arguments of an exported function: from the bytes of a call to what the function is called with.
+"""The arguments of an exported function: from the bytes of a call to the values that the function is called with.
 
 Strategy. `Parameters.of` looks at the function once and picks one of three ways. If the number of positional arguments
-tells it all, one compiled C decoder checks number and types at once; that is nearly every call. Whatever this decoder
-does not take goes the general way: decoded untyped, then bound and converted parameter by parameter, which also gives
-the error that names the parameter.
+is all that matters, one compiled C decoder checks number and types at once; this covers nearly every call. Whatever
+this decoder does not accept goes the general way: decoded untyped, then bound and converted parameter by parameter,
+which also produces the error that names the parameter.
 
 Wire shape: `args` is a MessagePack array of the positional arguments, `kwargs` a map; None or nil if there are none.
 
 Limits. What cannot be found out about a function is not checked: parameters without annotations, or with annotations
-that do not resolve, take anything; a function without a signature takes any number of them.
+that do not resolve, accept anything; a function without a signature accepts any number of them.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Decode = Callable[[Raw, Raw | None], BoundArguments]
 _EMPTY = inspect.Parameter.empty
 _kind: Callable[[Any], type[Any]] = type
 _CALLABLE = typing.get_origin(Callable[[], None])
-_LAZY: dict[str, Any] = {}  # how to look at annotations that do not evaluate, in Pythons that evaluate them late
+_LAZY: dict[str, Any] = {}  # for Pythons that evaluate annotations lazily: keep those that do not evaluate
 if sys.version_info >= (3, 14):
     _LAZY["annotation_format"] = importlib.import_module("annotationlib").Format.FORWARDREF
-_FORWARD = re.compile(r"ForwardRef\('([^']*)'[^)]*\)")  # a name that does not resolve, as such Pythons write it
+_FORWARD = re.compile(r"ForwardRef\('([^']*)'[^)]*\)")  # how such Pythons write a name that does not resolve
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -59,16 +59,16 @@ _ANYTHING = inspect.Signature(
 
 class _Parameter(msgspec.Struct, frozen=True, eq=False):
     name: str
-    index: int  # among the positional ones; beyond all numbers for the others
+    index: int  # among the positional ones; sys.maxsize for the others
     kind: Any
     default: Any
-    annotation: Any  # as msgspec can compile it; Any, if there is none
+    annotation: Any  # in a form that msgspec can compile; Any if there is none
     shown: str  # "a: int", "*rest"
     convert: Callable[[Any], Any]
     as_views: bool
-    """Whether large buffers in it are looked at where they lie."""
+    """True if large buffers in it arrive as views of their memory."""
     settle: Settle | None
-    """Settles tags, if the annotation has a union that needs them."""
+    """Function that settles tags, if the annotation has a union that needs them."""
 
     @property
     def is_required(self) -> bool:
@@ -76,7 +76,7 @@ class _Parameter(msgspec.Struct, frozen=True, eq=False):
 
 
 class Parameters:
-    """What a function takes. `signature`, `doc` and `unread` are for people; `decode` is for calls."""
+    """The parameters of a function. `signature`, `doc` and `unread` are for people; `decode` is for calls."""
 
     __slots__ = (
         "_codec",
@@ -97,7 +97,10 @@ class Parameters:
     )
 
     decode: Decode
-    """Raises `ArgumentError` if the arguments do not fit, `GarbageFrame` if they are not MessagePack."""
+    """Decode the arguments of a call.
+
+    Raises `ArgumentError` if they do not fit, `GarbageFrame` if they are not MessagePack.
+    """
 
     def __init__(self, fn: Callable[..., Any], codec: Codec, label: str) -> None:
         signature = signature_of(fn)
@@ -105,7 +108,7 @@ class Parameters:
         self.signature: str = "(...)" if signature is None else _shown(signature)
         self.doc: str = _doc(fn)
         self.unread: dict[str, str] = {} if signature is None else _unread(signature)
-        """The annotations that mob cannot understand, by the names of their parameters."""
+        """Annotations that mob cannot understand, by the names of their parameters."""
         self._codec = codec
         self._label = label or getattr(fn, "__qualname__", type(fn).__qualname__)
         self._is_python = inspect.isfunction(fn) or inspect.ismethod(fn)
@@ -116,13 +119,13 @@ class Parameters:
         self._is_untyped = all(each.annotation is Any for each in parameters)
         self._required = [each for each in parameters if each.is_required]
         self.takes_tags: bool = any(each.settle is not None for each in parameters)
-        """Whether callers are to tag its arguments (see `unions`)."""
+        """True if callers must tag its arguments (see `unions`)."""
         self._is_undecided = self.takes_tags or any(each.as_views for each in parameters)
         self.decode = self._pick_way()
 
     @classmethod
     def of(cls, fn: Callable[..., Any], codec: Codec, label: str = "") -> Parameters:
-        """The parameters of a function. `label` is how messages call it, for example "back.foo"."""
+        """Return the parameters of a function. `label` is its name in messages, for example "back.foo"."""
         return cls(fn, codec, label)
 
     def __repr__(self) -> str:
@@ -145,7 +148,7 @@ class Parameters:
         return self._untyped_way(fast) if is_untyped else self._typed_way(fast)
 
     def _untyped_way(self, fast: Callable[[Raw], Any]) -> Decode:
-        """Nothing but the number can be wrong, and this is seen before anything is decoded."""
+        """Return a decoder for arguments of which only the number can be wrong, which is checked before decoding."""
         general, codec = self._decode_in_general, self._codec
 
         def decode(args: Raw, kwargs: Raw | None) -> BoundArguments:
@@ -169,14 +172,14 @@ class Parameters:
             if kwargs is None:
                 try:
                     return fast(args), {}
-                except Exception:  # noqa: BLE001  what is wrong comes up once more, and better
+                except Exception:  # noqa: BLE001  the general way raises a better error
                     pass
             return general(args, kwargs)
 
         return decode
 
     def _decode_in_general(self, args: Raw, kwargs: Raw | None) -> BoundArguments:
-        """All is decoded before anything is checked, so that functions in refused arguments are given back too."""
+        """Decode everything before checking anything, so that functions in refused arguments are given back too."""
         values: Any
         named: Any
         try:
@@ -258,7 +261,7 @@ class Parameters:
 
     def _refuse_missing(self, names: list[str]) -> NoReturn:
         listed = " and ".join(filter(None, [", ".join(map(repr, names[:-1])), repr(names[-1])]))
-        self._refuse(f"() misses the argument{'s' if names[1:] else ''} {listed}.", names[0])
+        self._refuse(f"() is missing the argument{'s' if names[1:] else ''} {listed}.", names[0])
 
     def _refuse_number(self, given: int) -> NoReturn:
         most = len(self._positional)
@@ -271,11 +274,11 @@ class Parameters:
             else "argument"
         )
         takes = f"{number} {kind}{'' if number == '1' else 's'} ({names})" if most else f"no {kind}s"
-        self._refuse(f"() takes {takes}, {given} {'was' if given == 1 else 'were'} given.")
+        self._refuse(f"() takes {takes}, but {given} {'was' if given == 1 else 'were'} given.")
 
 
 def _row(parameters: Sequence[_Parameter]) -> Any:
-    """The positional arguments as one type: a tuple, or if there are defaults a named tuple, for it fills them in."""
+    """Return one type for the positional arguments: a tuple, or a named tuple if defaults are to be filled in."""
     if all(each.is_required for each in parameters):
         return tuple[tuple(each.annotation for each in parameters)]  # type: ignore[misc]
     names = [f"p{index}" for index in range(len(parameters))]
@@ -286,7 +289,7 @@ def _row(parameters: Sequence[_Parameter]) -> Any:
 
 
 def _expects_function(annotation: Any) -> bool:
-    """Whether the C decoder would give up anyway."""
+    """Return whether the C decoder would give up anyway."""
     return (typing.get_origin(annotation) or annotation) is _CALLABLE
 
 
@@ -294,7 +297,7 @@ def _expects_function(annotation: Any) -> bool:
 
 
 class _Text:
-    """Shows in a signature as it is."""
+    """Text that appears in a signature as it is."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -304,12 +307,14 @@ class _Text:
 
 
 def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
-    """Return the signature of a function, None if it has none, with its annotations evaluated one by one. A `_Text`
-    stands for one that mob cannot understand: it does not evaluate, or has something in it that fails when it is looked
-    at."""
+    """Return the signature of a function with its annotations evaluated one by one, None if it has no signature.
+
+    A `_Text` replaces an annotation that mob cannot understand because it does not evaluate, or contains something that
+    fails when it is looked at.
+    """
     try:
         signature = inspect.signature(fn, **_LAZY)
-    except Exception:  # noqa: BLE001  builtins have none, and what looks like a function may do as it likes
+    except Exception:  # noqa: BLE001  builtins have none, and function-like objects may raise anything
         return None
     names = _namespace(fn)
     return signature.replace(
@@ -326,7 +331,7 @@ def text_of(annotation: Any) -> str | None:
 
 
 def result_of(fn: Callable[..., Any]) -> Any:
-    """What a function is annotated to return: `Any` if it does not say, text if mob cannot understand it."""
+    """Return what a function is annotated to return: `Any` if nothing is said, text if mob cannot understand it."""
     signature = signature_of(fn)
     found = _EMPTY if signature is None else signature.return_annotation
     if found is _EMPTY:
@@ -335,11 +340,11 @@ def result_of(fn: Callable[..., Any]) -> Any:
 
 
 def _namespace(fn: Any) -> dict[str, Any]:
-    """The globals of the function at the bottom of methods, partials, wrappers and callable objects."""
+    """Return the globals of the function inside methods, partials, wrappers and callable objects."""
     for _ in range(20):
         fn = getattr(fn, "__wrapped__", None) or getattr(fn, "__func__", fn)
         fn = fn.func if isinstance(fn, functools.partial) else fn
-    fn = fn if hasattr(fn, "__globals__") else getattr(_kind(fn), "__call__", None)  # noqa: B004  its globals are wanted
+    fn = fn if hasattr(fn, "__globals__") else getattr(_kind(fn), "__call__", None)  # noqa: B004  for its globals
     return getattr(fn, "__globals__", {})
 
 
@@ -353,7 +358,7 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
     try:
         found = typing.get_type_hints(holder, names, include_extras=True)["it"]
         _ = loosen(found), has_choice(found), asks_for_views(found), str(found)
-    except Exception:  # noqa: BLE001  it may be any expression, of objects that do as they like
+    except Exception:  # noqa: BLE001  it may be any expression, of any objects
         return _Text(_text_of(annotation))
     return None if found is types.NoneType else found
 
@@ -393,7 +398,7 @@ def _unread(signature: inspect.Signature) -> dict[str, str]:
 
 
 def _shown(signature: inspect.Signature) -> str:
-    """The text of a signature, with defaults kept short."""
+    """Return the text of a signature, with long defaults shortened."""
     parameters = [
         each if each.default is _EMPTY else each.replace(default=_Text(BRIEF.repr(each.default)))
         for each in signature.parameters.values()

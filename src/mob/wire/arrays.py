@@ -1,8 +1,8 @@
 """NumPy arrays and scalars <-> bytes, without importing NumPy before there is one.
 
-Strategy. The bytes of an array are: the length of the head in four bytes, big end first; the head, the MessagePack of
-(dtype, shape, order); the memory of the array as it lies. So it is copied where it is sent, and not where it arrives:
-there the array looks at the bytes of the message, and is read-only for that.
+Strategy. The bytes of an array are: the length of the head in four bytes, big-endian; the head, the MessagePack of
+(dtype, shape, order); the memory of the array as it lies. So an array is copied by its sender but not by its receiver,
+where it is a view of the bytes of the message, and therefore read-only.
 
 Limits. Only plain memory travels: no objects, no masks, no foreign dtypes. The metadata of a dtype and its `align` are
 lost.
@@ -25,6 +25,7 @@ _unpack = Decoder().decode
 
 
 def bytes_of_array(value: Any) -> bytes:
+    """Return the bytes of an array or scalar."""
     array = sendable(value)
     if not (array.flags.c_contiguous or array.flags.f_contiguous):
         array = array.copy(order="C")
@@ -32,35 +33,35 @@ def bytes_of_array(value: Any) -> bytes:
 
 
 def bytes_from(head: bytes, memory: bytes | memoryview) -> bytes:
-    """The bytes of an array with that head and memory."""
+    """Return the bytes of an array with that head and memory."""
     return b"".join((len(head).to_bytes(4, "big"), head, memory))
 
 
 def array_of(data: memoryview) -> Any:
-    """The array, read-only; a view of `data` unless that would leave it unaligned."""
+    """Return the array, read-only; a view of `data` unless that would leave it unaligned."""
     end = 4 + int.from_bytes(data[:4], "big")
     return array_over(data[end:], data[4:end])
 
 
 def sendable(value: Any) -> Any:
-    """The value as an array of plain memory; `UnsendableValue` if it is none."""
+    """Return the value as an array of plain memory; raise `UnsendableValue` if it is not one."""
     if is_a(type(value), "numpy.ma.MaskedArray") or is_a(type(value), "numpy.ma.core.MaskedArray"):
-        raise UnsendableValue("a masked array is not data. Send its data and its mask.")
+        raise UnsendableValue("a masked array is not data. Send its .data and its .mask.")
     array = _numpy().asarray(value)
     dtype = array.dtype
     if dtype.hasobject or (dtype.kind == "V" and dtype.names is None and dtype.type.__module__ != "numpy"):
-        raise UnsendableValue(f"an array of the dtype {dtype} is not data. Send a list, or another dtype.")
+        raise UnsendableValue(f"an array of dtype {dtype} is not data. Send a list, or another dtype.")
     return array
 
 
 def head_of(array: Any) -> bytes:
-    """What its memory does not tell. An array that lies neither in the order of C nor in Fortran's travels in C's."""
+    """Return dtype, shape and order of an array, packed. Arrays that are not contiguous travel in C order."""
     dtype = array.dtype
     return _pack((dtype.str if dtype.names is None else dtype.descr, array.shape, "F" if array.flags.fnc else "C"))
 
 
 def copy_array(array: Any, memory: memoryview) -> None:
-    """Writes its items to memory of the right size, in the order that its head tells."""
+    """Copy the items of an array to memory of the right size, in the order given in its head."""
     if array.flags.c_contiguous or array.flags.f_contiguous:
         memory[:] = memory_of(array)
     else:
@@ -68,7 +69,7 @@ def copy_array(array: Any, memory: memoryview) -> None:
 
 
 def array_over(memory: memoryview, head: bytes | memoryview) -> Any:
-    """The array that lies there, read-only; a copy if the memory is not aligned for it."""
+    """Return the array that lies in `memory`, read-only; a copy if the memory is not aligned for it."""
     numpy = _numpy()
     described, shape, order = _unpack(head)
     if isinstance(described, str):
@@ -88,12 +89,12 @@ def array_over(memory: memoryview, head: bytes | memoryview) -> Any:
 
 
 def memory_of(array: Any) -> memoryview:
-    """The memory of an array without gaps, as it lies."""
+    """Return the memory of an array without gaps, as it lies."""
     return memoryview(array.reshape(-1, order="A").view("u1"))
 
 
 def item_of(value: Any) -> Any:
-    """The nearest Python object of a NumPy scalar."""
+    """Return the nearest Python object for a NumPy scalar."""
     item = value.item()
     if value.dtype.kind in "mM" and isinstance(item, int):  # finer than microseconds
         item = value.astype(f"{value.dtype.kind}8[us]").item()
@@ -103,7 +104,7 @@ def item_of(value: Any) -> Any:
 
 
 def _fields_of(described: Any) -> Any:
-    """The fields of a structured dtype; its tuples became lists on the way."""
+    """Return the fields of a structured dtype; its tuples became lists on the way."""
     if isinstance(described, str):
         return described
     return [
@@ -116,4 +117,4 @@ def _numpy() -> Any:
     try:
         return sys.modules.get("numpy") or importlib.import_module("numpy")
     except ImportError as failure:
-        raise BadMessage("an array is in the message, and NumPy is not installed here.") from failure
+        raise BadMessage("the message contains an array, but NumPy is not installed here.") from failure

@@ -1,14 +1,15 @@
 """Binary data keeps its type: `bytes`, `bytearray` and `memoryview` are three kinds, whatever their size.
 
-Strategy. MessagePack has one kind of binary data, and msgspec packs all three as that without asking. So `bytes` travel
-as they are, and the two others as extensions. To find them must cost next to nothing: a body without a mark of binary
-data has none (`may_hold_binary`), and `holds_others` looks for them in the few values that are left, a level at a time.
+Strategy. MessagePack has one kind of binary data, and msgspec packs all three as that without calling a hook. So
+`bytes` travel as they are, and the other two as extensions. Finding them must cost next to nothing: a body without a
+mark of binary data has none (`may_hold_binary`), and in the few remaining values `holds_others` looks for them level by
+level.
 
-A large buffer lies in shared memory. What is made of it may depend on an annotation: `memoryview` is a look at where it
-lies, anything else of the kind that was sent is a copy. So where an annotation asks for views (`asks_for_views`), the
+A large buffer lies in shared memory. What it becomes may depend on an annotation: `memoryview` is a view of that
+memory, anything else is a copy of the kind that was sent. So where an annotation asks for views (`asks_for_views`), the
 buffer is decoded as `Unread`, and `settled` decides for each parameter.
 
-Limits. Subclasses arrive as their base. What has a buffer and is none of the three (array.array, mmap, ctypes) arrives
+Limits. Objects of subclasses arrive as the base class. Other objects with a buffer (array.array, mmap, ctypes) arrive
 as `bytes`.
 """
 
@@ -27,14 +28,14 @@ from mob.wire.extensions import Tagged, WithTags
 from mob.wire.kinds import BUILT_IN, LEAVES, field_names, is_opened_by_msgspec, is_record
 
 VIEW, BYTES, BYTEARRAY, GIVEN = 0, 1, 2, 3
-"""The kinds of binary data, as the places of large buffers name them."""
+"""The kinds of binary data, as the places of large buffers give them."""
 
 
 class Given:
-    """Binary data that its sender gives away: it arrives as memory that can be written, a bytearray or a memoryview.
+    """Binary data that its sender gives away: it arrives as writable memory, a bytearray or a memoryview.
 
-    Its sender never looks at what was sent again, so it may have one receiver only, to which it is sent once: a call
-    with it must not be made again after it has begun.
+    The sender never looks at it again, so it can have only one receiver and be sent only once: a call with it must not
+    be repeated once it began.
     """
 
     __slots__ = ("memory",)
@@ -47,12 +48,12 @@ class Given:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it has."""
+        """Its size in bytes."""
         return self.memory.nbytes
 
 
 SMALL_COPY = 64 * 1024
-"""A view of fewer bytes is one of a copy: it would keep the whole message that it came with."""
+"""Bytes below which a view is one of a copy: otherwise it would keep the whole message alive that it came with."""
 
 _kind: Callable[[Any], type[Any]] = type
 _SCALARS = BUILT_IN - {list, tuple, set, frozenset, dict} | LEAVES
@@ -61,22 +62,22 @@ _OTHERS = frozenset({bytearray, memoryview})
 
 
 def kind_of(value: bytes | bytearray | memoryview) -> int:
-    """Return the number of its kind."""
+    """Return the kind of a value."""
     return BYTES if isinstance(value, bytes) else BYTEARRAY if isinstance(value, bytearray) else VIEW
 
 
 def made_of(kind: int, memory: memoryview) -> bytes | bytearray | memoryview:
-    """Return what arrives of memory: a copy, unless a view was sent, or the memory itself."""
+    """Return what memory becomes on arrival: a copy, or the memory itself if it was sent as a view or given away."""
     return memory if kind in (VIEW, GIVEN) else bytes(memory) if kind == BYTES else bytearray(memory)
 
 
 def bytearray_of(data: memoryview) -> bytearray:
-    """Return what arrives of the bytes of a bytearray."""
+    """Return the bytearray for its bytes."""
     return bytearray(data)
 
 
 def view_of(data: memoryview) -> memoryview:
-    """Return what arrives of the bytes of a memoryview."""
+    """Return the memoryview for its bytes."""
     return memoryview(bytes(data)) if len(data) < SMALL_COPY else data.toreadonly()
 
 
@@ -84,24 +85,24 @@ def view_of(data: memoryview) -> memoryview:
 
 
 def may_hold_binary(body: bytes) -> bool:
-    """Return False if there is no binary data in packed bytes. Text and numbers may look like it. On the hot path."""
+    """Return False if packed bytes hold no binary data. Text and numbers may look like it. On the hot path."""
     return 0xC4 in body or 0xC5 in body or 0xC6 in body
 
 
 def loses_type(value: Any, body: bytes) -> bool:
-    """Return whether a bytearray or a memoryview in a value was packed as bytes, or may have been."""
+    """Return whether a bytearray or a memoryview in a value was, or may have been, packed as bytes."""
     return may_hold_binary(body) and holds_others(value)
 
 
 def holds_others(value: Any) -> bool:
-    """Return whether a bytearray or a memoryview is among the parts of a value, which could be packed.
+    """Return whether a packable value has a bytearray or a memoryview among its parts.
 
-    True as well if that cannot be told by a quick look.
+    Also returns True if a quick look cannot tell.
     """
     level: Any = value if _kind(value) is tuple else (value,)
     while level:
         kinds = set(map(type, level))
-        if kinds <= _SCALARS:  # nearly always, at the top or a level below it
+        if kinds <= _SCALARS:  # nearly always, at the first or second level
             return not kinds.isdisjoint(_OTHERS)
         if not kinds.isdisjoint(_OTHERS):
             return True
@@ -127,7 +128,7 @@ Opener = Callable[[Any], Iterable[Any] | None]
 
 @cache
 def _opener(kind: type[Any]) -> Opener:
-    """Return what gives the parts of a value of that class; None stands for parts that cannot be told."""
+    """Return a function that returns the parts of a value of that class, or None if it cannot tell what they are."""
     if kind in _PLAIN:
         return get_referents
     if issubclass(kind, Struct):
@@ -149,7 +150,7 @@ def _opener(kind: type[Any]) -> Opener:
 
 
 class Unread:
-    """A large buffer that has arrived, of which nothing was made yet."""
+    """A large buffer that arrived and was not made into a value yet."""
 
     __slots__ = ("kind", "memory")
 
@@ -162,7 +163,7 @@ class Unread:
 
 
 def settled(value: Any, as_views: bool) -> Any:
-    """Return a decoded value with something made of each large buffer in it: a view, or what was sent."""
+    """Return a decoded value with each large buffer in it made into a view, or into what was sent."""
     kind = _kind(value)
     if kind is Unread:
         return made_of(VIEW if as_views else value.kind, value.memory)
@@ -177,13 +178,13 @@ def settled(value: Any, as_views: bool) -> Any:
 
 
 def asks_for_views(annotation: Any) -> bool:
-    """Return whether an annotation names `memoryview`, and leaves nothing open that could be of another kind."""
+    """Return whether an annotation names `memoryview` and leaves open nothing that could be of another kind."""
     found = set(_named_in(annotation, set()))
     return memoryview in found and Any not in found
 
 
 def _named_in(annotation: Any, seen: set[Any]) -> Iterable[Any]:
-    """Yield the classes in an annotation, also in the fields of classes; `Any` for what may be anything."""
+    """Yield the classes in an annotation, including the fields of classes; `Any` for what may be anything."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         yield from _named_in(args[0], seen)

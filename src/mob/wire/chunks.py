@@ -1,11 +1,10 @@
 """The bodies of a chunk: one call that carries many items of a `map`, and its answer.
 
-Strategy. Each item is encoded by itself, when it is drawn or when its function has returned: so what changes later is
-not seen at the other end, and what cannot be sent fails alone. The bodies of all are put one behind the other, which
-costs one C call.
+Strategy. Each item is encoded by itself, when it is drawn or when its function returns: so later changes to it are not
+seen at the other end, and an item that cannot be sent fails alone. Then all bodies are joined, which costs one C call.
 
-Limits. A body with references (functions, sockets, shared memory) is no part of an array of arguments: such an item
-travels as a call of its own. In an answer there may be some; who sends it counts them.
+Limits. A body with references (functions, sockets, shared memory) cannot be part of an array of arguments: such an item
+travels as a call of its own. An answer may contain some; its sender counts them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mob.wire.failures import Failure
 from mob.wire.kinds import MAX_INT, MIN_INT
 
 ChunkAnswer = tuple[float, list[Any], list[tuple[int, bytes]]]
-"""The seconds for which the items ran, the value of each (nothing for one that failed), and the failures by index."""
+"""Seconds that the items ran, the value of each (nothing for one that failed), and the failures by index."""
 
 _encode = Encoder().encode
 _rows = Decoder(list[Raw]).decode
@@ -29,12 +28,12 @@ _failure = Decoder(Failure).decode
 
 
 def rows_of(args: Raw) -> list[Raw]:
-    """Return the arguments of each item of a chunk, undecoded. `msgspec.MsgspecError` if they are no array."""
+    """Return the arguments of each item of a chunk, undecoded; `msgspec.MsgspecError` if they are not an array."""
     return _rows(args)
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value never changes and can be sent for certain, so that it can be encoded later.
+    """Return whether a value never changes and can certainly be sent, so that it can be encoded later.
 
     >>> is_plain(7), is_plain("7"), is_plain(2**70)
     (True, True, False)
@@ -48,17 +47,17 @@ def is_plain(value: Any) -> bool:
 
 
 def answer(seconds: float, values: list[Any], failures: list[tuple[int, Failure]]) -> bytes:
-    """Return the body of an answer. Each of the values is plain, or a `Raw` of what was encoded before."""
+    """Return the body of an answer. Each value is plain, or a `Raw` that was encoded before."""
     return _encode((seconds, values, [(index, _encode(failure)) for index, failure in failures]))
 
 
 def failure_of(body: bytes) -> Failure:
-    """Return the failure of an item. `msgspec.MsgspecError` if it is none."""
+    """Return the failure of an item; raise `msgspec.MsgspecError` if it is not one."""
     return _failure(body)
 
 
 def raw_answer(body: Raw) -> ChunkAnswer | None:
-    """Return an answer whose values are `Raw` each, None if it is none."""
+    """Return an answer whose values are `Raw`, or None if the body is not an answer."""
     try:
         return _raw_answer(body)
     except msgspec.MsgspecError:

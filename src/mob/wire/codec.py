@@ -1,24 +1,24 @@
 """The body of a message: Python values <-> MessagePack.
 
-Strategy. A plain value costs one C call into msgspec, there and back; the rest is left to hooks and fallbacks, which
-run only when msgspec meets something it does not know:
+Strategy. A plain value costs one C call into msgspec in each direction. Everything else is left to hooks and fallbacks,
+which run only when msgspec meets something that it does not know:
 
-* `encode` sends a type unknown to msgspec on its way (ways.py). What msgspec refuses without asking (ints beyond 64
-  bit, circles, broken text) is handled after the failure by a slow walk over the value (walk.py): it rewrites what can
-  be sent after all, and knows the path of what cannot.
+* `encode` sends a type unknown to msgspec in its own way (ways.py). What msgspec refuses without calling a hook (ints
+  beyond 64 bits, circles, invalid text) is handled after the failure by a slow walk over the value (walk.py), which
+  rewrites what can be sent after all, and knows the path of what cannot.
 * `decoder(annotation)` compiles an annotation once (annotations.py). What does not fit the compiled decoder is decoded
-  untyped and converted, so that values born of extensions (big ints, arrays, functions, registered types) fit too.
-* Large buffers can be left out of the bytes (sharing.py): `encode_sharing` does that, and `decode` asks `attach` for
-  them. They are counted as functions are.
-* Functions are counted by their owners, hence: `encode` calls `lend` once for each reference in the bytes it returns,
-  and not before it is sure that all the rest can be sent; decoding calls `borrow` once for each reference it reads.
-  Sockets and files are treated alike: duplicated once, opened once.
-* What is not read is given back: all references in a body that nobody will decode (`discard`), and those behind the
+  untyped and converted, so that values made from extensions (big ints, arrays, functions, registered types) fit too.
+* Large buffers can be left out of the bytes (sharing.py): `encode_sharing` does that, and `decode` gets them from
+  `attach`. They are counted as functions are.
+* Functions are counted by their owners. So `encode` calls `lend` once for each reference in the bytes that it returns,
+  and only when it is certain that everything else can be sent; decoding calls `borrow` once for each reference that it
+  reads. Sockets and files are treated in the same way: duplicated once, opened once.
+* What is not read is given back: all references in a body that is never decoded (`discard`), and those behind the
   place where decoding had to stop.
 
 Limits. Pure: no I/O, no clock. Arrays may alias the bytes given to `decode`: those must not change afterwards. A class
 that msgspec cannot describe arrives as if it were not annotated. attrs fields named `_x` do not travel (msgspec).
-docs/types.md shows for every type what arrives.
+docs/types.md shows what arrives for every type.
 """
 
 from __future__ import annotations
@@ -72,25 +72,25 @@ Raw = bytes | bytearray | memoryview | msgspec.Raw
 NESTED = "the message is nested too deeply to be decoded here."
 
 _STOPPING = (CALLBACK, OBJECT, SHARED, DESCRIPTOR, TOO_DEEP, *NESTING)
-"""The extensions at which a fast decoder gives up."""
+"""Extensions at which a fast decoder gives up."""
 _kind: Callable[[Any], type[Any]] = type
 _pack = Encoder().encode
 
 
 class Codec:
-    """Encodes and decodes bodies; one per process, for all of its threads.
+    """An encoder and decoder of bodies; one per process, shared by all of its threads.
 
-    `lend` gives a function of this process a name (a remote function has one already: `lend` returns that), `borrow`
-    makes a remote function of a name; `objects` does both for objects. `attach` gives the memory in which a large
-    buffer lies, read-only. `descriptors` knows sockets and files. `give_back` is told of each reference that arrived
-    and was not read.
+    `lend` names a function of this process (for a remote function it returns the existing name), and `borrow` makes a
+    remote function from a name; `objects` does both for objects. `attach` returns the memory of a large buffer,
+    read-only. `descriptors` handles sockets and files. `give_back` is called with each reference that arrived and was
+    not read.
     """
 
     pack: Callable[[Any], bytes]
-    """The bare C encoder: for hot paths which, on any exception, go on with `encode_slowly`, which says what is wrong.
+    """The bare C encoder, for hot paths. On any exception, call `encode_slowly`, which says what is wrong.
 
     It stops at functions, sockets and files, so that none is sent twice, and at large buffers that are given away. Look
-    it up each time: `register` may put another in its place.
+    it up for each call, because `register` may replace it.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Codec:
         self._give_back = give_back
         self._objects = objects
         self.references_read: int = 0
-        """How many references were read so far, of all bodies together."""
+        """Number of references read so far, in all bodies together."""
         self._makers: dict[str, Way] = {}
         self._ways = Ways(self._check_opened)
         self._decoders: dict[Any, Way] = {}
@@ -125,7 +125,10 @@ class Codec:
         return f"<Codec: {len(self._ways.registered)} registered types, {len(self._decoders)} compiled annotations>"
 
     def encode(self, value: Any, root: str = "args") -> bytes:
-        """The MessagePack of a value, else `BadMessage`, which names the unsendable part by its path from `root`."""
+        """Return the MessagePack of a value.
+
+        Raises `BadMessage` if it cannot be sent, with the path of the unsendable part from `root`.
+        """
         try:
             body = self.pack(value)
         except Exception as failure:  # noqa: BLE001  translated there
@@ -133,39 +136,40 @@ class Codec:
         return body if not may_hold_binary(body) else self.encode_binary(value, root, body)
 
     def encode_binary(self, value: Any, root: str, body: bytes) -> bytes:
-        """Return the body of a value, given what `pack` has made of it: another, if `pack` has lost a type in it."""
+        """Return the body of a value given the result of `pack`: a new body if `pack` lost a type, else the same."""
         return self.encode_slowly(value, root, _LOST_TYPE) if holds_others(value) else body
 
     def tagged(self, value: Any, root: str) -> WithTags:
-        """The value with tags for unions, ready to be encoded; else `BadMessage`, as `encode`."""
+        """Return the value with tags for unions, ready to be encoded; raise `BadMessage` as `encode` does."""
         walk = Tagging(self._ways, root)
         return WithTags(None, self._walked(walk, value))
 
     def encode_sharing(self, value: Any, share: Share, find: Find | None = None) -> bytes:
-        """The MessagePack of a value, its large buffers apart. Whatever this raises, `encode` says what is wrong."""
+        """Return the MessagePack of a value without its large buffers. If this raises, `encode` says what is wrong."""
         return self._lending.pack(BufferSharing(self._ways, share, find).rewrite(value))
 
     def encode_data(self, value: Any) -> bytes | None:
-        """The MessagePack of a value without functions; None if there are some, or if it cannot be sent at all."""
+        """Return the MessagePack of a value without functions; None if it has some, or cannot be sent at all."""
         for prepare in (itself, Walk(self._ways).rewrite):
             try:
                 body = self.pack(prepare(value))
-            except Exception:  # noqa: BLE001  whatever the value does, the answer is None
+            except Exception:  # noqa: BLE001  whatever goes wrong, the answer is None
                 continue
             if prepare is not itself or not loses_type(value, body):
                 return body
         return None
 
     def has_registered(self, kind: type[Any]) -> bool:
-        """Return whether this process has registered a class, or one of its bases."""
+        """Return whether this process registered a class or one of its bases."""
         return self._ways.registration(kind) is not None
 
     def decode(self, raw: Raw, undecided: bool = False) -> Any:
-        """The value as MessagePack gives it back: tuples and sets as lists, structured types as dicts.
+        """Return the value as MessagePack gives it back: tuples and sets as lists, structured types as dicts.
 
-        `undecided`: what only an annotation decides stays open. Large buffers in it are `Unread`, for `settled`; a body
-        with tags is a `WithTags`, and tagged values in it are `Tagged`, for `settling`. Else all tags are dropped.
-        Raises `GarbageFrame` if the bytes are malformed, `BadMessage` if they are fine but cannot be understood here.
+        With `undecided`, what only an annotation can decide stays open: large buffers become `Unread`, for `settled`; a
+        body with tags becomes a `WithTags` with tagged values as `Tagged`, for `settling`. Otherwise tags are dropped.
+        Raises `GarbageFrame` if the bytes are malformed, `BadMessage` if they are valid but mean something that this
+        process does not support.
         """
         before = self.references_read
         try:
@@ -175,7 +179,7 @@ class Codec:
             blame_bytes(failure)
 
     def decode_both(self, args: Raw, kwargs: Raw | None, undecided: bool = False) -> tuple[Any, Any]:
-        """Both bodies of a call, if there are two; if the first cannot be decoded, the second is discarded."""
+        """Return the decoded args and kwargs of a call; if the args cannot be decoded, discard the kwargs."""
         try:
             values = self.decode(args, undecided)
         except BaseException:
@@ -185,43 +189,46 @@ class Codec:
         return values, None if kwargs is None else self.decode(kwargs, undecided)
 
     def discard(self, raw: Raw, read: int = 0) -> None:
-        """Gives back the references in a body that nobody will decode, or not to its end: the first ones were read."""
+        """Give back the references in a body that is not decoded to its end, except the first `read` ones."""
         if self._give_back is not None:
             for reference in references_in(raw)[read:]:
                 self._give_back(reference)
 
     def decoder(self, annotation: Any) -> Callable[[Raw], Any]:
-        """raw -> the value as annotated, compiled once. On a misfit it raises `msgspec.ValidationError`."""
+        """Return a function that decodes a body as annotated, compiled once per annotation.
+
+        On a misfit it raises `msgspec.ValidationError`.
+        """
         try:
             found = self._decoders.get(annotation)
-        except TypeError:  # unhashable, as Annotated[int, []] is
+        except TypeError:  # unhashable, like Annotated[int, []]
             return self._compile(annotation)
         if found is None:
             found = self._decoders[annotation] = self._compile(annotation)
         return found
 
     def fast_decoder(self, annotation: Any) -> Callable[[Raw], Any]:
-        """The bare C decoder: for hot paths which, whatever it raises, start again with `decode` and `converter`.
+        """Return the bare C decoder, for hot paths. Whatever it raises, start again with `decode` and `converter`.
 
-        Unless the annotation is nothing but `Any`, it stops at references, lest they be read twice.
+        Unless the annotation consists only of `Any`, it stops at references, so that none is read twice.
         """
         hook = self._ext_hook if leaves_open(annotation) else self._ext_hook_typed
         return Decoder(loosen(annotation), ext_hook=hook, dec_hook=fit).decode
 
     def converter(self, annotation: Any) -> Way:
-        """What `decode` returned -> the value as annotated; on a misfit `msgspec.ValidationError`."""
+        """Return a function that converts a result of `decode` as annotated, or raises `msgspec.ValidationError`."""
         return converter(annotation)
 
     def settling(self, annotation: Any) -> Settle:
-        """What settles the tags in what `decode` returned, for the converter of the same annotation."""
+        """Return a function that settles the tags in a result of `decode`, for the converter of that annotation."""
         return settling(annotation, converter)
 
     def register(self, kind: type[Any], encode: Way, decode: Way) -> None:
-        """Add a type and its subclasses: `encode(obj)` gives sendable data, `decode(data)` makes it an object again.
+        """Add a type and its subclasses: `encode(obj)` returns sendable data, `decode(data)` makes an object of it.
 
         Both ends must register it. `encode` may run more than once for one message. A type that msgspec encodes by
         itself, such as a dataclass, can be registered too, at a price: from then on this process walks through every
-        value before it sends it.
+        value before sending it.
         """
         self._makers[self._ways.register(kind, encode)] = decode
         if is_opened_by_msgspec(kind):
@@ -229,7 +236,7 @@ class Codec:
             self.pack = self._pack_walked
 
     def serve(self, kind: type[Any]) -> None:
-        """Have objects of a class cross by reference, unless msgspec encodes them by itself."""
+        """Send objects of a class by reference, unless msgspec encodes them by itself."""
         self._ways.serve(kind)
 
     # -- encoding ----------------------------------------------------------------------------------------------------
@@ -257,12 +264,12 @@ class Codec:
         return self._probing.pack(Walk(self._ways).rewrite(value))
 
     def encode_slowly(self, value: Any, root: str, failure: Exception) -> bytes:
-        """As `encode`, for who has called `pack` himself, which has raised this."""
+        """Do the same as `encode`, after `pack` raised `failure`."""
         if not (isinstance(failure, _HasReference) and self._is_plain(value)):
             value = self._rewritten(value, root)
         try:
             return self._lending.pack(value)
-        except MobError:  # what `lend` has to say
+        except MobError:  # an error of `lend`
             raise
         except UnsendableValue as reason:
             raise BadMessage(f"cannot send {root}: {reason}", root) from reason.__cause__
@@ -344,21 +351,21 @@ class Codec:
 
     def _look_at(self, place: BufferLocation) -> memoryview:
         if self._attach is None:
-            raise BadMessage("a buffer in shared memory arrived, and there is none here.")
+            raise BadMessage("a buffer in shared memory arrived, but this process has no shared memory.")
         memory = self._attach(place)
         self.references_read += 1
         return memory
 
     def _decode_opened(self, handle: Handle) -> Any:
         if self._descriptors is None:
-            raise BadMessage("a socket or file arrived, and this process cannot take any.")
+            raise BadMessage("a socket or file arrived, but this process cannot receive any.")
         opened = self._descriptors.open(handle)
         self.references_read += 1
         return opened
 
     def _decode_object(self, reference: ObjectReference) -> Any:
         if self._objects is None:
-            raise BadMessage("an object arrived by reference, and this process cannot take any.")
+            raise BadMessage("an object arrived by reference, but this process cannot receive any.")
         found = self._objects.borrow(reference)
         self.references_read += 1
         return found
@@ -366,12 +373,12 @@ class Codec:
     def _decode_registered(self, name: str, data: Any) -> Any:
         if (make := self._makers.get(name)) is None:
             raise BadMessage(
-                f"a {name} arrived, and this process has not registered that type. Call mob.register(...) for it in"
+                f"a {name} arrived, but this process did not register that type. Call mob.register(...) for it in"
                 f" both processes, best in a module that both import."
             )
         try:
             return make(data)
-        except KeyboardInterrupt:  # of the one who waits
+        except KeyboardInterrupt:  # meant for the caller that waits
             raise
         except BaseException as failure:
             raise BadMessage(f"the decoder registered for {name} failed: {text_of(failure)}") from failure
@@ -384,15 +391,14 @@ class Codec:
         def decode(raw: Raw) -> Any:
             try:
                 return fast(raw)
-            except Exception:  # noqa: BLE001  what is wrong comes up once more, and better
+            except Exception:  # noqa: BLE001  the slow way raises a better error
                 return convert(settled(self.decode(raw, True), True) if as_views else self.decode(raw))
 
         return decode
 
 
 class _Packer:
-    """msgspec's encoder with one answer to functions, one to what is opened, one to objects, and one to buffers that
-    are given away."""
+    """msgspec's encoder with one function each for functions, opened files, objects, and buffers given away."""
 
     def __init__(self, ways: Ways, function: Way, opened: Way, by_reference: Way, given: Way = as_given) -> None:
         self.ways = ways
@@ -426,7 +432,7 @@ class _HasReference(Exception):
 
 
 class HasLargeBuffer(Exception):
-    """Stops `pack` before it packs a large buffer that is given away, however deep it lies: it is better shared."""
+    """Stops `pack` before it packs a large buffer that is given away, at any depth: it is better shared."""
 
 
 _LOST_TYPE = ValueError("a bytearray or a memoryview was packed as bytes")
@@ -454,12 +460,15 @@ def _two(code: int, parts: Any) -> Any:
 
 
 def blame_bytes(failure: BaseException) -> NoReturn:
-    """Translates what decoding raised: `GarbageFrame` if the bytes are malformed, `BadMessage` if they only mean
-    something that cannot be had here. All else passes as it is."""
+    """Translate what decoding raised.
+
+    Raises `GarbageFrame` if the bytes are malformed, `BadMessage` if they mean something that this process does not
+    support, and anything else as it is.
+    """
     if isinstance(failure, RecursionError):
         raise BadMessage(NESTED) from failure
     if isinstance(failure, msgspec.DecodeError | UnicodeDecodeError):
         if "must be hashable" in str(failure):
-            raise BadMessage("a dict of the message has keys that arrive as dicts: annotate it.") from failure
+            raise BadMessage("a dict in the message has keys that arrive as dicts: annotate it.") from failure
         raise GarbageFrame(f"the bytes of a body are not MessagePack: {failure}.") from failure
     raise failure

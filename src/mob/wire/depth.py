@@ -1,29 +1,29 @@
 """MessagePack that is nested too deeply to be decoded here: what is too deep is sealed, and the rest can be read.
 
-msgspec decodes by recursion, so how deep it gets depends on this process: on its recursion limit, and on how deep its
-stack is when something arrives. One value that is too deep must not cost the other messages of its frame. `sealed`
-puts an extension in the place of each container below a certain depth, with its bytes as data; who decodes the value to
-which that belongs gets an error, and the references in it can still be found.
+msgspec decodes by recursion, so how deep it can go depends on this process: on its recursion limit, and on the depth of
+its stack when something arrives. One value that is too deep must not cost the other messages of its frame. `sealed`
+replaces each container below a certain depth with an extension that has its bytes as data. Decoding such a value raises
+an error, and the references in it can still be found.
 
-Limits. Works on bytes, token by token, and is slow; it is for frames whose decoding has failed. It does not look into
+Limits. Works on bytes, token by token, and is slow; it is for frames that could not be decoded. It does not look into
 extensions. Malformed bytes raise `ValueError`.
 """
 
 from __future__ import annotations
 
 TOO_DEEP = 9
-"""The code of the extension. It is never sent: the receiver puts it in."""
+"""Code of the extension. It is never sent: the receiver puts it in."""
 
 FIXED = {0xCA: 4, 0xCB: 8, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4} | {0xCC + n: 1 << n % 4 for n in range(8)}
-"""How many bytes follow these marks: floats, the counts of long arrays and maps, ints."""
+"""Number of bytes that follow these marks: floats, the counts of long arrays and maps, ints."""
 LONG = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""How many bytes after these marks are the length of what follows: binary, extensions, text."""
+"""Number of bytes after these marks that give the length of what follows: binary, extensions, text."""
 _COUNTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
-"""Long arrays and maps: how many bytes the count has, and how many values each item is."""
+"""Long arrays and maps: the number of bytes of the count, and of values per item."""
 
 
 def sealed(body: bytes | bytearray | memoryview, depth: int) -> bytes:
-    """The MessagePack of the same values, but what is nested deeper than that is sealed.
+    """Return the MessagePack of the same values, with everything nested deeper than `depth` sealed.
 
     >>> sealed(bytes([0x92, 1, 0x91, 2]), 2).hex()
     '92019102'
@@ -32,8 +32,8 @@ def sealed(body: bytes | bytearray | memoryview, depth: int) -> bytes:
     """
     view = memoryview(body)
     parts: list[bytes | memoryview] = []
-    kept, at = 0, 0  # where what was not copied yet begins, and where the next token is
-    missing = [1]  # values that are still to come, by level
+    kept, at = 0, 0  # where the part not copied yet begins, and where the next token is
+    missing = [1]  # values still to come, by level
     while missing:
         if not missing[-1]:
             missing.pop()
@@ -59,7 +59,7 @@ def _end_of(body: memoryview, at: int) -> int:
 
 
 def _token(body: memoryview, at: int) -> tuple[int, int]:
-    """Where the token at that place ends, and how many values follow that belong to it."""
+    """Return where the token at that place ends, and how many of the values that follow belong to it."""
     if at >= len(body):
         raise ValueError("the bytes end in the middle of a value")
     mark = body[at]

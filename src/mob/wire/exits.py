@@ -1,8 +1,8 @@
-"""What a SystemExit says to who has called the function that raised it.
+"""The text of a `SystemExit`, for the caller of the function that raised it.
 
-An export that parses arguments says `sys.exit(2)`, and its number alone helps nobody. argparse and optparse have
-printed the reason, which is still known in the last frame of the traceback. So has click, which keeps the error whose
-text it is there or, in older versions, raises its exit while it handles that error. All others say their own code.
+An export that parses arguments raises `sys.exit(2)`, and the number alone explains nothing. argparse and optparse print
+the reason first; it can still be read from the last frame of the traceback. click keeps the error whose text it shows
+or, in older versions, raises its exit while it handles that error. For any other exit the text is its own code.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from types import FrameType
 
 PARSERS = {"argparse": "message", "optparse": "msg"}
-"""Modules whose `exit` prints a reason and leaves, and the name that the reason has there."""
+"""Modules whose `exit` prints a reason and exits, and the local variable that holds the reason there."""
 CLICK = "click.core"
-"""The module that does so with an error, of which it keeps the method `show` as `report`."""
+"""The module of click that exits with an error; the error's method `show` is its local variable `report`."""
 
 
 def text_of(error: SystemExit) -> str:
-    """Return what the exit says, with its reason if that can be known.
+    """Return the text of an exit, with the reason if it can be found.
 
     >>> text_of(SystemExit("no such file")), text_of(SystemExit(2)), text_of(SystemExit())
     ('no such file', 'sys.exit(2)', 'sys.exit()')
@@ -46,6 +46,6 @@ def _printed_by_a_parser(error: SystemExit) -> str:
 
 
 def _handled(error: SystemExit) -> str:
-    """The text of the error that was being handled when the exit was raised."""
+    """Return the text of the error that was being handled when the exit was raised."""
     handled = error.__context__
     return "" if handled is None or not error.code else str(handled).strip()

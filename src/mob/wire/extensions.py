@@ -1,6 +1,6 @@
-"""mob's MessagePack extensions: their codes, and what stands for those that have a name.
+"""mob's MessagePack extensions: their codes, and the classes whose objects are encoded as extensions with a name.
 
-Limits. Says nothing of how something becomes an extension or a value again: see `ways.py` and `codec.py`.
+Limits. How a value becomes an extension, or an extension a value, is the business of `ways.py` and `codec.py`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR, FOREIG
 OBJECT, WRITABLE, VIEWED, TAGGED, WITH_TAGS = 16, 19, 20, 21, 22
 """The codes of mob's MessagePack extensions."""
 NESTING = (REGISTERED, FOREIGN, TAGGED, WITH_TAGS)
-"""Those whose data is the MessagePack of a name and of what goes by it."""
+"""Extensions whose data is the MessagePack of a name and of a value."""
 
 
 class Named:
-    """What a registered encoder returned. (Not a dataclass, which msgspec would encode by itself.)"""
+    """A value returned by a registered encoder. Not a dataclass, which msgspec would encode by itself."""
 
     __slots__ = ("data", "name")
     code: int = REGISTERED
-    """The extension that it travels as."""
+    """Code of the extension that carries it."""
 
     def __init__(self, name: Any, data: Any) -> None:
         self.name: Any = name
@@ -34,10 +34,10 @@ class Foreign(Named):
 
 
 class Tagged(Named):
-    """What is sent of an object, with the names of its class and of its bases (see `unions`)."""
+    """An encoded object with the names of its class and of that class's bases (see `unions`)."""
 
     __slots__ = ()
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # no key has tags
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # never a key
     code: int = TAGGED
 
 

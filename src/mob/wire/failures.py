@@ -1,15 +1,15 @@
-"""An exception crosses between processes: `describe` makes a `Failure` of it, `rebuild` makes an exception again.
+"""Exceptions that cross between processes: `describe` makes a `Failure` of one, `rebuild` makes an exception again.
 
-Strategy. What crosses is names, text and data, never a pickle: whatever an exception does when it is looked at, there
-is a description. At the other end a class that is known there is built again (originals.py). A `mob.CallError` arrives
-as what it was, anything else as a `RemoteError` that also is an instance of the built-in class from which the original
-derives. Such classes are made once for each built-in. Causes and the members of groups are failures themselves.
+Strategy. Names, text and data cross, never a pickle: whatever an exception does when it is looked at, it gets a
+description. The other end builds the original class if it knows that class (originals.py). A `mob.CallError` arrives
+as its own class, anything else as a `RemoteError` that is also an instance of the built-in class from which the
+original derives. Such combined classes are made once for each built-in. Causes and members of groups are failures too.
 
-Limits. Texts are bounded and keep both ends, and so is the whole: what is left out of a very large group or a very long
-chain is still in the text of the traceback. Built-in classes that would disturb the caller's control flow, or that
-cannot be made of a message, are not used; their nearest harmless base is. The causes of mob's own errors are kept as
-text only. This module imports the codec for its types only: the messages mention `Failure`, and the Kingpin reads
-messages, but never a body.
+Limits. Texts are shortened in the middle, and the whole is bounded: members of a very large group, or links of a very
+long chain, that are left out still appear in the text of the traceback. Built-in classes that would disturb the
+caller's control flow, or that cannot be made from a message, are replaced by their nearest harmless base. The causes of
+mob's own errors are kept as text only. This module imports the codec for its types only: the messages mention
+`Failure`, and the Kingpin reads messages, but never a body.
 """
 
 from __future__ import annotations
@@ -35,41 +35,41 @@ _kind: Callable[[Any], type[BaseException]] = type
 _mro_of: Callable[[type], tuple[Any, ...]] = vars(type)["__mro__"].__get__
 
 LIMIT = 64 * 1024
-"""The longest text, in characters, and the most bytes of arguments that a failure carries along."""
+"""Maximum length of a text in characters, and of the arguments of a failure in bytes."""
 
 MOST_PARTS = 1000
-"""Exceptions that are described with one: members of groups, causes, contexts."""
+"""Maximum number of exceptions described with one: members of groups, causes, contexts."""
 TRACED_PARTS = 20
-"""So many members of a group have tracebacks of their own; that of the group shows the first ones anyway."""
+"""Number of members of a group that get their own traceback; the group's traceback shows the first ones anyway."""
 DEEPEST = 20
-"""Groups in groups and causes of causes."""
+"""Maximum depth of groups within groups and of causes of causes."""
 MOST_BYTES = 4 * 1024 * 1024
-"""About what a failure may take; when that is used up, the others have short texts and nothing else."""
+"""Approximate maximum size of a failure in bytes; beyond it, further exceptions get short texts and nothing else."""
 SHORT = 1000
 MOST_UNSENT = 100
-"""Names of attributes that could not be sent."""
+"""Maximum number of names of attributes that could not be sent."""
 EXECUTED = ("no", "maybe", "yes")
 
 _TEXTS: tuple[Any, ...] = (str, bytes, bytearray)
 _CONTAINERS: tuple[Any, ...] = (list, tuple, dict, set, frozenset)
 
 PACKAGE = errors.__file__.rpartition("/")[0] + "/"
-"""Where mob's own frames are; they say nothing to the user."""
+"""Path prefix of mob's own frames, which tell the user nothing."""
 
 UNFIT = (
-    # these steer the process or the loop in which they are raised
+    # these control the process or the loop in which they are raised
     *(SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration),
-    # these cannot be made of a message
+    # these cannot be made from a message
     *(UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError, BaseExceptionGroup, ExceptionGroup),
 )
 
 
 class Failure(Struct, frozen=True, array_like=True):
-    """An exception, described.
+    """The description of an exception.
 
-    `builtin` is the nearest built-in class, `kind` the nearest of mob's own call errors or "". `args` is MessagePack.
-    For an OSError it is (errno, strerror, filename, filename2), for others what the exception's `args` are. `module` is
-    the beginning of `type_name` if the class can be found by it, else "".
+    `builtin` is the name of the nearest built-in class, `kind` that of the nearest call error of mob's or "". `args` is
+    MessagePack: for an OSError (errno, strerror, filename, filename2), for others the exception's `args`. `module` is
+    the module part of `type_name` if the class can be found in it, else "".
     """
 
     type_name: str
@@ -82,22 +82,22 @@ class Failure(Struct, frozen=True, array_like=True):
     kind: str = ""
     argument: str | None = None
     parts: tuple[Failure, ...] = ()
-    """Of a group: what it consists of."""
+    """Members of an exception group."""
     module: str = ""
     attributes: dict[str, bytes] = {}
-    """MessagePack each: one that cannot be read does not cost the others."""
+    """Values as MessagePack, one by one, so that a single unreadable one does not cost the others."""
     registered: bytes | None = None
-    """The exception itself, if its process has registered its class."""
+    """The exception itself, if its process registered its class."""
     cause: Failure | None = None
     context: Failure | bool = False
-    """True if it is the cause."""
+    """Its context; True if that is the same as the cause."""
     suppresses_context: bool = False
     unsent: tuple[str, ...] = ()
-    """The names of the attributes that are not among `attributes`."""
+    """Names of the attributes that are not among `attributes`."""
 
 
 TAKEN_BACK = Failure("Unavailable", "Exception", "taken back before it began", executed="no", kind="Unavailable")
-"""The answer for a call that was just about to begin when its caller took it back, who sends it again."""
+"""Answer to a call that was about to begin when its caller took it back; the caller sends it again."""
 
 
 class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
@@ -113,7 +113,7 @@ class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
     def __new__(
         cls, message: str, exceptions: Sequence[Exception], /, *, executed: Executed | None = None
     ) -> RemoteErrorGroup:
-        """Make a group; `BaseExceptionGroup` takes no other arguments than its own."""
+        """Make a group; the constructor of `BaseExceptionGroup` accepts only its own arguments."""
         return super().__new__(cls, message, exceptions)
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
         return f"{self.type_name}: {self.message} ({count} sub-exception{'s' * (count != 1)})"
 
     def derive(self, excs: Sequence[Exception], /) -> RemoteErrorGroup:  # type: ignore[override]
-        """Make a group like this one of some of its parts, for `except*` and `split`."""
+        """Return a group like this one with some of its members, for `except*` and `split`."""
         derived = RemoteErrorGroup(self.message, excs, executed=self.executed)
         derived.type_name = self.type_name
         return derived
@@ -131,24 +131,24 @@ class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
 
 
 class _Room:
-    """How much more can be described of one failure."""
+    """How many exceptions and bytes one failure may still hold."""
 
     def __init__(self) -> None:
         self.exceptions = MOST_PARTS
         self.bytes = MOST_BYTES
 
     def take(self) -> bool:
-        """Return whether there is room for one more exception."""
+        """Take room for one more exception; return False if there is none."""
         self.exceptions -= 1
         return self.exceptions >= 0
 
 
 def describe(exc: BaseException, codec: Codec, executed: Executed | None = None) -> Failure:
-    """The description of an exception. Never raises, whatever the exception does, and never lends a function.
+    """Return the description of an exception. Never raises, whatever the exception does, and never lends a function.
 
-    `executed` says whether the called function has run. Without it that is read off the traceback: a call error of
-    mob's that comes out of mob's own frames has prevented the call, and says itself how far it got; what comes out of
-    the user's frames has executed, even if it is another call's failure that passes through.
+    `executed` says whether the called function ran. Without it, the traceback decides: a call error of mob's that was
+    raised in mob's own frames prevented the call, and says itself how far the call got; anything raised in the user's
+    frames executed, even if it is the failure of another call passing through.
     """
     return _describe(exc, codec, _Room(), executed=executed)
 
@@ -161,8 +161,11 @@ def _describe(
     is_traced: bool = True,
     executed: Executed | None = None,
 ) -> Failure:
-    """Describe one exception. `path` is what it is a cause or a member of, `is_traced` says that it needs a traceback
-    of its own, because it is in no other."""
+    """Describe one exception.
+
+    `path` lists the exceptions of which it is a cause or a member. `is_traced` is True if it needs its own traceback,
+    because it does not appear in any other.
+    """
     limit = LIMIT if room.bytes > 0 else SHORT
     kind = _attempt(lambda: _nearest(exc, _KIND_NAMES), "")
     is_traced = is_traced and limit == LIMIT
@@ -170,7 +173,7 @@ def _describe(
     if executed is None:
         executed = (_attempt(lambda: _executed(exc), None) if kind and not is_users else None) or "yes"
     argument = _attempt(lambda: _argument(exc), None) if kind == "ArgumentError" else None
-    message = _attempt(lambda: _clean(_message(exc), limit), "<its text cannot be had>")
+    message = _attempt(lambda: _clean(_message(exc), limit), "<its text is not available>")
     text = _attempt(lambda: _clean(text), "")
     args = _attempt(lambda: _args(exc, codec), None) if limit == LIMIT else None
     attributes, unsent = _attempt(lambda: _attributes(exc, codec), ({}, ())) if limit == LIMIT else ({}, ())
@@ -199,14 +202,16 @@ def _describe(
 
 
 def nameplate(exc: BaseException) -> Failure:
-    """Return what can be said of an exception without asking it anything: the names of its class and of its built-in
-    one. For a call that could not be answered with a description."""
+    """Return the names of an exception's class and of its built-in base, without calling anything of the exception.
+
+    This is for a call that could not be answered with a description.
+    """
     builtin = _nearest(exc, _BUILTIN_NAMES)
     return Failure(_clean(errors.name_of(exc)), builtin, "mob could not describe this exception")
 
 
 def _parts(exc: BaseException, codec: Codec, room: _Room, path: tuple[BaseException, ...]) -> tuple[Failure, ...]:
-    """What a group consists of; nothing if it is none, or cannot be described whole."""
+    """Return the members of a group; nothing if it is not a group, or is nested too deeply."""
     if not issubclass(_kind(exc), BaseExceptionGroup) or len(path) > DEEPEST:
         return ()
     group = cast("BaseExceptionGroup[BaseException]", exc)
@@ -217,7 +222,7 @@ def _parts(exc: BaseException, codec: Codec, room: _Room, path: tuple[BaseExcept
 def _causes(
     exc: BaseException, kind: str, codec: Codec, room: _Room, path: tuple[BaseException, ...]
 ) -> tuple[Failure | None, Failure | bool]:
-    """What an exception of the app came of: its cause and its context."""
+    """Return the cause and the context of an exception of the app."""
     if kind not in ("", RemoteError.__name__) or len(path) > DEEPEST:
         return None, False
 
@@ -240,16 +245,16 @@ def _attempt(look: Callable[[], T], otherwise: T) -> T:
 
 
 def _nearest(exc: BaseException, names: Mapping[type, str]) -> str:
-    """The name of the first class among those named from which the exception derives."""
+    """Return the name of the nearest class in `names` from which the exception derives."""
     return _nearest_name(type(exc), names)
 
 
 def _nearest_name(kind: type[BaseException], names: Mapping[type, str]) -> str:
-    # classes of an odd kind may refuse to be hashed
+    # classes with an unusual metaclass may refuse to be hashed
     return next((names[base] for base in _mro_of(kind) if type(base) is type and base in names), "")
 
 
-# Asked by their type: an exception may lie about its class, or fail to tell it.
+# These take the type as well: an exception may lie about its class, or fail to give it.
 
 
 def _type_name(exc: Any, kind: type[BaseException]) -> str:
@@ -276,7 +281,7 @@ def _args(exc: Any, codec: Codec) -> bytes | None:
 
 
 def _attributes(exc: BaseException, codec: Codec) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The attributes that are data, as many as there is room for, and the names of the others."""
+    """Return the attributes that are data, as many as there is room for, and the names of the others."""
     found: dict[str, bytes] = {}
     unsent = list(originals.unsent_of(exc))
     room = LIMIT
@@ -300,8 +305,10 @@ def _data(value: Any, codec: Codec) -> bytes | None:
 
 
 def _is_large(value: Any) -> bool:
-    """Return True if a value is sure to be too long, so that it need not be encoded to find that out. What is in the
-    built-in containers is counted, until it is too much; each item takes a byte at least."""
+    """Return True if a value is certainly too long to be sent, so that it need not be encoded to find out.
+
+    Counts what is in built-in containers until it is too much; each item takes at least one byte.
+    """
     room, values = LIMIT, [value]
     while values and room >= 0:
         each = values.pop()
@@ -323,10 +330,10 @@ def _notes(exc: BaseException) -> tuple[str, ...]:
 
 
 def _traceback(exc: BaseException, is_call_error: bool) -> tuple[str, bool]:
-    """The text of the traceback, and whether the exception came out of the user's code.
+    """Return the text of the traceback, and whether the exception was raised in the user's code.
 
-    mob's own frames are taken off the top of it and of those chained to it. A call error that has nothing to do with
-    the user's code needs no traceback; any other that comes out of mob alone is a fault of mob's, and shown in full.
+    Removes mob's own frames from its top and from those chained to it. A call error in which the user's code has no
+    part needs no traceback; any other error raised by mob alone is a bug of mob's and is shown in full.
     """
     report = traceback.TracebackException.from_exception(exc, compact=True)
     chained = _chain(report)
@@ -351,7 +358,7 @@ def _first_of_users(report: traceback.TracebackException) -> int | None:
 
 
 def _executed(exc: Any) -> Executed | None:
-    """Return how far a call error says that its call got; None if it says anything else."""
+    """Return how far a call error says that its call got; None if it says something else."""
     said: Any = exc.executed
     return said if type(said) is str and said in EXECUTED else None
 
@@ -361,12 +368,14 @@ def _argument(exc: Any) -> str | None:
 
 
 def _clean(text: str, limit: int = LIMIT) -> str:
-    """Return a text as it can be sent: bounded, a plain `str`, and without what UTF-8 cannot carry. It raises
-    `TypeError` for what is no text."""
+    """Return a text in sendable form: shortened, a plain `str`, and without characters that UTF-8 cannot encode.
+
+    Raises `TypeError` if it is not text.
+    """
     text = str.__str__(text)
     if len(text) > limit:
         half = (limit - 100) // 2
-        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters are left out here ...]\n{text[-half:]}"
+        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters omitted ...]\n{text[-half:]}"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -374,7 +383,7 @@ def _clean(text: str, limit: int = LIMIT) -> str:
 
 
 def rebuild(failure: Failure, codec: Codec, depth: int = 0) -> CallError:
-    """The exception that the caller gets. `depth`: of how many others it is a cause or a member."""
+    """Return the exception for the caller. `depth` is the number of exceptions of which it is a cause or a member."""
     parts = [rebuild(part, codec, depth + 1) for part in failure.parts] if depth <= DEEPEST else []
     attributes = dict(_decoded(failure.attributes, codec))
     unread = [name for name in failure.attributes if name not in attributes]
@@ -387,7 +396,7 @@ def rebuild(failure: Failure, codec: Codec, depth: int = 0) -> CallError:
 
 
 def _set(error: BaseException, name: str, value: Any) -> None:
-    """Set an attribute past the class of the app, which may be frozen, or have a property of that name."""
+    """Set an attribute without using the app's class, which may be frozen or have a property of that name."""
     member = vars(BaseException).get(name)
     if member is None:
         object.__getattribute__(error, "__dict__")[name] = value
@@ -396,7 +405,7 @@ def _set(error: BaseException, name: str, value: Any) -> None:
 
 
 def _set_causes(error: CallError, failure: Failure, codec: Codec, depth: int) -> None:
-    """The remote traceback, which contains those of the causes, is the cause of the last of them."""
+    """Set cause and context; the remote traceback, which includes those of the causes, becomes the last cause."""
     cause = context = None
     if depth <= DEEPEST:
         cause = failure.cause and rebuild(failure.cause, codec, depth + 1)
@@ -419,12 +428,12 @@ def _decoded(attributes: Mapping[str, bytes], codec: Codec) -> Iterable[tuple[st
     for name, encoded in attributes.items():
         try:
             yield name, codec.decode(encoded)
-        except Exception:  # noqa: BLE001  of a type that is not registered here, or a function that was never lent
+        except Exception:  # noqa: BLE001  its type is not registered here, or it is a function that was never lent
             continue
 
 
 def _original(failure: Failure, parts: list[CallError], attributes: dict[str, Any], codec: Codec) -> CallError | None:
-    """The exception as one of the app's own class, if that is known here and can be built."""
+    """Return the exception as an instance of the app's own class, if that is known here and can be built."""
     error: CallError | None = None
     if failure.registered is not None:
         plain = _attempt(lambda: codec.decode(cast("bytes", failure.registered)), None)
@@ -442,13 +451,13 @@ def _original(failure: Failure, parts: list[CallError], attributes: dict[str, An
 
 
 def _derives_as_told(kind: type[Exception], failure: Failure) -> bool:
-    """Return whether a class could be the original, by what it derives from, and is no other of the same name."""
+    """Return whether a class could be the original, judging by its bases, and not another class of the same name."""
     kinds = (failure.kind, "" if failure.kind == RemoteError.__name__ else failure.kind)
     return _nearest_name(kind, _BUILTIN_NAMES) == failure.builtin and _nearest_name(kind, _KIND_NAMES) in kinds
 
 
 def _known(failure: Failure, parts: list[CallError], attributes: dict[str, Any], codec: Codec) -> CallError:
-    """The exception as one of mob's."""
+    """Return the exception as an instance of one of mob's classes."""
     kind = _KINDS.get(failure.kind, RemoteError)
     if issubclass(kind, RemoteError):
         return _remote_error(failure, parts, attributes, codec)
@@ -491,7 +500,7 @@ def _remote_error(failure: Failure, parts: list[CallError], attributes: dict[str
 
 
 def remote_error_class(builtin: str) -> type[RemoteError]:
-    """`RemoteError`, made to be an instance of that built-in class too, or of its nearest base that is harmless."""
+    """Return `RemoteError` combined with that built-in class, or with its nearest harmless base."""
     found = _classes.get(builtin)
     if found is None:
         base = _harmless(getattr(builtins, builtin, None))
@@ -514,7 +523,7 @@ def _make_class(base: type[Exception]) -> type[RemoteError]:
 
 
 def _reduce(error: RemoteError) -> tuple[Any, ...]:
-    """How the made classes are copied and pickled; the standard way would look them up in a module."""
+    """Copy and pickle the combined classes; the standard way would look them up in a module."""
     state = dict(vars(error))
     if isinstance(error, OSError):
         for name in ("errno", "strerror", "filename", "filename2"):

@@ -1,11 +1,11 @@
-"""Tables and tensors of other libraries: which class is whose, what they are taken apart into, what is made of them.
+"""Tables and tensors of other libraries: the library of each class, and how its objects are taken apart and rebuilt.
 
-Strategy. A class is known by its name and the library that it is from (`LIBRARIES`), so nothing is imported to ask. A
-value is taken apart into plain data, arrays and streams, which travel under its name; large ones of them go through
-shared memory as any other buffer does. Where they arrive they become what was sent, if that library is imported
-there; else what pyarrow or NumPy have for it. `converted` makes of that what is annotated, and of plain data, too.
+Strategy. A class is recognized by its name and its library (`LIBRARIES`), so nothing is imported for that. A value is
+taken apart into plain data, arrays and streams, which travel under its name; large ones go through shared memory as any
+other buffer does. On arrival they become what was sent, if that library is imported there, else the equivalent of
+pyarrow or NumPy. `converted` makes that, or plain data, into what is annotated.
 
-Limits. What its parts are is known by tables.py, pandas_tables.py and tensors.py, plain data by plain_tables.py.
+Limits. The parts of each are defined in tables.py, pandas_tables.py and tensors.py, plain data in plain_tables.py.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "jaxlib": frozenset({"Array", "ArrayImpl"}),
     "numpy": frozenset({"ndarray"}),
 }
-"""By the package in which a class is, the names of those that are known."""
+"""Names of the supported classes, by the package in which they are."""
 _kind: Callable[[Any], type[Any]] = type
 _NOT_THEIRS = (UnsendableValue, MobError, KeyboardInterrupt, SystemExit)
-"""What passes as it is. All else has gone wrong in a library: a panic of polars, too, which is no `Exception`."""
+"""Exceptions that pass unchanged. All others are errors of a library, even a polars panic, which is no `Exception`."""
 _PROTOCOLS = ("__dlpack__", "__arrow_c_stream__", "__arrow_c_array__")
 
 
 def origin_of(kind: Any) -> tuple[str, str] | None:
-    """Return the library and the name of a class that is known, or that derives from such a one."""
+    """Return the library and the name of a class that is supported, or that derives from such a one."""
     for base in kind.__mro__ if isinstance(kind, type) else ():
         library, name = base.__module__.partition(".")[0], base.__name__.rpartition(".")[2]
         if name in LIBRARIES.get(library, ()):
@@ -44,12 +44,12 @@ def origin_of(kind: Any) -> tuple[str, str] | None:
 
 
 def is_foreign(kind: type[Any]) -> bool:
-    """Return True if a class is known, or offers its objects by the protocols of Arrow or DLPack."""
+    """Return True if a class is supported, or if it implements the protocols of Arrow or DLPack."""
     return origin_of(kind) is not None or any(hasattr(kind, protocol) for protocol in _PROTOCOLS)
 
 
 def parts_of(value: Any) -> tuple[str, Any]:
-    """Return the name under which a value travels, and its parts; no name if these are all there is to say."""
+    """Return the name under which a value travels, and its parts; the name is "" if the parts alone are enough."""
     library, kind = origin_of(type(value)) or ("", "")
     try:
         if library == "pandas":
@@ -70,7 +70,7 @@ def parts_of(value: Any) -> tuple[str, Any]:
 
 
 def rebuilt(name: str, parts: Any) -> Any:
-    """Return what was taken apart, or what pyarrow or NumPy have for it; `BadMessage` if it cannot be had here."""
+    """Return what was taken apart, or its equivalent in pyarrow or NumPy; `BadMessage` if it cannot be rebuilt here."""
     library, _, kind = name.partition(".")
     try:
         if library == "pandas":
@@ -81,16 +81,16 @@ def rebuilt(name: str, parts: Any) -> Any:
     except _NOT_THEIRS:
         raise
     except BaseException as failure:
-        raise BadMessage(f"a {name} has arrived that cannot be had here: {text_of(failure)}") from failure
+        raise BadMessage(f"a {name} arrived that cannot be rebuilt here: {text_of(failure)}") from failure
 
 
 # -- what is annotated -------------------------------------------------------------------------------------------------
 
 
 def converted(kind: Any, value: Any) -> Any:
-    """Return a table or tensor that has arrived as the class that is annotated; None if it is none, or no such one.
+    """Return a table or tensor that arrived as the annotated class; None if either is not one that mob can convert.
 
-    Plain data becomes one if it has its shape; if not, a `ValueError` says what shape that is.
+    Plain data is converted if it has the right shape; if not, a `ValueError` says which shape is expected.
     """
     wanted, origin = origin_of(kind), origin_of(type(value))
     if wanted is None:
@@ -118,15 +118,15 @@ _TENSORS = ("numpy", "torch", "jax")
 
 
 def _as_array(value: Any) -> Any:
-    if not hasattr(value, "to_numpy"):  # a table of pyarrow
+    if not hasattr(value, "to_numpy"):  # a pyarrow table
         value = value.to_pandas()
     needs_word = origin_of(type(value)) == ("pyarrow", "Array")
     return value.to_numpy(zero_copy_only=False) if needs_word else value.to_numpy()
 
 
 def _as_arrow(library: str, kind: str, value: Any) -> Any:
-    """Return a table or a chunked array of pyarrow."""
-    pyarrow = tables.pyarrow_for("a table of one library where another's is annotated")
+    """Return a pyarrow table or chunked array."""
+    pyarrow = tables.pyarrow_for("a table of one library for an annotation of another")
     if library == "polars":
         value = value.to_arrow()
     elif library == "pandas" and kind == "DataFrame":
@@ -148,7 +148,7 @@ def _polars_from(kind: str, arrow: Any) -> Any:
     try:
         found = polars.from_arrow(arrow)
     except polars.exceptions.PanicException as failure:
-        raise ValueError(f"polars cannot hold what has arrived: {text_of(failure)}") from failure
+        raise ValueError(f"polars cannot hold the data that arrived: {text_of(failure)}") from failure
     return found.lazy() if kind == "LazyFrame" else found
 
 

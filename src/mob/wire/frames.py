@@ -1,12 +1,12 @@
-"""Frames: a length of four bytes, little end first, then so many bytes of payload.
+"""Frames: the length in four bytes, little-endian, then the payload.
 
-A payload is one MessagePack array of messages (`messages.py`): everything that was said within one turn of the loop
-travels in one frame and is decoded by one call. The decoder takes bytes as they come, cut anywhere, and hands out
-whole payloads. It holds at most one unfinished frame; once that is known to be large, the reader can have the rest
-received straight into its place (`room`), so that a big payload is not copied piece by piece.
+A payload is one MessagePack array of messages (`messages.py`): all messages of one turn of the loop travel in one frame
+and are decoded by one call. The decoder takes bytes in pieces of any size and returns whole payloads. It holds at most
+one unfinished frame; if that frame is large, the reader can receive the rest of it directly into its final memory
+(`room`), so that a big payload is not copied piece by piece.
 
-Limits: a frame longer than `limit` is an error before any of it is kept. Memory is taken for what has come in, and as
-much again, never for what is only announced. After an error a decoder is spent.
+Limits: a frame longer than `limit` is an error before any of it is kept. Memory is allocated for at most twice the
+bytes that arrived, never for the announced length alone. After an error a decoder cannot be used again.
 """
 
 from __future__ import annotations
@@ -17,54 +17,54 @@ from mob.errors import FrameTooLong, GarbageFrame
 
 HEADER = struct.Struct("<I")
 LARGE = 64 * 1024
-"""From here on the rest of a frame is received in place; about what one read brings."""
+"""Bytes of a frame from which on the rest is received in place; about as many as one read returns."""
 
 FIRST = 256 * 1024
-"""So much memory a large frame gets at first; when that is full it gets as much again, and so on."""
+"""Bytes of memory that a large frame gets at first; the memory is doubled whenever it is full."""
 STEP = 4 * 1024 * 1024
-"""So much more at most at a time."""
-_ZEROS = memoryview(bytes(STEP))  # costs nothing: the system has one page of zeros for all of it
+"""Maximum number of bytes by which that memory grows at a time."""
+_ZEROS = memoryview(bytes(STEP))  # costs nothing: the system maps one page of zeros for all of it
 
 
 def frame(payload: bytes) -> bytes:
-    """The frame of a payload.
+    r"""Return the frame of a payload.
 
     >>> frame(b"abc")
-    b'\\x03\\x00\\x00\\x00abc'
+    b'\x03\x00\x00\x00abc'
     """
     return HEADER.pack(len(payload)) + payload
 
 
 class FrameDecoder:
-    """Turns a stream of bytes into payloads."""
+    """A decoder that turns a stream of bytes into payloads."""
 
     __slots__ = ("_announced", "_filled", "_large", "_rest", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
-        """Bytes of the longest frame; it may be changed between two frames."""
+        """Maximum length of a frame in bytes; it may be changed between two frames."""
         self._rest = b""  # the head of an unfinished small frame
         self._large: bytearray | None = None  # the body of an unfinished large frame
         self._filled = 0
-        self._announced = 0  # how long it will be
+        self._announced = 0  # its announced length
 
     def __repr__(self) -> str:
         return f"<FrameDecoder holding {self.pending} bytes>"
 
     @property
     def pending(self) -> int:
-        """Bytes of an unfinished frame that have come in so far."""
+        """Bytes of an unfinished frame that arrived so far."""
         return self._filled if self._large is not None else len(self._rest)
 
     def feed(self, data: bytes) -> list[bytes | bytearray | memoryview]:
-        """The payloads that `data` completes, in order."""
+        """Return the payloads that `data` completes, in order."""
         if self._large is not None:
             return self._feed_large(data)
         if self._rest:
             data = self._rest + data
             self._rest = b""
         size = len(data)
-        if size >= 4 and HEADER.unpack_from(data)[0] == size - 4 > 0:  # by far the most: one whole frame
+        if size >= 4 and HEADER.unpack_from(data)[0] == size - 4 > 0:  # nearly always: one whole frame
             self._check(size - 4)
             return [memoryview(data)[4:]]
         payloads: list[bytes | bytearray | memoryview] = []
@@ -88,7 +88,10 @@ class FrameDecoder:
         return payloads
 
     def room(self) -> memoryview | None:
-        """Where the next bytes of a large frame belong; None when `feed` is wanted. To be released before the next."""
+        """Return the memory for the next bytes of a large frame, None if `feed` is to be used.
+
+        Release it before the next call.
+        """
         large = self._large
         if large is None:
             return None
@@ -97,7 +100,7 @@ class FrameDecoder:
         return memoryview(large)[self._filled :]
 
     def fill(self, count: int) -> list[bytes | bytearray | memoryview]:
-        """Says that `count` bytes were put into `room`; the payload, if that completes it."""
+        """Count `count` bytes that were put into `room`; return the payload if they complete it."""
         assert self._large is not None
         self._filled += count
         if self._filled < self._announced:
@@ -118,8 +121,8 @@ class FrameDecoder:
     def _check(self, length: int) -> None:
         if length > self.limit:
             raise FrameTooLong(
-                f"a frame of {length:,} bytes is announced; the limit is {self.limit:,} (frame_limit of the app). "
-                f"Either the other end does not speak mob, or the value is too big for one message."
+                f"the other end announced a frame of {length:,} bytes; the limit is {self.limit:,} (the app's "
+                f"frame_limit). Either it does not speak mob, or the value is too big for one message."
             )
         if length == 0:
-            raise GarbageFrame("a frame of no bytes is announced; mob sends none. The other end does not speak mob.")
+            raise GarbageFrame("the other end announced an empty frame. mob sends none, so it does not speak mob.")

@@ -1,9 +1,10 @@
 """Objects that cross by reference: the mark by which the codec knows them, and which of their methods can be called.
 
-Strategy. What derives from `ByReference` is never taken apart: the codec has it named, as it has functions named. Which
-methods of a class can be called from elsewhere is said by its text alone (`methods_of`), so both ends agree on it.
+Strategy. Objects of classes that derive from `ByReference` are never taken apart: the codec sends a reference to them,
+as it does for functions. Which methods can be called from other processes depends only on the source of the class
+(`methods_of`), so both ends agree on it.
 
-Limits. Asks the class, never the object: a property may do anything when it is touched.
+Limits. Asks the class, never the object: reading a property may run any code.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ _WRAPPED = (staticmethod, classmethod, functools.partialmethod, functools.single
 
 
 class ByReference:
-    """The base of what stands for an object in some process, this one or another."""
+    """The base class of objects that stand for an object in this process or another one."""
 
     __slots__ = ()
 
 
 @functools.lru_cache(1000)
 def methods_of(kind: type[Any]) -> tuple[str, ...]:
-    """Return the names of the methods that others may call: the public ones, and special ones (`__len__`) that are
-    decorated with `mob.export`. Names that begin with an underscore are private; properties are no methods.
+    """Return the names of the methods that other processes may call.
+
+    These are the public ones, and special ones (`__len__`) that are decorated with `mob.export`. Names that begin with
+    an underscore are private, and properties are not methods.
 
     >>> class Counter:
     ...     total = 0

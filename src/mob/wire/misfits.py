@@ -1,9 +1,9 @@
-"""What is said of data that does not fit an annotation: in the words of Python, with the place where it is wrong.
+"""Messages about data that does not fit an annotation: in the words of Python, with the place of the error.
 
-Strategy. msgspec says what is wrong with one value, and where; `explained` puts that into the words of a user. What mob
-itself or pydantic takes apart piece by piece raises a `Misfit`, which knows the place of each piece.
+Strategy. msgspec says what is wrong with one value, and where; `explained` puts that into the user's terms. When mob
+itself or pydantic takes a value apart piece by piece, it raises a `Misfit`, which knows the place of each piece.
 
-Limits. Of a value that stands for another one it says no more than its type.
+Limits. Of a proxy, a mock or the like, it shows only the type.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mob.wire.kinds import stands_in
 
 _kind: Callable[[Any], type[Any]] = type
 Convert = Callable[[Any], Any]
-"""Makes data what is annotated; a `ValueError` says why it does not fit."""
+"""A function that makes data into what is annotated; it raises `ValueError` with the reason if that does not fit."""
 SHOWN = 5
-"""So many misfits of one value are told; of more, how many they are."""
+"""Maximum number of misfits of one value that are listed; of more, only the number is given."""
 
 
 class Misfit(ValueError):
@@ -30,7 +30,7 @@ class Misfit(ValueError):
         super().__init__(self.below(""))
 
     def below(self, place: str) -> str:
-        """Return what is wrong, as text, of a value that lies at that place.
+        """Return the text of all misfits, for a value that lies at `place`.
 
         >>> Misfit([(".items[2].price", "Input should be greater than 0")]).below("order")
         'order.items[2].price: Input should be greater than 0'
@@ -41,7 +41,7 @@ class Misfit(ValueError):
 
 
 class _Brief(reprlib.Repr):
-    """As `reprlib`, and of what stands for something else no more than its type."""
+    """A `reprlib.Repr` that shows only the type of proxies, mocks and the like."""
 
     def repr1(self, x: Any, level: int) -> str:
         kind = _kind(x)
@@ -58,14 +58,14 @@ _WORDS = {"object": "dict", "array": "list", "null": "None"}
 
 
 def said_of(failure: Exception, value: Any, name: str = "") -> str:
-    """Return what is wrong with `value`, as the end of a sentence; `name` is that of the argument."""
+    """Return what is wrong with `value`, as the end of a sentence; `name` is the name of the argument."""
     if isinstance(cause := failure.__cause__, Misfit):
         return f"{cause.below(name + _split(str(failure))[1])}."
     return explained(str(failure), value)
 
 
 def misfits_of(failure: Exception, value: Any, below: str) -> list[tuple[str, str]]:
-    """Return each misfit that an error tells of a value that lies at the place `below`."""
+    """Return each misfit that an error reports about a value that lies at the place `below`."""
     text, steps, _ = _split(str(failure))
     if isinstance(cause := failure.__cause__, Misfit):
         return [(below + steps + place, said) for place, said in cause.errors]
@@ -73,7 +73,7 @@ def misfits_of(failure: Exception, value: Any, below: str) -> list[tuple[str, st
 
 
 def explained(text: str, value: Any) -> str:
-    """A message of msgspec about `value`, as the end of a sentence.
+    """Return a message of msgspec about `value`, as the end of a sentence.
 
     >>> explained("Expected `int`, got `str`", "x")
     "expected int, got str 'x'."
@@ -91,7 +91,7 @@ def explained(text: str, value: Any) -> str:
 
 
 def _split(text: str) -> tuple[str, str, bool]:
-    """Return what a message says, the place of which it says so, and whether that is in a key."""
+    """Return the text of a message, the place that it is about, and whether that is in a key."""
     place = _PLACE.search(text)
     return (text, "", False) if place is None else (text[: place.start()], place["steps"], place["key"] is not None)
 
@@ -104,7 +104,7 @@ _NOWHERE = object()
 
 
 def _seen(got: str, steps: str, value: Any) -> str:
-    """The value at that place, if it can be found."""
+    """Return the text of the value at that place, if it can be found."""
     value = _at(steps, value)
     if value is _NOWHERE:
         return _in_words(got)

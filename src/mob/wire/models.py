@@ -1,19 +1,19 @@
-"""Pydantic models: what is sent of an instance, and how data becomes an instance again.
+"""Pydantic models: what is sent for an instance, and how data becomes an instance again.
 
-Strategy. A model is known by the attributes that pydantic 2 gives to its classes, and is asked to dump and to validate
-itself: one call into pydantic-core each way. What pydantic says of data that does not fit becomes a `Misfit`, which
-keeps the places, so that the error of a call can name them from the argument down.
+Strategy. A model is recognized by the attributes that pydantic 2 gives to its classes; it dumps and validates itself,
+with one call into pydantic-core in each direction. What pydantic says about data that does not fit becomes a `Misfit`,
+which keeps the places, so that the error of a call can name them starting from the argument.
 
-* **Sent** is the dump in Python's types (bytes, dates, arrays and functions go on as mob sends them), by the names of
-  the fields, and without computed fields: so it always validates again, whatever aliases and `extra` say.
+* **Sent** is the dump in Python's types (bytes, dates, arrays and functions continue as mob sends them), by the names
+  of the fields, and without computed fields: so it always validates again, whatever aliases and `extra` say.
 * **Validated** is by name and by alias: a dict that was written by hand fits too.
 * A strict model would refuse what MessagePack does not have, such as a list for a tuple, and so would a field of a type
-  that pydantic does not know. So the fields of such models are first converted to what they are annotated as, by mob,
-  which is as strict.
-* Excluded fields and private attributes stay at home, as in any dump; what a `SecretStr` hides is sent.
+  that pydantic does not know. So mob first converts the fields of such models to what they are annotated as, and is as
+  strict.
+* Excluded fields and private attributes are not sent, as in any dump; what a `SecretStr` hides is sent.
 
-Limits. Imports no pydantic: a class of it can be here only if the application has imported it. Of other annotations
-those go to pydantic that it alone understands (`Annotated[int, Field(gt=0)]`, `EmailStr`), while it is loaded.
+Limits. Does not import pydantic: one of its classes can be here only if the application imported it. Other annotations
+go to pydantic only if it alone understands them (`Annotated[int, Field(gt=0)]`, `EmailStr`), while it is loaded.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from mob.wire.misfits import Convert, Misfit
 _kind: Callable[[Any], type[Any]] = type
 
 _BY_NAME = (2, 33)
-"""The version of pydantic-core that can validate by name and by alias whatever a model says: pydantic 2.11."""
+"""First version of pydantic-core that can validate by name and by alias whatever a model says: pydantic 2.11."""
 
 _PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
 
 
 def is_model(kind: Any) -> bool:
-    """Return whether it is a model or a dataclass of pydantic 2."""
+    """Return whether a class is a model or a dataclass of pydantic 2."""
     return isinstance(kind, type) and vars(kind).keys() >= {"__pydantic_core_schema__", "__pydantic_fields__"}
 
 
 def is_base(kind: Any) -> bool:
-    """Return whether it is `BaseModel` itself: any model, so nothing in particular."""
+    """Return whether a class is `BaseModel` itself: any model, so nothing in particular."""
     return isinstance(kind, type) and "__pydantic_core_schema__" in vars(kind) and not is_model(kind)
 
 
 def way_of(kind: type[Any]) -> Convert | None:
-    """Return what makes something sendable of an instance of one of pydantic's types; None if it is no such type."""
+    """Return a function that makes an instance of one of pydantic's types sendable; None if it is not such a type."""
     if hasattr(kind, "get_secret_value") and _is_of_pydantic(kind):
         return lambda secret: secret.get_secret_value()
     if is_textual(kind):
@@ -61,7 +61,7 @@ def way_of(kind: type[Any]) -> Convert | None:
 
 
 def _flat_way(names: frozenset[str], dump: Convert) -> Convert:
-    """Return what sends a flat model: its fields are its dump, unless something was added, or left out."""
+    """Return a function that sends a flat model: its fields are its dump, unless something was added or left out."""
 
     def way(model: Any) -> Any:
         fields = model.__dict__
@@ -75,7 +75,7 @@ _CONTAINERS = frozenset({list, dict, tuple, set, frozenset, typing.Union, types.
 
 
 def _is_flat(kind: Any) -> bool:
-    """Return whether the dump of a model is what is in its fields: plain values, and nothing that pydantic writes."""
+    """Return whether a model's dump equals its fields: plain values, and nothing that pydantic serializes."""
     decorators = kind.__pydantic_decorators__
     if is_root(kind) or _config(kind).get("extra") == "allow" or "__dataclass_fields__" in vars(kind):
         return False
@@ -97,9 +97,9 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def validator(annotation: Any, restore: Callable[[Any], Convert]) -> Convert | None:
-    """Return what makes data what pydantic understands by an annotation; None if that is nothing to pydantic.
+    """Return a function that makes data into what pydantic understands by an annotation; None if it is not pydantic's.
 
-    It raises `Misfit`. `restore(annotation)` is asked for what converts the fields of strict models.
+    The function raises `Misfit`. `restore(annotation)` returns a converter for the fields of strict models.
     """
     if is_model(annotation):
         return _of_model(annotation, restore)
@@ -110,18 +110,18 @@ def validator(annotation: Any, restore: Callable[[Any], Convert]) -> Convert | N
         return None
     try:
         adapter = pydantic.TypeAdapter(annotation)
-    except Exception:  # noqa: BLE001  then it is no annotation of pydantic's after all
+    except Exception:  # noqa: BLE001  then it is not an annotation of pydantic's
         return None
     return _validating(_Adapted(adapter.validator))
 
 
 def is_root(kind: Any) -> bool:
-    """Return whether a model is a `RootModel`: its data is one value, and not fields."""
+    """Return whether a model is a `RootModel`: its data is one value instead of fields."""
     return getattr(kind, "__pydantic_root_model__", False)
 
 
 class _Adapted:
-    """What validates an annotation, in the shape of a model."""
+    """The validator of an annotation, in the shape of a model."""
 
     def __init__(self, validator: Any) -> None:
         self.__pydantic_validator__ = validator
@@ -136,7 +136,7 @@ def fields_of(kind: Any) -> dict[str, Any]:
 
 
 class _Discriminated:
-    """A note on a union, as pydantic's own, which may be unhashable."""
+    """A replacement for pydantic's own note on a discriminated union, which may be unhashable."""
 
     discriminator = True
 
@@ -145,12 +145,12 @@ _TOLD = _Discriminated()
 
 
 def is_discriminated(annotation: Any) -> bool:
-    """Return whether it is a union whose members pydantic tells apart."""
+    """Return whether an annotation is a union whose members pydantic tells apart."""
     return any(getattr(each, "discriminator", None) for each in getattr(annotation, "__metadata__", ()))
 
 
 def keys_of(kind: Any) -> frozenset[str] | None:
-    """Return the names that the fields of a model may have in data; None if it takes any, or looks deeper."""
+    """Return the names that the fields of a model may have in data; None if it accepts any names, or nested paths."""
     if is_root(kind) or _config(kind).get("extra") == "allow":
         return None
     keys: set[str] = set()
@@ -163,8 +163,10 @@ def keys_of(kind: Any) -> frozenset[str] | None:
 
 
 def parts_of(model: Any) -> Any:
-    """Return what is sent of a model whose parts are tagged one by one: its fields. What a serializer writes is taken
-    from the dump, because only the serializer knows what to send."""
+    """Return what is sent for a model whose parts are tagged one by one: its fields.
+
+    Fields written by a serializer are taken from the dump, because only the serializer knows what to send.
+    """
     kind: Any = _kind(model)
     if is_root(kind):
         return model.root
@@ -206,7 +208,7 @@ def written_of(kind: Any) -> frozenset[str]:
 
 
 def is_textual(kind: Any) -> bool:
-    """Return whether it is a class of URLs."""
+    """Return whether a class is one of pydantic's URLs."""
     return hasattr(kind, "unicode_string") and _is_of_pydantic(kind)
 
 
@@ -222,11 +224,11 @@ _SILENT = ("pydantic.functional_validators",)
 _CONDITIONS = frozenset(
     {"AllowInfNan", "Discriminator", "FailFast", "PathType", "StringConstraints", "Tag", "UuidVersion"}
 )
-"""The modules and the names of pydantic's notes on annotations that describe themselves, and serialize nothing."""
+"""Names of pydantic's notes that describe themselves but serialize nothing; `_SILENT` has modules of such notes."""
 
 
 def _serializes(annotation: Any) -> bool:
-    """Return whether pydantic may write a value of an annotation as another one."""
+    """Return whether pydantic may serialize a value of an annotation as something else."""
     if typing.get_origin(annotation) is typing.Annotated:
         return any(
             hasattr(each, "__get_pydantic_core_schema__") and not _is_silent(_kind(each))
@@ -250,12 +252,12 @@ def _within(annotation: Any) -> Iterator[Any]:
 
 
 def has_conditions(annotation: Any) -> bool:
-    """Return whether it is `Annotated` with something that pydantic alone understands."""
+    """Return whether an annotation is `Annotated` with something that pydantic alone understands."""
     return typing.get_origin(annotation) is typing.Annotated and _concerns_pydantic(annotation)
 
 
 def _concerns_pydantic(annotation: Any) -> bool:
-    """Return whether pydantic alone understands it: conditions of its own, or a type that describes itself to it."""
+    """Return whether pydantic alone understands an annotation: its own conditions, or a type with a core schema."""
     if typing.get_origin(annotation) is typing.Annotated:
         return any(
             type(each).__module__.partition(".")[0] in _PACKAGES or hasattr(each, "__get_pydantic_core_schema__")
@@ -268,13 +270,15 @@ def _of_model(kind: Any, restore: Callable[[Any], Convert]) -> Convert:
     validate = _validating(kind)
     if not _wants_types(kind, set()):
         return validate
-    restored = functools.cache(functools.partial(_restorer, kind, restore))  # not now: a model may contain itself
+    restored = functools.cache(functools.partial(_restorer, kind, restore))  # later, because a model may contain itself
     return lambda value: validate(restored()(value))
 
 
 def _validating(kind: Any) -> Convert:
-    """Return what validates, by the validator that a model has at that time: it gets one as soon as all is defined of
-    which it speaks. On the hot path."""
+    """Return a function that validates with the validator that the model has when it is called.
+
+    A model gets its validator when everything that it mentions is defined. On the hot path.
+    """
     names = {"by_alias": True, "by_name": True} if _knows_names() else {}
 
     def validate(value: Any) -> Any:
@@ -287,7 +291,7 @@ def _validating(kind: Any) -> Convert:
 
 
 def _misfit(failure: ValueError) -> ValueError:
-    """What is to be raised for what pydantic has raised."""
+    """Return the error to raise for an error of pydantic's."""
     errors: Any = getattr(failure, "errors", None)
     if errors is None:
         return failure
@@ -305,7 +309,7 @@ def _knows_names() -> bool:
     return tuple(int(part) for part in version.split(".")[:2]) >= _BY_NAME
 
 
-# -- models that take no data for an object ----------------------------------------------------------------------------
+# -- models that accept no data for an object --------------------------------------------------------------------------
 
 
 def _fields(kind: Any) -> Iterable[tuple[str, Any]]:
@@ -313,8 +317,10 @@ def _fields(kind: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _wants_types(annotation: Any, seen: set[Any]) -> bool:
-    """Return whether it is a model that takes no data for an object, or has one within: a strict one, or one with
-    types of which pydantic knows nothing."""
+    """Return whether an annotation is, or contains, a model that accepts no data for an object.
+
+    Such a model is strict, or has types that pydantic does not know.
+    """
     if any(_wants_types(part, seen) for part in typing.get_args(annotation)):
         return True
     if not is_model(annotation) or annotation in seen:
@@ -328,7 +334,7 @@ def _wants_types(annotation: Any, seen: set[Any]) -> bool:
 
 
 def _restorer(kind: Any, restore: Callable[[Any], Convert]) -> Convert:
-    """Return what makes the data of a strict model what it is annotated as, as far as it fits."""
+    """Return a function that converts the data of a strict model to what it is annotated as, as far as it fits."""
     if is_root(kind):
         return functools.partial(_tried, restore(kind.__pydantic_fields__["root"].annotation))
     ways = {key: restore(field.annotation) for name, field in _fields(kind) for key in _keys(name, field)}

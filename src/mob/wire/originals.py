@@ -1,17 +1,18 @@
-"""An exception class of the app crosses by its name: how it is named, found again, and built.
+"""Exception classes of the app cross by name: how they are named, found again, and built.
 
 Strategy. A class is named by its module and its qualified name. The other end looks that up among the modules that it
-has imported already, and takes nothing but a subclass of `Exception` that calls itself by the same name. The exception
-is built as the app builds it, by calling the class with the arguments. If the constructor refuses those, because it
-takes others and passes on a text, the exception is made without running it. Then it gets the arguments and attributes
-of the original, and keeps no others: what a constructor makes of arguments that were not meant for it is wrong. At last
-it becomes an instance of a made class, which derives from the app's and from `RemoteError`. Both `except OutOfStock:`
-and `except mob.RemoteError:` catch it, and whatever the app's class defines comes first.
+already imported, and accepts only a subclass of `Exception` that has the same name. The exception is built as the app
+builds it, by calling the class with the arguments. If the constructor refuses them, because it takes others and passes
+on a text, the exception is made without running it. Then the exception gets the arguments and attributes of the
+original, and keeps no others: a constructor that gets arguments not meant for it sets wrong ones. Finally it
+becomes an instance of a made class, which derives from the app's class and from `RemoteError`. Both
+`except OutOfStock:` and `except mob.RemoteError:` catch it, and whatever the app's class defines takes precedence.
 
 Limits. Nothing is imported and nothing is unpickled; of the app's code only the constructor runs here, then `__str__`
-and `__repr__`, to see whether the exception can be shown. What would steer the process that waits (`StopIteration`,
-classes that derive from `BaseException` only), local classes and mob's own are not named. A class that can be made by
-nobody else (pydantic's `ValidationError`), or that cannot have a subclass, cannot be built: then `build` returns None.
+and `__repr__`, to see whether the exception can be shown. Exceptions that would control the process that waits
+(`StopIteration`, classes that derive from `BaseException` only), local classes and mob's own are not named. A class
+that only its own library can make (pydantic's `ValidationError`), or that cannot have a subclass, cannot be built: then
+`build` returns None.
 """
 
 from __future__ import annotations
@@ -32,35 +33,35 @@ QUITTING = ("bdb",)
 """Modules whose exceptions end the debugger under which a caller may run."""
 
 OF_ARGUMENTS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
-"""Built-in classes that are built as the app's are, because no message alone makes one of them."""
+"""Built-in classes that are built as the app's are, because they cannot be made from a message alone."""
 
 SUGGESTING = ("obj", "name_from")
-"""Members from which Python makes suggestions when it shows an exception. They speak of objects of another process."""
+"""Members that Python uses for suggestions when it shows an exception. They refer to objects of another process."""
 
 OWN = frozenset(
     {"message", "executed", "type_name", "type_module", "remote_args", "remote_attributes", "unsent_attributes"}
 )
-"""What a `RemoteError` knows itself."""
+"""Attributes that a `RemoteError` has itself."""
 
 UNSENT = "__unsent_attributes__"
-"""Where an exception of the app's class keeps the names of what the original has and could not be sent."""
+"""Attribute of an exception of the app's class with the names of the original's attributes that could not be sent."""
 
 MOBS = (RemoteError.__module__, "mob.wire.failures")
-"""Where mob's own classes of `RemoteError` say that they are."""
+"""Modules of mob's own classes of `RemoteError`."""
 
 Converter = Callable[[Any], Callable[[Any], Any]]
-"""annotation -> what makes a value into one of that; it raises if the value does not fit."""
+"""annotation -> a function that converts a value to it and raises if the value does not fit."""
 
 _kind: Callable[[Any], type[Any]] = type
 
 
 class Disguised:
-    """The first base of a made class: to the app, an exception that has arrived is one of the original's class."""
+    """The first base of a made class: to the app, an exception that arrived is of the original's class."""
 
     __slots__ = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Keep the app's own `__init_subclass__` from hearing of a made class."""
+        """Keep the app's own `__init_subclass__` from being called for a made class."""
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -73,14 +74,14 @@ class Disguised:
         if not isinstance(reduced, tuple):
             return reduced
         make, args, *state = reduced
-        if make is made and unsent_of(cast("Any", self)):  # the constructor would make up what could not be sent
+        if make is made and unsent_of(cast("Any", self)):  # the constructor would invent what could not be sent
             make, args = cast("Any", copyreg).__newobj__, (original, *args)
         args = tuple(original if each is made else each for each in args)
         return (original if make is made else make, args, *state)
 
 
 class _Fact:
-    """What mob knows of an exception, unless the app's class or the exception has an attribute of that name."""
+    """An attribute of mob's, unless the app's class or the exception has one of that name."""
 
     def __init__(self, tell: Callable[[Any], Any]) -> None:
         self._tell = tell
@@ -110,12 +111,12 @@ class Remote(RemoteError):
 
 
 def original_of(kind: type) -> type:
-    """Return the class of the app from which a class was made; any other is its own original."""
+    """Return the class of the app from which a class was made; for any other class, that class itself."""
     return _originals.get(kind, kind)
 
 
 def type_name(kind: type) -> str:
-    """Return what a class is called, as the caller reads it.
+    """Return the name of a class as the caller reads it.
 
     >>> type_name(ValueError), type_name(RemoteError)
     ('ValueError', 'mob.RemoteError')
@@ -126,12 +127,12 @@ def type_name(kind: type) -> str:
 
 
 def is_stand_in(kind: type) -> bool:
-    """Return whether a class is mob's `RemoteError`, which stands for a class that is not there."""
+    """Return whether a class is mob's `RemoteError`, which stands in for a class that is not available."""
     return issubclass(kind, RemoteError) and original_of(kind).__module__ in MOBS
 
 
 def module_of(kind: type) -> str:
-    """Return the module of a class that can be named, else "". That of a script is called what importing it would be.
+    """Return the module of a class that can be named, else ""; for a script, the name under which it would be imported.
 
     >>> import json
     >>> module_of(json.JSONDecodeError), module_of(ValueError), module_of(KeyboardInterrupt), module_of(RemoteError)
@@ -146,7 +147,7 @@ def module_of(kind: type) -> str:
 
 
 def find(module: str, name: str) -> type[Exception] | None:
-    """Return the class of that module and qualified name, if this process has imported it.
+    """Return the class with that module and qualified name, if this process imported it.
 
     >>> import json
     >>> find("json.decoder", "JSONDecodeError"), find("json", "loads"), find("os.path", "join"), find("none", "None")
@@ -167,7 +168,7 @@ def _is_fit(kind: type) -> bool:
 
 
 def _space_of(module: str) -> Mapping[str, Any]:
-    """The names in a module, without waking one that is loaded when it is used."""
+    """Return the names in a module, without triggering the import of a lazy one."""
     found: Any = sys.modules.get(module)
     if found is None and module == _name_of_main():
         found = sys.modules["__main__"]
@@ -184,7 +185,7 @@ def _name_of_main() -> str:
 
 
 def attributes_of(exc: BaseException) -> dict[str, Any]:
-    """Return what an exception has beside its arguments: its slots, those of its built-in class, and its `__dict__`.
+    """Return what an exception has besides its arguments: its slots, those of its built-in class, and its `__dict__`.
 
     >>> attributes_of(FileNotFoundError(2, "No such file", "/x"))
     {'errno': 2, 'strerror': 'No such file', 'filename': '/x'}
@@ -196,10 +197,10 @@ def attributes_of(exc: BaseException) -> dict[str, Any]:
             value = member.__get__(exc, kind)
         except (AttributeError, TypeError):  # it was never set
             continue
-        if value is not None or member.__objclass__.__module__ != "builtins":  # of those, what was never set is None
+        if value is not None or member.__objclass__.__module__ != "builtins":  # None: never set
             found[name] = value
     if is_stand_in(kind) or kind.__module__ == "builtins":
-        found.pop("name", None)  # Python would look for it in the caller's frames, to suggest another
+        found.pop("name", None)  # Python would search the caller's frames for suggestions
     own: dict[Any, Any] = dict(object.__getattribute__(exc, "__dict__"))
     mobs: frozenset[str] = frozenset()
     if is_stand_in(kind):
@@ -214,7 +215,7 @@ def unsent_of(exc: BaseException) -> tuple[str, ...]:
 
 
 def _clear(error: BaseException) -> None:
-    """Take from an exception what its class has set in it: the original's attributes are to come."""
+    """Remove the attributes that the class set in an exception, to make room for the original's."""
     own: dict[str, Any] = object.__getattribute__(error, "__dict__")
     own.clear()
     for member in _members_of(type(error)).values():
@@ -223,7 +224,7 @@ def _clear(error: BaseException) -> None:
 
 
 def restore(error: BaseException, attributes: Mapping[str, Any]) -> None:
-    """Give an exception the attributes of the original, past whatever its class does when they are set."""
+    """Give an exception the attributes of the original, bypassing what its class does when they are set."""
     members = _members_of(type(error))
     own: dict[str, Any] = object.__getattribute__(error, "__dict__")
     kept = OWN if is_stand_in(type(error)) else ()
@@ -235,7 +236,7 @@ def restore(error: BaseException, attributes: Mapping[str, Any]) -> None:
             continue
         try:
             members[name].__set__(error, value)
-        except (AttributeError, TypeError, ValueError):  # it cannot be set, or not to that
+        except (AttributeError, TypeError, ValueError):  # it cannot be set, or not to that value
             continue
 
 
@@ -259,10 +260,10 @@ def build(
     unsent: Sequence[str],
     converter: Converter,
 ) -> CallError | None:
-    """Return an exception of that class that also is a `CallError`, or None if there can be none.
+    """Return an exception of that class that is also a `CallError`, or None if that is impossible.
 
-    What the class annotates, its attributes and the parameters of its constructor, is converted with `converter`, as
-    far as it fits: a text that was passed on instead of what is annotated stays a text.
+    Attributes, and arguments for the constructor's parameters, are converted with `converter` to what the class
+    annotates, as far as they fit: a text passed on instead of the annotated type stays a text.
     """
     made = _arrived(kind)
     positions, names = _annotations_of(kind)
@@ -282,7 +283,7 @@ def build(
 
 
 def adopted(plain: Exception) -> CallError | None:
-    """Return what an exception is as one that has arrived, or None if it cannot be that, or cannot be shown."""
+    """Return an exception as one that arrived, or None if it cannot become one or cannot be shown."""
     kind = type(plain)
     made = _arrived(kind)
     if made is None:
@@ -291,7 +292,7 @@ def adopted(plain: Exception) -> CallError | None:
     try:
         if made is not kind:
             object.__setattr__(plain, "__class__", made)
-    except TypeError:  # its slots lie elsewhere
+    except TypeError:  # its slots are laid out differently
         error = _bare(kind, plain.args, made)
         if error is not None:
             restore(error, attributes_of(plain))
@@ -307,9 +308,9 @@ def _converted(converter: Converter, value: Any, annotation: Any) -> Any:
 
 @functools.lru_cache(500)
 def _annotations_of(kind: type[Exception]) -> tuple[list[Any], dict[str, Any]]:
-    """The annotations of a class: of the positional parameters of its constructor, and of attributes by name.
+    """Return the annotations of a constructor's positional parameters, and of attributes by name.
 
-    An attribute that is not annotated itself is taken to be the parameter of its name.
+    An attribute without an annotation is treated as the parameter of the same name.
     """
     init = kind.__init__
     code = init.__code__ if isinstance(init, FunctionType) else None
@@ -325,14 +326,16 @@ def _constructed(kind: type[Exception], args: Sequence[Any]) -> Exception | None
 
 
 def _bare(kind: type[Exception], args: Sequence[Any], wanted: type[Exception]) -> Exception | None:
-    """An exception whose constructor has not run."""
+    """Return an exception whose constructor was not run."""
     builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
     return _attempt(lambda: builtin.__new__(wanted, *args))
 
 
 def _attempt(make: Callable[[], Any]) -> Any:
-    """Return what that returns, None if it raises anything, a `KeyboardInterrupt` included: it runs the app's code, and
-    what that raises must not come out of the line that waits for the call."""
+    """Return what `make` returns, or None if it raises anything, even a `KeyboardInterrupt`.
+
+    It runs the app's code, and what that raises must not come out of the line that waits for the call.
+    """
     try:
         return make()
     except BaseException:  # noqa: BLE001  the app's code may raise anything
@@ -340,7 +343,7 @@ def _attempt(make: Callable[[], Any]) -> Any:
 
 
 def _arrived(kind: type[Exception]) -> type[Exception] | None:
-    """The class as which exceptions of a class arrive; None if there can be none."""
+    """Return the class in which exceptions of a class arrive; None if there is none."""
     if issubclass(kind, CallError):
         return kind
     if kind not in _made:

@@ -1,10 +1,10 @@
-"""The parts of a frame of pandas (pandas_tables.py) -> a table of pyarrow, where the program has not imported pandas.
+"""The parts of a pandas frame (pandas_tables.py) -> a pyarrow table, in programs that did not import pandas.
 
-Strategy. Arrays become columns of Arrow without a copy, with a bitmap of what is missing if something is. The index
+Strategy. Arrays become Arrow columns without a copy, with a bitmap of missing values if there are any. The index
 becomes columns behind the others, unless it only counts; labels become texts.
 
-Limits. `pyarrow.array` imports pandas if that is installed, and then the next frame would arrive as one of pandas. So
-columns are made of buffers; only objects that are not all texts, or all bytes, are left to pyarrow. Nanoseconds in
+Limits. `pyarrow.array` imports pandas if that is installed, and then the next frame would arrive as a pandas frame. So
+columns are made from buffers; only objects that are neither all texts nor all bytes are left to pyarrow. Nanoseconds in
 labels are cut off.
 """
 
@@ -58,7 +58,7 @@ def _labels(index: Any) -> Iterable[Any]:
 
 
 def _listed(array: Any) -> list[Any]:
-    """Return the items as Python has them; for nanoseconds pyarrow would import pandas."""
+    """Return the items as Python objects, cut to microseconds, because for nanoseconds pyarrow would import pandas."""
     kind, pyarrow = array.type, _pyarrow()
     if getattr(kind, "unit", "") == "ns":
         in_micros = pyarrow.timestamp("us", kind.tz) if hasattr(kind, "tz") else pyarrow.duration("us")
@@ -67,7 +67,7 @@ def _listed(array: Any) -> list[Any]:
 
 
 def _levels(index: Any) -> list[tuple[Any, Any]]:
-    """Return the name and the array of each level of an index; none of one that only counts and has no name."""
+    """Return the name and the array of each level of an index; nothing for one that only counts and has no name."""
     kind, *rest = index
     if kind == "range":
         return [] if rest[3] is None else [(rest[3], _alone(index))]
@@ -81,7 +81,7 @@ def _levels(index: Any) -> list[tuple[Any, Any]]:
 
 
 def _alone(index: Any) -> Any:
-    """Return the values of an index of one level."""
+    """Return the values of an index with one level."""
     if index[0] == "range":
         return _numbers(_numpy().arange(*index[1:4]))
     return _levels(index)[0][1]
@@ -91,7 +91,7 @@ def _alone(index: Any) -> Any:
 
 
 def _columns(part: Any) -> Iterable[Any]:
-    """Return the columns of a part, of which only an array can have several."""
+    """Return the columns of a part; only an array can have several."""
     if part[0] == "array" and part[1].ndim == 2:
         return map(_numbers, part[1].T)
     return (_array(part),)
@@ -100,9 +100,9 @@ def _columns(part: Any) -> Iterable[Any]:
 def _array(part: Any) -> Any:
     kind, values, *rest = part
     if kind in ("arrow", "arrow objects"):
-        return in_one(column_of(values, "a column has arrived"))
+        return in_one(column_of(values, "a column arrived"))
     if kind == "period":
-        raise TypeError(f"pyarrow has no {rest[0]}: import pandas where it arrives")
+        raise TypeError(f"pyarrow has no {rest[0]}: import pandas in the receiving process")
     return _WAYS[kind](values, *rest)
 
 
@@ -111,7 +111,7 @@ def _categories(codes: Any, values: Any, ordered: bool = False) -> Any:
 
 
 def _numbers(values: Any, missing: Any = None, zone: str | None = None) -> Any:
-    """Return an array of NumPy as one of pyarrow; NaN and NaT are missing."""
+    """Return a NumPy array as a pyarrow array; NaN and NaT become missing values."""
     pyarrow, numpy = _pyarrow(), _numpy()
     if missing is None and values.dtype.kind in "fmM":
         missing = numpy.isnan(values) if values.dtype.kind == "f" else numpy.isnat(values)
@@ -191,7 +191,7 @@ _MAKERS: Mapping[str, Callable[[Any], Any]] = {"DataFrame": _table, "Series": _c
 
 
 def _pyarrow() -> Any:
-    return pyarrow_for("a table of pandas has arrived where pandas is not imported")
+    return pyarrow_for("a pandas table arrived in a process that did not import pandas")
 
 
 def _numpy() -> Any:

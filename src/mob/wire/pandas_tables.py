@@ -1,16 +1,15 @@
-"""Frames, series and indexes of pandas <-> arrays, lists and a few words, with no Arrow where NumPy will do.
+"""Frames, series and indexes of pandas <-> arrays, lists and a few words, without Arrow where NumPy is enough.
 
-Strategy. A frame travels by its columns: (columns, index, parts). A part is a kind, followed by what `_MADE` wants to
-make a column of it again. Columns of NumPy's dtypes are sent as the arrays that they are, those that lie side by side
-in memory as one, so that each large block of a frame is copied once where it is sent, and nowhere else. Objects travel
-as plain data if they are that, all other things through pyarrow, if it gives the same objects back. Only the public
-names of pandas are used.
+Strategy. A frame travels by its columns: (columns, index, parts). A part is a kind, followed by the arguments with
+which `_MADE` makes a column of it again. Columns of NumPy's dtypes are sent as the arrays that they are; those that lie
+side by side in memory are sent as one, so that each large block of a frame is copied once by the sender, and nowhere
+else. Objects travel as plain data if they are plain data; everything else goes through pyarrow, if it gives the same
+objects back. Only the public names of pandas are used.
 
-What arrives looks at read-only memory. `copied_on_write` makes pandas copy a column of it before it writes into it.
+What arrives is a view of read-only memory. `copied_on_write` makes pandas copy a column before it writes to it.
 
-Limits. pandas 2 copies on write only if that mode is on, and a frame made of one that arrived may outlive it: there
-writing raises, and `.copy()` helps. `attrs` and flags stay behind. A frame of many parts is copied once more where it
-arrives.
+Limits. pandas 2 copies on write only if that mode is on, and a frame made from one that arrived may outlive it: then
+writing raises, and `.copy()` helps. `attrs` and flags are lost. A frame of many parts is copied once more on arrival.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from mob.wire.tables import column_alone, column_of, imported, pyarrow_for, stre
 
 _kind: Callable[[Any], type[Any]] = type
 MOST_PARTS = 64
-"""A frame that arrives in more parts is put together in as few pieces as it can be: pandas is slow on many."""
+"""Number of parts beyond which an arriving frame is merged into as few pieces as possible: pandas is slow on many."""
 FEW = 1000
-"""Texts up to so many travel as a list even if Arrow holds them."""
+"""Maximum number of texts that travel as a list even if they are stored in Arrow."""
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
-"""What MessagePack gives back exactly as it was."""
+"""Types that MessagePack gives back exactly as they were."""
 _ALIKE = ({dt.date}, {dt.timedelta}, {decimal.Decimal})
-"""The types of objects that pyarrow gives back as they were if a column holds no other."""
+"""Types of objects that pyarrow gives back as they were if a column holds no other type."""
 
 _CONVERT = "Convert them to one type, such as a dtype of pandas, texts, or lists of plain data."
 
@@ -83,10 +82,10 @@ def _values(values: Any, where: str) -> tuple[Any, ...]:
 
 
 def _by_arrow(values: Any, where: str) -> tuple[Any, ...]:
-    """Return what only pyarrow can send of pandas: dtypes of its own, and those of others that know Arrow."""
+    """Return a part for what pandas can only send with pyarrow: Arrow dtypes, and dtypes that support Arrow."""
     dtype = values.dtype
     if not (hasattr(_kind(values.array), "__arrow_array__") and hasattr(_kind(dtype), "__from_arrow__")):
-        raise UnsendableValue(f"{where} has the dtype {dtype}, which is not data. Send it in another dtype.")
+        raise UnsendableValue(f"{where} has the dtype {dtype}, which cannot be sent. Convert it to another dtype.")
     arrow = _in_arrow(values.array, where)
     is_arrows = isinstance(dtype, sys.modules["pandas"].ArrowDtype)
     return "arrow", stream_of(column_alone(arrow)), None if is_arrows else str(dtype)
@@ -106,7 +105,7 @@ def _objects(values: Any, where: str) -> tuple[Any, ...]:
 
 
 def _in_python(value: Any) -> Any:
-    """Return a value with Python's numbers and texts for those of NumPy."""
+    """Return a value with NumPy's numbers and texts replaced by Python's."""
     if type(value) is list:
         return [*map(_in_python, cast("list[Any]", value))]
     if type(value) is dict:
@@ -126,7 +125,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _check_kept(values: list[Any], kept: list[Any], where: str) -> None:
-    """Refuse objects that pyarrow would change. Those that are missing may become None."""
+    """Refuse objects that pyarrow would change, except that missing values may become None."""
     is_missing = sys.modules["pandas"].isna
     for value, other in zip(values, kept, strict=True):
         if not (_is_same(value, other) or (other is None and is_missing(value) is True)):
@@ -139,14 +138,14 @@ def _check_kept(values: list[Any], kept: list[Any], where: str) -> None:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Return True if two objects are of the same type and equal, and all that is in them too."""
+    """Return True if two objects have the same type and are equal, and so has everything in them."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
         return _is_same([*chain(*cast("dict[Any, Any]", one).items())], [*chain(*other.items())])
     if isinstance(one, list):
         return len(cast("list[Any]", one)) == len(other) and all(map(_is_same, cast("list[Any]", one), other))
-    if isinstance(one, (dt.datetime, dt.time)):  # which are equal to the same moment in another zone
+    if isinstance(one, (dt.datetime, dt.time)):  # these equal the same moment in another zone
         return one == other and one.fold == other.fold and one.utcoffset() == other.utcoffset()
     return bool(one == other) or (one != one and other != other)
 
@@ -158,7 +157,7 @@ def _in_arrow(values: Any, where: str) -> Any:
         raise UnsendableValue(str(failure)) from failure
     except Exception as failure:
         kinds = sorted({type(value).__name__ for value in values})
-        what = f"{where} holds objects ({', '.join(kinds)}) which are neither plain data nor what Arrow can hold"
+        what = f"{where} holds objects ({', '.join(kinds)}) that are not plain data and that Arrow cannot hold"
         raise UnsendableValue(f"{what}: {text_of(failure)}. {_CONVERT}") from failure
 
 
@@ -180,7 +179,7 @@ def _codes(codes: Any) -> Any:
 
 
 def _label(label: Any) -> Any:
-    """Return a name as data: a list for a tuple, which a name cannot be, and a dict for what only an index can hold."""
+    """Return a name as data: a list for a tuple, and a dict for values that only an index can hold."""
     if type(label) in _PLAIN:
         return label
     if type(label) is tuple:
@@ -189,11 +188,11 @@ def _label(label: Any) -> Any:
     one = pandas.Index([label], tupleize_cols=False)
     if type(one[0]) is not type(label):
         one = pandas.Index([label], dtype=object, tupleize_cols=False)
-    return {"one": _values(one, f"a name or label of the type {type(label).__name__}")}
+    return {"one": _values(one, f"a name or label of type {type(label).__name__}")}
 
 
 def _side_by_side(parts: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Join arrays of columns that follow each other, in the frame and at equal distances in the same memory."""
+    """Join the arrays of columns that follow each other both in the frame and, at equal distances, in memory."""
     found: list[tuple[Any, ...]] = []
     run: list[Any] = []
     step = 0
@@ -219,7 +218,7 @@ def _side_by_side(parts: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _distance(one: Any, other: Any) -> int:
-    """Return how many bytes behind a column another one begins; 0 if they cannot be one array."""
+    """Return the distance in bytes from the start of one column to the next; 0 if they cannot be one array."""
     same = one.base is not None and one.base is other.base and one.dtype == other.dtype and one.strides == other.strides
     return other.ctypes.data - one.ctypes.data if same else 0
 
@@ -238,7 +237,7 @@ def _itself(array: Any) -> Any:
 
 
 def made(kind: str, parts: Any) -> Any:
-    """Return the object of pandas, or of pyarrow if the program has not imported pandas here."""
+    """Return the pandas object, or a pyarrow one if the program did not import pandas here."""
     return pandas_as_arrow.made(kind, parts) if imported("pandas") is None else _MAKERS[kind](parts)
 
 
@@ -256,20 +255,20 @@ def _made_frame(parts: Any) -> Any:
 
 
 def copied_on_write(value: Any) -> Any:
-    """Return a frame or series so that pandas copies what it would write into, as it does with what others share.
+    """Return a frame or series for which pandas copies data before writing to it, as it does for shared data.
 
-    Its memory is read-only, which pandas does not ask before it writes. But it knows of the shallow copy that is kept.
+    Its memory is read-only, which pandas does not check before it writes. But it respects the shallow copy kept here.
     """
-    object.__setattr__(value, "_shared_with", value.copy(deep=False))  # pandas' own warns of columns
+    object.__setattr__(value, "_shared_with", value.copy(deep=False))  # setting it normally would warn about columns
     return value
 
 
 def _made_columns(part: Any, index: Any) -> Iterable[Any]:
-    """Return the columns of a part, of which only an array can have several."""
+    """Return the columns of a part; only an array can have several."""
     if part[0] == "array" and part[1].ndim == 2:
         return part[1].T
     values = _made_values(part)
-    if "objects" in part[0]:  # or pandas would look what they are
+    if "objects" in part[0]:  # or pandas would infer their type
         values = sys.modules["pandas"].Series(values, index, dtype=object, copy=False)
     return (values,)
 
@@ -320,13 +319,13 @@ def _made_objects(values: list[Any]) -> Any:
 
 def _made_from_arrow(stream: Any, dtype: str | None) -> Any:
     pandas = sys.modules["pandas"]
-    column = column_of(stream, "a column that pandas holds in Arrow has arrived")
+    column = column_of(stream, "a pandas column stored in Arrow arrived")
     kind = pandas.ArrowDtype(column.type) if dtype is None else pandas.api.types.pandas_dtype(dtype)
     return kind.__from_arrow__(column)
 
 
 def _made_objects_from_arrow(stream: Any) -> Any:
-    return _made_objects(column_of(stream, "a column of objects has arrived").to_pylist())
+    return _made_objects(column_of(stream, "a column of objects arrived").to_pylist())
 
 
 def _made_period(ordinals: Any, dtype: str) -> Any:
@@ -365,7 +364,7 @@ def _made_index(part: Any) -> Any:
     values = _made_values(part)
     index = pandas.Index(values, dtype=values.dtype, name=_made_label(name), copy=False)
     if freq is not None:
-        with contextlib.suppress(ValueError):  # a frequency with holidays, which its name does not tell
+        with contextlib.suppress(ValueError):  # a frequency with holidays, which are not in its name
             index.freq = freq
     return index
 

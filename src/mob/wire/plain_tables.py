@@ -1,9 +1,9 @@
-"""Plain data where a table or a column is annotated, such as JSON from a command line.
+"""Plain data, such as JSON from a command line, where a table or a column is annotated.
 
-Strategy. A frame is made of a list of rows, which is how `mob call` prints one, or of a dict of columns; a column is
-made of a list of values. The annotated library makes it, which is imported because its class is annotated.
+Strategy. A frame is made from a list of rows, which is how `mob call` prints one, or from a dict of columns; a column
+is made from a list of values. The annotated library makes it; it is imported, because its class is annotated.
 
-Limits. Only of plain lists and dicts. Texts stay texts: no dates are looked for in them. No arrays and tensors.
+Limits. Only plain lists and dicts. Texts stay texts: they are not searched for dates. No arrays and tensors.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _COLUMNS: Mapping[tuple[str, str], _Maker] = {
 
 
 def made(library: str, name: str, data: Any) -> Any:
-    """Return plain data as the class that is annotated; None if such data is not for it.
+    """Return plain data as the annotated class; None if such data is not for it.
 
-    Raises `ValueError` for lists and dicts that are not of the shape that it needs.
+    Raises `ValueError` for lists and dicts of the wrong shape.
     """
     if (make := _FRAMES.get((library, name))) is not None:
         if _kind(data) not in (list, dict):
@@ -51,14 +51,14 @@ def _columns_of(name: str, data: Any) -> dict[Any, list[Any]]:
         columns = cast("dict[Any, list[Any]]", data)
         for key, column in columns.items():
             if _kind(column) is not list:
-                raise _misshapen(name, f"the column {key!r} is of the type {type(column).__name__}")
+                raise _misshapen(name, f"the column {key!r} is of type {type(column).__name__}")
         if len(lengths := sorted({*map(len, columns.values())})) > 1:
             raise _misshapen(name, f"the columns have {' and '.join(map(str, lengths))} values")
         return columns
     rows = cast("list[dict[Any, Any]]", data)
     for at, row in enumerate(rows):
         if _kind(row) is not dict:
-            raise _misshapen(name, f"row {at} is of the type {type(row).__name__}")
+            raise _misshapen(name, f"row {at} is of type {type(row).__name__}")
     names = dict.fromkeys(key for row in rows for key in row)
     return {key: [row.get(key) for row in rows] for key in names}
 
@@ -69,7 +69,7 @@ def _misshapen(name: str, seen: str) -> ValueError:
 
 
 def _numbers_alike(values: list[Any]) -> list[Any]:
-    """Return whole numbers as floats if there are floats among them: JSON has but one kind, and polars refuses both."""
+    """Return integers as floats if there are floats among them: JSON has only one number type, polars refuses a mix."""
     if float not in map(type, values):
         return values
     return [float(value) if _kind(value) is int else value for value in values]

@@ -1,9 +1,9 @@
 """Records: dataclasses, attrs classes, Structs, TypedDicts and NamedTuples, field by field.
 
-Strategy. msgspec makes records by itself, and fast, as long as it can compile all of their fields. `RecordMaker` is for
-the others: each field is converted by itself, and then the class is called as the application would call it.
+Strategy. msgspec makes records by itself, and fast, as long as it can compile all of their fields. `RecordMaker` makes
+the others: it converts each field by itself, then calls the class as the application would.
 
-Limits. Annotations that do not evaluate ask for nothing. Pydantic's classes are not in here, for they make themselves.
+Limits. Annotations that do not evaluate require nothing. Pydantic's classes are not covered: they make themselves.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Field(NamedTuple):
 
     name: str
     key: str
-    """As it is called in the data."""
+    """Its name in the data."""
     annotation: Any
     is_required: bool
 
 
 def is_record(annotation: Any) -> bool:
-    """Return whether it is a class of records, with or without its parameters."""
+    """Return whether an annotation is a class of records, with or without type parameters."""
     kind: Any = typing.get_origin(annotation) or annotation
     if not _is_class(kind):
         return False
@@ -48,7 +48,7 @@ def _is_class(kind: Any) -> bool:
 
 
 def is_row(kind: Any) -> bool:
-    """Return whether records of a class travel as arrays: their fields have no names then, but an order."""
+    """Return whether records of a class travel as arrays, where fields have no names but an order."""
     return bool(named_tuple_fields(kind)) or (issubclass(kind, Struct) and kind.__struct_config__.array_like)
 
 
@@ -96,11 +96,11 @@ class RecordMaker:
 
     @functools.cached_property
     def _fields(self) -> list[tuple[Field, Convert]]:
-        # Not before they are needed, because a class may have fields of its own kind.
+        # Only when needed, because a class may have fields of its own type.
         return [(field, self._converter(field.annotation)) for field in fields_of(self._annotation)]
 
     def fit(self, value: Any) -> Any:
-        """Return the record that the data describes; `ValueError` if it describes none."""
+        """Return the record that the data describes; raise `ValueError` if it does not describe one."""
         if not self._is_dict and isinstance(value, self.kind):
             return value
         given = self._named(value)
@@ -119,7 +119,7 @@ class RecordMaker:
         return found if self._is_dict else self._made(found)
 
     def _named(self, data: Any) -> Mapping[str, Any]:
-        """Return the data by the names of fields in it."""
+        """Return the data as a mapping from names of fields."""
         value: Any = self._untagged(data)
         if not is_row(self.kind):
             if issubclass(_kind(value), Mapping):
@@ -133,7 +133,7 @@ class RecordMaker:
         return dict(zip(keys, value, strict=False))
 
     def _untagged(self, value: Any) -> Any:
-        """Return the data of a Struct that has a tag without it, if it has the right one."""
+        """Return the data of a Struct without its tag; raise `ValueError` if it has the wrong tag."""
         config = getattr(self.kind, "__struct_config__", None)
         if config is None or config.tag is None:
             return value
@@ -154,8 +154,10 @@ class RecordMaker:
 
 
 def has_set_later(annotation: Any) -> bool:
-    """Return whether a class has fields that its constructor does not take. msgspec would require them from the data,
-    and set them before `__post_init__`, which may set them to something else."""
+    """Return whether a class has fields that its constructor does not take.
+
+    msgspec would require them from the data and set them before `__post_init__`, which may set them to something else.
+    """
     kind: Any = typing.get_origin(annotation) or annotation
     params = getattr(kind, "__dataclass_params__", None)
     is_constructed: bool = params is None or params.init
@@ -163,7 +165,7 @@ def has_set_later(annotation: Any) -> bool:
 
 
 def _set_later(kind: Any) -> list[str]:
-    """The fields that the constructor does not take."""
+    """Return the fields that the constructor does not take."""
     is_dataclass = dataclasses.is_dataclass(kind)
     fields: Any = dataclasses.fields(kind) if is_dataclass else getattr(kind, "__attrs_attrs__", ())
     return [field.name for field in fields if not field.init]
@@ -175,7 +177,7 @@ def _argument(kind: Any, name: str) -> str:
 
 
 def _hints(annotation: Any) -> dict[str, Any]:
-    """The annotations of a class, with its parameters filled in."""
+    """Return the annotations of a class, with its type parameters filled in."""
     kind: Any = typing.get_origin(annotation) or annotation
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
@@ -198,7 +200,7 @@ _KEYS: tuple[Any, ...] = (typing.Required, typing.NotRequired, getattr(typing, "
 
 
 def _is_in(key: str, hint: Any, required: frozenset[str]) -> bool:
-    """Whether a TypedDict must have a key. Under `from __future__ import annotations` only the hint knows."""
+    """Return whether a TypedDict requires a key. With `from __future__ import annotations` only the hint says so."""
     origin = typing.get_origin(hint)
     return origin is typing.Required or (key in required and origin is not typing.NotRequired)
 

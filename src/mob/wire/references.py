@@ -1,11 +1,11 @@
-"""What stands in a body for something that is not in it: functions, large buffers, descriptors.
+"""References: what a body holds for something that is not in it, such as functions, large buffers, descriptors.
 
-Strategy. A reference names its owner (the process in which the thing lives, or from which it comes) and a number there.
-Its owner keeps the thing, or counts on word that it is no longer wanted, until the receiver has read the reference. So
-what arrives is always read: a body that nobody will decode is searched for references (`references_in`), which are
+Strategy. A reference names its owner (the process where the thing lives, or from which it comes) and a number there.
+The owner keeps the thing, or waits for word that it is no longer needed, until the receiver reads the reference. So
+everything that arrives is read: a body that is never decoded is searched for references (`references_in`), which are
 given back unread.
 
-Limits. Says nothing of what becomes of a reference: the codec makes something of it, or has it given back.
+Limits. What becomes of a reference is up to the codec: it makes a value from it, or has it given back.
 """
 
 from __future__ import annotations
@@ -23,74 +23,79 @@ from mob.wire.sharing import BufferLocation, place_of
 
 
 class Reference(Struct, frozen=True, array_like=True, gc=False):
-    """The name of a function that lives in some process of the mob: its owner, and its number there."""
+    """The name of a function that lives in some process of the app: its owner, and its number there."""
 
     owner: int
     id: int
     is_stream: bool = False
-    """Whether it is an iterator: calling it gives what it yields."""
+    """True if it is an iterator: calling it returns what it yields."""
 
 
 class ObjectReference(Reference, frozen=True, array_like=True, gc=False):
-    """The name of an object that lives in some process of the mob, and what is known of it. It is counted by its first
-    two parts, as a function is."""
+    """The name of an object that lives in some process of the app, and what is known about it.
+
+    It is counted by its first two fields, as a function is.
+    """
 
     label: str = ""
-    """As people read it: `back.Room`."""
+    """Its name for people: `back.Room`."""
     methods: tuple[str, ...] = ()
-    """What can be called."""
+    """Names of the methods that can be called."""
 
 
 class Handle(Struct, frozen=True, array_like=True, gc=False):
-    """A descriptor that travels beside the bytes: who sends it, its number there, and what to make of it."""
+    """A descriptor that travels beside the bytes: its sender, its number there, and what to make of it."""
 
     owner: int
     number: int
     kind: str
     details: tuple[Any, ...] = ()
-    """Plain values, which whoever opened it at the one end has written for the other."""
+    """Plain values that the sending end writes for the receiving end."""
 
 
 AnyReference = Reference | Handle | BufferLocation
 Passage = Sequence[tuple[AnyReference, Any]]
-"""References on their way, each with its function: what is passed on must live until it has been. Also the places of
-large buffers (`buffers`) and the handles of sockets and files (`descriptors`), which share their fate."""
+"""References on their way, each with its function: what is passed on must live until it arrives.
+
+Also the places of large buffers (`buffers`) and the handles of sockets and files (`descriptors`), which are treated in
+the same way.
+"""
 
 
 class DescriptorTable(Protocol):
-    """Who knows sockets and open files."""
+    """The part of a process that handles sockets and open files."""
 
     def check(self, value: Any) -> None:
-        """Raises `UnsendableValue` if it cannot be handed over, and says why."""
+        """Raise `UnsendableValue`, with the reason, if a value cannot be handed over."""
         ...
 
     def duplicate(self, value: Any) -> Handle:
-        """Duplicates its descriptor, to be sent along with what is being encoded."""
+        """Duplicate the descriptor of a value, to be sent along with the body being encoded."""
         ...
 
     def open(self, handle: Handle) -> Any:
-        """The socket or file of a handle that has arrived; each can be had once."""
+        """Return the socket or file of a handle that arrived; each can be opened once."""
         ...
 
 
 class ObjectTable(Protocol):
-    """Who knows objects that cross by reference."""
+    """The part of a process that handles objects that cross by reference."""
 
     def lend(self, value: Any) -> ObjectReference:
-        """Names an object, or a handle of one."""
+        """Return the name of an object, or of a handle of one."""
         ...
 
     def borrow(self, reference: ObjectReference) -> Any:
-        """The object itself at home, a handle elsewhere."""
+        """Return the object itself in its own process, a handle in others."""
         ...
 
 
 reference_of: Callable[[Any], Reference] = Decoder(Reference).decode
-"""What a `CALLBACK` extension says."""
+"""Decoder of the data of a `CALLBACK` extension."""
 object_of: Callable[[Any], ObjectReference] = Decoder(ObjectReference).decode
-"""What an `OBJECT` extension says."""
+"""Decoder of the data of an `OBJECT` extension."""
 handle_of: Callable[[Any], Handle] = Decoder(Handle).decode
-"""What a `DESCRIPTOR` extension says."""
+"""Decoder of the data of a `DESCRIPTOR` extension."""
 
 _READERS: Mapping[int, Callable[[Any], AnyReference]] = {
     CALLBACK: reference_of,
@@ -100,11 +105,11 @@ _READERS: Mapping[int, Callable[[Any], AnyReference]] = {
 }
 
 _NESTING = (*NESTING, TOO_DEEP)
-"""Extensions whose data is MessagePack of the sender's."""
+"""Extensions whose data is MessagePack written by the sender."""
 
 
 def references_in(body: bytes | bytearray | memoryview | msgspec.Raw) -> list[AnyReference]:
-    """The references in a body, in the order of its bytes, whether or not the body can be decoded."""
+    """Return the references in a body, in the order of its bytes, even if the body cannot be decoded."""
     found: list[AnyReference] = []
 
     def collect(code: int, data: memoryview) -> None:
@@ -122,9 +127,9 @@ def references_in(body: bytes | bytearray | memoryview | msgspec.Raw) -> list[An
 
 
 def _extensions(body: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The extensions in MessagePack, those within registered types too.
+    """Yield the extensions in MessagePack, including those within registered types.
 
-    Arrays and maps are no more than counts of what follows, so a body is a row of tokens, however deeply it is nested.
+    Arrays and maps are only counts of what follows, so a body is a row of tokens, however deeply it is nested.
     """
     at = 0
     while at < len(body):

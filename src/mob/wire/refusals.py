@@ -1,9 +1,9 @@
-"""What is said of a value that cannot be sent: what it is, what to do instead, and where it sits.
+"""Messages about values that cannot be sent: what the value is, what to do instead, and where it sits.
 
-Strategy. A refusal names things in the words of a user ("an open file", "a thread lock") and gives a hint that helps;
+Strategy. A refusal names things in the user's words ("an open file", "a thread lock") and gives a useful hint;
 `_NOUNS` lists the types that people send by mistake.
 
-Limits. The value itself is never asked: its repr may be huge, secret or broken.
+Limits. Never calls anything of the value itself: its repr may be huge, secret or broken.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mob.wire.kinds import MAX_INT
 
 
 class UnsendableValue(Exception):
-    """Says why a value is not data; the walk knows where it sits."""
+    """A reason why a value cannot be sent; the walk adds where it sits."""
 
 
 _FILE = ("an open file", "Send its path or its content.")
-_TLS = "Its keys are in this process: send the plain socket before it is wrapped, and wrap it where it arrives."
-_DUP = "Send a duplicate of its socket, .get_extra_info('socket').dup(), before anything was read, and close it here."
-_TRANSPORT = ("a connection of asyncio", _DUP)
-_TLS_TRANSPORT = ("a TLS connection of asyncio", _TLS)
+_TLS = "Its keys are in this process: send the plain socket before it is wrapped, and wrap it in the receiving process."
+_DUP = "Send a duplicate of its socket, .get_extra_info('socket').dup(), before anything is read, and close it here."
+_TRANSPORT = ("an asyncio connection", _DUP)
+_TLS_TRANSPORT = ("an asyncio TLS connection", _TLS)
 _LOOPS_SOCKET = ("a socket that belongs to an event loop", "Send its duplicate: .dup().")
-_SERVER = ("a server of asyncio", "Send a duplicate of its socket: .sockets[0].dup().")
-_TASK = ("an unfinished result", "Await it, and send what it brings.")
-_FUTURE = ("an unfinished result", "Ask for its .result(), and send what it brings.")
+_SERVER = ("an asyncio server", "Send a duplicate of its socket: .sockets[0].dup().")
+_TASK = ("an unfinished result", "Await it, and send its result.")
+_FUTURE = ("an unfinished result", "Send its .result().")
 _CALL = "mob.peer.results.call.Call"
 _NOUNS: Mapping[str, tuple[str, str]] = {
     "_thread.lock": ("a thread lock", ""),
@@ -47,12 +47,12 @@ _NOUNS: Mapping[str, tuple[str, str]] = {
 
 
 def complaint(value: Any, kind: type) -> str:
-    """Why a value is not data, and what to do about it."""
+    """Return why a value cannot be sent, and what to do about it."""
     name = _name(kind)
     if forgotten := _forgotten(value, kind):
         return forgotten
     known = next((_NOUNS[base] for base in map(_name, kind.__mro__) if base in _NOUNS), None)
-    noun, hint = known or (f"an object of the type {name}", "")
+    noun, hint = known or (f"an object of type {name}", "")
     if isinstance(value, type | types.GenericAlias):
         noun, hint = "a class", "Send its name."
     elif isinstance(value, BaseException):
@@ -62,12 +62,12 @@ def complaint(value: Any, kind: type) -> str:
 
 
 def _forgotten(value: Any, kind: type) -> str:
-    """The complaint about what was not awaited; nothing if it is nothing to be awaited, or a common one (`_NOUNS`)."""
+    """Return the complaint about a value that was not awaited; "" if it is not awaitable, or listed in `_NOUNS`."""
     names = [_name(base) for base in kind.__mro__]
     if _CALL in names:
         if getattr(value, "incoming", None) is not None:
             return f"the stream {value.label}() is not data. Send what it yields, or iter(...) of it."
-        return f"the call {value.label}() is not data. Await it, or ask for its .result()."
+        return f"the call {value.label}() is not data. Await it, or send its .result()."
     if kind is types.CoroutineType:
         return f"the coroutine {value.__qualname__}() is not data. {_TASK[1]}"
     if hasattr(kind, "__await__") and not any(name in _NOUNS for name in names):
@@ -80,14 +80,14 @@ def _name(kind: type) -> str:
 
 
 def brief(key: Any) -> str:
-    """A key in a path; the representation of a stranger is not asked for."""
+    """Return a key as it appears in a path; only keys of built-in types are shown by their repr."""
     is_plain = type(key) in (str, float, bool, bytes, types.NoneType) or (type(key) is int and -MAX_INT < key < MAX_INT)
     text = repr(key) if is_plain else f"<{type(key).__name__}>"
     return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
 
 
 def text_of(failure: BaseException) -> str:
-    """What an exception says, even if it fails to."""
+    """Return type and text of an exception, even if its `__str__` fails."""
     try:
         return f"{type(failure).__name__}: {failure}".removesuffix(": ")
     except Exception:  # noqa: BLE001  a broken __str__

@@ -1,14 +1,14 @@
 """Large buffers in a value: found, and taken out of the bytes of its message.
 
-Strategy. Nearly no message has a large buffer, so asking must cost next to nothing: `looked_at` looks at the top of a
-value before it is packed, and `may_hold_large` at the bytes of a long body that was packed, where a large buffer cannot
-hide. `BufferSharing` then walks over the value once more and puts an extension in the place of each large buffer, which
+Strategy. Hardly any message has a large buffer, so checking must cost next to nothing: `looked_at` looks at the top of
+a value before it is packed, and `may_hold_large` at the bytes of a long body after it was packed, where a large buffer
+cannot hide. `BufferSharing` then walks over the value once more and replaces each large buffer with an extension that
 says where the receiver finds it.
 
-A buffer that lies in shared memory already is not copied: `find` knows its place.
+A buffer that already lies in shared memory is not copied: `find` knows its place.
 
-Limits. Where the memory comes from, and how long it lives, is not known here: `share` is asked for it, and when it has
-none the buffer stays where it is. An array with gaps is always copied. Keys of dicts are not looked at.
+Limits. Where the memory comes from, and how long it lives, is not decided here: `share` provides it, and if there is
+none the buffer stays in the message. An array with gaps is always copied. Keys of dicts are not looked at.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from mob.wire.walk import Walk
 from mob.wire.ways import Ways, as_array, as_buffer, as_stream
 
 LARGE = 64 * 1024
-"""Bytes from which a buffer is worth a place in shared memory."""
+"""Minimum size in bytes of a buffer that is put into shared memory."""
 PLAIN, OTHER, LARGE_BUFFER = 0, 1, 2
-"""What a look at the top of a value may tell."""
+"""Results of a look at the top of a value."""
 MOST_PARTS = 20
-"""What has more of them is data, not arguments: if it does not begin with a buffer, it is not looked at before it is
-packed."""
+"""Number of parts beyond which a value is data rather than arguments: it is not looked at before it is packed, unless
+it begins with a buffer."""
 
 
 class BufferLocation(NamedTuple):
-    """Where a buffer lies: in the pool of a member, in a segment of a number; `head` if it is an array, else `kind`."""
+    """The place of a buffer: a segment in the pool of a member; `head` is set if it is an array, else `kind`."""
 
     owner: int
     number: int
@@ -53,16 +53,16 @@ class BufferLocation(NamedTuple):
 
 Fill = Callable[[memoryview], None]
 Share = Callable[[int, Fill], "BufferLocation | None"]
-"""(length, fill) -> the place of the buffer, which `fill` has written there; None if there is no room."""
+"""(length, fill) -> the place of the buffer, written there by `fill`; None if there is no room."""
 Find = Callable[[memoryview, Any], "BufferLocation | None"]
-"""(contiguous memory, the value that it is the memory of) -> its place, if it lies in shared memory already: then it is
+"""(contiguous memory, the value that it is the memory of) -> its place if it already lies in shared memory: then it is
 not copied."""
 
 BINARY, NIL = 0xC6, b"\xc0"
 NUMBERS = {2: rb"\xcd\xd1", 4: rb"\xca\xce\xd2", 8: rb"\xcb\xcf\xd3"}
 """The marks of numbers, by their sizes in bytes."""
 MOST_TRIED = 4
-"""So much that is taken for a buffer and is none is looked at closely."""
+"""Maximum number of apparent buffers that are examined closely."""
 _pack = Encoder().encode
 _skip = Decoder(Raw).decode
 _unpack = Decoder(BufferLocation).decode
@@ -72,12 +72,14 @@ _BUFFERS = _BYTES | {memoryview, Given}
 _OTHERS = frozenset({types.NoneType, bool, int, float, str})
 _ARRAYS = frozenset({"ndarray", "Tensor", "Parameter", "ArrayImpl"})
 _TABLES = frozenset({"DataFrame", "Series", "Table", "RecordBatch", "ChunkedArray", "DuckDBPyRelation"})
-"""Names of classes, so that nothing need be imported; a class of the program that is called so is only walked over."""
+"""Names of classes, so that nothing need be imported; a class of the program with such a name is only walked over."""
 
 
 def looked_at(value: Any) -> int:
-    """Return PLAIN if a value holds nothing but scalars, LARGE_BUFFER if it is a large buffer or has one among its
-    parts, or in a list of buffers that is one of them, else OTHER. Deeper it is not looked. On the hot path."""
+    """Return PLAIN if a value holds only scalars, LARGE_BUFFER if it is or has a large buffer near the top, else OTHER.
+
+    Near the top means: among its parts, or in a list of buffers that is one of them. On the hot path.
+    """
     if value.__class__ is tuple:
         for part in value:
             if part.__class__ not in _OTHERS:
@@ -106,7 +108,7 @@ def _is_or_has_large(value: Any) -> bool:
 
 
 def _has_large_buffers(parts: list[Any] | tuple[Any, ...]) -> bool:
-    """Tell if a list that is not empty begins with a buffer, as lists of buffers do, and has a large one."""
+    """Return whether a non-empty list begins with a buffer, as lists of buffers do, and has a large one."""
     kind = _kind(parts[0])
     return (kind in _BUFFERS or kind.__name__ in _ARRAYS) and any(map(_is_large, parts[:MOST_PARTS]))
 
@@ -117,16 +119,16 @@ def _is_large(value: Any) -> bool:
         return len(value) >= LARGE
     name = kind.__name__
     if name in _TABLES:
-        return True  # how large it is takes longer to find out than to share what is large in it
+        return True  # finding out its size takes longer than sharing its large parts
     return (kind is memoryview or kind is Given or name in _ARRAYS) and value.nbytes >= LARGE
 
 
 def may_hold_large(body: bytes) -> bool:
     """Return False if there is no large buffer in packed bytes.
 
-    It would stand behind a mark and its length. Numbers may look like that: in 50688 the mark is the first of its two
-    bytes. So the length has to fit into the body, which has to be whole without what is taken for a buffer. Marks that
-    lie within what may be a number come last, and few of them are tried: where all are numbers, there are many.
+    A buffer comes after a mark and its length. Numbers may look like that: in 50688 the mark is the first of its two
+    bytes. So the length has to fit into the body, and the body has to be complete without the apparent buffer. Marks
+    that may be part of a number come last, and only a few of them are tried: a body full of numbers has many.
     """
     if len(body) >= 1 << 24:
         return True
@@ -149,10 +151,11 @@ def _candidates(body: bytes, marks: re.Pattern[bytes]) -> Iterator[tuple[int, in
 
 @cache
 def _marks(most: int, beside_numbers: bool = False) -> re.Pattern[bytes]:
-    """Find the mark and length of binary data or of an extension, of at least 64 KiB and not many times as much.
+    """Return a pattern for the mark and length of binary data or of an extension between 64 KiB and `most` times that.
 
-    `beside_numbers`: only where no mark of a number stands so shortly before that this could be a part of it. What is
-    before is looked at from behind the first byte: at each byte of a long text it would take a thousand times as long.
+    With `beside_numbers`, it matches only where no mark of a number shortly before could make this a part of the
+    number. It looks back from behind the first byte: at each byte of a long text that would take a thousand times as
+    long.
     """
     before = b""
     for distance in range(1, 9) if beside_numbers else ():
@@ -162,7 +165,7 @@ def _marks(most: int, beside_numbers: bool = False) -> re.Pattern[bytes]:
 
 
 def _is_whole(body: bytes) -> bool:
-    """Return whether these are the bytes of one value."""
+    """Return whether these are the bytes of exactly one value."""
     try:
         _skip(body)
     except (DecodeError, RecursionError):
@@ -171,11 +174,11 @@ def _is_whole(body: bytes) -> bool:
 
 
 def _find_nothing(memory: memoryview, value: Any) -> None:
-    """Where nothing lies in shared memory already."""
+    """Return None: nothing lies in shared memory already."""
 
 
 class BufferSharing(Walk):
-    """Rewrites a value, each large buffer in it replaced."""
+    """A walk that rewrites a value with each large buffer in it replaced."""
 
     def __init__(self, ways: Ways, share: Share, find: Find | None = None) -> None:
         super().__init__(ways)
@@ -183,8 +186,9 @@ class BufferSharing(Walk):
         self.find: Find = find or _find_nothing
 
     def rewrite(self, value: Any) -> Any:
+        """Return a value with its large buffers replaced."""
         kind = _kind(value)
-        if kind in _OTHERS:  # what is wrong with one of these is found when it is packed
+        if kind in _OTHERS:  # packing reports what is wrong with one of these
             return value
         if kind in _BYTES:
             if len(value) < LARGE:
@@ -194,11 +198,12 @@ class BufferSharing(Walk):
             return value
         if kind.__name__ == "ndarray" and self.ways.of(value) is as_array:
             return self.place_array(value)
-        if kind is tuple:  # the path of what is wrong is found when it is packed, too
+        if kind is tuple:  # packing reports the path of an error, too
             return tuple(map(self.rewrite, value))
         return super().rewrite(value)
 
     def rewrite_other(self, value: Any, kind: Any) -> Any:
+        """Replace a value that is a large buffer; rewrite others as `Walk` does."""
         if kind is memoryview:
             if value.nbytes < LARGE:
                 return super().rewrite_other(value, kind)
@@ -216,9 +221,11 @@ class BufferSharing(Walk):
         return super().rewrite_other(value, kind)
 
     def key(self, key: Any) -> Any:
+        """Return a key without replacing anything."""
         return Walk(self.ways).key(key)  # a view cannot be a key
 
     def place_bytes(self, value: bytes | bytearray | memoryview, kind: int) -> Any:
+        """Return what is sent for large binary data: a reference to its place, or the data if there is no room."""
         view = memoryview(value)
         view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
 
@@ -229,6 +236,7 @@ class BufferSharing(Walk):
         return inline(kind, view) if place is None else Ext(SHARED, _pack(place._replace(kind=kind)))
 
     def place_array(self, value: Any) -> Any:
+        """Return what is sent for an array: a reference to its place if it is large and there is room."""
         array = sendable(value)
         if array.nbytes < LARGE:
             return as_array(value)
@@ -239,23 +247,26 @@ class BufferSharing(Walk):
         return as_array(value) if place is None else Ext(SHARED, _pack(place._replace(head=head_of(array))))
 
     def place_stream(self, value: ArrowStream) -> Any:
+        """Return what is sent for a stream: a reference to its place if it is large and there is room."""
         place = self.share(value.nbytes, value.write) if value.nbytes >= LARGE else None
         return as_stream(value) if place is None else Ext(SHARED, _pack(place._replace(kind=VIEW)))
 
 
 def inline(kind: int, memory: memoryview) -> memoryview | Ext:
-    """Return what stands for binary data of a kind in the bytes of its message."""
+    """Return how binary data of a kind is written in the bytes of its message."""
     return memory if kind == BYTES else Ext(VIEWED if kind == VIEW else WRITABLE, memory)
 
 
 def place_of(data: memoryview) -> BufferLocation:
-    """What a `SHARED` extension says."""
+    """Return the place in the data of a `SHARED` extension."""
     return _unpack(data)
 
 
 def inlined(body: bytes | memoryview, found: Callable[[BufferLocation], memoryview | BufferLocation]) -> bytes:
-    """Return a body with the large buffers in it that it only refers to, for a receiver that cannot look into the
-    memory here. `found` returns the memory of a place, or another place to refer to."""
+    """Return a body that contains its large buffers, for a receiver that cannot read the memory they are in.
+
+    `found` returns the memory of a place, or another place to refer to.
+    """
 
     def replace(code: int, data: memoryview) -> Any:
         if code in NESTING:

@@ -1,10 +1,10 @@
-"""Single calls of a function that takes lists (`@mob.export(batch=...)`): their signature, and from calls to lists.
+"""Single calls of a function that takes lists (`@mob.export(batch=...)`): their signature and their argument lists.
 
 Pure. The function is annotated for lists: `def score(texts: list[str]) -> list[float]`. Its callers pass a `str` and
-get a `float`. So the parameters and the result of a single call are the items of what is annotated.
+get a `float`. So parameters and result of a single call have the types of the items.
 
-Limits. A parameter's default is what each call has that leaves it out. `*args` and `**kwargs` are refused: calls could
-differ in how many values they have.
+Limits. A parameter's default is the item of each call that omits it. `*args` and `**kwargs` are refused: calls could
+differ in their number of values.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Singles:
-    """How a function that takes lists is called with single values. `TypeError` if that is not possible."""
+    """The single-call form of a function that takes lists. Raises `TypeError` if there is none."""
 
     __slots__ = ("_defaults", "_keywords", "_positional", "single")
 
     def __init__(self, function: Callable[..., Any], label: str) -> None:
         signature = signature_of(function)
         if signature is None:
-            raise TypeError(f"{label} has no signature that Python can tell, so mob cannot make batches for it.")
+            raise TypeError(f"Python finds no signature for {label}, so mob cannot make batches for it.")
         parameters = [_item_of_parameter(each, label) for each in signature.parameters.values()]
         result = _item(signature.return_annotation, f"the result of {label}")
         self.single: Callable[..., Any] = _stub(
             function, signature.replace(parameters=parameters, return_annotation=result)
         )
-        """A function that looks like a single call, to be inspected only."""
+        """A function with the signature of a single call, only for inspection."""
         self._positional = [each.name for each in parameters if each.kind in _POSITIONAL]
         self._keywords = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
         self._defaults = {each.name: each.default for each in parameters if each.default is not _EMPTY}
@@ -73,7 +73,7 @@ class Singles:
 
 def _stub(function: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
     def single() -> None:
-        """Never called."""
+        """Do nothing; it is never called."""
 
     single.__doc__ = inspect.getdoc(function)
     single.__signature__ = signature  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ def _item_of_parameter(parameter: inspect.Parameter, label: str) -> inspect.Para
 
 
 def _item(annotation: Any, what: str) -> Any:
-    """Return the annotation of an item of a list; `TypeError` if something else than a list is annotated."""
+    """Return the annotation of an item of a list; raise `TypeError` if something other than a list is annotated."""
     if annotation is _EMPTY or annotation is Any or text_of(annotation) is not None:
         return annotation
     if typing.get_origin(annotation) is typing.Annotated:
@@ -102,6 +102,6 @@ def _item(annotation: Any, what: str) -> Any:
         return args[0] if args else _EMPTY
     shown = inspect.formatannotation(annotation)
     raise TypeError(
-        f"{what} is annotated {shown}. With @mob.export(batch=...) the function takes and returns lists, one item for "
-        f"each call: annotate list[{shown}]."
+        f"{what} is annotated as {shown}. With @mob.export(batch=...) the function takes and returns lists, one item "
+        f"for each call: annotate list[{shown}]."
     )

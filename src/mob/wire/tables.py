@@ -1,11 +1,11 @@
-"""Tables of polars and pyarrow, and of whatever else speaks Arrow, <-> Arrow's IPC stream.
+"""Tables of polars, pyarrow and other libraries that support Arrow <-> Arrow's IPC stream.
 
-Strategy. A table travels as one stream of Arrow's IPC format, which is written straight into the memory that it is sent
-in: its size is found out first, by writing it to nowhere. Where it arrives pyarrow reads it without a copy. polars
-writes and reads the format by itself in programs that have not imported pyarrow; that costs a copy at each end.
+Strategy. A table travels as one stream in Arrow's IPC format, which is written directly into the memory that is sent:
+its size is found first by writing it to a null sink. At the other end pyarrow reads it without a copy. In programs
+that did not import pyarrow, polars writes and reads the format itself, at the cost of a copy at each end.
 
-Limits. Imports no library that the program has not imported, but for pyarrow where no other can hold what arrives, or
-take what is sent. Knows nothing of pandas: its frames have a layout of their own (pandas_tables.py).
+Limits. Imports only libraries that the program imported, except pyarrow if no other library can hold what arrives or
+take apart what is sent. Knows nothing of pandas: its frames have their own layout (pandas_tables.py).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mob.errors import BadMessage
 from mob.wire.refusals import UnsendableValue
 
 CHECKED_FULLY = 1 << 20
-"""Streams of fewer bytes are checked to their last value: for one of a MiB that takes less than 0.1 ms."""
+"""Size in bytes below which streams are checked to their last value: for a MiB that takes less than 0.1 ms."""
 _kind: Callable[[Any], type[Any]] = type
 
 
 class ArrowStream:
-    """Bytes that are not written yet: how many there will be, and what writes them into memory of that size."""
+    """Bytes that are not written yet: their number, and a function that writes them into memory of that size."""
 
     __slots__ = ("nbytes", "write")
 
@@ -39,25 +39,25 @@ class ArrowStream:
 
 
 def imported(library: str) -> Any:
-    """Return a library if the program has imported it, else None."""
+    """Return a library if the program imported it, else None."""
     return sys.modules.get(library)
 
 
 def pyarrow_for(what: str) -> Any:
-    """Return pyarrow, which is imported if need be; `BadMessage` says what needs it if it is not installed."""
+    """Return pyarrow, importing it if need be; if it is not installed, the `BadMessage` says what needs it."""
     try:
         return imported("pyarrow") or importlib.import_module("pyarrow")
     except ImportError as failure:
-        raise BadMessage(f"{what}: that takes pyarrow, which is not installed here (pip install pyarrow).") from failure
+        raise BadMessage(f"{what}: this needs pyarrow, which is not installed here (pip install pyarrow).") from failure
 
 
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
 def polars_stream(kind: str, value: Any) -> ArrowStream:
-    """Return the stream of a frame or a series of polars."""
+    """Return the stream of a polars frame or series."""
     if kind == "LazyFrame":
-        raise UnsendableValue("a LazyFrame of polars is a query, not data. Send what it gives: .collect().")
+        raise UnsendableValue("a polars LazyFrame is a query, not data. Send its result: .collect().")
     frame = value.to_frame() if kind == "Series" else value
     polars = sys.modules["polars"]
     for name, dtype in frame.schema.items():
@@ -65,11 +65,11 @@ def polars_stream(kind: str, value: Any) -> ArrowStream:
             raise UnsendableValue(f"the column {name!r} of the {kind} holds Python objects, which are not data.")
         if _has_empty_arrays(dtype):
             raise UnsendableValue(
-                f"the column {name!r} of the {kind} has the dtype {dtype}, and polars cannot read arrays of no items"
-                " where they arrive. Send lists: .cast(polars.List(...))."
+                f"the column {name!r} of the {kind} has the dtype {dtype}, and polars cannot read arrays without items"
+                " at the other end. Send lists: .cast(polars.List(...))."
             )
     if imported("pyarrow") is not None:
-        with contextlib.suppress(Exception):  # there are dtypes that only polars has
+        with contextlib.suppress(Exception):  # some dtypes exist only in polars
             return stream_of(frame.to_arrow())
     pieces = _Pieces()
     frame.write_ipc_stream(pieces)
@@ -85,19 +85,19 @@ def _has_empty_arrays(dtype: Any) -> bool:
 
 
 def arrow_stream(kind: str, value: Any) -> ArrowStream:
-    """Return the stream of a table, a batch or an array of pyarrow."""
+    """Return the stream of a pyarrow table, batch or array."""
     if kind in ("Array", "ChunkedArray"):
         value = column_alone(value)
     return stream_of(value)
 
 
 def column_alone(values: Any) -> Any:
-    """Return a table of pyarrow that has this one column."""
+    """Return a pyarrow table with this single column."""
     return sys.modules["pyarrow"].table([values], names=[""])
 
 
 def stream_of(table: Any) -> ArrowStream:
-    """Return the stream of a table or a batch of pyarrow."""
+    """Return the stream of a pyarrow table or batch."""
     pyarrow = sys.modules["pyarrow"]
 
     def write_to(sink: Any) -> None:
@@ -113,7 +113,7 @@ def stream_of(table: Any) -> ArrowStream:
 
 
 def from_protocol(value: Any) -> tuple[str, Any]:
-    """Return the kind of pyarrow's, and the value as that, of an object that offers itself by Arrow's C interface."""
+    """Return the pyarrow kind, and the pyarrow value, of an object that implements Arrow's C interface."""
     try:
         pyarrow = pyarrow_for(f"sending a {type(value).__name__}")
     except BadMessage as failure:
@@ -122,14 +122,14 @@ def from_protocol(value: Any) -> tuple[str, Any]:
     whole, values = (pyarrow.table, pyarrow.chunked_array) if is_stream else (pyarrow.record_batch, pyarrow.array)
     try:
         made = whole(value)
-    except (TypeError, ValueError):  # it is no table: what it offers is one column
+    except (TypeError, ValueError):  # it is not a table but a single column
         made = values(value)
     kinds = ("Table", "ChunkedArray", "RecordBatch")
     return next((kind for kind in kinds if isinstance(made, getattr(pyarrow, kind))), "Array"), made
 
 
 class _Pieces:
-    """A file that keeps what polars writes to it."""
+    """A file object that keeps the pieces that polars writes to it."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -141,7 +141,7 @@ class _Pieces:
         return len(piece)
 
     def flush(self) -> None:
-        """Is asked for; there is nothing to do."""
+        """Do nothing; polars calls it."""
 
     def copy_to(self, memory: memoryview) -> None:
         at = 0
@@ -154,10 +154,10 @@ class _Pieces:
 
 
 def made(library: str, kind: str, stream: bytes | memoryview) -> Any:
-    """Return what was sent if its library is imported here, else its like of pyarrow."""
+    """Return what was sent if its library is imported here, else the pyarrow equivalent."""
     polars = imported("polars") if library == "polars" else None
     if polars is None:
-        return _arrow_of(kind, stream, f"a {library}.{kind} has arrived")
+        return _arrow_of(kind, stream, f"a {library}.{kind} arrived")
     frame = _frame_of(polars, stream)
     return frame.to_series() if kind == "Series" else frame
 
@@ -172,13 +172,13 @@ def _frame_of(polars: Any, stream: bytes | memoryview) -> Any:
         except Exception:  # noqa: BLE001  as above
             pass
         else:
-            frame.columns = table.column_names  # which an empty name was not
+            frame.columns = table.column_names  # polars replaced empty names
             return frame
     return polars.read_ipc_stream(io.BytesIO(stream))
 
 
 def table_of(stream: bytes | memoryview, what: str) -> Any:
-    """Return the table of pyarrow that a stream holds; its memory is that of the stream."""
+    """Return the pyarrow table in a stream; it uses the memory of the stream."""
     return _checked(_reader(stream, what).read_all(), stream)
 
 
@@ -196,7 +196,7 @@ def _arrow_of(kind: str, stream: bytes | memoryview, what: str) -> Any:
 
 
 def in_one(values: Any) -> Any:
-    """Return a chunked array of pyarrow as an array, copied if there are several chunks."""
+    """Return a pyarrow chunked array as an array, copied if there are several chunks."""
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
@@ -206,12 +206,12 @@ def _reader(stream: bytes | memoryview, what: str) -> Any:
 
 
 def _checked(values: Any, stream: bytes | memoryview) -> Any:
-    """Return a table or a batch; `BadMessage` if damaged bytes would have pyarrow or polars read outside of them.
+    """Return a table or a batch; raise `BadMessage` if damaged bytes would make pyarrow or polars read outside of them.
 
-    The lengths are checked of all, which costs nothing, and all that is in them of small ones.
+    Lengths are always checked, which costs nothing; the contents are checked only if the table is small.
     """
     try:
         values.validate(full=len(stream) < CHECKED_FULLY)
     except ValueError as failure:
-        raise BadMessage(f"a table has arrived damaged: {failure}") from failure
+        raise BadMessage(f"a table arrived damaged: {failure}") from failure
     return values

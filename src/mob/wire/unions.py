@@ -1,15 +1,15 @@
-"""Unions: which of its members a value is for.
+"""Unions: the member that a value is meant for.
 
 Strategy. MessagePack has fewer types than Python: a date, a UUID and a path are text there, and every record is a map.
-So a caller tags what it sends to an export that has such a union among its annotations (`has_choice`; its `ExportInfo`
-says so): each value that is not of MessagePack's own types goes with the names of its class and of its bases
-(`Tagging`). `Choice` then takes the member of that name. What comes without a tag, from a command line, say, is decided
-by its shape: exactly one member must fit, with no field left over.
+So a caller tags what it sends to an export with such a union among its annotations (`has_choice`; its `ExportInfo` says
+so): each value that is not of MessagePack's own types is sent with the names of its class and of that class's bases
+(`Tagging`). `Choice` then takes the member of that name. What comes without a tag, for example from a command line, is
+decided by its shape: exactly one member must fit, with no field left over.
 
-A tree of tags is settled before it is converted (`settling`): where the annotation is a union stands what was chosen
-(`Settled`), and everywhere else a tag is taken off. So all other annotations are none the wiser.
+A tree of tags is settled before it is converted (`settling`): where the annotation is a union, it holds the chosen
+value (`Settled`), and everywhere else tags are removed. So the code for other annotations need not know about tags.
 
-Limits. Never guesses: data that fits two members alike is refused. A tag is a name that is compared, and nothing is
+Limits. Never guesses: data that fits two members equally well is refused. A tag is a name that is compared; nothing is
 imported by it.
 """
 
@@ -48,13 +48,13 @@ _CALLABLE: Any = typing.get_origin(Callable[[], None])
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union; of anything else nothing."""
+    """Return the members of a union; nothing for other annotations."""
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     return typing.get_args(annotation) if is_union else ()
 
 
 def bare(annotation: Any) -> Any:
-    """Return an annotation without names for it (`NewType`, `type X = ...`), and without what `Annotated` adds."""
+    """Return an annotation without names for it (`NewType`, `type X = ...`), and without the notes of `Annotated`."""
     while True:
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated:
@@ -66,7 +66,7 @@ def bare(annotation: Any) -> Any:
 
 
 def unnamed(annotation: Any) -> Any:
-    """Return what a `NewType` or a `type` statement is the name of; anything else as it is."""
+    """Return what a `NewType` or a `type` statement names; other annotations unchanged."""
     origin = typing.get_origin(annotation)
     if hasattr(annotation, "__supertype__"):
         return annotation.__supertype__
@@ -102,7 +102,7 @@ def _all(kinds: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def travels_as(annotation: Any) -> frozenset[str]:
-    """Return which types of MessagePack the values of an annotation are. What has an extension is a type of its own."""
+    """Return the MessagePack types of the values of an annotation. Each extension is a type of its own."""
     annotation = bare(annotation)
     if members := members_of(annotation):
         return _all(map(travels_as, members))
@@ -124,14 +124,14 @@ def travels_as(annotation: Any) -> frozenset[str]:
 
 
 def is_open(members: Sequence[Any]) -> bool:
-    """Return whether what arrives may leave the choice between members of a union."""
+    """Return whether the choice between members of a union may remain open for what arrives."""
     several = [each for each in members if travels_as(each) != _NIL]
     return any(_overlap(several[at], other) for at in range(len(several)) for other in several[at + 1 :])
 
 
 def _overlap(one: Any, other: Any) -> bool:
     if _tag(one) != _tag(other):
-        return False  # Structs say what they are
+        return False  # Structs carry their own tag
     if all(bare(each) in (str, int) or typing.get_origin(bare(each)) is typing.Literal for each in (one, other)):
         return False  # their values are equal
     if _are_told_apart(bare(one), bare(other)):
@@ -141,7 +141,7 @@ def _overlap(one: Any, other: Any) -> bool:
 
 
 def _are_told_apart(one: Any, other: Any) -> bool:
-    """Whether two records have a field with different values: `kind: Literal["cat"]` and `kind: Literal["dog"]`."""
+    """Return whether two records differ in a literal field: `kind: Literal["cat"]` and `kind: Literal["dog"]`."""
     fields, others = _parts(one), _parts(other)
     values = [
         (set(typing.get_args(fields[name])), set(typing.get_args(others[name])))
@@ -157,7 +157,7 @@ def _tag(annotation: Any) -> Any:
 
 
 def has_choice(annotation: Any, seen: frozenset[Any] = frozenset()) -> bool:
-    """Return whether a union in an annotation, or in the fields of its records, cannot be decided by what arrives."""
+    """Return whether an annotation, or a field of its records, has a union that what arrives cannot decide."""
     is_told = models.is_discriminated(annotation)
     annotation = bare(annotation)
     members = members_of(annotation)
@@ -172,7 +172,7 @@ def has_choice(annotation: Any, seen: frozenset[Any] = frozenset()) -> bool:
 
 
 def _parts(annotation: Any) -> dict[str, Any]:
-    """The annotations of the fields of a record or a model, by their names in data."""
+    """Return the annotations of the fields of a record or a model, by their names in data."""
     if models.is_model(annotation):
         return models.fields_of(annotation)
     found = records.fields_of(annotation) if records.is_record(annotation) else []
@@ -201,31 +201,33 @@ def _has_choice(kind: Any) -> bool:
 
 
 class Tagging(Walk):
-    """Rewrites a value so that whatever MessagePack does not tell apart is tagged."""
+    """A walk that rewrites a value so that whatever MessagePack does not tell apart is tagged."""
 
     def rewrite(self, value: Any) -> Any:
+        """Return a value with tags."""
         kind = _kind(value)
         if kind in _NATIVE:
             return super().rewrite(value)
         if looked_at(value) == LARGE_BUFFER and (kind is memoryview or self.ways.of(value) is as_array):
-            return value  # it needs no tag, and stays whole, because it may go into shared memory, or lie there
+            return value  # it needs no tag, and stays whole, because it may go to, or be in, shared memory
         if models.is_model(kind) and _has_choice(kind) and not self.ways.registration(kind):
             result = self.rewrite(models.parts_of(value))
         else:
             result = super().rewrite(value)
         if _kind(result) in (Named, Foreign, Ext, Raw) or (result is value and kind not in _IN_ONE_PIECE):
-            return result  # it arrives as what it is, or the packer sees to it
+            return result  # its type arrives unchanged, or the packer handles it
         return Tagged(names_of(kind), result)
 
     def key(self, key: Any) -> Any:
-        return Walk(self.ways).key(key)  # what is tagged cannot be a key
+        """Return a key without tags."""
+        return Walk(self.ways).key(key)  # a tagged value cannot be a key
 
 
 # -- receiving ---------------------------------------------------------------------------------------------------------
 
 
 class Settled:
-    """Stands in a tree where its annotation is a union: what was chosen is made already."""
+    """A value in a tree whose annotation is a union: the chosen member, already made."""
 
     __slots__ = ("value",)
 
@@ -246,7 +248,7 @@ def plain(tree: Any) -> Any:
 
 
 def opened(tree: Any) -> Any:
-    """Return a tree with what was chosen in its place."""
+    """Return a tree with each `Settled` replaced by its value."""
     kind = _kind(tree)
     if kind is Settled:
         return tree.value
@@ -258,15 +260,15 @@ def opened(tree: Any) -> Any:
 
 
 Settle = Callable[[Any, bool], Any]
-"""(tree, exactly) -> the tree settled. `exactly`: raises `ValidationError` where a value is not of the class that is
-annotated, though what is sent of it may fit."""
+"""(tree, exactly) -> the settled tree. With `exactly`, it raises `ValidationError` if a value is not of the annotated
+class, even if its data would fit."""
 
 
 def settling(annotation: Any, converter: Converter) -> Settle:
-    """Return what settles the tags in a tree, by its annotation."""
+    """Return a function that settles the tags in a tree, by its annotation."""
     try:
         return _settling(annotation, converter)
-    except TypeError:  # unhashable, as Annotated[int, []] is
+    except TypeError:  # unhashable, like Annotated[int, []]
         return _settling.__wrapped__(annotation, converter)
 
 
@@ -275,7 +277,7 @@ def _settling(annotation: Any, converter: Converter) -> Settle:
     while (named := unnamed(annotation)) is not annotation:
         annotation = named
     settle = _settling_bare(bare(annotation), has_choice(annotation), converter)
-    # pydantic's validators know nothing of what is settled
+    # pydantic's validators do not know `Settled`
     return functools.partial(_settle_for_pydantic, settle) if models.has_conditions(annotation) else settle
 
 
@@ -332,7 +334,7 @@ def _settle_map(args: Sequence[Any], converter: Converter, tree: Any, exactly: b
 
 def _settle_fields(annotation: Any, converter: Converter, tree: Any, exactly: bool) -> Any:
     parts = _parts(annotation)
-    if _kind(tree) is list:  # a row; before its fields there may be a tag of its own
+    if _kind(tree) is list:  # a row, whose own tag may come before its fields
         parts = {"": Any, **parts} if _tag(annotation) is not None else parts
         return [settling(part, converter)(each, exactly) for part, each in zip(parts.values(), tree, strict=False)] + [
             plain(each) for each in tree[len(parts) :]
@@ -363,7 +365,7 @@ def _settle_model(kind: Any, converter: Converter, tree: Any, exactly: bool) -> 
 
 
 def _settle_written(kind: Any, key: str, converter: Converter, tree: Any) -> Any:
-    """Settle what a serializer of the model wrote. It has no tags, and no class to be exact about."""
+    """Settle what a serializer of the model wrote. It has no tags, and no class that could be required exactly."""
     try:
         return settling(models.fields_of(kind)[key], converter)(tree, False)
     except ValidationError as failure:
@@ -372,7 +374,7 @@ def _settle_written(kind: Any, key: str, converter: Converter, tree: Any) -> Any
 
 
 def _is_own(kind: Any, tree: Any) -> bool:
-    """Whether a value was of a class, or of one that derives from it."""
+    """Return whether a value was of a class, or of one that derives from it."""
     if not isinstance(kind, type) or kind in (object, Any):
         return True
     if _kind(tree) is Tagged:
@@ -398,7 +400,7 @@ class _Member:
 
     @functools.cached_property
     def keys(self) -> frozenset[str] | None:
-        """The names that its fields have in data; None if it takes others, too."""
+        """Names that its fields have in data; None if it accepts others, too."""
         if models.is_model(self.kind):
             return models.keys_of(self.kind)
         config = getattr(self.kind, "__struct_config__", None)
@@ -406,11 +408,11 @@ class _Member:
         return frozenset(_parts(bare(self.annotation))) | frozenset(tag)
 
     def is_class_of(self, tree: Tagged) -> bool:
-        """Return whether a value was an instance of it, and of no subclass."""
+        """Return whether a value was an instance of exactly this class."""
         return getattr(self.kind, "__name__", "") == _seen(tree)
 
     def takes_all(self, value: Any) -> bool:
-        """Return whether nothing of a value that fits would be dropped."""
+        """Return whether a value that fits would lose nothing."""
         return self.keys is None or _kind(value) is not dict or self.keys.issuperset(value)
 
     def settle(self, tree: Any, exactly: bool) -> Any:
@@ -418,7 +420,7 @@ class _Member:
 
 
 class Choice:
-    """A union, as what finds the member that a value is for."""
+    """A union that finds the member a value is meant for."""
 
     def __init__(self, members: Iterable[Any], converter: Converter) -> None:
         self._members = [_Member(each, converter) for each in _flat(members)]
@@ -431,7 +433,7 @@ class Choice:
         return " | ".join(_shown(each.annotation) for each in self._members)
 
     def settle(self, tree: Any, exactly: bool) -> Settled:
-        """Return what a value with tags is: of the member of that class; of MessagePack's types, as what it is."""
+        """Return a tagged value as the member of its class; a value of MessagePack's own types as what it is."""
         found = self._of_class(tree)
         self._refuse_to_lose(tree, found)
         said = ValidationError(f"Expected `{self._name}`, got `{_seen(tree)}`")
@@ -449,14 +451,16 @@ class Choice:
             raise ValidationError(str(failure)) from failure
 
     def check(self, tree: Any, exactly: bool) -> Any:
-        """Return a value without tags, for a union that needs none: its converter decides, which may be msgspec's."""
+        """Return a value without tags, for a union that needs none: its converter, possibly msgspec's, decides."""
         if exactly:
             self.settle(tree, exactly)
         return plain(tree)
 
     def _refuse_to_lose(self, tree: Any, found: Sequence[_Member]) -> None:
-        """Refuse an instance of a subclass of members, if each of them lacks a field of it. Where there is one class of
-        records, fields are dropped as without a union."""
+        """Refuse an instance of a subclass of members if each member lacks one of its fields.
+
+        If there is only one class of records, fields are dropped as they are without a union.
+        """
         if _kind(tree) is not Tagged or sum(each.is_record for each in self._members) < 2:
             return
         if found and not any(each.takes_all(tree.data) or each.is_class_of(tree) for each in found):
@@ -465,13 +469,13 @@ class Choice:
             raise ValidationError(f"a {name} would lose {lost} as a {base}: add {name} to the union")
 
     def _of_class(self, tree: Any) -> list[_Member]:
-        """The members of which a value was an instance, the nearest class first."""
+        """Return the members of which a value was an instance, the nearest class first."""
         if _kind(tree) is not Tagged:
             return [each for each in self._members if _is_own(each.kind, tree)]
         found = [(name, each) for name in tree.name for each in self._members if name == _name_of(each.kind)]
         if found:
             return [each for name, each in found if name == found[0][0]]
-        short = {name.rpartition(".")[2] for name in tree.name}  # the module of a role may have another name elsewhere
+        short = {name.rpartition(".")[2] for name in tree.name}  # a role's module may have another name elsewhere
         found_by_name = [each for each in self._members if getattr(each.kind, "__qualname__", "") in short]
         return (
             found_by_name
@@ -480,7 +484,7 @@ class Choice:
         )
 
     def fit(self, value: Any) -> Any:
-        """Return what a value without tags is, by its shape; `ValueError` if that does not say, or fits none."""
+        """Return what a value without tags is, by its shape; raise `ValueError` if that is ambiguous, or fits none."""
         if _kind(value) is Settled:
             return value.value
         return self._by_shape(value, lambda member: member.convert(value))
@@ -501,14 +505,14 @@ class Choice:
         return (*own, *other, fits[0][1])[0]
 
     def _record_among(self, fits: list[tuple[_Member, Any]], others: list[tuple[_Member, Any]], value: Any) -> Any:
-        """The record that takes all of the data."""
+        """Return the record that uses all of the data."""
         whole = [(each, found) for each, found in fits if each.takes_all(value)]
         if len(whole) == 1 or (whole and _are_same([found for _, found in whole])):
             return whole[0][1]
         if len(whole) > 1:
             names = " and ".join(_shown(each.annotation) for each, _ in whole)
             raise ValueError(
-                f"This fits {names} alike. An instance says which it is, if the export is annotated with this union; "
+                f"This fits {names} equally well. Send an instance, if the export is annotated with this union; "
                 f"plain data needs a field that tells them apart, such as kind: Literal[...]"
             )
         if plain_ones := [found for each, found in others if not each.is_record]:
@@ -517,10 +521,10 @@ class Choice:
             return fits[0][1]  # as without a union
         unknown = sorted({str(key) for each, _ in fits for key in value if key not in (each.keys or ())})
         names = " and ".join(_shown(each.annotation) for each, _ in fits)
-        raise ValueError(f"None of its members has all of these fields: {names} would lose {', '.join(unknown)}")
+        raise ValueError(f"No member of the union has all of these fields: {names} would lose {', '.join(unknown)}")
 
     def _none_fits(self, value: Any) -> ValueError:
-        """What is wrong. If there is but one member that it may be for, pydantic's words say it best."""
+        """Return the error. If there is only one member that it may be for, pydantic's words explain it best."""
         likely = [each for each in self._members if each.kind is not types.NoneType]
         if len(likely) == 1 and value is not None:
             try:
@@ -532,7 +536,7 @@ class Choice:
 
 
 def _flat(members: Iterable[Any]) -> Iterator[Any]:
-    """The members of a union, and those of the unions that have a name or a note among them."""
+    """Yield the members of a union, including those of unions with a name or a note among them."""
     for member in members:
         if (inner := members_of(bare(member))) and (
             models.is_discriminated(member) or not models.has_conditions(member)
@@ -543,7 +547,7 @@ def _flat(members: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_made(value: Any) -> bool:
-    """Whether a value is no data any more."""
+    """Return whether a value is an object rather than plain data."""
     return _kind(value) not in (dict, list)
 
 

@@ -1,11 +1,11 @@
 """The slow walk over a value that msgspec refused: it finds the culprit, and rewrites what can be sent after all.
 
 Strategy. The walk goes where msgspec goes, in the same order, and makes a copy that msgspec can encode: ints beyond 64
-bit become extensions, structures become tuples and dicts, whatever has a way goes that way. It keeps the path to the
-place where it is, so that an exception finds `where()` pointing at the part that cannot be sent.
+bits become extensions, structures become tuples and dicts, and values that have a way are sent that way. It keeps the
+path to its current place, so that after an exception `where()` names the part that cannot be sent.
 
-Limits. It runs after a failure, or when a type that msgspec knows was registered; it may be slow, and a registered
-encoder may run once more for it. Functions, objects, sockets and files stay as they are: the packer lends or duplicates
+Limits. It runs after a failure, or when a type that msgspec knows was registered; it may be slow, and may run a
+registered encoder once more. Functions, objects, sockets and files stay as they are: the packer lends or duplicates
 them.
 """
 
@@ -38,7 +38,7 @@ _pack = Encoder().encode
 
 
 class Walk:
-    """One pass over a value that goes where msgspec goes and rewrites what msgspec cannot encode.
+    """A walk over one value, which goes where msgspec goes and rewrites what msgspec cannot encode.
 
     Functions, objects, sockets and files stay as they are. An exception leaves `path` at the place where it happened.
     """
@@ -50,17 +50,20 @@ class Walk:
         self.open: set[int] = set()
 
     def where(self) -> str:
+        """Return the current path as text, shortened in the middle."""
         steps = (style.format(brief(key)) if "{}" in style else style + key for style, key in self.path)
         text = self.root + "".join(steps)
         return text if len(text) <= 300 else f"{text[:150]} ... {text[-150:]}"
 
     def enter(self, style: str, key: Any, value: Any) -> Any:
+        """Rewrite a part of a value, with its step in the path meanwhile."""
         self.path.append((style, key))
         result = self.rewrite(value)
         self.path.pop()
         return result
 
     def rewrite(self, value: Any) -> Any:
+        """Return a copy of a value that msgspec can encode."""
         kind = _kind(value)
         if kind in INERT:
             return value
@@ -78,6 +81,7 @@ class Walk:
         return result
 
     def rewrite_compound(self, value: Any, kind: Any) -> Any:
+        """Rewrite a value that may have parts."""
         if issubclass(kind, Named):
             return kind(value.name, self.rewrite(value.data))
         if registration := self.ways.registration(kind):
@@ -101,6 +105,7 @@ class Walk:
         return self.rewrite_other(value, kind)
 
     def rewrite_struct(self, value: Struct, kind: Any) -> Any:
+        """Rewrite a Struct field by field."""
         config = kind.__struct_config__
         names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
         found = [(name, wire_name, getattr(value, name)) for name, wire_name in names]
@@ -111,10 +116,11 @@ class Walk:
         return named if config.tag is None else {config.tag_field: config.tag, **named}
 
     def rewrite_other(self, value: Any, kind: Any) -> Any:
+        """Rewrite a value of a type that msgspec sends as one piece, or does not know."""
         if kind is memoryview:
             return as_viewed(value)
         if kind in LEAVES:
-            _pack(value)  # raises if there is something wrong with it
+            _pack(value)  # raises if it cannot be sent
             return value
         way = self.ways.of(value)
         if way is as_function or way is as_object:
@@ -126,6 +132,7 @@ class Walk:
         return result if isinstance(result, Ext) or way is as_buffer else self.rewrite(result)
 
     def key(self, key: Any) -> Any:
+        """Return a rewritten key of a dict, hashable."""
         if _kind(key) is memoryview:
             return key.tobytes()
         result = self.enter("", ".keys()", key)

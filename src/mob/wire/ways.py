@@ -1,14 +1,14 @@
-"""How each type crosses: the table of the ways in which types that msgspec does not know are sent.
+"""How each type crosses: the table of the ways to send types that msgspec does not know.
 
-Strategy. `WAYS` says for a type and its subclasses which function makes something sendable of a value; `MAKERS` says
-for each of mob's MessagePack extensions how it becomes a value again. `Ways` is the table as one process sees it, with
-the types that it registered; it finds the way of a type once and remembers it. Four ways are marks, which the packer
-knows: functions and objects are lent, sockets and files are duplicated, and what a registered encoder returns is packed
-apart. Tables and tensors of other libraries are taken apart into named parts (foreign.py), which are packed apart as
-well.
+Strategy. `WAYS` gives, for a type and its subclasses, the function that makes a value sendable; `MAKERS` gives, for
+each of mob's MessagePack extensions, the function that makes a value of it again. `Ways` is the table of one process,
+with the types that it registered; it finds the way of a type once and remembers it. Four ways are only marks for the
+packer: functions and objects are lent, sockets and files are duplicated, and what a registered encoder returns is
+packed separately. Tables and tensors of other libraries are taken apart into named parts (foreign.py), which are also
+packed separately.
 
-Limits. A way gives something simpler, and never looks into what a value contains: that is the walk's business. What
-msgspec encodes without asking is not in here; docs/types.md shows all types.
+Limits. A way returns something simpler, and never looks into what a value contains: that is the task of the walk. What
+msgspec encodes without calling a hook is not in here; docs/types.md shows all types.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _kind: Callable[[Any], type[Any]] = type
 
 
 class Ways:
-    """The ways of one process: the table, and the types that were registered.
+    """The ways of one process: the table, and the registered types.
 
     `check_opened` raises `UnsendableValue` if a socket or a file cannot be handed over.
     """
@@ -55,16 +55,16 @@ class Ways:
         return f"<Ways: {len(self.registered)} registered types>"
 
     def of(self, value: Any) -> Way:
-        """How to send a value of a type that msgspec does not know; raises `UnsendableValue` if it cannot be sent."""
+        """Return how to send a value of a type that msgspec does not know; `UnsendableValue` if it cannot be sent."""
         return self._found.get(_kind(value)) or self._find(value)
 
     def registration(self, kind: type[Any]) -> tuple[str, Way] | None:
-        """The name and the encoder of a registered type, its own or its nearest base's."""
+        """Return the name and the encoder registered for a type or its nearest base."""
         bases = kind.__mro__ if self.registered else ()
         return next((self.registered[base] for base in bases if base in self.registered), None)
 
     def register(self, kind: type[Any], encode: Way) -> str:
-        """Returns the name under which values of this type travel."""
+        """Add a type; return the name under which its values travel."""
         if kind in BUILT_IN or kind in LEAVES:
             raise TypeError(f"{kind.__qualname__} cannot be registered: it is sent as it is.")
         name = f"{kind.__module__}:{kind.__qualname__}"
@@ -73,13 +73,13 @@ class Ways:
         return name
 
     def serve(self, kind: type[Any]) -> None:
-        """Have objects of a class and of its subclasses cross by reference, unless msgspec encodes them by itself."""
+        """Send objects of a class and of its subclasses by reference, unless msgspec encodes them by itself."""
         self.services.add(kind)
         self._found = {}
 
     def _find(self, value: Any) -> Way:
         kind = _kind(value)
-        if len(self._found) > 2000:  # types made on the fly must not pile up
+        if len(self._found) > 2000:  # types created at run time must not pile up
             self._found = {}
         way: Way | None = as_registered if self.registration(kind) or issubclass(kind, Named) else None
         way = way or (as_object if self.services and not self.services.isdisjoint(kind.__mro__) else None)
@@ -89,7 +89,7 @@ class Ways:
 
 
 class Sealed:
-    """Keeps a rewritten key of a dict hashable; its way opens it."""
+    """A rewritten key of a dict, kept hashable; its way opens it."""
 
     __slots__ = ("value",)
 
@@ -98,22 +98,27 @@ class Sealed:
 
 
 def as_function(value: Any) -> NoReturn:
+    """Mark the way of functions, which the packer lends."""
     raise AssertionError("a mark, not called: the packer decides about functions")
 
 
 def as_object(value: Any) -> NoReturn:
+    """Mark the way of objects that cross by reference."""
     raise AssertionError("a mark, not called: the packer has objects lent")
 
 
 def as_opened(value: Any) -> NoReturn:
+    """Mark the way of sockets and open files, which the packer duplicates."""
     raise AssertionError("a mark, not called: the packer decides about sockets and files")
 
 
 def as_registered(value: Any) -> NoReturn:
+    """Mark the way of registered types."""
     raise AssertionError("a mark, not called: the packer packs what the registered encoder returns")
 
 
 def itself(value: Any) -> Any:
+    """Return the value unchanged."""
     return value
 
 
@@ -122,7 +127,7 @@ TEXTUAL = ("ipaddress._IPAddressBase",)
 
 
 def _odd_way(value: Any, kind: type) -> Way:
-    """The way of a type that is not in the table, by what such values can do."""
+    """Return the way of a type that is not in the table, judging by what its values can do."""
     if is_a(kind, "numpy.generic"):
         return item_of
     if (way := models.way_of(kind)) is not None:
@@ -147,6 +152,7 @@ def _odd_way(value: Any, kind: type) -> Way:
 
 
 def as_buffer(value: Any) -> memoryview | bytes:
+    """Return the memory of an object with a buffer, without gaps."""
     view = memoryview(value)
     return view if view.c_contiguous else view.tobytes()
 
@@ -158,24 +164,29 @@ def as_foreign(value: Any) -> Any:
 
 
 def as_stream(value: ArrowStream) -> bytearray:
+    """Return the bytes of a stream."""
     memory = bytearray(value.nbytes)
     value.write(memoryview(memory))
     return memory
 
 
 def as_writable(value: bytearray) -> Ext:
+    """Return the extension for a bytearray."""
     return Ext(WRITABLE, memoryview(value))
 
 
 def as_viewed(value: memoryview) -> Ext:
+    """Return the extension for a memoryview."""
     return Ext(VIEWED, value if value.c_contiguous else value.tobytes())
 
 
 def as_given(value: Given) -> Ext:
+    """Return the extension for memory that is given away."""
     return Ext(WRITABLE, as_buffer(value.memory))
 
 
 def as_array(value: Any) -> Ext:
+    """Return the extension for a NumPy array."""
     return Ext(ARRAY, bytes_of_array(value))
 
 
@@ -192,7 +203,7 @@ def _encode_range(value: range) -> Ext:
 
 
 def _encode_pattern(value: re.Pattern[Any]) -> Any:
-    """What it was compiled from, with its flags in front of it."""
+    """Return the source of a pattern, preceded by its flags."""
     letters = "".join(letter for letter, flag in _FLAGS.items() if value.flags & flag)
     text: Any = value.pattern
     if not letters or re.compile(text).flags == value.flags:
@@ -204,6 +215,7 @@ _FLAGS = {"a": re.ASCII, "i": re.IGNORECASE, "L": re.LOCALE, "m": re.MULTILINE, 
 
 
 def bytes_of_int(value: int) -> bytes:
+    """Return the bytes of a large int, big-endian and signed."""
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
@@ -231,7 +243,7 @@ WAYS: Mapping[type, Way] = {
     Sealed: lambda sealed: sealed.value,
     ArrowStream: as_stream,
 }
-"""By type, for its subclasses too."""
+"""The ways by type; they apply to subclasses too."""
 
 MAKERS: Mapping[int, Callable[[memoryview], Any]] = {
     BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),
@@ -241,4 +253,4 @@ MAKERS: Mapping[int, Callable[[memoryview], Any]] = {
     VIEWED: view_of,
     RANGE: lambda data: range(*map(int, str(data, "ascii").split())),
 }
-"""By code, what makes a value of an extension."""
+"""The functions that make a value of an extension, by its code."""

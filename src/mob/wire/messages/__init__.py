@@ -1,10 +1,10 @@
 """Every message that crosses between processes, as frozen structs in tagged unions.
 
-Three conversations:
+The conversations:
 * peer to peer (`PeerMessage`), on the direct links: `peer.py`;
-* mobster or client to Kingpin and back (`Up`, `Down`), on the control link: `up.py`, `down.py`, with what they speak of
-  in `roster.py` and `tables.py`; and the liveness thread's (`Vital`): `vitals.py`;
-* Kingpin to fork server and back (`ForkOrder`, `ForkReport`): `forks.py`.
+* mobster or client to Kingpin and back (`Up`, `Down`), on the control link: `up.py`, `down.py`, with the structures
+  that they contain in `roster.py` and `tables.py`; and those of the liveness thread (`Vital`): `vitals.py`;
+* Kingpin to fork server and back (`ForkOrder`, `ForkReport`): `forks.py`;
 * Kingpin to Kingpin, on other machines (`Letter`), and Kingpin to gateway and back: `cluster.py`.
 
 Bodies (arguments, values, user's messages) are `Raw`: bytes that this package and the Kingpin carry without opening.
@@ -225,21 +225,21 @@ from mob.wire.messages.vitals import (
 _encoder = msgspec.msgpack.Encoder()
 
 encode: Callable[[Sequence[Base]], bytes] = _encoder.encode
-"""The payload of a frame: any messages of one conversation, in order."""
+"""Encode the payload of a frame: any messages of one conversation, in order."""
 
 
 _DEPTHS = (500, 200, 80, 30, 10)
-"""How deep a value may be in a frame that could not be decoded as it is: as deep as this stack still has room for."""
+"""Depths to try for a frame that could not be decoded whole: the first for which this stack has enough room is used."""
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
-"""What decoding raises if the bytes are no message: malformed, of another kind, or nested too deep."""
+"""Exceptions that decoding raises if the bytes are not a message: malformed, of another kind, or nested too deeply."""
 
 
 def _decode_shallow(
     decode: Callable[[bytes], list[Any]], payload: bytes | bytearray | memoryview, error: RecursionError
 ) -> list[Any]:
-    """Decode a frame with a value that is too deep: only the message to which that belongs is spoiled."""
+    """Decode a frame with a value that is nested too deeply: only the message with that value is lost."""
     for depth in _DEPTHS:
         try:
             return decode(sealed(payload, depth))
@@ -253,8 +253,10 @@ DecodeFrame: TypeAlias = Callable[[Payload], list[Any]]
 
 
 def _decode_of(kind: Any) -> Callable[[Payload], Any]:
-    """Return what decodes one kind of thing. Its decoder is made when the first one comes, because that takes
-    milliseconds, and no process hears things of all kinds."""
+    """Return a function that decodes one type.
+
+    Its decoder is made at the first call, because that takes milliseconds, and no process receives all types.
+    """
     decode: Callable[[Payload], Any] | None = None
 
     def made(payload: Payload) -> Any:
@@ -279,20 +281,20 @@ def _decoder(union: Any) -> DecodeFrame:
         except UNREADABLE as error:
             raise GarbageFrame(
                 f"a frame of {len(payload):,} bytes does not decode to messages ({error}). "
-                f"The other end does not speak mob, or another version of it."
+                f"The other end does not speak mob, or speaks another version of it."
             ) from error
 
     return checked
 
 
 decode_peer: DecodeFrame = _decoder(PeerMessage | float)
-"""A frame may begin with the time at which it has left, in monotonic seconds of this machine."""
+"""Decode a frame between peers; it may begin with the time at which it was sent (monotonic seconds of this machine)."""
 decode_letter: Callable[[bytes], Letter] = _decode_of(Letter)
-"""One that was made by a Kingpin of any version; raises what msgspec does."""
+"""Decode a letter from a Kingpin of any version; raises msgspec's exceptions."""
 decode_words: Callable[[bytes], Any] = _decode_of(Words)
-"""The body of a letter of this version."""
+"""Decode the body of a letter of this version."""
 pack: Callable[[Base], bytes] = _encoder.encode
-"""One message, not in a frame: letters, and their bodies."""
+"""Encode one message without a frame: letters, and their bodies."""
 decode_up: DecodeFrame = _decoder(Up)
 decode_down: DecodeFrame = _decoder(Down)
 decode_order: DecodeFrame = _decoder(ForkOrder)

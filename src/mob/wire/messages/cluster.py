@@ -1,7 +1,7 @@
-"""Several machines: what Kingpins write to one another, and what a Kingpin and its gateways say.
+"""Several machines: the messages between Kingpins, and between a Kingpin and its gateways.
 
-A `Letter` goes from one Kingpin to all others or to one, over whatever the gateway speaks. Its head will never change,
-so that a Kingpin of another version can be told that it is one; the rest is of this version only.
+A `Letter` goes from one Kingpin to one other or to all, over any transport that the gateway uses. Its head never
+changes, so that Kingpins of different versions recognize each other's version; the body is for one version only.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from mob.wire.messages.roster import Member, Overrun, RoleInfo
 
 
 class LeaseRecord(Base, frozen=True):
-    """The value of a lease in the store: which machine may run a singleton."""
+    """The value of a lease in the store: the machine that may run a singleton."""
 
     node: int = 0
-    """The number of the node that has it; 0: nobody, it was given back."""
+    """Number of the node that holds it; 0 if no node does, because it was given back."""
     name: str = ""
     token: int = 0
     is_new: bool = False
-    """Whether it was taken by this very value: then the token is the revision, or `token` if that is greater."""
+    """True if this very value took the lease: then the token is the revision, or `token` if that is greater."""
     left: int = 0
-    """The token under which a machine has left the data of the singleton for the next one; 0: there is none."""
+    """Token under which a machine left the singleton's data for the next one; 0 if there is none."""
 
 
 def token_of(lease: LeaseRecord, revision: int) -> int:
-    """The fencing token of a lease that was found at a revision of the store.
+    """Return the fencing token of a lease that was found at a revision of the store.
 
     >>> token_of(LeaseRecord(1, "a", 3, True), 9), token_of(LeaseRecord(1, "a", 9), 12)
     (9, 9)
@@ -36,28 +36,30 @@ def token_of(lease: LeaseRecord, revision: int) -> int:
 
 
 class Letter(Base, frozen=True):
-    """What one Kingpin writes to others. These fields stay where they are for ever."""
+    """A letter from one Kingpin to others. The places of these fields never change."""
 
     protocol: int
     sender: int
-    """The number of the node."""
+    """Number of the node that sends it."""
     name: str
-    """Its name, for people."""
+    """Name of that node, for people."""
     body: Raw
     app: str = ""
-    """The app that it belongs to; "" in letters of versions that did not say so."""
+    """App that it belongs to; "" in letters of older versions, which did not give it."""
 
 
 class Alive(Base, frozen=True, tag=80):
-    """I am here, and this is the version of what I last said of my members. `age`: seconds since I began."""
+    """The sender is alive; `version` is that of its last word on its members, `age` the seconds since it began."""
 
     version: int
     age: float
 
 
 class Changed(Base, frozen=True, tag=81):
-    """My members were these at version - 1; since then these have come or changed, and those have gone. `overran`: by
-    uid, the calls because of which some of them were killed, which took too long."""
+    """The members that came, changed or left since `version` - 1.
+
+    `overran` has, by uid, the calls that ran for too long and because of which members were killed.
+    """
 
     version: int
     members: tuple[Member, ...] = ()
@@ -67,81 +69,83 @@ class Changed(Base, frozen=True, tag=81):
 
 
 class Everything(Base, frozen=True, tag=82):
-    """All of my members, and the roles that run here."""
+    """All members of the sender, and the roles that run there."""
 
     version: int
     members: tuple[Member, ...]
     roles: tuple[RoleInfo, ...]
     wanted: bool = False
-    """Whether I want to know all of yours."""
+    """True if the sender asks for all members of the receiver in turn."""
 
 
 class WantEverything(Base, frozen=True, tag=83):
-    """I do not know what you have, or have missed something."""
+    """A request for all members, because the sender does not know them or missed something."""
 
 
 class Leaving(Base, frozen=True, tag=84):
-    """I end; nothing of mine is there any more."""
+    """The sender ends, and so do all its members."""
 
 
 class LeaseFree(Base, frozen=True, tag=105):
-    """The lease of that singleton was given back: whoever wants it need not wait."""
+    """The lease of that singleton was given back: another machine can take it at once."""
 
     role: str
 
 
 class CrashedHere(Base, frozen=True, tag=145):
-    """A worker of mine has died out of order. The report, shortened, for those who listen on your machine."""
+    """A worker of the sender crashed. The shortened report is for listeners on the receiver's machine."""
 
     report: bytes
 
 
 class TimersAt(Base, frozen=True, tag=134):
-    """I run the timers of that role, and have seen to all that was due before these times: seconds since the epoch, by
-    the name of the timer."""
+    """The sender runs the timers of that role, and handled everything due before these times.
+
+    The times are seconds since the epoch, by the name of the timer.
+    """
 
     role: str
     times: dict[str, float]
 
 
 Words = Alive | Changed | Everything | WantEverything | Leaving | LeaseFree | CrashedHere | TimersAt
-"""What a letter says."""
+"""Any body of a letter."""
 
 
 class OpenGateway(Base, frozen=True, tag=90):
-    """Up: I am a gateway, and ready for `JoinCluster`."""
+    """Up: the sender is a gateway, and ready for `JoinCluster`."""
 
 
 class JoinCluster(Base, frozen=True, tag=91):
-    """Down: whom to speak to, and as which node."""
+    """Down: the cluster to connect to, and the number of this node."""
 
     cluster: Cluster
     node: int
 
 
 class Connected(Base, frozen=True, tag=92):
-    """Up: whether the others can be reached now; if not, why."""
+    """Up: the other machines can be reached now; if not, `why_not` is the reason."""
 
     why_not: str = ""
     keeps: bool = False
-    """Whether this gateway knows `PutLeft` and what belongs to it; one of an older version does not."""
+    """True if this gateway supports `PutLeft` and its relatives; gateways of older versions do not."""
 
 
 class Send(Base, frozen=True, tag=93):
-    """Down: a letter to that node; to all others if it is 0."""
+    """Down: send a letter to that node; to all others if it is 0."""
 
     node: int
     letter: bytes
 
 
 class Heard(Base, frozen=True, tag=94):
-    """Up: a letter has come."""
+    """Up: a letter arrived."""
 
     letter: bytes
 
 
 class Carry(Base, frozen=True, tag=95):
-    """Down: here is the other end of a link of a member of this node to one of another. Takes one descriptor."""
+    """Down: the other end of a link from a member of this node to one of another node. Takes one descriptor."""
 
     number: int
     local: int
@@ -149,16 +153,16 @@ class Carry(Base, frozen=True, tag=95):
 
 
 class Arriving(Base, frozen=True, tag=96):
-    """Up: a member of another node wants a link to one of this node. Answered by `Carry` or `Turned`."""
+    """Up: a member of another node asks for a link to one of this node. Answered by `Carry` or `Turned`."""
 
     local: int
     remote: int
     carried: int = 0
-    """The number of the latest `Carry` that this gateway had seen then."""
+    """Number of the latest `Carry` that this gateway had seen by then."""
 
 
 class Turned(Base, frozen=True, tag=97):
-    """Down: that link cannot be, and why."""
+    """Down: that link is impossible, and why."""
 
     local: int
     remote: int
@@ -166,26 +170,26 @@ class Turned(Base, frozen=True, tag=97):
 
 
 class Taken(Base, frozen=True, tag=99):
-    """Up: the link of the `Carry` with that number has reached its other end; now the member may have its own."""
+    """Up: the link of the `Carry` with that number reached its other end; now the member can get its own end."""
 
     number: int
 
 
 class Hung(Base, frozen=True, tag=98):
-    """Up: the link of the `Carry` with that number has ended."""
+    """Up: the link of the `Carry` with that number ended."""
 
     number: int
 
 
 class ReadLease(Base, frozen=True, tag=100):
-    """Down: look at the lease of a singleton. Answered by `LeaseIs`."""
+    """Down: read the lease of a singleton. Answered by `LeaseIs`."""
 
     number: int
     role: str
 
 
 class WriteLease(Base, frozen=True, tag=101):
-    """Down: put this lease in the place of the one with that revision (0: of none). Answered by `LeaseIs`."""
+    """Down: replace the lease that has that revision (0: there is none yet) with this one. Answered by `LeaseIs`."""
 
     number: int
     role: str
@@ -194,25 +198,29 @@ class WriteLease(Base, frozen=True, tag=101):
 
 
 class GiveBack(Base, frozen=True, tag=102):
-    """Down: the lease that this node had with that token is not needed any more. `letter` is sent to all when that is
-    written."""
+    """Down: this node no longer needs the lease that it held with that token.
+
+    `letter` is sent to all when that is written.
+    """
 
     number: int
     role: str
     token: int
     letter: bytes = b""
     left: int = 0
-    """As in `LeaseRecord`."""
+    """See `LeaseRecord.left`."""
 
 
 class PutLeft(Base, frozen=True, tag=107):
-    """Down: store this for the machine that runs the singleton next. Takes one descriptor, of a file. Answered by
-    `LeftIs`."""
+    """Down: store this file for the machine that runs the singleton next. Takes one descriptor, of the file.
+
+    Answered by `LeftIs`.
+    """
 
     number: int
     role: str
     token: int
-    """Of the lease by which it ran here: the name of what is stored."""
+    """Token of the lease under which it ran here: the name of what is stored."""
 
 
 class GetLeft(Base, frozen=True, tag=108):
@@ -221,29 +229,29 @@ class GetLeft(Base, frozen=True, tag=108):
     number: int
     role: str
     left: int
-    """As in `LeaseRecord`."""
+    """See `LeaseRecord.left`."""
 
 
 class DropLeft(Base, frozen=True, tag=109):
-    """Down: what was stored for a singleton has arrived. Not answered."""
+    """Down: what was stored for a singleton arrived and can be removed. Not answered."""
 
     role: str
     left: int
 
 
 class LeftIs(Base, frozen=True, tag=104):
-    """Up: it is stored; or here it is, `size` bytes, which takes a descriptor; or why neither could be."""
+    """Up: the data is stored; or it was fetched, `size` bytes, which takes a descriptor; or `error` says why not."""
 
     number: int
     role: str
     size: int = -1
     error: str = ""
     is_gone: bool = False
-    """Whether the error is that there is nothing, so that asking again is useless."""
+    """True if the error is that nothing is stored, so that asking again is useless."""
 
 
 class LeaseIs(Base, frozen=True, tag=103):
-    """Up: what was found or written; or why that could not be."""
+    """Up: the lease that was found or written; or why that failed."""
 
     number: int
     role: str

@@ -1,4 +1,4 @@
-"""What the Kingpin says to a mobster or a client, on the control link."""
+"""Messages from the Kingpin to a mobster or a client, on the control link."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mob.wire.messages.tables import Event, Line, Metrics, Point, RoleReadiness,
 
 
 class Welcome(Base, frozen=True, tag=40):
-    """Who you are, and who is there. Takes one descriptor: of the board of loads."""
+    """The first message: the receiver's uid, and all members. Takes one descriptor: of the board of loads."""
 
     uid: int
     app: str
@@ -29,21 +29,21 @@ class Welcome(Base, frozen=True, tag=40):
     roles: tuple[RoleInfo, ...]
     members: tuple[Member, ...]
     nodes: tuple[Node, ...] = ()
-    """The machines of the cluster, this one first; none if there is no cluster."""
+    """Machines of the cluster, this one first; empty if there is no cluster."""
     cut: str = ""
-    """Why the other machines cannot be reached now, if they cannot."""
+    """Why the other machines cannot be reached now; "" if they can."""
     backlog: int = 64 * 1024 * 1024
-    """Bytes of calls that may wait in the receiver for workers."""
+    """Bytes of calls that may wait for workers in the receiver."""
 
 
 class MemberIs(Base, frozen=True, tag=41):
-    """A member is new or has changed."""
+    """A member is new or changed."""
 
     member: Member
 
 
 class MemberGone(Base, frozen=True, tag=42):
-    """A member has died or left. `overran`: the call because of which it was killed, which took too long."""
+    """A member died or left. `overran`: the call that ran for too long and because of which it was killed."""
 
     uid: int
     why: str
@@ -51,32 +51,32 @@ class MemberGone(Base, frozen=True, tag=42):
 
 
 class RoleIs(Base, frozen=True, tag=43):
-    """What is known of a role has changed."""
+    """What is known about a role changed."""
 
     role: RoleInfo
 
 
 class NodeIs(Base, frozen=True, tag=59):
-    """A machine of the cluster is new or has changed."""
+    """A machine of the cluster is new or changed."""
 
     node: Node
 
 
 class NodeGone(Base, frozen=True, tag=63):
-    """A machine has left the cluster, or has not been heard of for too long. Its members have gone before."""
+    """A machine left the cluster, or was silent for too long. Its members were reported as gone before."""
 
     number: int
     why: str
 
 
 class Cut(Base, frozen=True, tag=64):
-    """Why the other machines cannot be reached now; nothing if they can."""
+    """Why the other machines cannot be reached now; "" if they can."""
 
     why: str
 
 
 class Meet(Base, frozen=True, tag=44):
-    """Here is your end of a link to that member. Takes one descriptor."""
+    """The receiver's end of a link to that member. Takes one descriptor."""
 
     uid: int
 
@@ -88,7 +88,7 @@ class Bound(Base, frozen=True, tag=45):
 
 
 class NotBound(Base, frozen=True, tag=46):
-    """The address cannot be had: the error number of bind, and a text that says who holds it."""
+    """The address is not available: the error number of bind, and a text that says which process holds it."""
 
     id: int
     errno: int
@@ -96,32 +96,34 @@ class NotBound(Base, frozen=True, tag=46):
 
 
 class Stop(Base, frozen=True, tag=47):
-    """Finish what you have and end. You have so many seconds. `hands_over`: somebody may follow in your place."""
+    """Finish the calls in hand and exit within `grace` seconds. `hands_over`: a successor may take the same place."""
 
     grace: float
     hands_over: bool = True
 
 
 class HandOver(Base, frozen=True, tag=164):
-    """Your successor is about to start: finish your calls, and leave what you have for it (`HandedOver`). You have so
-    many seconds. Begin nothing new until you hear `Stop` or `GoOn`."""
+    """The successor is about to start: finish the calls in hand, and leave the state for it (`HandedOver`).
+
+    The receiver has `seconds` for it, and begins nothing new until it gets `Stop` or `GoOn`.
+    """
 
     seconds: float
 
 
 class GoOn(Base, frozen=True, tag=165):
-    """Nobody takes your place after all: serve calls again."""
+    """No successor comes after all: serve calls again."""
 
 
 class Inheritance(Base, frozen=True, tag=166):
-    """The answer to `WantInheritance`: so many bytes. Takes a descriptor; none if `size` is -1, as nothing was left."""
+    """The answer to `WantInheritance`: `size` bytes. Takes a descriptor; none if `size` is -1: nothing was left."""
 
     id: int
     size: int = -1
 
 
 class Promoted(Base, frozen=True, tag=151):
-    """You are a spare no more: this place is yours. Say when you are ready in it."""
+    """The receiver is no longer a spare: it has this place. It says `Ready` once it is ready in it."""
 
     index: int
     generation: int
@@ -135,7 +137,7 @@ class Rows(Base, frozen=True, tag=48):
 
 
 class Refused(Base, frozen=True, tag=49):
-    """The Kingpin will not talk to this client, and why. The link closes."""
+    """The Kingpin refuses this client, and why. The link closes."""
 
     why: str
 
@@ -147,7 +149,7 @@ class Unbound(Base, frozen=True, tag=50):
 
 
 class Done(Base, frozen=True, tag=51):
-    """The answer to a wish (`Scale`, `Reload`, ...): what was done, or why it was not."""
+    """The answer to a request (`Scale`, `Reload`, ...): what was done, or why it was not."""
 
     id: int
     error: str = ""
@@ -155,40 +157,42 @@ class Done(Base, frozen=True, tag=51):
 
 
 class CrashIs(Base, frozen=True, tag=53):
-    """The answer to `WantCrash`: the report, nothing if there is none."""
+    """The answer to `WantCrash`: the report; "" if there is none."""
 
     id: int
     text: str
 
 
 class TerminalLent(Base, frozen=True, tag=112):
-    """The answer to `WantTerminal`: it is yours until `ReturnTerminal`. Takes two descriptors: to read from it, and to
-    write to it."""
+    """The answer to `WantTerminal`: the receiver has the terminal until `ReturnTerminal`.
+
+    Takes two descriptors: one to read from, one to write to.
+    """
 
     id: int
     group: int
-    """The process group of the Kingpin, which has the foreground while nothing is asked of the user."""
+    """Process group of the Kingpin, which is in the foreground while the user is not asked anything."""
 
 
 class NoTerminal(Base, frozen=True, tag=113):
-    """The answer to `WantTerminal` if it cannot be had, and why."""
+    """The answer to `WantTerminal` if the terminal is not available, and why."""
 
     id: int
     why: str
 
 
 class CrashesAre(Base, frozen=True, tag=121):
-    """The answer to `WantCrashes`, oldest first: each as JSON, as it lies on disk."""
+    """The answer to `WantCrashes`, oldest first: each report as JSON, as it is on disk."""
 
     id: int
     reports: tuple[bytes, ...]
 
 
 class Crashed(Base, frozen=True, tag=144):
-    """A worker has died out of order; said to those that have said `HearCrashes`."""
+    """A worker crashed; sent to those that sent `HearCrashes`."""
 
     report: bytes
-    """As JSON, as it lies on disk."""
+    """The report as JSON, as it is on disk."""
 
 
 class MetricsAre(Base, frozen=True, tag=56):
@@ -203,7 +207,7 @@ class ReadinessIs(Base, frozen=True, tag=142):
 
     id: int
     is_stopping: bool
-    """Whether the app ends, so that nothing of it is ready any more."""
+    """True if the app ends, so that none of its roles is ready any longer."""
     roles: tuple[RoleReadiness, ...]
 
 
@@ -217,8 +221,10 @@ class HistoryIs(Base, frozen=True, tag=57):
 
 
 class Lines(Base, frozen=True, tag=58):
-    """What mobsters have printed, for a `Follow`. `dropped`: lines that were left out before these, for they were too
-    many. `is_end`: nothing follows."""
+    """Lines that mobsters printed, for a `Follow`.
+
+    `dropped`: number of lines left out before these, because there were too many. `is_end`: nothing follows.
+    """
 
     id: int
     lines: tuple[Line, ...]
@@ -227,20 +233,20 @@ class Lines(Base, frozen=True, tag=58):
 
 
 class BeginRun(Base, frozen=True, tag=133):
-    """Run your timer of that name; say `TimerRan` with this number when it has ended."""
+    """Run the timer of that name; say `TimerRan` with this number when the run ends."""
 
     number: int
     name: str
 
 
 class RunWaits(Base, frozen=True, tag=135):
-    """A run of your timer of that name waits for a free worker: say `RoomForRun` as soon as you can begin it."""
+    """A run of the timer of that name waits for a free worker: say `RoomForRun` as soon as it can begin."""
 
     name: str
 
 
 class NoRun(Base, frozen=True, tag=137):
-    """The answer to `RoomForRun` if another worker was faster, or nothing waits any more."""
+    """The answer to `RoomForRun` if another worker was faster, or if no run waits any longer."""
 
     name: str
 

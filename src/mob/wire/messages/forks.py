@@ -1,4 +1,4 @@
-"""Kingpin and fork server: launches and exits."""
+"""Messages between Kingpin and fork server: launches and exits."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class Fork(Base, frozen=True, tag=60):
     trace: str | None = None
     setup: tuple[str, ...] = ()
     directory: str = ""
-    """Where it works, with the symbolic links by which the user came there."""
+    """Its working directory, with the symbolic links through which the user got there."""
     inherits: bool = False
-    """One before it has left it something, or will: it has to ask before it starts."""
+    """True if a predecessor left it something, or will: it has to ask before it starts."""
     until: float | None = None
-    """Of a singleton: when it must have ended unless it hears otherwise (`Prolong`), by the clock of `rim.expiry`."""
+    """Only for a singleton: when it must have ended unless it gets `Prolong`, by the clock of `rim.expiry`."""
 
 
 class Adopt(Base, frozen=True, tag=61):
-    """A mobster of an earlier fork server, or the rehearsal of an upgrade: belongs under your last will too."""
+    """A mobster of an earlier fork server, or the rehearsal of an upgrade, which must also end if the Kingpin dies."""
 
     pid: int
 
 
 class Remember(Base, frozen=True, tag=62):
-    """A socket file to remove if the Kingpin dies without having done so."""
+    """A socket file to remove if the Kingpin dies without removing it."""
 
     path: str
 
 
 class Relieve(Base, frozen=True, tag=65):
-    """All mobsters of earlier fork servers were named (`Adopt`): your guardian takes the place of theirs."""
+    """All mobsters of earlier fork servers were named (`Adopt`): this server's guardian replaces theirs."""
 
 
 ForkOrder = Fork | Adopt | Remember | Relieve
@@ -57,7 +57,7 @@ class Forked(Base, frozen=True, tag=70):
 
 
 class Exited(Base, frozen=True, tag=71):
-    """The mobster is gone. `status` is as `os.waitstatus_to_exitcode` gives it: negative for a signal."""
+    """The mobster exited. `status` is the result of `os.waitstatus_to_exitcode`: negative for a signal."""
 
     uid: int
     pid: int
@@ -65,7 +65,7 @@ class Exited(Base, frozen=True, tag=71):
 
 
 class NotForked(Base, frozen=True, tag=72):
-    """The mobster could not be made: the system has no process or no memory for it at this moment, and why."""
+    """The mobster could not be forked: the system has no process or no memory for it at the moment, and why."""
 
     uid: int
     why: str

@@ -1,4 +1,4 @@
-"""Who is there, as everybody knows it."""
+"""The members, roles and machines of an app, as all of its processes know them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from mob.wire.messages.base import Base
 
 
 class Member(Base, frozen=True):
-    """A process of the mob, as the roster shows it. A client has the role ""."""
+    """A process of the app, as in the roster. A client has the role ""."""
 
     uid: int
-    """The number by which the app knows the process; no other process of its time has it, on any machine."""
+    """Number by which the app knows the process; unique during the life of the app, on all machines."""
     pid: int
-    """The process id on its machine."""
+    """Process id on its machine."""
     role: str
     index: int
-    """The place in its role: 0 to workers - 1."""
+    """Place in its role: 0 to workers - 1."""
     generation: int
-    """How many processes have had this role and index, this one counted."""
+    """Number of processes that have had this role and index, including this one."""
     state: str
-    """"launching", "booting", "ready", "draining" or "gone"."""
+    """State: "launching", "booting", "ready", "draining" or "gone"."""
     token: int = 0
-    """Of a singleton: the fencing token of the lease by which it runs. Who comes later has a greater one."""
+    """Only for a singleton: the fencing token of the lease under which it runs. A later holder has a greater one."""
 
 
 class Overrun(Base, frozen=True):
-    """A call with a limit of its running time (`kill_after`): because of it its worker is killed, or will be."""
+    """A call with a limit on its running time (`kill_after`), because of which its worker is or will be killed."""
 
     caller: int
-    """The uid of its caller; 0 if it is a batch of several calls."""
+    """Uid of its caller; 0 if it is a batch of several calls."""
     number: int
     mark: int
-    """Of its export (`rim.board.mark_of`)."""
+    """Mark of its export (`rim.board.mark_of`)."""
     limit: float
     """Its `kill_after`, in seconds."""
     deadline: float = 0.0
@@ -38,11 +38,11 @@ class Overrun(Base, frozen=True):
 
 
 NODE_SHIFT = 32
-"""A uid is the number of its node, and in the lower bits one that is unique there."""
+"""Number of bits of a uid that are unique on its node; the bits above them are the number of the node."""
 
 
 def node_of(uid: int) -> int:
-    """The number of the node that a member belongs to; 0 if its app runs on one machine only.
+    """Return the number of the node that a member belongs to; 0 if its app runs on one machine only.
 
     >>> node_of(5), node_of((7 << 32) + 5)
     (0, 7)
@@ -51,7 +51,7 @@ def node_of(uid: int) -> int:
 
 
 def kingpin_of(node: int) -> int:
-    """What stands for the Kingpin of a node, where the uid of a member is wanted. No member has it.
+    """Return the number that stands for the Kingpin of a node where a uid is required. No member has it.
 
     >>> kingpin_of(7) == 7 << 32, is_kingpin(7 << 32), is_kingpin((7 << 32) + 5)
     (True, True, False)
@@ -60,7 +60,7 @@ def kingpin_of(node: int) -> int:
 
 
 def is_kingpin(uid: int) -> bool:
-    """Whether it stands for the Kingpin of a node."""
+    """Return whether a uid stands for the Kingpin of a node."""
     return not uid & (1 << NODE_SHIFT) - 1
 
 
@@ -70,48 +70,48 @@ class Node(Base, frozen=True):
     number: int
     name: str
     places: tuple[tuple[str, int], ...] = ()
-    """How many places each role has there."""
+    """Number of places of each role there."""
 
 
 class ExportInfo(Base, frozen=True):
-    """What the others need to know of an exported function."""
+    """What other processes need to know about an exported function."""
 
     name: str
     signature: str
-    """As it is written, with annotations: "(number: int, x=2) -> str"."""
+    """Signature as it is written, with annotations: "(number: int, x=2) -> str"."""
     doc: str
-    """Its docstring, "" if it has none."""
+    """Docstring; "" if there is none."""
     idempotent: bool = False
-    """Whether a call may be repeated after the death of its worker."""
+    """True if a call may be repeated after the death of its worker."""
     width: int = 1
-    """How many calls of it a worker runs at once."""
+    """Number of its calls that a worker runs at once."""
     is_beside: bool = False
-    """Whether they run beside others (tasks, streams) or wait in a line of their own, and so hold up no other call."""
+    """True if its calls run beside others (tasks, streams) or wait in their own line, and so hold up no other call."""
     is_async: bool = False
-    """They run as tasks, side by side."""
+    """True if its calls run as tasks, concurrently."""
     methods: tuple[ExportInfo, ...] | None = None
-    """What can be called of the objects that it makes, if it is a class; None for a function."""
+    """Methods of the objects that it makes, if it is a class; None for a function."""
     takes_tags: bool = False
-    """Whether its annotations have unions that what is sent does not decide: then callers tag its arguments."""
+    """True if its annotations have unions that data alone does not decide: then callers tag its arguments."""
 
 
 class RoleInfo(Base, frozen=True):
-    """A role as the others see it: its exports once a worker was ready, and why it fails if it does."""
+    """A role as other processes see it: its exports once a worker was ready, and the reason if it fails."""
 
     name: str
     exports: tuple[ExportInfo, ...] | None = None
-    """What it exports, as far as is known; None until a worker has told."""
+    """Its exports as far as they are known; None until a worker reported them."""
     complete: bool = False
-    """Whether these are all of its exports: its module has been imported to the end."""
+    """True if these are all of its exports: its module was imported to the end."""
     failing: str = ""
     """Why its workers cannot start; "" if they can."""
     workers: int = 1
-    """How many places it has on this machine."""
+    """Number of its places on this machine."""
     given_up: bool = False
-    """Whether no worker will come any more, unless somebody reloads the role."""
+    """True if no further worker will start unless the role is reloaded."""
     quarantined: tuple[tuple[str, int], ...] = ()
-    """Exports that have killed too many workers, each with the uid of the one that may try it again, 0 for none."""
+    """Exports that killed too many workers, each with the uid of the worker that may try it again, 0 for none."""
     hears: bool = True
-    """Whether its workers have a handler of messages, as far as is known."""
+    """True if its workers have a handler of messages, as far as is known."""
     ended: str = ""
-    """Why the role has no worker and gets none, though it did not fail, unless somebody reloads or scales it."""
+    """Why the role has no worker and gets none unless it is reloaded or scaled, though it did not fail."""

@@ -1,4 +1,4 @@
-"""What the Kingpin knows and shows to whoever asks: who is there, how it goes, what has happened and was printed."""
+"""What the Kingpin reports on request: members, measurements, past events and printed lines."""
 
 from __future__ import annotations
 
@@ -12,70 +12,74 @@ class Row(Base, frozen=True):
     role: str
     index: int
     pid: int
-    """0 if there is no process."""
+    """Process id; 0 if there is no process."""
     state: str
-    """Of the process: "launching", "booting", "ready" or "draining". Of a place without one: "held", "failing"
-    (another try follows), "failed" (its role is given up) or "empty"."""
+    """State of the process: "launching", "booting", "ready" or "draining".
+
+    Of a place without one: "held", "failing" (another try follows), "failed" (its role is given up) or "empty".
+    """
     uptime: float
     """Seconds since the process was launched."""
     restarts: int
-    """How many processes of this place were revived."""
+    """Number of restarts in this place."""
     calls: int
-    """Calls and HTTP requests that the process has served."""
+    """Calls and HTTP requests that the process served."""
     note: str
-    """Why it is so, if there is something to say; "" if not."""
+    """Reason for the state, if there is something to say; else ""."""
     shared: int = 0
     """Bytes of large buffers in shared memory."""
 
 
 class RoleReadiness(Base, frozen=True):
-    """Whether a role can take work."""
+    """The readiness of a role for work."""
 
     name: str
     ready: int
-    """How many of its workers are ready, on this machine."""
+    """Number of its ready workers on this machine."""
     wanted: int
-    """How many workers it is to have here."""
+    """Number of workers that it should have here."""
     is_ready: bool
-    """Whether one is ready, or none is needed."""
+    """True if a worker is ready, or none is needed."""
     why: str = ""
-    """Why not."""
+    """Why it is not ready; "" if it is."""
 
 
 class ExportMetrics(Base, frozen=True):
-    """All calls of an export since the app was started, whoever has served them. Counts of times are by the ranges of
-    `core.latency.BOUNDS`, and one more for what is beyond the last."""
+    """All calls of an export since the app was started, in all workers.
+
+    Counts of times are by the ranges of `core.latency.BOUNDS`, plus one for everything beyond the last.
+    """
 
     role: str
     export: str
     waited: tuple[int, ...]
-    """Counts of calls by the time that they waited in their worker."""
+    """Numbers of calls by the time that they waited in their worker."""
     waited_seconds: float
-    """All of these times together."""
+    """Sum of these times, in seconds."""
     ran: tuple[int, ...]
-    """Counts of calls by the time that they ran."""
+    """Numbers of calls by the time that they ran."""
     ran_seconds: float
-    """All of these times together."""
+    """Sum of these times, in seconds."""
     failed: dict[str, int]
-    """Answered with an error, by its kind."""
+    """Number of calls answered with an error, by kind of error."""
     unserved: dict[str, int]
-    """Ended without an answer, by kind of error, as their callers have seen it."""
+    """Number of calls that ended without an answer, by kind of error, as reported by their callers."""
     in_flight: int = 0
-    """Calls that have begun and not ended, as of the last beats."""
+    """Calls that began and did not end yet, as of the last heartbeats."""
 
     @property
     def calls(self) -> int:
-        """Calls that have ended."""
+        """Number of calls that ended."""
         return sum(self.ran)
 
     @property
     def failures(self) -> int:
-        """Calls that have failed, one way or another."""
+        """Number of calls that failed in any way."""
         return sum(self.failed.values()) + sum(self.unserved.values())
 
 
 class MobsterMetrics(Base, frozen=True):
-    """How it goes with one mobster, by its last beat."""
+    """The measurements of one mobster, as of its last heartbeat."""
 
     uid: int
     role: str
@@ -83,23 +87,23 @@ class MobsterMetrics(Base, frozen=True):
     pid: int
     generation: int
     state: str
-    """As in `Row`."""
+    """State, as in `Row`."""
     uptime: float
     """Seconds since it was launched."""
     restarts: int
-    """How many processes of its place were revived."""
+    """Number of restarts in its place."""
     calls: int
-    """Calls and HTTP requests that it has served."""
+    """Calls and HTTP requests that it served."""
     in_hand: int
-    """Calls, messages and HTTP requests that it has accepted and not finished."""
+    """Calls, messages and HTTP requests that it accepted and did not finish yet."""
     waiting: int
     """Calls that wait in it until they may begin."""
     cpu: float
-    """Seconds of processor time."""
+    """CPU time in seconds."""
     load: float
-    """Processor time per second, in the last seconds: 1.0 is a whole core."""
+    """CPU time per second, over the last seconds: 1.0 is a whole core."""
     memory: int
-    """Bytes of resident memory."""
+    """Resident memory in bytes."""
     shared: int
     """Bytes of large buffers in shared memory."""
     lag: float
@@ -109,34 +113,34 @@ class MobsterMetrics(Base, frozen=True):
     connections: dict[str, int]
     """Open connections on shared ports, by address."""
     traffic: dict[int, float]
-    """Messages per second that come in, by the uid of their sender."""
+    """Messages received per second, by the uid of their sender."""
     note: str = ""
     open_requests: int = 0
-    """HTTP requests that have begun and not ended."""
+    """HTTP requests that began and did not end yet."""
 
 
 class RoleMetrics(Base, frozen=True):
-    """How it goes with a role."""
+    """The measurements of a role."""
 
     name: str
     target: int
-    """How many workers there are to be."""
+    """Number of workers that it should have."""
     ready: int
-    """How many of them may be given work."""
+    """Number of workers that accept work."""
     launches: int
-    """Processes that were launched since the app was started."""
+    """Processes launched since the app was started."""
     crashes: int
-    """Processes that have died unasked since then."""
+    """Processes that crashed since then."""
     parked: int
     """Calls that wait in their callers for a worker."""
     failing: str = ""
     """Why its workers cannot start; "" if they can."""
     parked_bytes: int = 0
-    """What the arguments of those calls take."""
+    """Size of the arguments of those calls in bytes."""
     requests: dict[str, int] = {}
     """HTTP requests served since the app was started, by the class of their status ("2xx")."""
     spares: int | None = None
-    """How many spares wait to take the place of a worker that dies; None if the role has none."""
+    """Number of spares that wait to replace a worker that dies; None if the role has none."""
 
 
 class CallerMetrics(Base, frozen=True):
@@ -144,17 +148,17 @@ class CallerMetrics(Base, frozen=True):
 
     pid: int
     role: str
-    """The caller's own role; nothing if it is a client."""
+    """The caller's own role; "" if it is a client."""
     index: int
     waits_for: str
-    """The role that they are for."""
+    """The role that the calls are for."""
     calls: int
     bytes: int
-    """What their arguments take."""
+    """Size of their arguments in bytes."""
 
     @property
     def name(self) -> str:
-        """As people read it: `front.0 (pid 4242)`, `client (pid 4242)`."""
+        """Name for people: `front.0 (pid 4242)`, `client (pid 4242)`."""
         return f"{place_name(self.role, self.index)} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
 
 
@@ -162,104 +166,107 @@ class AppSample(Base, frozen=True):
     """One value of a metric of the application's own."""
 
     role: str
-    """The role whose workers have counted it."""
+    """The role whose workers counted it."""
     labels: tuple[str, ...]
-    """The values of its labels, in the order of `AppMetric.labels`."""
+    """Values of its labels, in the order of `AppMetric.labels`."""
     value: float
-    """Of a counter: the total since the app was started. Of a gauge: its value. Of a histogram: the sum of all
-    observations."""
+    """Total of a counter since the app was started, value of a gauge, or sum of all observations of a histogram."""
     counts: tuple[int, ...] = ()
-    """Of a histogram: the observations in each bucket, the last one for those beyond all bounds."""
+    """Only for a histogram: the observations in each bucket, the last one for those beyond all bounds."""
     index: int = -1
-    """Of a gauge with `across="each"`: the worker's index."""
+    """Only for a gauge with `across="each"`: the worker's index."""
     pid: int = 0
-    """Of a gauge with `across="each"`: the worker's process id."""
+    """Only for a gauge with `across="each"`: the worker's process id."""
 
 
 class AppMetric(Base, frozen=True):
     """A metric of the application's own: a `mob.counter`, `mob.gauge` or `mob.histogram`."""
 
     name: str
-    """As it was declared; a counter is exposed as `name_total`."""
+    """Name as it was declared; a counter is exposed as `name_total`."""
     kind: str
-    """"counter", "gauge" or "histogram"."""
+    """Kind: "counter", "gauge" or "histogram"."""
     help: str
     labels: tuple[str, ...]
-    """The names of its labels."""
+    """Names of its labels."""
     bounds: tuple[float, ...]
-    """Of a histogram: the upper bounds of its buckets, without +Inf."""
+    """Only for a histogram: the upper bounds of its buckets, without +Inf."""
     samples: tuple[AppSample, ...]
 
 
 class TimerMetrics(Base, frozen=True):
-    """How it goes with one timer (`mob.every`, `mob.cron`)."""
+    """The state of one timer (`mob.every`, `mob.cron`)."""
 
     role: str
     name: str
     schedule: str
-    """As people read it: `every 60 s`, `*/5 8-18 * * mon-fri (Europe/Berlin)`."""
+    """Schedule for people: `every 60 s`, `*/5 8-18 * * mon-fri (Europe/Berlin)`."""
     next: float
-    """When its next run is due, in seconds since the epoch; 0 if it is not known."""
+    """When its next run is due, in seconds since the epoch; 0 if unknown."""
     last: float = 0.0
-    """When its last run began that has ended, in seconds since the epoch; 0 if none has."""
+    """When the last finished run began, in seconds since the epoch; 0 if none finished."""
     seconds: float = 0.0
-    """How long that run took."""
+    """Duration of that run in seconds."""
     outcome: str = ""
-    """How it ended: "ok", "failed" (it raised) or "lost" (its worker ended first); "" if none has ended."""
+    """Outcome of that run: "ok", "failed" (it raised) or "lost" (its worker ended first); "" if none finished."""
     error: str = ""
-    """What it raised, or how its worker ended."""
+    """The exception that it raised, or how its worker ended."""
     running: int = 0
-    """Runs at this moment."""
+    """Number of current runs."""
     runs: dict[str, int] = {}
     """Runs since the app was started, by outcome; "missed" are those that never began."""
     note: str = ""
-    """Why it does not run here or now, if there is something to say."""
+    """Why it does not run here or now; "" if there is nothing to say."""
     is_here: bool = True
-    """Whether this machine of a cluster runs it; always, if there is but one."""
+    """True if this machine of a cluster runs it; always True on a single machine."""
 
     @property
     def label(self) -> str:
-        """As commands take it: `back.report`."""
+        """Name as commands take it: `back.report`."""
         return f"{self.role}.{self.name}"
 
 
 class Metrics(Base, frozen=True):
-    """How everything goes."""
+    """All measurements of an app."""
 
     app: str
     kingpin_pid: int
     uptime: float
     """Seconds since the app was started."""
     cpu: float
-    """Seconds of processor time of the Kingpin."""
+    """CPU time of the Kingpin in seconds."""
     memory: int
-    """Bytes of resident memory of the Kingpin."""
+    """Resident memory of the Kingpin in bytes."""
     roles: tuple[RoleMetrics, ...]
     mobsters: tuple[MobsterMetrics, ...]
     exports: tuple[ExportMetrics, ...]
     clients: int
-    """Processes from outside that are connected."""
+    """Number of connected clients."""
     dropped_lines: int = 0
-    """Of what mobsters have printed: lines that could not be shown, for they were too many."""
+    """Lines printed by mobsters that were not shown, because there were too many."""
     callers: tuple[CallerMetrics, ...] = ()
     """Processes whose calls wait for a worker; the one with most calls first."""
     lacks: str = ""
-    """What the Kingpin cannot do at the moment, for want of descriptors, memory or room, and tries again; "" if it can
-    do everything."""
+    """What the Kingpin cannot do at the moment, because it lacks file descriptors, memory or disk space.
+
+    It keeps trying; "" if it lacks nothing.
+    """
     custom: tuple[AppMetric, ...] = ()
-    """The metrics of the application's own, by name."""
+    """Metrics of the application's own, by name."""
     timers: tuple[TimerMetrics, ...] = ()
-    """The timers of the roles, in the order in which the roles were declared."""
+    """Timers of the roles, in the order in which the roles were declared."""
     titles: str = "mob"
     """The style of the process titles: "mob" or "plain"."""
 
     def value(self, name: str, **labels: str) -> float:
-        """Return the sum of one of the application's own metrics over all samples that have these labels; 0.0 if there
-        are none.
+        """Return the sum of one of the application's own metrics over all samples with these labels.
 
         Args:
-            name: as the metric was declared.
-            labels: values of its labels; `role` counts as one. Labels that are left out may have any value.
+            name: The metric's name, as it was declared.
+            **labels: Values of its labels; `role` counts as one. Labels that are left out may have any value.
+
+        Returns:
+            The sum; 0.0 if there are no such samples.
 
         Example:
             >>> sample = AppSample("shop", ("card",), 3.0)
@@ -277,46 +284,47 @@ class Metrics(Base, frozen=True):
 
 
 class Point(Base, frozen=True):
-    """A role in a few seconds of its past."""
+    """A role during a few seconds of its past."""
 
     at: float
-    """Their end, in monotonic seconds of this machine."""
+    """End of the interval, in monotonic seconds of this machine."""
     seconds: float
+    """Length of the interval in seconds."""
     role: str
     calls: int
-    """Calls that ended in this time."""
+    """Calls that ended in the interval."""
     failures: int
-    """Those of them that failed."""
+    """Calls among them that failed."""
     queue: int
-    """Calls that waited at the end: in callers and workers."""
+    """Calls that waited at the end of the interval: in callers and workers."""
     in_hand: int
-    """Calls, messages and HTTP requests that were accepted and not finished at the end."""
+    """Calls, messages and HTTP requests that were accepted and not finished at the end of the interval."""
     p50: float
-    """Seconds that half of the calls ran at most."""
+    """Median of the running times of the calls, in seconds."""
     p99: float
-    """Seconds that all but one in a hundred ran at most."""
+    """99th percentile of the running times of the calls, in seconds."""
 
 
 class Event(Base, frozen=True):
-    """Something has happened to the app."""
+    """Something that happened to the app."""
 
     at: float
-    """When, in monotonic seconds of this machine."""
+    """When it happened, in monotonic seconds of this machine."""
     kind: str
-    """"exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "debug" or "note"."""
+    """Kind: "exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "debug" or "note"."""
     text: str
-    """As the log has it."""
+    """Text, as in the log."""
 
 
 class History(Base, frozen=True):
     """The past quarter of an hour, as `Client.history` returns it."""
 
     now: float
-    """The time of the answer, in monotonic seconds of the machine; for `history(since=...)` the next time."""
+    """Time of the answer, in monotonic seconds of the machine; pass it to the next `history(since=...)`."""
     points: tuple[Point, ...]
-    """For each role and five seconds one, oldest first."""
+    """One point for each role and five seconds, oldest first."""
     events: tuple[Event, ...]
-    """What has happened, oldest first."""
+    """Events, oldest first."""
 
 
 class Line(Base, frozen=True):
@@ -325,10 +333,10 @@ class Line(Base, frozen=True):
     at: float
     """Seconds since the epoch."""
     role: str
-    """"kingpin" for the Kingpin's own words; "" where lines are missing, and then `text` says how many."""
+    """Role that printed it; "kingpin" for the Kingpin's own lines; "" where lines are missing: `text` says how many."""
     index: int
     pid: int
     is_error: bool
-    """Whether it came on stderr."""
+    """True if it came on stderr."""
     text: str
-    """Without the newline at its end."""
+    """Text without the newline at its end."""

@@ -1,4 +1,4 @@
-"""What a mobster or a client says to the Kingpin, on the control link."""
+"""Messages from a mobster or a client to the Kingpin, on the control link."""
 
 from __future__ import annotations
 
@@ -8,68 +8,71 @@ from mob.wire.messages.roster import ExportInfo
 
 
 class Hello(Base, frozen=True, tag=20):
-    """A client's first word."""
+    """The first message of a client."""
 
     protocol: int
     pid: int
 
 
 class Ready(Base, frozen=True, tag=21):
-    """The role's module is up, or it listens on a shared port; these are its exports. May be said again."""
+    """The role's module is up, or listens on a shared port; these are its exports. May be sent again."""
 
     pid: int
     exports: tuple[ExportInfo, ...]
     complete: bool
-    """False while the module still runs and may define more."""
+    """False while the module still runs and may define more exports."""
     hears: bool = True
-    """Whether it has a handler of messages."""
+    """True if it has a handler of messages."""
 
 
 class BootFailed(Base, frozen=True, tag=22):
-    """The role's module could not be imported, or a handler of `ready` has raised; the process ends."""
+    """The role's module could not be imported, or a handler of `ready` raised; the process ends."""
 
     report: str
     is_unfit: bool = False
-    """Whether it is a spare whose module cannot wait, so that another one would end in the same way."""
+    """True for a spare whose module cannot wait, so that another spare would end in the same way."""
 
 
 class CanariesSent(Base, frozen=True, tag=150):
-    """Their end tells that I end, before the kernel has freed my memory. Takes `count` descriptors."""
+    """Descriptors that close when the sender ends, before the kernel frees its memory. Takes `count` descriptors."""
 
     count: int
 
 
 CLIENTS = "@clients"
-"""Instead of a role: the clients. Whoever has asked for them hears of each, others of those they are linked to."""
+"""Name for the clients where a role is expected.
+
+A process that asks for them learns of every client, other processes only of the clients that they are linked to.
+"""
 
 
 class WantRole(Base, frozen=True, tag=23):
-    """Introduce me to every worker of the role, now and in future. "*" is every role."""
+    """Introduce the sender to every worker of the role, now and in future. "*" is every role."""
 
     role: str
 
 
 class WantMember(Base, frozen=True, tag=24):
-    """Introduce me to one process; `again` if the link that there was has broken."""
+    """Introduce the sender to one process; `again` if an earlier link broke."""
 
     uid: int
     again: bool = False
 
 
 class SocketAddress(Base, frozen=True):
-    """Where to listen. `host` is an IP address or a Unix socket's path; `numbers` are the port and what follows it."""
+    """An address to listen on: `host` is an IP address or a Unix socket's path, `numbers` are the port and the rest."""
 
     family: int
     host: str
     numbers: tuple[int, ...]
 
     def has_free_port(self) -> bool:
-        """Whether any free port will do."""
+        """Return True if any free port will do."""
         return self.numbers[:1] == (0,)
 
 
 class Bind(Base, frozen=True, tag=25):
-    """I want to listen here. `nth` counts the sockets that listen on port 0; `mode` is that of a socket file, or -1."""
+    """Open a listening socket. `nth` counts the sockets on port 0; `mode` is that of a socket file, or -1."""
 
     id: int
     address: SocketAddress
@@ -79,8 +82,10 @@ class Bind(Base, frozen=True, tag=25):
 
 
 class Unbind(Base, frozen=True, tag=26):
-    """I do not listen there after all, or not any more; as in the `Bind`. `serves`: I have served from there, and the
-    queue may be my successor's."""
+    """The sender does not listen there after all, or no longer; the fields are those of the `Bind`.
+
+    `serves`: it served from there, and its queue may be for the successor.
+    """
 
     id: int
     address: SocketAddress
@@ -89,20 +94,23 @@ class Unbind(Base, frozen=True, tag=26):
 
 
 class Overview(Base, frozen=True, tag=27):
-    """Show me the table of `mob ps`."""
+    """Return the table of `mob ps`."""
 
     id: int
 
 
 class Draining(Base, frozen=True, tag=28):
-    """I was asked by somebody else to end (a signal), or I have failed, or end by myself: announce it, send me nothing
-    new. `by_itself`: nobody has asked (`mob.exit`), so my exit status counts as that of any process."""
+    """The sender ends: announce it, and send it nothing new.
+
+    It failed, or another process asked it to end (a signal). `by_itself`: it ends without being asked (`mob.exit`), so
+    its exit status counts like that of any process.
+    """
 
     by_itself: bool = False
 
 
 class Scale(Base, frozen=True, tag=31):
-    """Have so many workers of a role; or, if `relative`, so many more or less."""
+    """Set the number of workers of a role; if `relative`, change it by `count`."""
 
     id: int
     role: str
@@ -111,26 +119,26 @@ class Scale(Base, frozen=True, tag=31):
 
 
 class Reload(Base, frozen=True, tag=32):
-    """Replace the workers of these roles (none: of all) one after the other by new ones, with new code."""
+    """Replace the workers of these roles (none: of all roles) one by one with new ones that run new code."""
 
     id: int
     roles: tuple[str, ...]
 
 
 class Upgrade(Base, frozen=True, tag=34):
-    """Let a Kingpin with new code take the place of this one."""
+    """Replace this Kingpin with one that runs new code."""
 
     id: int
 
 
 class WantCrash(Base, frozen=True, tag=33):
-    """What was the last crash of my role?"""
+    """Return the last crash of the sender's role."""
 
     id: int
 
 
 class HearCrashes(Base, frozen=True, tag=143):
-    """I have a handler of `crash`: tell me of each worker that dies out of order from now on, by `Crashed`."""
+    """The sender has a handler of `crash`: report to it each worker that crashes from now on, with `Crashed`."""
 
 
 class Restart(Base, frozen=True, tag=35):
@@ -149,87 +157,91 @@ class EndApp(Base, frozen=True, tag=36):
 
 
 class KillCall(Base, frozen=True, tag=123):
-    """End a call that I have made, whatever it does: kill the process of that uid if it runs it, else see that it does
-    not begin. Answered by `Done` with a `Fate`."""
+    """End a call of the sender, whatever it does. Answered by `Done` with a `Fate`.
+
+    Kill the process of that uid if it runs the call, else make sure that the call does not begin.
+    """
 
     id: int
     uid: int
     number: int
-    """The id of the call on the link between the two."""
+    """Id of the call on the link between the two."""
 
 
 class HandsOver(Base, frozen=True, tag=161):
-    """I have a handler that returns what I leave to my successor."""
+    """The sender has a handler that returns what it leaves to its successor."""
 
 
 class WantInheritance(Base, frozen=True, tag=162):
-    """I am about to start: what has the one before me left? Answered by `Inheritance`."""
+    """The sender is about to start and asks for what its predecessor left. Answered by `Inheritance`."""
 
     id: int
 
 
 class HandedOver(Base, frozen=True, tag=163):
-    """This is what I leave, `size` bytes. Takes a descriptor; none if there is an `error`, which says why not."""
+    """What the sender leaves, `size` bytes. Takes a descriptor; none if there is an `error`, which says why not."""
 
     error: str = ""
     size: int = 0
 
 
 class WatchCall(Base, frozen=True, tag=160):
-    """I run a call that must have ended by `deadline` (monotonic seconds): look at my entry of the board then."""
+    """The sender runs a call that must end by `deadline` (monotonic seconds): check its entry of the board then."""
 
     deadline: float
 
 
 class WantStacks(Base, frozen=True, tag=37):
-    """Where does this mobster stand? Answered by `Done`."""
+    """Return the stacks of this mobster. Answered by `Done`."""
 
     id: int
     uid: int
 
 
 class WantMetrics(Base, frozen=True, tag=38):
-    """How does everything go?"""
+    """Return all measurements. Answered by `MetricsAre`."""
 
     id: int
 
 
 class WantReadiness(Base, frozen=True, tag=141):
-    """Can each role take work? Answered by `ReadinessIs`."""
+    """Return the readiness of each role. Answered by `ReadinessIs`."""
 
     id: int
 
 
 class WantHistory(Base, frozen=True, tag=39):
-    """What was measured, and what has happened, since that time (monotonic seconds of this machine)?"""
+    """Return measurements and events since that time (monotonic seconds of this machine). Answered by `HistoryIs`."""
 
     id: int
     since: float = 0.0
 
 
 class WantTerminal(Base, frozen=True, tag=110):
-    """I stand at a `breakpoint()`, `where` tells which one: give me your terminal. I wait as long as it takes."""
+    """The sender is at a `breakpoint()` (`where`) and asks for the terminal. It waits as long as it takes."""
 
     id: int
     where: str
 
 
 class ReturnTerminal(Base, frozen=True, tag=111):
-    """I do not want the terminal any more that I have asked for by the `WantTerminal` of that id."""
+    """The sender no longer needs the terminal for which it asked with the `WantTerminal` of that id."""
 
     id: int
 
 
 class WantCrashes(Base, frozen=True, tag=120):
-    """The latest reports of crashes, so many."""
+    """Return the latest `number` crash reports. Answered by `CrashesAre`."""
 
     id: int
     number: int
 
 
 class Follow(Base, frozen=True, tag=54):
-    """Send me what mobsters print: of a role (or of its place `index`), of a pid, or all. First the `last` lines that
-    there are; then, if `goes_on`, what follows, until `Unfollow`."""
+    """Send what mobsters print: those of a role (or of its place `index`), of a pid, or all.
+
+    First the `last` lines that exist; then, if `goes_on`, new ones until `Unfollow`.
+    """
 
     id: int
     role: str = ""
@@ -240,62 +252,64 @@ class Follow(Base, frozen=True, tag=54):
 
 
 class Unfollow(Base, frozen=True, tag=55):
-    """I have seen enough of what I asked for by the `Follow` of that id."""
+    """The sender needs no more of what it asked for with the `Follow` of that id."""
 
     id: int
 
 
 class WantQueue(Base, frozen=True, tag=124):
-    """Something durable is to be kept: start the role that does so, unless it is there. Answered by `Done`."""
+    """The sender has something durable to store: start the role for it, unless it runs. Answered by `Done`."""
 
     id: int
 
 
 class Parked(Base, frozen=True, tag=122):
-    """A client's calls that wait for a worker, and their bytes, by role; empty when none waits any more. Repeated once
-    a second while something waits. A mobster says the same in its `Beat`."""
+    """A client's calls that wait for a worker, and their bytes, by role; empty when none waits any longer.
+
+    Repeated once a second while something waits. A mobster says the same in its `Beat`.
+    """
 
     calls: dict[str, int] = {}
     bytes: dict[str, int] = {}
 
 
 class TimerInfo(Base, frozen=True):
-    """A timer, as the module of a role has declared it."""
+    """A timer, as declared by the module of a role."""
 
     name: str
     every: float = 0.0
-    """Seconds between two runs; 0 if it goes by a cron line."""
+    """Seconds between two runs; 0 if it has a cron line."""
     line: str = ""
-    """A cron line."""
+    """Cron line; "" if it has none."""
     zone: str = ""
-    """The time zone of that line; "" is the machine's own."""
+    """Time zone of the cron line; "" is the machine's own."""
     jitter: float = 0.0
-    """Seconds by which a run is put off at most, by chance."""
+    """Maximum random delay of a run in seconds."""
     overlap: int = 1
-    """How many runs there may be at a time; 0 is any number."""
+    """Maximum number of concurrent runs; 0 is any number."""
     each: bool = False
-    """Whether every worker runs it."""
+    """True if every worker runs it."""
     first: float | None = None
-    """Seconds until the first run, if that is not `every`."""
+    """Seconds until the first run; None if they are the same as `every`."""
     max_late: float | None = None
-    """Seconds by which a run may begin too late at most."""
+    """Maximum number of seconds by which a run may begin too late; None if there is no limit."""
 
     @property
     def schedule(self) -> str:
-        """When it runs, as people read it."""
+        """Schedule for people."""
         if self.line:
             return f"{self.line} ({self.zone})" if self.zone else self.line
         return f"every {self.every:g} s"
 
 
 class TimersAre(Base, frozen=True, tag=130):
-    """My role's module has declared these timers. Said before `Ready`, and not at all if there are none."""
+    """The timers that the role's module declared. Sent before `Ready`, and not at all if there are none."""
 
     timers: tuple[TimerInfo, ...]
 
 
 class TimerRan(Base, frozen=True, tag=131):
-    """The run of that number (`BeginRun`) has ended; `error` says what it raised, if it did."""
+    """The run of that number (`BeginRun`) ended; `error` is what it raised, if it did."""
 
     number: int
     error: str = ""
@@ -304,7 +318,7 @@ class TimerRan(Base, frozen=True, tag=131):
 
 
 class RunTimer(Base, frozen=True, tag=132):
-    """Run this timer now. Answered by `Done` when the run has ended."""
+    """Run this timer now. Answered by `Done` when the run ends."""
 
     id: int
     role: str
@@ -312,7 +326,7 @@ class RunTimer(Base, frozen=True, tag=132):
 
 
 class RoomForRun(Base, frozen=True, tag=136):
-    """The answer to `RunWaits`, once it is so: I can begin that timer at once. Answered by `BeginRun` or `NoRun`."""
+    """The later answer to `RunWaits`: the sender can begin that timer at once. Answered by `BeginRun` or `NoRun`."""
 
     name: str
 
