@@ -364,9 +364,12 @@ def test_what_has_arrived_can_be_copied_and_pickled_as_any_frame(codec: Codec) -
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (pd.DataFrame({"good": [1], "bad": [object()]}), r"the column 'bad' holds objects \(object\) that are not plain data"),
-        (pd.Series([{1}, "a"], name="bad"), r"the Series 'bad' holds objects \(set, str\) that are not plain data"),
-        (pd.Series([{1}, "a"]), r"the Series holds objects \(set, str\) that are not plain data"),
+        (
+            pd.DataFrame({"good": [1], "bad": [object()]}),
+            r"the column 'bad' holds objects \(object\) that are not plain",
+        ),
+        (pd.Series([{1}, "a"], name="bad"), r"the Series 'bad' holds objects \(set, str\) that are not plain"),
+        (pd.Series([{1}, "a"]), r"the Series holds objects \(set, str\) that are not plain"),
         (pd.DataFrame({"bad": pd.arrays.SparseArray([0, 0, 1])}), r"the column 'bad' has the dtype Sparse"),
         (pd.Series([1], name=frozenset({1})), "a name or label of type frozenset"),
     ],
