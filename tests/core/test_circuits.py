@@ -397,8 +397,8 @@ def check_met(side: Gateway, other: Gateway) -> None:
         (cell(ROOM, 1, b"abc"), "a cell of kind 3 with 3 bytes"),
         (cell(9, 1), "a cell of kind 9 with 0 bytes"),
         (cell(OPEN, 1, b"abc"), "a cell of kind 0 with 3 bytes"),
-        (cell(CLOSE, 1) + cell(DATA, 1, b"x"), "a cell of kind 1 for circuit 1, which has closed"),
-        (cell(CLOSE, 1) + cell(CLOSE, 1), "a cell of kind 2 for circuit 1, which has closed"),
+        (cell(CLOSE, 1) + cell(DATA, 1, b"x"), "a cell of kind 1 for circuit 1, which is closed"),
+        (cell(CLOSE, 1) + cell(CLOSE, 1), "a cell of kind 2 for circuit 1, which is closed"),
         (cell(ROOM, 1, COUNT.pack(1))[: CELL.size + 2], "a cell that ends 2 bytes early"),
     ],
 )

@@ -43,15 +43,15 @@ def test_one_has_it_and_the_others_get_it_in_their_order() -> None:
         "waits at back.py:7 for the terminal",
     ]
     assert world.told == [
-        "back.1 (pid 102) is at back.py:7 and has this terminal; what others print waits.",
-        "back.0 (pid 101) waits at back.py:9 for the terminal, which back.1 (pid 102) has.",
-        "back.2 (pid 103) waits at back.py:7 for the terminal, which back.1 (pid 102) has.",
+        "back.1 (pid 102) is in the debugger at back.py:7; output of other processes is held back.",
+        "back.0 (pid 101) waits at back.py:9 for the terminal, which back.1 (pid 102) is using.",
+        "back.2 (pid 103) waits at back.py:7 for the terminal, which back.1 (pid 102) is using.",
     ]
     assert moves(goes_on(world, 2)) == [None, (1, 5)]
     assert moves(goes_on(world, 3)) == []  # it has given up waiting
     assert moves(goes_on(world, 1, 5)) == [None]
     assert notes(world) == ["", "", ""]
-    assert repr(world.supervisor.debugging) == "<Debugging: nobody has the terminal, 0 wait>"
+    assert repr(world.supervisor.debugging) == "<Debugging: no one has the terminal, 0 wait>"
 
 
 def test_two_threads_of_one_mobster_have_it_one_after_the_other() -> None:

@@ -89,8 +89,8 @@ def test_an_error_dismisses_the_successor_and_the_one_before_it_goes_on() -> Non
     world.exits_with(new, "stopped")
     (answer,) = world.answers
     assert answer.error == (
-        f"the reload has failed, the old ones stay. back.0: the new one was dismissed: back.0 (pid {100 + old}) could "
-        f"not hand over: KeyError: 'x'"
+        f"reload failed; the old workers keep running. back.0: the new one was dismissed: "
+        f"back.0 (pid {100 + old}) could not hand over its data: KeyError: 'x'"
     )
 
 
@@ -100,7 +100,7 @@ def test_one_that_does_not_answer_in_time_goes_on() -> None:
     assert world.take_seen() == []
     world.pass_time(GRACE + MARGIN)
     assert world.take_seen() == [d.Retire(new, GRACE), d.LetGoOn(old)]
-    assert f"back.0 (pid {100 + old}) did not hand over within {GRACE:g} s (grace)." in world.told
+    assert f"back.0 (pid {100 + old}) did not hand over its data within {GRACE:g} s (grace)." in world.told
     world.give(old)  # too late: what it has left is forgotten
     assert world.take_seen() == [d.DropInheritance("back", 0)]
     world.give(old, error="ValueError")
@@ -128,7 +128,10 @@ def test_one_that_dies_while_it_hands_over_leaves_nothing() -> None:
     world, old, new = reloading()
     world.exits_with(old)
     assert world.take_seen() == [d.Bequeath((new, 7), "back", 0)]
-    assert f"back.0 (pid {100 + old}) ended before it had handed over; its successor starts without." in world.told
+    assert (
+        f"back.0 (pid {100 + old}) exited before it handed over its data; its successor starts without it."
+        in world.told
+    )
     world.ready(new)
     assert world.take_seen() == []
 
@@ -174,7 +177,7 @@ def test_one_that_ends_and_cannot_leave_it(stop: str) -> None:
     (old,) = world.mobsters
     world.carry_out(world.supervisor.handle_restart(["back"], 0, ASKED, world.now))
     world.give(old, error=f"ValueError: x{stop}")
-    told = f"back.0 (pid {100 + old}) could not hand over: ValueError: x. The next back.0 starts without."
+    told = f"back.0 (pid {100 + old}) could not hand over its data: ValueError: x. The next back.0 starts without it."
     assert told in world.told
     world.exits_with(old, "stopped")
     assert world.take_seen()[-1] == d.Launch(max(world.mobsters), "back", 0, 2)
@@ -185,7 +188,7 @@ def test_one_that_ends_in_order_before_it_has_handed_over_leaves_nothing() -> No
     (old,) = world.mobsters
     world.carry_out(world.supervisor.handle_restart(["back"], 0, ASKED, world.now))
     world.exits_with(old, "did not end in time")
-    told = f"back.0 (pid {100 + old}) ended before it had handed over. The next back.0 starts without."
+    told = f"back.0 (pid {100 + old}) exited before it handed over its data. The next back.0 starts without it."
     assert world.told.count(told) == 1
 
 
@@ -251,7 +254,7 @@ def test_a_recycling_that_hands_over_is_unrest() -> None:
     new = max(world.mobsters)
     world.forked(new)
     world.want(new)
-    assert world.supervisor.unrest(may_launch=True) == "a worker hands over to its successor"
+    assert world.supervisor.unrest(may_launch=True) == "a worker is handing over to its successor"
 
 
 def test_who_has_nobody_before_it_gets_nothing() -> None:

@@ -95,7 +95,7 @@ def test_who_has_left_is_forgotten(mob: Mob) -> None:
     mob.leaves(1)
     mob.leaves(4)
     assert mob.joins(6, "back") == []
-    assert repr(mob.introductions) == "<Introductions 0 pairs, wishes for nobody>"
+    assert repr(mob.introductions) == "<Introductions 0 pairs, wishes for nothing>"
 
 
 def test_a_successor_is_introduced_like_its_predecessor(mob: Mob) -> None:
@@ -130,7 +130,7 @@ def test_two_that_want_each_other_meet_once_in_any_order(order: tuple[str, ...])
 
 
 def test_a_successor_takes_up_what_was_written_down(mob: Mob) -> None:
-    assert repr(mob.introductions) == "<Introductions 0 pairs, wishes for nobody>"
+    assert repr(mob.introductions) == "<Introductions 0 pairs, wishes for nothing>"
     mob.joins(1, "front")
     mob.joins(2, "back")
     mob.wants(1, "back")

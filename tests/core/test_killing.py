@@ -69,6 +69,6 @@ def test_a_call_that_ran_for_too_long_is_a_crash_and_no_failure_of_its_role() ->
         assert gone == m.MemberGone(uid, f"{why} (signal 9); see `mob crashes app`", OVERRUN)
         (told,) = [each for each in decisions if isinstance(each, d.Tell)]
         name = f"back.0 (pid {pid})" if pid else "back.0"
-        assert (told.kind, told.text) == ("crash", f"{name} {why}; its successor starts.")
+        assert (told.kind, told.text) == ("crash", f"{name} {why}; restarting it.")
         assert any(isinstance(each, d.Launch) for each in decisions)
     assert not world.supervisor.quarantine.suspects

@@ -455,7 +455,7 @@ def test_a_singleton_that_has_done_its_part_ends_before_its_successor_starts(ask
     if asks:
         mind.handle_draining(old.uid, 1.5)
         mind.crew.retire(old, 1.5)
-    decisions = mind.rollout.recycle(mind.slots["cron", 0], "has served 9 calls", 2.0)
+    decisions = mind.rollout.recycle(mind.slots["cron", 0], "served 9 calls", 2.0)
     assert launched(decisions) == []
     assert [each.uid for each in decisions if isinstance(each, d.Retire)] == ([] if asks else [old.uid])
 
@@ -474,7 +474,7 @@ def test_a_lease_that_another_has_taken_meanwhile_is_lost() -> None:
     assert lease.handle_answer(m.LeaseIs(4, "cron"), 101.6) == []  # it had another revision
     assert lease.handle_wake(LeaseWish.KEEP, 5, 101.7) == [m.ReadLease(5, "cron")]
     answer = m.LeaseIs(5, "cron", 11, m.LeaseRecord(2, "b", 10))
-    assert lease.handle_answer(answer, 101.8) == [Yielded("cron", "'b' has taken its lease")]
+    assert lease.handle_answer(answer, 101.8) == [Yielded("cron", "'b' took over its lease")]
 
 
 def test_what_was_left_is_carried_on_until_it_has_arrived() -> None:

@@ -154,7 +154,7 @@ def test_a_beat_a_second(me: Me) -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(NODE_TIMEOUT - 0.1, m.Alive), (NODE_TIMEOUT, m.Everything)])
 def test_after_a_long_cut_everything_is_told(me: Me, seconds: float, words: type) -> None:
     lost = me.membership.handle_connected("lost", NOW)
-    assert told(lost) == ["the other machines cannot be reached: lost"]
+    assert told(lost) == ["cannot reach the other machines: lost"]
     assert d.Announce(m.Cut("lost")) in lost
     assert [type(each) for _, each in words_of(me.membership.handle_connected("", NOW + seconds))] == [words]
 
@@ -165,7 +165,7 @@ def test_after_a_long_cut_everything_is_told(me: Me, seconds: float, words: type
 def test_everything_of_a_stranger(me: Me) -> None:
     role = m.RoleInfo("far", FOO, True, workers=4)
     decisions = me.hears(m.Everything(3, (member(YOU, 1),), (role,), wanted=True))
-    assert told(decisions) == ["the machine 'you' has joined the cluster."]
+    assert told(decisions) == ["the machine 'you' joined the cluster."]
     assert without_talk(decisions) == [
         d.Announce(m.NodeIs(m.Node(YOU, "you", (("far", 4),)))),
         d.Announce(m.RoleIs(m.RoleInfo("far", FOO, True, workers=0))),
@@ -214,7 +214,7 @@ def test_who_has_missed_something_asks_once_in_a_while(met: Me, words: m.Words) 
     assert without_talk(met.hears(everything)) == [
         d.Announce(m.NodeIs(m.Node(YOU, "you"))),
         d.Announce(m.MemberIs(member(YOU, 2))),
-        d.Announce(m.MemberGone(member(YOU, 1).uid, "has gone")),
+        d.Announce(m.MemberGone(member(YOU, 1).uid, "is no longer there")),
     ]
     assert met.hears(m.Alive(5, 1.0), now=NOW + 4) == []
 
@@ -238,7 +238,7 @@ def test_silence(met: Me) -> None:
     decisions = met.wakes(NOW + 1 + NODE_TIMEOUT)
     why = "was silent for 3 s"
     assert told(decisions) == [f"the machine 'you' {why}."]
-    gone = d.Announce(m.MemberGone(member(YOU, 1).uid, f"is gone, for its machine 'you' {why}"))
+    gone = d.Announce(m.MemberGone(member(YOU, 1).uid, f"is out of reach because its machine 'you' {why}"))
     assert without_talk(decisions) == [gone, d.Announce(m.NodeGone(YOU, why))]
     assert list(met.crew.roster.nodes) == [ME]
 
@@ -325,7 +325,7 @@ def test_and_comes_in_when_the_older_has_gone(me: Me, leaves: bool) -> None:
     me.hears(m.Alive(1, 99.0), name="me")
     assert told(me.wakes(NOW + 2)) == []
     decisions = me.hears(m.Leaving(), now=NOW + 2, name="me") if leaves else me.wakes(NOW + NODE_TIMEOUT)
-    assert told(decisions) == ["the other machine of this one's name has gone."]
+    assert told(decisions) == ["the other machine with this one's name has left."]
     assert isinstance(words_of(decisions)[0][1], m.Everything)
     assert me.crew.roster.cut == ""
 
@@ -333,8 +333,8 @@ def test_and_comes_in_when_the_older_has_gone(me: Me, leaves: bool) -> None:
 def test_one_of_another_version_is_told_so_once(me: Me) -> None:
     (tell,) = me.hears(m.Alive(1, 1.0), protocol=m.PROTOCOL + 1)
     assert isinstance(tell, d.Tell)
-    assert tell.text.startswith("the machine 'you' speaks version 4 of mob's protocol, this one version 3: not")
-    assert "Update the older one" in tell.text
+    assert tell.text.startswith("not admitted: the machine 'you' uses version 4 of mob's protocol, this one version 3.")
+    assert "Update the older machine" in tell.text
     assert me.hears(m.Alive(2, 2.0), protocol=m.PROTOCOL + 1) == []
     assert not me.membership.neighbours
 
@@ -376,7 +376,9 @@ def test_letters_of_another_app_are_ignored_and_told_of_once(me: Me, protocol: i
     for name in ("you", "me"):
         data = m.pack(m.Letter(protocol, sum(map(ord, name)), name, Raw(m.pack(m.Alive(1, 99.0))), "shop.eu"))
         (text,) = told(me.membership.handle_letter(data, NOW))
-        assert text.startswith(f"the machine {name!r} of another app, 'shop.eu', writes to the subjects of this one")
+        assert text.startswith(
+            f"ignoring the machine {name!r} of another app, 'shop.eu', which writes to the subjects of this one"
+        )
         assert me.membership.handle_letter(data, NOW) == []
     assert me.membership.namesake_at is None
     assert me.uids() == set()
@@ -416,7 +418,7 @@ def test_a_successor_goes_on(met: Me) -> None:
     assert words.wanted
     assert words.version > MINE + 1000
     gone = after.handle_letter(letter(m.Everything(9, (), ())), NOW + 5)
-    assert d.Announce(m.MemberGone(member(YOU, 1).uid, "has gone")) in gone
+    assert d.Announce(m.MemberGone(member(YOU, 1).uid, "is no longer there")) in gone
 
 
 def test_a_letter_that_is_nested_too_deep_is_not_read() -> None:
@@ -456,7 +458,7 @@ def test_the_kingpin_after_this_one_knows_the_members_of_the_others() -> None:
 
 def test_a_second_reason_why_nobody_is_reached_is_not_said_again() -> None:
     me = Me()
-    assert told(me.membership.handle_connected("no route", NOW)) == ["the other machines cannot be reached: no route"]
+    assert told(me.membership.handle_connected("no route", NOW)) == ["cannot reach the other machines: no route"]
     assert told(me.membership.handle_connected("refused", NOW)) == []
 
 

@@ -94,7 +94,7 @@ def test_what_is_left_is_stored_and_then_written_and_then_the_lease_is_given_bac
     assert machine.wish is LeaseWish.KEEP
     assert not machine.asked_to_stop()
     assert machine.look() == [m.PutLeft(FIRST + 1, "cron", 9)]
-    assert repr(machine.moving) == "<Moving [<Errand: store what 'cron' has left>]>"
+    assert repr(machine.moving) == "<Moving [<Errand: store what 'cron' left>]>"
     assert machine.look() == []  # it is under way
     assert machine.moving.left_of("cron") == 0
     assert machine.answer() == []
@@ -103,7 +103,7 @@ def test_what_is_left_is_stored_and_then_written_and_then_the_lease_is_given_bac
     assert machine.moving.handle_written("cron", 0) == []  # a renewal that was on its way before
     assert machine.wish is LeaseWish.KEEP
     assert machine.note(machine.moving.handle_written("cron", 9)) == [d.DropInheritance("cron", 0)]
-    assert machine.told[-1] == "'cron' has left 12 bytes to the machine that runs it next."
+    assert machine.told[-1] == "'cron' left 12 bytes for the machine that runs it next."
     assert machine.wish is LeaseWish.NONE
     assert machine.moving.left_of("cron") == 9
     assert machine.moving.handle_written("cron", 9) == []
@@ -136,12 +136,12 @@ def test_what_cannot_be_stored_is_tried_again_until_the_grace_time_is_nearly_ove
         assert machine.look() == []
         machine.now += MOVE_RETRY
     told = [text for text in machine.told if "no space" in text]
-    assert told == ["what 'cron' has left cannot be stored now: no space. It is tried again for 60 s."]
+    assert told == ["what 'cron' left cannot be stored now: no space. Retrying for 60 s."]
     machine.now = GRACE - 2.0
     machine.note(machine.mind.handle_wake(machine.now))
     assert machine.asked_to_stop()
     assert machine.note(machine.moving.end()) == [d.DropInheritance("cron", 0)]
-    assert machine.told[-1] == "the 12 bytes that 'cron' has left are lost: they could not be stored: no space."
+    assert machine.told[-1] == "the 12 bytes that 'cron' left are lost: they could not be stored: no space."
     assert machine.wish is LeaseWish.NONE
     assert machine.look() == []
 
@@ -153,8 +153,8 @@ def test_what_is_not_stored_in_time_is_lost_and_that_is_said(is_asked: bool) -> 
     if is_asked:
         machine.look()
     machine.note(machine.moving.end())
-    why = "they could not be stored: there was not enough of the grace time left"
-    assert machine.told[-1] == f"the 12 bytes that 'cron' has left are lost: {why}."
+    why = "they could not be stored: not enough of the grace period was left"
+    assert machine.told[-1] == f"the 12 bytes that 'cron' left are lost: {why}."
 
 
 def test_what_is_stored_when_the_gateways_end_is_written_as_the_lease_is_given_back() -> None:
@@ -188,7 +188,7 @@ def test_what_no_gateway_is_left_to_store_is_lost_and_that_is_said(is_forced: bo
         machine.note(machine.mind.handle_stop(machine.now))
     (gateway,) = machine.mind.crew.processes_of(GATEWAY)
     assert machine.note(machine.mind.handle_exited(gateway.uid, "killed", machine.now, -9))[-1] == d.Finish(0)
-    assert machine.told[-1] == "the 1,234 bytes that 'cron' has left are lost: no gateway could store them."
+    assert machine.told[-1] == "the 1,234 bytes that 'cron' left are lost: no gateway could store them."
 
 
 def test_a_lease_that_is_lost_ends_the_wait_and_the_data() -> None:
@@ -196,7 +196,7 @@ def test_a_lease_that_is_lost_ends_the_wait_and_the_data() -> None:
     machine.stop_with_data()
     machine.look()
     assert d.DropInheritance("cron", 0) in machine.note(machine.mind.singletons.handle_lost("cron", "it is late"))
-    assert machine.told[-1] == "the 12 bytes that 'cron' has left are lost: its lease is lost."
+    assert machine.told[-1] == "the 12 bytes that 'cron' left are lost: its lease was lost."
     machine.moving.handle_lost("cron")
     assert machine.look() == []
     machine.note(machine.mind.handle_moved(machine.now))
@@ -232,13 +232,13 @@ def test_what_was_left_is_fetched_before_it_is_launched_and_written_until_it_is_
     assert machine.moving.is_fetching("cron")
     assert machine.wish is LeaseWish.TAKE  # which renews it
     (row,) = [row for row in machine.mind.rows(0.0) if row.role == "cron"]
-    assert row.note == "fetches what was left for it on another machine"
+    assert row.note == "fetching the data that was left for it on another machine"
     assert machine.look() == [m.GetLeft(FIRST + 1, "cron", 9)]
-    assert repr(machine.moving) == "<Moving [<Errand: fetch what 'cron' has left>]>"
+    assert repr(machine.moving) == "<Moving [<Errand: fetch what 'cron' left>]>"
     assert launched(machine.answer(size=12)) == [("cron", True)]
     assert machine.told[-2:] == [
-        "'cron' gets the 12 bytes that it has left on another machine.",
-        "'cron' is this machine's: it has the lease, token 12.",
+        "'cron' received the 12 bytes that it left on another machine.",
+        "this machine now holds the lease for 'cron' (token 12).",
     ]
     assert not machine.moving.is_fetching("cron")
     assert machine.moving.left_of("cron") == 9
@@ -266,7 +266,7 @@ def test_what_is_gone_is_not_waited_for() -> None:
     machine.won(token=12, left=9)
     machine.look()
     assert launched(machine.answer(error="NATS no longer has it", is_gone=True)) == [("cron", False)]
-    assert "what 'cron' has left on another machine is lost: NATS no longer has it. It starts without." in machine.told
+    assert "what 'cron' left on another machine is lost: NATS no longer has it. It starts without it." in machine.told
     assert machine.moving.left_of("cron") == 0
 
 
@@ -275,10 +275,10 @@ def test_what_cannot_be_fetched_is_tried_again_for_a_while() -> None:
     machine.won(token=12, left=9)
     machine.look()
     assert machine.answer(error="no memory") == []
-    assert machine.told[-1] == "what 'cron' has left cannot be fetched now: no memory. It is tried again for 60 s."
+    assert machine.told[-1] == "what 'cron' left cannot be fetched now: no memory. Retrying for 60 s."
     machine.now = MOVE_TIME
     assert launched(machine.look()) == [("cron", False)]
-    text = "what 'cron' has left on another machine could not be fetched: no memory. It starts without."
+    text = "what 'cron' left on another machine could not be fetched: no memory. It starts without it."
     assert text in machine.told
     assert machine.moving.left_of("cron") == 9  # should this machine die now, another one may be able to
 
@@ -302,5 +302,5 @@ def test_one_that_is_given_up_leaves_what_the_one_before_it_has_left() -> None:
     machine.answer(error="no space")
     machine.now = MOVE_TIME
     assert machine.look() == [d.DropInheritance("cron", 0)]
-    assert machine.told[-1] == "the 12 bytes that 'cron' has left are lost: they could not be stored: no space."
+    assert machine.told[-1] == "the 12 bytes that 'cron' left are lost: they could not be stored: no space."
     assert machine.wish is LeaseWish.NONE

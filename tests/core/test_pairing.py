@@ -209,7 +209,7 @@ STORIES: dict[str, Story] = {
     "nobody asks again for what the other machine wanted": [ANSWERED, ("hung 1", ["drop 1"], PairState.APART)],
     "a member that has gone is not found": [
         ("local gone", [], PairState.APART),
-        ("arrives over spare", ["turn away over spare: it has gone"], PairState.APART),
+        ("arrives over spare", ["turn away over spare: it has ended"], PairState.APART),
     ],
     "a caller that is not known yet waits for its letter": [
         ("remote gone", [], PairState.APART),

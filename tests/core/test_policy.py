@@ -42,9 +42,9 @@ def test_an_app_whose_work_is_done_ends() -> None:
     world = started(app=plan("job*2", options={"restart": "transient"}))
     die(world, 1, 0)
     assert world.statuses == []
-    assert world.told == ["job.0 (pid 101) exited with status 0; it is not revived (transient)."]
+    assert world.told == ["job.0 (pid 101) exited with status 0; it is not restarted (restart='transient')."]
     die(world, 2, 0)
-    assert world.told[-1] == "all mobsters have ended, and none is to be revived; the app ends."
+    assert world.told[-1] == "all workers exited and none is to be restarted; the app ends."
     assert world.statuses == [0]
 
 
@@ -57,7 +57,7 @@ def test_a_role_gives_up_and_the_rest_goes_on() -> None:
         world.due.clear()
         if not any(mobster.role == "back" for mobster in world.mobsters.values()):
             world.pass_time(1.0)
-    assert world.told[-1].endswith("'back' is given up: 2 revivals within 60 s were tolerated (intensity, period).")
+    assert world.told[-1].endswith("'back' is given up: too many restarts (more than intensity=2 within period=60 s).")
     assert world.supervisor.roster.roles["back"].given_up
     assert [row.state for row in world.supervisor.rows(world.now)] == ["failed", "ready"]
     assert [mobster.role for mobster in world.mobsters.values()] == ["front"]
@@ -101,7 +101,7 @@ def test_a_role_that_cannot_start_ends_the_app_with_status_3() -> None:
     uid = max(world.mobsters)
     world.forked(uid)
     die(world, uid)
-    assert "no worker of 'back' was ever ready, and 2 starts have failed (boot_tries)." in world.told[-3]
+    assert "no worker of 'back' was ever ready, and 2 starts failed (boot_tries)." in world.told[-3]
     world.exits_with(2, "ended by itself (exit status 0)")
     assert world.statuses == [3]
 
@@ -195,7 +195,7 @@ def test_a_one_shot_role_that_ends_well_is_done_and_those_that_need_it_start(
     assert roles_of(world) == ["job"]
     die(world, 1, status)
     assert roles_of(world) == ["top"]
-    assert world.told == [f"job.0 (pid 101) exited with status {status}; it is not revived ({restart})."]
+    assert world.told == [f"job.0 (pid 101) exited with status {status}; it is not restarted (restart={restart!r})."]
     assert world.statuses == []
 
 
@@ -211,7 +211,7 @@ def test_all_workers_of_a_one_shot_role_must_be_done() -> None:
 def test_an_app_whose_one_shot_role_fails_says_so_and_ends_with_1(status: int) -> None:
     world = one_shot("temporary", "other")
     die(world, 1, status)
-    assert "'top' needs 'job', which did not end with status 0 and is not revived; the app ends." in world.told
+    assert "'top' needs 'job', which did not exit with status 0 and is not restarted; the app ends." in world.told
     world.exits_with(2)  # other, which was asked to end
     assert world.statuses == [1]
 
@@ -253,7 +253,7 @@ def test_a_reload_whose_one_shot_role_fails_leaves_the_others_as_they_are() -> N
     world.forked(3)
     die(world, 3, 1)
     assert roles_of(world) == ["top"]
-    assert world.answers[-1].error.startswith("the reload has failed, the old ones stay. job.0: the new one")
+    assert world.answers[-1].error.startswith("reload failed; the old workers keep running. job.0: the new one")
     assert world.statuses == []
 
 

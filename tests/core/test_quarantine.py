@@ -34,8 +34,8 @@ def test_three_deaths_within_a_minute() -> None:
     kill(world)
     assert refused(world) == (("foo", 0),)
     assert world.told[-2:] == [
-        "back.foo has killed 3 workers within 60 s; it is refused for 60 s.",
-        "back.0 (pid 103) was killed by SIGSEGV; its successor starts in 0.1 s.",
+        "back.foo killed 3 workers within 60 s; calls to it are refused for 60 s.",
+        "back.0 (pid 103) was killed by SIGSEGV; restarting it in 0.1 s.",
     ]
 
 
@@ -63,7 +63,7 @@ def test_after_its_term_one_worker_tries_it_and_if_that_lives_it_is_trusted() ->
     assert (name, probe) == ("foo", min(world.mobsters))
     world.pass_time(TRIAL + 0.1)
     assert refused(world) == ()
-    assert world.told[-1] == "back.foo is trusted again."
+    assert world.told[-1] == "calls to back.foo are accepted again."
 
 
 def test_if_it_dies_of_it_the_term_is_doubled_up_to_a_bound() -> None:

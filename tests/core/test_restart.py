@@ -86,7 +86,7 @@ def test_a_role_that_was_given_up_is_tried_again() -> None:
     ("roles", "pid", "error"),
     [
         (["bakc"], 0, "there is no role 'bakc'. Did you mean 'back'?"),
-        ([], 4711, "no mobster has the pid 4711. `mob ps` lists them."),
+        ([], 4711, "no worker has pid 4711; `mob ps` lists them."),
     ],
 )
 def test_what_is_not_there_is_named(roles: list[str], pid: int, error: str) -> None:

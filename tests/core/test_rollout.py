@@ -53,8 +53,8 @@ def test_workers_whose_environment_has_their_number_are_replaced_when_that_chang
     while come_up(world):
         pass
     assert world.told[-3:] == [
-        "back: 2 -> 4 workers; as asked for.",
-        "reloading back, whose env has the number of workers.",
+        "back: 2 -> 4 workers; as requested.",
+        "reloading back, because its env contains the number of workers.",
         "reloaded 2 workers in 0.0 s.",
     ]
     assert [world.launches["back", index] for index in range(4)] == [2, 2, 1, 1]
@@ -111,7 +111,7 @@ def test_new_code_that_does_not_come_up_leaves_the_old_in_place() -> None:
     assert sorted(world.mobsters) == [1, 2, 3, 4, 5]
     assert all(mobster.asked_grace is None for mobster in world.mobsters.values())
     (answer,) = world.answers
-    text = "the reload has failed, the old ones stay. back.0: the new one could not be imported: SyntaxError: x"
+    text = "reload failed; the old workers keep running. back.0: the new one could not be imported: SyntaxError: x"
     assert answer == d.Answer(ASKED, error=text)
     assert world.told[-2].startswith("back.0 could not import 'back'. Its error:\n    Traceback")
     assert not world.supervisor.rollout.is_reloading
@@ -245,7 +245,7 @@ def test_a_reload_that_follows_a_failed_one_may_fill_the_same_slot() -> None:
     reload(world)
     decisions = world.exits_with(new)
     assert [type(each) for each in decisions].count(d.Launch) == 1  # the second reload does not wait for the pause
-    assert world.answers[0].error.startswith("the reload has failed")
+    assert world.answers[0].error.startswith("reload failed")
     come_up(world)
     assert world.answers[1].text == "reloaded 1 worker in 0.0 s."
     assert [mobster.slot for mobster in world.mobsters.values()] == [("back", 0)]
@@ -281,8 +281,8 @@ def test_an_app_that_ends_while_what_is_preloaded_is_loaded_anew_launches_nothin
 @pytest.mark.parametrize(
     ("option", "limit", "beat", "why"),
     [
-        ("max_calls", 1000, Beat(calls=1000), "has served 1,000 calls (max_calls)"),
-        ("max_memory", 2**30, Beat(memory=2**30), "has grown to 1,024 MiB (max_memory: 1,024 MiB)"),
+        ("max_calls", 1000, Beat(calls=1000), "served 1,000 calls (max_calls)"),
+        ("max_memory", 2**30, Beat(memory=2**30), "grew to 1,024 MiB (max_memory: 1,024 MiB)"),
         ("max_age", 50.0, Beat(), "is 50 s old (max_age)"),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_worker_that_has_done_its_part_is_replaced(option: str, limit: float, 
     world.pass_time(50.0)
     for uid in (1, 2):  # both have, but one follows the other
         world.carry_out(world.supervisor.handle_beat(uid, beat, world.now))
-    assert world.told[-1] == f"back.0 (pid 101) {why}; its successor starts."
+    assert world.told[-1] == f"back.0 (pid 101) {why}; replacing it."
     assert len(booting(world)) == 1
     assert world.mobsters[1].asked_grace is None
     come_up(world)
@@ -305,9 +305,7 @@ def test_recycling_that_fails_is_tried_again_later() -> None:
     world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
     (new,) = booting(world)
     world.exits_with(new)
-    assert world.told[-1] == (
-        "the successor of back.0 was killed by SIGKILL before it was ready; the one before it stays."
-    )
+    assert world.told[-1] == ("the new back.0 was killed by SIGKILL before it was ready; the old one keeps running.")
     world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
     assert booting(world) == []
     world.now += RECYCLE_RETRY
@@ -326,7 +324,7 @@ def test_a_worker_that_is_given_up_is_not_replaced() -> None:
     assert len(booting(world)) == 1
     world.carry_out(scale("back", 1, ASKED, world.now))  # its successor goes too
     world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
-    assert world.told[-1].startswith("back.0 (pid 101) has served 99 calls")
+    assert world.told[-1].startswith("back.0 (pid 101) served 99 calls")
 
 
 def test_a_restart_of_one_that_ends_already_does_not_ask_it_again() -> None:

@@ -169,8 +169,8 @@ def test_requests_that_run_beside_each_other_do_not_wait() -> None:
 
 
 SIGNALS = {
-    "the only role": (["back*2"], {}, ["back: 2 -> 3 workers; as asked for."]),
-    "the one that may grow": (["back*2", "front"], {"max_workers": 4}, ["back: 2 -> 3 workers; as asked for."]),
+    "the only role": (["back*2"], {}, ["back: 2 -> 3 workers; as requested."]),
+    "the one that may grow": (["back*2", "front"], {"max_workers": 4}, ["back: 2 -> 3 workers; as requested."]),
     "one of several, none of which may grow": (
         ["back*2", "front"],
         {},

@@ -66,12 +66,12 @@ FOUND: dict[str | int, list[int]] = {"back": [2, 1], "back.1": [1], "10": [2], 1
 NOT_FOUND: dict[str | int, str] = {
     "": "this app has no role ''. There are: 'api', 'api.2', 'api.v1', 'back', 'idle'.",
     "bakc": "this app has no role 'bakc'. Did you mean 'back'?",
-    "idle": "the role 'idle' has no mobster on the machine 'a' at this moment. `mob ps` tells why.",
-    "back.7": "there is no back.7 on the machine 'a' at this moment. There are: back.0, back.1.",
-    "idle.0": "there is no idle.0 on the machine 'a' at this moment. There are: none of this role.",
-    "20": "no mobster has the pid 20 on the machine 'a'. `mob ps` lists them.",
-    12: "no mobster has the pid 12 on the machine 'a'. `mob ps` lists them.",
-    0: "no mobster has the pid 0 on the machine 'a'. `mob ps` lists them.",
+    "idle": "the role 'idle' has no worker on the machine 'a' right now; `mob ps` shows why.",
+    "back.7": "there is no back.7 on the machine 'a' right now. There are: back.0, back.1.",
+    "idle.0": "there is no idle.0 on the machine 'a' right now. There are: none of this role.",
+    "20": "no worker has pid 20 on the machine 'a'; `mob ps` lists them.",
+    12: "no worker has pid 12 on the machine 'a'; `mob ps` lists them.",
+    0: "no worker has pid 0 on the machine 'a'; `mob ps` lists them.",
 }
 
 
@@ -88,5 +88,5 @@ def test_nobody_is_meant(target: str | int) -> None:
 
 
 def test_without_a_cluster_no_machine_is_named() -> None:
-    with pytest.raises(MobError, match=r"no mobster has the pid 99\. "):
+    with pytest.raises(MobError, match=r"no worker has pid 99; "):
         mobsters_meant(roster(nodes=()), HERE, 99)

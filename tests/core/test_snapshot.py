@@ -152,7 +152,7 @@ def test_workers_whose_environment_has_their_number_are_replaced_if_the_new_plan
     world.pass_time(1.0)
     follow(world, plan("back*3", options={"env": {"OF": "{workers}"}}))
     assert sorted(mobster.slot for mobster in world.mobsters.values()) == [("back", i) for i in (0, 0, 1, 2)]
-    assert "reloading back, whose env has the number of workers." in world.told
+    assert "reloading back, because its env contains the number of workers." in world.told
 
 
 def test_what_is_half_done_puts_an_upgrade_off() -> None:
@@ -165,7 +165,7 @@ def test_what_is_half_done_puts_an_upgrade_off() -> None:
     world.carry_out(supervisor.handle_returned_terminal(uid, 1, world.now))
     world.exits_with(uid)
     world.pass_time(1.0)
-    assert supervisor.unrest(may_launch=False) == "a mobster is being launched"
+    assert supervisor.unrest(may_launch=False) == "a worker is being launched"
     assert supervisor.unrest(may_launch=True) == ""
     for each in list(world.mobsters):
         world.forked(each)

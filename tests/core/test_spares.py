@@ -76,12 +76,12 @@ def test_it_takes_the_place_of_one_that_dies_and_the_next_one_follows() -> None:
 def test_of_two_the_first_that_has_booted_goes_and_without_one_a_successor_starts() -> None:
     world = with_spares(1, 2)
     world.exits_with(at(world, -1), KILLED)
-    assert world.told[-1] == "back.spare (pid 102) was killed by SIGKILL; its successor starts."
+    assert world.told[-1] == "back.spare (pid 102) was killed by SIGKILL; restarting it."
     second = at(world, -2)
     world.exits_with(at(world, 0))
     assert at(world, 0) == second
     world.exits_with(at(world, 0))
-    assert world.told[-1].endswith("its successor starts in 0.1 s.")
+    assert world.told[-1].endswith("restarting it in 0.1 s.")
 
 
 def test_workers_that_die_again_and_again_cost_no_more_than_without_spares() -> None:
@@ -159,7 +159,7 @@ def test_a_spare_that_cannot_boot_tries_again_after_pauses() -> None:
         assert world.supervisor.roster.roles["back"].failing == ""
         world.pass_time(pause)
     assert "next try in 0.1 s. Its error:\n    ValueError: no model" in world.told[-2]
-    assert world.told[-1].endswith("next try in 0.2 s. The same error: ValueError: no model")
+    assert world.told[-1].endswith("next try in 0.2 s. Same error as before: ValueError: no model")
 
 
 def test_a_spare_whose_module_cannot_wait_is_not_tried_again_before_a_reload() -> None:
@@ -168,7 +168,7 @@ def test_a_spare_whose_module_cannot_wait_is_not_tried_again_before_a_reload() -
     world.carry_out(world.supervisor.handle_boot_failed(uid, "SpareError: it serves", is_unfit=True))
     world.exits_with(uid, "exited with status 1")
     assert states(world) == [(0, "ready"), (-1, "failed")]
-    assert "'back' goes on without it. Its error:\n    SpareError: it serves" in world.told[-1]
+    assert "'back' continues without it. Its error:\n    SpareError: it serves" in world.told[-1]
     world.pass_time(1000.0)
     reload(world)
     come_up(world)
@@ -284,7 +284,7 @@ def test_a_spare_of_old_age_is_renewed() -> None:
     world.pass_time(200.0)
     spare = at(world, -1)
     world.carry_out(world.supervisor.handle_beat(spare, Beat(), world.now))
-    assert world.told[-1] == "back.spare (pid 102) is 200 s old (max_age); its successor starts."
+    assert world.told[-1] == "back.spare (pid 102) is 200 s old (max_age); replacing it."
     come_up(world)
     assert at(world, -1) != spare
     assert spare not in world.mobsters

@@ -58,5 +58,5 @@ def test_a_role_that_is_over_is_announced_until_it_is_reloaded() -> None:
     world = started(app=plan("once*2", "back", options={"restart": "temporary"}))
     why = "exited with status 0"
     end = [ended(world.carry_out(world.supervisor.handle_exited(uid, why, world.now, 0))) for uid in (1, 2)]
-    assert end == [{}, {"once": "the last one exited with status 0, and is not revived (restart='temporary')."}]
+    assert end == [{}, {"once": "its last worker exited with status 0 and is not restarted (restart='temporary')."}]
     assert ended(world.carry_out(world.supervisor.handle_reload(["once"], (9, 1), world.now))) == {"once": ""}

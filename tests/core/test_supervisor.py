@@ -44,7 +44,7 @@ def test_what_the_system_cannot_give_is_tried_again_soon_and_told_once() -> None
     world.start()
     why = "could not be launched: no memory"
     decisions = world.supervisor.handle_not_launched(1, why, world.now)
-    told = f"back.0 {why}. It is tried again every {SHORTAGE_PAUSE:g} s."
+    told = f"back.0 {why}. Retrying every {SHORTAGE_PAUSE:g} s."
     assert decisions == [Announce(m.MemberGone(1, why)), Tell(told, "crash"), d.WakeAt(world.now + SHORTAGE_PAUSE)]
     assert world.supervisor.handle_not_launched(1, why, world.now) == []  # nobody knows it any more
     (again,) = of(Launch, world.supervisor.handle_wake(world.now + SHORTAGE_PAUSE))
@@ -175,7 +175,7 @@ def test_a_successor_inherits_the_index_and_is_announced() -> None:
     decisions = world.exits_with(2)
     assert decisions[:2] == [
         Announce(m.MemberGone(2, KILLED)),
-        Tell(f"back.1 (pid 102) {KILLED}; its successor starts.", "exit"),
+        Tell(f"back.1 (pid 102) {KILLED}; restarting it.", "exit"),
     ]
     assert of(Launch, decisions) == [Launch(3, "back", 1, 2)]
     assert changes(m.MemberIs, decisions) == [m.MemberIs(Member(3, 0, "back", 1, 2, "launching"))]
@@ -199,17 +199,20 @@ def test_a_timer_that_rings_for_nothing_changes_nothing() -> None:
 TRACEBACK = "Traceback (most recent call last):\n  x = 1 +\nSyntaxError: invalid syntax\n"
 INDENTED = TRACEBACK.rstrip().replace("\n", "\n    ")
 TOLD: list[tuple[list[str], str]] = [
-    (["ready"], "back.0 (pid 101) was killed by SIGKILL; its successor starts."),
-    (["ready", "ready"], "back.0 (pid 102) was killed by SIGKILL; its successor starts in 0.1 s."),
-    (["boot"], "back.0 (pid 101) was killed by SIGKILL before it was ready; its successor starts in 0.1 s."),
-    (["slow", "ready"], "back.0 (pid 102) was killed by SIGKILL; its successor starts in 0.1 s."),
-    (["told"], "back.0 (pid 101) stopped as requested; its successor starts."),
+    (["ready"], "back.0 (pid 101) was killed by SIGKILL; restarting it."),
+    (["ready", "ready"], "back.0 (pid 102) was killed by SIGKILL; restarting it in 0.1 s."),
+    (["boot"], "back.0 (pid 101) was killed by SIGKILL before it was ready; restarting it in 0.1 s."),
+    (["slow", "ready"], "back.0 (pid 102) was killed by SIGKILL; restarting it in 0.1 s."),
+    (["told"], "back.0 (pid 101) stopped as requested; restarting it."),
     (["report"], f"back.0 (pid 101) could not import 'back'; next try in 0.1 s. Its error:\n    {INDENTED}"),
     (
         ["report", "report"],
-        "back.0 (pid 102) could not import 'back'; next try in 0.2 s. The same error: SyntaxError: invalid syntax",
+        (
+            "back.0 (pid 102) could not import 'back'; next try in 0.2 s. "
+            "Same error as before: SyntaxError: invalid syntax"
+        ),
     ),
-    (["blank report"], "back.0 (pid 101) was killed by SIGKILL before it was ready; its successor starts in 0.1 s."),
+    (["blank report"], "back.0 (pid 101) was killed by SIGKILL before it was ready; restarting it in 0.1 s."),
 ]
 
 
@@ -266,7 +269,7 @@ def test_launches_that_the_fork_server_took_with_it_are_made_again() -> None:
     world.ready(2)  # its pid is known by its own word
     world.fork_server_gone()
     assert set(world.mobsters) == {1, 2}
-    assert world.told == ["back.2 was lost with the fork server before it was ready; its successor starts in 0.1 s."]
+    assert world.told == ["back.2 was lost with the fork server before it was ready; restarting it in 0.1 s."]
     world.pass_time(0.2)
     assert world.launches == {("back", 0): 1, ("back", 1): 1, ("back", 2): 2}
 
@@ -375,10 +378,10 @@ def test_what_outlasts_its_time_is_killed_and_told_once() -> None:
     world = started("back", "front*2")
     world.stop()
     world.pass_time(26.9)
-    assert world.told == ["stopping.", *["waits for front.0; front.1; Ctrl-C again ends it."] * 3]
+    assert world.told == ["stopping.", *["waiting for front.0; front.1; press Ctrl-C again to kill it."] * 3]
     world.now += 0.1
     kills = world.wake()
-    text = "killing front.0 (pid 102), front.1 (pid 103): still there after its grace time."
+    text = "killing front.0 (pid 102), front.1 (pid 103): still running after its grace period."
     assert kills == [Tell(text), d.Kill(2), d.Kill(3)]
     assert world.supervisor.handle_wake(world.now + 1) == []
     world.reap()
@@ -395,8 +398,8 @@ def test_a_stop_that_lasts_says_who_is_waited_for_and_what_that_does() -> None:
     world.supervisor.handle_beat(3, Beat(running=tuple(Running(f"slow.f{n}", 3.0, "x") for n in range(7))), world.now)
     world.pass_time(1.0)
     doing = ", ".join(f"slow.f{n} for 4 s" for n in range(5))
-    waits = f"waits for slow.0: slow.slow for 12 s; slow.1: {doing}, 2 more calls; slow.2; slow.3; slow.4; 2 more"
-    assert world.told == ["stopping.", f"{waits}; Ctrl-C again ends it."]
+    waits = f"waiting for slow.0: slow.slow for 12 s; slow.1: {doing}, 2 more calls; slow.2; slow.3; slow.4; 2 more"
+    assert world.told == ["stopping.", f"{waits}; press Ctrl-C again to kill it."]
     world.stop()
     world.pass_time(20.0)
     assert world.told[2:] == ["stopping at once."]
@@ -417,8 +420,8 @@ def test_one_that_was_told_by_others_has_the_grace_time_too() -> None:
     assert not world.mobsters[1].is_killed
     world.pass_time(0.2)
     assert world.told[-2:] == [
-        "killing back.0 (pid 101): still there after its grace time.",
-        "back.0 (pid 101) stopped as requested; its successor starts.",
+        "killing back.0 (pid 101): still running after its grace period.",
+        "back.0 (pid 101) stopped as requested; restarting it.",
     ]
     assert world.launches["back", 0] == 2
 
@@ -428,7 +431,7 @@ def test_one_that_ends_by_itself_is_judged_by_its_exit_status() -> None:
     world.carry_out(world.supervisor.handle_draining(1, world.now, by_itself=True))
     assert world.supervisor.processes[1].state == "draining"
     world.carry_out(world.supervisor.handle_exited(1, "exited with status 3", world.now, 3))
-    assert world.told[-1] == "back.0 (pid 101) exited with status 3; its successor starts."
+    assert world.told[-1] == "back.0 (pid 101) exited with status 3; restarting it."
 
 
 def test_one_that_hangs_since_others_told_it_to_end_does_not_hold_up_a_stop() -> None:
@@ -693,7 +696,7 @@ def test_what_cannot_be_reloaded_or_restarted_is_answered() -> None:
     for roles, pid in (([], 0), (["back"], 101)):
         (answer,) = supervisor.handle_restart(roles, pid, (9, 1), 0.0)
         assert isinstance(answer, d.Answer)
-        assert answer.error.startswith("restart: wanted are roles, or the pid")
+        assert answer.error.startswith("restart needs either roles or the pid")
 
 
 def test_the_role_of_a_process_and_of_none() -> None:

@@ -373,14 +373,14 @@ def test_that_it_fails_is_told_once_and_that_it_does_not_any_more() -> None:
     for error in ("", "ValueError: no", "ValueError: no", "", ""):
         world.after(60)
         world.end(error=error)
-    assert world.told == ["timer back.tick has failed: ValueError: no", "timer back.tick is ok again."]
+    assert world.told == ["timer back.tick failed: ValueError: no", "timer back.tick is ok again."]
 
 
 def test_a_worker_that_dies_in_a_run_loses_it_and_the_timer_goes_on() -> None:
     world = World(every())
     world.after(60)
     world.lose(1)
-    assert world.told == ["timer back.tick: its run was lost, its worker was killed by SIGKILL."]
+    assert world.told == ["timer back.tick: run lost: its worker was killed by SIGKILL."]
     assert (world.row.outcome, world.row.error) == ("lost", "its worker was killed by SIGKILL")
     assert world.after(60) == [(2, "tick")]
 
@@ -402,13 +402,13 @@ def test_a_run_that_is_due_while_one_still_runs_is_skipped_told_once_and_then_wi
     world = World(every())
     assert world.after(60) == [(1, "tick")]
     assert world.after(60) == []
-    assert world.told == ["timer back.tick: a run is skipped, because the one before is still running, for 60 s."]
+    assert world.told == ["timer back.tick: run skipped because the previous one is still running, for 60 s."]
     assert world.after(60) == world.after(60) == []
     assert len(world.told) == 1
     world.end()
     assert world.look() == []  # it is not made up for
     assert world.after(60) == [(2, "tick")]
-    assert world.told[1:] == ["timer back.tick: 2 runs missed: the run before them had not ended."]
+    assert world.told[1:] == ["timer back.tick: 2 runs missed: the previous run had not ended."]
     assert world.row.runs == {"missed": 3, "ok": 1}
 
 
@@ -453,7 +453,7 @@ def test_skipped_runs_are_told_once_at_once_and_then_at_most_once_a_minute() -> 
         world.after(1.0)
         told += [second] * (len(world.told) - before)
     assert [text.split(": ")[1].split(",")[0].lstrip("0123456789 ") for text in world.told] == [
-        "a run is skipped",
+        "run skipped because the previous one is still running",
         *["runs missed"] * (len(told) - 1),
     ]
     assert told[0] == 6
@@ -467,7 +467,7 @@ def test_one_that_takes_long_holds_up_no_other_worker() -> None:
     world.end(1)
     assert world.after(60) == [(1, "tick")]
     assert world.after(60) == []  # both are busy
-    assert "a run is skipped" in world.told[0]
+    assert "run skipped" in world.told[0]
 
 
 def test_workers_run_it_beside_itself_if_it_may_overlap() -> None:
@@ -534,7 +534,7 @@ def test_a_machine_that_slept_over_no_run_has_missed_none() -> None:
 def test_a_kingpin_that_was_stopped_says_so() -> None:
     world = World(every())
     assert world.after(200) == [(1, "tick")]
-    assert world.told == ["timer back.tick: 2 runs missed: the Kingpin was stopped or busy."]
+    assert world.told == ["timer back.tick: 2 runs missed: the supervisor was stopped or busy."]
 
 
 def test_more_than_can_be_counted() -> None:
@@ -595,7 +595,7 @@ def test_a_clock_that_is_set_forward_makes_up_for_one_run() -> None:
 def test_a_clock_that_was_wrong_before_makes_up_for_nothing() -> None:
     world = World(cron(600))
     assert world.after(1, set_by=40 * 365 * DAY) == []
-    assert world.told == ["the clock was set forward by 14600 days; runs that fell into that time are not made up for."]
+    assert world.told == ["the clock was set forward by 14600 days; runs that were due in between are skipped."]
     assert 0 < world.due_in() <= 600
 
 
@@ -765,7 +765,7 @@ def test_a_run_that_somebody_asks_for_waits_for_a_free_worker() -> None:
     assert world.row.note == "waits for a free worker of 'back'"
     answer = world.wish("tick")
     assert answer is not None
-    assert answer.error == "back.tick waits for a free worker already (overlap=False)."
+    assert answer.error == "back.tick is already waiting for a free worker (overlap=False)."
     world.after(60)  # it is due meanwhile: that is one run
     assert world.free(2) == [(2, "tick")]
     world.after(1)
@@ -783,7 +783,7 @@ def test_two_that_somebody_asks_for_run_beside_each_other_if_they_may() -> None:
     assert world.free(1) + world.look() == [(1, "tick")] * 3
     answer = world.wish("tick")
     assert answer is not None
-    assert answer.error == "back.tick is running already, for 0.0 ms (overlap=3)."
+    assert answer.error == "back.tick is already running, for 0.0 ms (overlap=3)."
 
 
 def test_what_waits_does_not_begin_beside_others_that_are_as_many_as_may_be() -> None:
@@ -813,8 +813,8 @@ def test_who_waits_for_a_run_that_cannot_be_any_more_is_told() -> None:
     world.look()
     assert world.timers.state.timers == []
     assert [each.error for each in world.answers] == [
-        "back.tick did not run: this machine does not run it any more: runs on 'b'.",
-        "back.tick did not run: 'back' does not have it any more.",
+        "back.tick did not run: this machine no longer runs it: runs on 'b'.",
+        "back.tick did not run: 'back' no longer has it.",
     ]
 
 
@@ -831,7 +831,7 @@ def test_what_cannot_run_now_says_why() -> None:
     assert error("tick", "front") == "'front' has no timer 'tick'. There are none."
     world.after(60)
     world.after(7)
-    assert error() == "back.tick is running already, for 7.0 s (overlap=False)."
+    assert error() == "back.tick is already running, for 7.0 s (overlap=False)."
     world.ready.clear()
     assert error() == "back.tick cannot run: no worker of 'back' is ready."
     world.elsewhere("runs on 'b'")

@@ -56,7 +56,7 @@ def test_a_packet() -> None:
     assert one.unacked_bytes == 5
     assert other.acknowledge() == HEAD.pack(9, 5, 0, 0, ACK)
     assert repr(one) == "<Trunk 5 to 9, 5 bytes under way>"
-    assert repr(Trunk(1)) == "<Trunk 1 to nobody yet, 0 bytes under way>"
+    assert repr(Trunk(1)) == "<Trunk 1 to no session yet, 0 bytes under way>"
 
 
 def test_what_is_said_to_a_stranger_comes_when_the_two_have_met() -> None:

@@ -50,18 +50,18 @@ def test_in_a_cluster_the_machine_that_has_the_report_is_named() -> None:
 
 def test_a_kill_by_mob_says_why(world: World) -> None:
     process = world.supervisor.processes[1]
-    process.why_killed = "hangs: nothing was heard of it for 5.0 s (hang_timeout)"
-    told = (
-        "was killed by mob, because it hangs: nothing was heard of it for 5.0 s (hang_timeout); see `mob crashes app`"
-    )
+    process.why_killed = "hangs: no heartbeat for 5.0 s (hang_timeout=3)"
+    told = "was killed by mob because it hangs: no heartbeat for 5.0 s (hang_timeout=3); see `mob crashes app`"
     assert gone(world, 1, KILLED, -9) == told
 
 
 def test_a_kill_after_the_grace_time_is_no_riddle(world: World) -> None:
     world.supervisor.processes[1].killed = True
-    assert gone(world, 1, KILLED, -9).startswith("was killed by mob, because it was asked to end and was still running")
+    assert gone(world, 1, KILLED, -9).startswith(
+        "was killed by mob because it was still running after it was asked to stop"
+    )
 
 
 def test_a_lost_lease_is_said_once(world: World) -> None:
-    world.supervisor.processes[1].why_killed = "was killed, for its lease is lost: no NATS"
-    assert gone(world, 1, KILLED, -9).startswith("was killed, for its lease is lost: no NATS")
+    world.supervisor.processes[1].why_killed = "was killed because its lease was lost: no NATS"
+    assert gone(world, 1, KILLED, -9).startswith("was killed because its lease was lost: no NATS")

@@ -132,7 +132,7 @@ WISHES = {
     "scale by so many": (m.Scale(7, "back", -1, relative=True), "back: 1 worker."),
     "scale a role that is none": (m.Scale(7, "front", 3), "there is no role 'front'."),
     "reload of a role that is none": (m.Reload(7, ("front",)), "there is no role 'front'."),
-    "restart of a process that is none": (m.Restart(7, (), 999), "no mobster has the pid 999. `mob ps` lists them."),
+    "restart of a process that is none": (m.Restart(7, (), 999), "no worker has pid 999; `mob ps` lists them."),
 }
 
 

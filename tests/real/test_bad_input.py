@@ -402,7 +402,7 @@ def test_a_mobster_that_was_killed_is_not_said_to_have_spoken_garbage(apps: Apps
     os.kill(other, signal.SIGKILL)  # which is told to the one that stands still: it ends with something unread
     wait_until(lambda: client.overview()[1].pid not in (0, other), "the successor is there")
     os.kill(stuck, signal.SIGKILL)
-    app.wait_for(rf"^mob \| back\.0 \(pid {stuck}\) was killed by SIGKILL; its successor starts\.$")
+    app.wait_for(rf"^mob \| back\.0 \(pid {stuck}\) was killed by SIGKILL; restarting it\.$")
     assert "garbage" not in app.output
 
 

@@ -421,7 +421,7 @@ def test_a_function_that_cannot_take_batches_is_refused_as_an_import_that_fails(
     back = "import mob\n\n@mob.export(batch=4)\ndef f(*x):\n    return x\n"
     app = apps.start('.role("back", "./back.py")', back=back)
     app.wait_for(
-        r"back\.0 \(pid \d+\) could not import 'back'; .*The same error: TypeError: back\.f has the parameter \*x"
+        r"back\.0 \(pid \d+\) could not import 'back'; .*Same error as before: TypeError: back\.f has the parameter \*x"
     )
     assert "Traceback" not in app.output
     assert "status 70" not in app.output

@@ -114,7 +114,7 @@ def test_a_loop_that_loads_while_a_port_for_metrics_is_open_is_not_ready(apps: A
         asyncio.run(load())
         """,
     )
-    app.wait_for("is not ready: its module has been at")
+    app.wait_for("is not ready: its module is blocked at")
     client = app.connect()
     assert [member.state for member in client.members() if member.role] == ["booting"]
     assert can_connect(port)

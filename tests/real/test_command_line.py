@@ -237,7 +237,7 @@ def test_a_misspelled_command(app: RunningApp) -> None:
         (("scale", "back"), 2, "'back' is not ROLE=N, such as back=8 or back=+1."),
         (("scale", "back=+-1"), 2, "'back=+-1' is not ROLE=N, such as back=8 or back=+1."),
         (("restart", "back", "1"), 2, "wanted are roles, or one pid."),
-        (("restart", "1"), 1, "no mobster has the pid 1"),
+        (("restart", "1"), 1, "no worker has pid 1"),
         (("crashes", "-n", "0"), 2, "0 is not in the range x>=1."),
         (("crashes", "other"), 2, "two apps are named: 'other' and "),
     ],

@@ -21,7 +21,10 @@ def test_a_role_starts_when_the_one_shot_role_that_it_needs_is_done(apps: Apps) 
     app = apps.start(ONE_SHOT, migrate="print('migrated')\nraise SystemExit(0)", web="def f(): return 'web'")
     client = app.connect()
     assert client.require("web").f().result(patient(30)) == "web"
-    app.wait_for(r"mob \| migrate\.0 \(pid \d+\) ended by itself \(exit status 0\); it is not revived \(temporary\)\.")
+    app.wait_for(
+        r"mob \| migrate\.0 \(pid \d+\) ended by itself \(exit status 0\); it is not restarted "
+        r"\(restart='temporary'\)\."
+    )
     assert "SystemExit" not in app.output
     assert client.reload().startswith("reloaded 2 workers")  # migrates again, then the new web
     assert len(app.wait_for(r"migrated", 2)) == 2
@@ -33,7 +36,9 @@ def test_an_app_whose_one_shot_role_fails_says_so_and_ends_with_1(apps: Apps) ->
         f"{ONE_SHOT}.role('other', './web.py')", migrate="raise ValueError('no such table')", web="print('up')"
     )
     assert app.wait() == 1
-    assert "mob | 'web' needs 'migrate', which did not end with status 0 and is not revived; the app ends." in app.lines
+    assert (
+        "mob | 'web' needs 'migrate', which did not exit with status 0 and is not restarted; the app ends." in app.lines
+    )
     assert "ValueError: no such table" in app.output
 
 

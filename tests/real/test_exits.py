@@ -204,7 +204,7 @@ def test_a_worker_ends_in_order_by_mob_exit(apps: Apps) -> None:
     other = back.finish()
     assert back.end(7).result(PATIENCE) == "answered"
     assert other.result(PATIENCE) == "finished"
-    app.wait_for(r"back\.0 .*exited with status 7; it is not revived")
+    app.wait_for(r"back\.0 .*exited with status 7; it is not restarted")
     assert "the stop handler ran" in app.output
     with pytest.raises(mob.CallError):
         back.options(wait=0.1).pid().result(PATIENCE)

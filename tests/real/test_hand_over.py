@@ -282,8 +282,8 @@ def running(apps: Apps) -> Running:
 
 
 FAILURES = {
-    "raise": "could not hand over: LookupError: the cupboard is bare",
-    "refuse": "could not hand over: BadMessage: functions, iterators, sockets and open files cannot be handed over",
+    "raise": "could not hand over its data: LookupError: the cupboard is bare",
+    "refuse": "BadMessage: functions, iterators, sockets and open files cannot be handed over",
     "fail": "LookupError: no start today",
 }
 
@@ -295,7 +295,7 @@ def test_a_failure_rolls_the_reload_back(running: Running, how: str) -> None:
         books.wait_for(20)
         running.put(how)
         said = running.reload()
-        assert said.startswith("the reload has failed, the old ones stay. back.0: ")
+        assert said.startswith("reload failed; the old workers keep running. back.0: ")
         assert FAILURES[how] in said
         books.wait_for(20)
         assert running.look()[0] == before
@@ -336,11 +336,11 @@ def test_a_restart_says_what_is_lost(apps: Apps, how: str) -> None:
     assert running.back.add().result(PATIENCE) == 1
     done = mob_command(running.app.directory, "restart", "back", "-a", running.app.name)
     said = {
-        "raise": r"could not hand over: LookupError: the cupboard is bare",
-        "hang": r"could not hand over: its handler still ran at the end of the grace time",
-        "block": r"ended before it had handed over",
+        "raise": r"could not hand over its data: LookupError: the cupboard is bare",
+        "hang": r"could not hand over its data: its handler still ran at the end of the grace time",
+        "block": r"exited before it handed over its data",
     }[how]
-    line = rf"back\.0 \(pid \d+\) {said}\. The next back\.0 starts without\."
+    line = rf"back\.0 \(pid \d+\) {said}\. The next back\.0 starts without it\."
     running.app.wait_for(rf"mob \| {line}")
     assert re.search(rf"back: 1 ready\.\n{line}\n", done.stdout), done
     assert running.look()[1:] == (0, ["nothing"])
@@ -354,7 +354,7 @@ def test_a_worker_that_is_blocked_rolls_the_reload_back(apps: Apps) -> None:
     before = running.look()[0]
     running.put("hand")  # a plain handler that blocks the loop
     said = running.reload()
-    assert f"did not hand over within {patient(1):g} s (grace)" in said
+    assert f"did not hand over its data within {patient(1):g} s (grace)" in said
     running.put("hand-door")
     assert running.back.add().result(PATIENCE) == 1
     assert running.look()[0] == before
@@ -367,7 +367,9 @@ def test_kill_9_of_the_old_one_while_it_hands_over(running: Running) -> None:
     reloading.start()
     asked = running.waits("hand")
     os.kill(asked, signal.SIGKILL)
-    running.app.wait_for(rf"back\.0 \(pid {asked}\) ended before it had handed over; its successor starts without")
+    running.app.wait_for(
+        rf"back\.0 \(pid {asked}\) exited before it handed over its data; its successor starts without it"
+    )
     reloading.join(PATIENCE)
     assert said[0].startswith("reloaded 1 worker")
     assert running.look()[1:] == (0, ["nothing"])
@@ -387,7 +389,7 @@ def test_kill_9_of_the_new_one(running: Running, when: str) -> None:
     os.kill(new, signal.SIGKILL)
     running.put(f"{when}-door")
     reloading.join(PATIENCE)
-    assert said[0].startswith("the reload has failed, the old ones stay.")
+    assert said[0].startswith("reload failed; the old workers keep running.")
     assert running.back.add().result(PATIENCE) == 2
     assert running.look()[0] == before
 

@@ -130,7 +130,7 @@ def test_its_caller_gets_a_timeout_and_another_worker_comes(apps: Apps, name: st
     assert begun(app) == {"1": 1}
     assert back.pid().result(PATIENCE) != before
     why = rf"back\.0 \(pid {before}\) was killed because back\.{name} ran for more than {LIMIT:g} s"
-    app.wait_for(f"{why} .* its successor starts")
+    app.wait_for(f"{why} .* restarting it")
     shown = partial(mob_command, app.directory, "crashes", app.name)
     wait_until(lambda: f"(kill_after={LIMIT:g})" in shown().stdout, "`mob crashes` tells it")
 

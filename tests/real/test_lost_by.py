@@ -117,7 +117,9 @@ def test_a_stream_says_it_too(app: RunningApp, client: mob.Client) -> None:
 
 def test_a_hang_is_said(client: mob.Client) -> None:
     text = str(lost(client.require("hangs").hang()))
-    assert re.search(r"hangs\.0 \(pid \d+\) was killed by mob, because it hangs: .*hang_timeout\); see `mob cr", text)
+    assert re.search(
+        r"hangs\.0 \(pid \d+\) was killed by mob because it hangs: .*hang_timeout=\d+\); see `mob cr", text
+    )
 
 
 @pytest.mark.parametrize(("way", "status"), [("by_hand", 7), ("on_the_loop", 8)])

@@ -299,7 +299,7 @@ def test_an_error_of_the_items_themselves_comes_behind_the_results_before_it(bac
 @pytest.mark.parametrize("role", ["single", "threaded"])
 def test_generators_are_refused(client: mob.Client, role: str, export: str, chunk: int | None) -> None:
     mapped = getattr(client.require(role), export).map([1, 2], chunk=chunk)
-    with pytest.raises(mob.CallError, match=f"{role}.{export} is a generator, and map wants one value for each item"):
+    with pytest.raises(mob.CallError, match=f"{role}.{export} is a generator, and map needs one value for each item"):
         list(mapped)
     proxy = client.require(role)
     wait_until(lambda: proxy.statistics().result()["in_hand"] == 1, "nothing is in hand but the question")

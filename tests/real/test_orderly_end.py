@@ -18,7 +18,7 @@ POOLS = {
 
 
 def killed(app: RunningApp) -> bool:
-    return "still there after its grace time" in app.output or "SIGKILL" in app.output
+    return "still running after its grace period" in app.output or "SIGKILL" in app.output
 
 
 def test_pools_of_a_module_and_threads_end_with_their_worker_and_then_atexit_runs(apps: Apps) -> None:
@@ -80,7 +80,7 @@ def test_whatever_a_stop_handler_raises_the_end_goes_on(apps: Apps) -> None:
     for name in modules:
         app.wait_for(rf"{name}\.0 .*the consumer is there")
         client.restart(name)
-        app.wait_for(rf"{name}\.0 .* stopped as requested; its successor starts")
+        app.wait_for(rf"{name}\.0 .* stopped as requested; restarting it")
         app.wait_for(rf"{name}\.0 .*a handler of 'stop' ended with CancelledError: <function end")
         app.wait_for(rf"{name}\.0 .*the last one ran")
         app.wait_for(rf"{name}\.0 .*the consumer is there", 2)
@@ -211,7 +211,7 @@ def test_a_stop_that_lasts_says_for_whom_and_for_what(apps: Apps) -> None:
     app.wait_ready().require("slow").slow()
     app.wait_for("slow began")
     app.signal(signal.SIGTERM)
-    app.wait_for(r"waits for slow\.0: slow\.slow for \d+ s; Ctrl-C again ends it")
+    app.wait_for(r"waiting for slow\.0: slow\.slow for \d+ s; press Ctrl-C again to kill it")
     app.signal(signal.SIGTERM)
     app.wait()
     wait_until(lambda: not app.processes(), "all have ended")

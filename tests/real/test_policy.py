@@ -87,7 +87,9 @@ def test_it_is_not_revived_until_somebody_reloads_it(several: RunningApp, role: 
     old = leave(several, client, role, status)
     wait_state(client, role, "empty")
     policy = "permanent" if role == "codes" else role
-    several.wait_for(rf"mob \| {role}\.0 \(pid {old}\) .*(status {status}|told).*; it is not revived \({policy}\)\.")
+    several.wait_for(
+        rf"mob \| {role}\.0 \(pid {old}\) .*(status {status}|told).*; it is not restarted \(restart='{policy}'\)\."
+    )
     assert mob_command(several, "reload", role, "-a", several.name).stdout.startswith("reloaded 1 worker in")
     assert client.require(role).pid().result(patient(20)) != old
 
@@ -101,8 +103,8 @@ def test_a_role_that_fails_too_often_is_given_up(several: RunningApp) -> None:
     shown = wait_state(client, "limited", "failed")
     assert shown.note == "was killed by SIGKILL"
     several.wait_for(
-        r"mob \| limited\.0 \(pid \d+\) was killed by SIGKILL; 'limited' is given up: 1 revivals within 60 s were "
-        r"tolerated \(intensity, period\)\."
+        r"mob \| limited\.0 \(pid \d+\) was killed by SIGKILL; 'limited' is given up: too many restarts "
+        r"\(more than intensity=1 within period=60 s\)\."
     )
     assert "failed" in mob_command(several, "ps", "-a", several.name).stdout
     with pytest.raises(mob.Unavailable, match=r"the role 'limited' is given up.*was killed by SIGKILL") as failed:
@@ -158,7 +160,7 @@ def test_an_app_whose_roles_are_done_ends_with_0(apps: Apps) -> None:
     app = apps.start(roles, once="import sys, mob\nmob.on('ready', lambda: sys.exit(0))")
     assert app.wait() == 0
     app.wait_gone()
-    assert app.lines[-1] == "mob | all mobsters have ended, and none is to be revived; the app ends."
+    assert app.lines[-1] == "mob | all workers exited and none is to be restarted; the app ends."
 
 
 def test_roles_start_after_those_that_they_need_and_stop_before_them(apps: Apps) -> None:
@@ -206,5 +208,5 @@ def test_rest_for_one_starts_the_later_roles_anew(apps: Apps) -> None:
         "the second and the third are others",
     )
     assert now()["one"] == before["one"]
-    app.wait_for(rf"mob \| three\.0 \(pid {before['three']}\) stopped as requested; its successor starts\.")
+    app.wait_for(rf"mob \| three\.0 \(pid {before['three']}\) stopped as requested; restarting it\.")
     assert client.require("three").pid().result(patient(20)) == now()["three"]

@@ -161,8 +161,8 @@ def test_a_command_that_is_killed_takes_py_spy_along(app: RunningApp, tmp_path: 
 def test_what_is_refused(app: RunningApp, tmp_path: Path) -> None:
     for arguments, status, text in (
         (("bakc",), 1, "no role 'bakc'"),
-        (("back.7",), 1, "there is no back.7 at this moment. There are: back.0, back.1."),
-        (("99999999",), 1, "no mobster has the pid 99999999"),
+        (("back.7",), 1, "there is no back.7 right now. There are: back.0, back.1."),
+        (("99999999",), 1, "no worker has pid 99999999"),
         (
             ("b:back",),
             2,

@@ -60,7 +60,7 @@ def test_an_export_that_kills_is_refused(apps: Apps, export: str, threads: int) 
     assert isinstance(error, mob.Quarantined)
     assert {death.executed for death in deaths} == {"maybe"}
     assert len(deaths) == 3
-    app.wait_for(rf"mob \| back\.{export} has killed 3 workers within 60 s; it is refused for 60 s\.")
+    app.wait_for(rf"mob \| back\.{export} killed 3 workers within 60 s; calls to it are refused for 60 s\.")
     wait_until(lambda: len(app.ready(client)) == 2, "both are ready")
     client.all("back").call.pid().result(patient(20))
     for _ in range(10):

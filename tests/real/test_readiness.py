@@ -169,7 +169,7 @@ def test_a_module_that_blocks_without_a_port_is_told_of_mob_ready(apps: Apps) ->
     source = "import queue\nqueue.Queue().get()\n"
     app = apps.start('.role("a", "./a.py", boot_timeout=6)', a=source)
     where = r"a\.py:2 in <module>"
-    app.wait_for(rf"a\.0 \(pid \d+\) is not ready: its module has been at \S*{where}.*call mob\.ready\(\) before")
+    app.wait_for(rf"a\.0 \(pid \d+\) is not ready: its module is blocked at \S*{where}.*call mob\.ready\(\) before")
     (row,) = client_of(app).overview()
     assert "mob.ready()" in row.note
     app.wait_for(rf"was not ready within 6 s \(boot_timeout\); its module was at \S*{where} .*mob\.ready\(\)")
@@ -190,7 +190,7 @@ def test_a_handler_of_ready_that_raises_ends_its_worker(apps: Apps) -> None:
         """
     app = start_each(apps, {how: source.replace("DEF", how) for how in ("def", "async def")})
     for role in ("r0", "r1"):
-        app.wait_for(rf"mob \| {role}\.0 \(pid \d+\) failed in a handler of 'ready'; its successor starts")
+        app.wait_for(rf"mob \| {role}\.0 \(pid \d+\) failed in a handler of 'ready'; restarting it")
     app.wait_for("RuntimeError: no queue to consume")
     (apps.directory / "mended").touch()
     client = app.connect()

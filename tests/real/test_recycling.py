@@ -72,7 +72,7 @@ class Watcher:
 
 
 def test_old_ones_are_replaced_and_no_call_fails(apps: Apps) -> None:
-    why = {"calls": r"has served [\d,]+ calls \(max_calls\)", "age": r"is \d+ s old \(max_age\)"}
+    why = {"calls": r"served [\d,]+ calls \(max_calls\)", "age": r"is \d+ s old \(max_age\)"}
     roles = '.role("calls", "./back.py", workers=2, max_calls=200).role("age", "./back.py", workers=2, max_age=1)'
     app = apps.start(roles, back=BACK)
     client = app.wait_ready()
@@ -80,7 +80,7 @@ def test_old_ones_are_replaced_and_no_call_fails(apps: Apps) -> None:
     before = {member.pid for member in app.ready(client)}
     with Caller(app, "calls") as first, Caller(app, "age") as second:
         for role, reason in why.items():
-            app.wait_for(rf"mob \| {role}\.\d \(pid \d+\) {reason}; its successor starts\.", 3)
+            app.wait_for(rf"mob \| {role}\.\d \(pid \d+\) {reason}; replacing it\.", 3)
         for caller in (first, second):
             wait_until(lambda caller=caller: len(caller.pids - before) >= 2, "successors were called")
     assert all(watcher.fewest >= 2 for watcher in watchers)
@@ -94,9 +94,7 @@ def test_one_that_has_grown_is_replaced(apps: Apps) -> None:
     old = app.ready(client)[0].pid
     with Caller(app):
         client.require("back").eat(200 * 1024 * 1024).result(patient(20))
-        app.wait_for(
-            rf"mob \| back\.0 \(pid {old}\) has grown to \d+ MiB \(max_memory: 150 MiB\); its successor starts\."
-        )
+        app.wait_for(rf"mob \| back\.0 \(pid {old}\) grew to \d+ MiB \(max_memory: 150 MiB\); replacing it\.")
         wait_until(lambda: [m.pid for m in app.ready(client)] not in ([old], []), "its successor is ready")
     wait_until(lambda: old not in app.processes(), "the big one is gone")
 
@@ -106,7 +104,7 @@ def test_a_successor_that_does_not_get_ready_leaves_the_old_one_where_it_is(apps
     client = app.wait_ready()
     old = app.ready(client)[0].pid
     (apps.directory / "back.py").write_text("1 / 0")
-    app.wait_for(r"mob \| the successor of back\.0 could not be imported: ZeroDivisionError: division by zero; ")
+    app.wait_for(r"mob \| the new back\.0 could not be imported: ZeroDivisionError: division by zero; ")
     assert client.require("back").work(1).result(patient(20)) == [1, old]
-    assert app.output.count("its successor starts") == 1
+    assert app.output.count("; replacing it") == 1
     assert os.path.exists(f"/proc/{old}")

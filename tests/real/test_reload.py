@@ -127,7 +127,7 @@ def test_code_that_does_not_come_up_changes_nothing(apps: Apps) -> None:
         rewrite(app, add=add)
         with pytest.raises(mob.MobError) as caught:
             client.reload("back")
-        assert str(caught.value).startswith(f"the reload has failed, the old ones stay. {text}")
+        assert str(caught.value).startswith(f"reload failed; the old workers keep running. {text}")
         assert pids(app, client) == old
         assert set(client.all("back").call.version().result(patient(10)).values()) == {"one"}
         if kind == "syntax error":

@@ -156,7 +156,7 @@ def test_a_dead_worker_is_succeeded_and_the_others_never_notice(app: RunningApp,
     assert len(failed) <= 1  # the one that was at the dead worker, if one was
     assert [m for m in app.ready(client, "back") if m.index != doomed.index] == others
     assert back.options(pid=revived.pid).who().result(PROMPT) == revived.pid
-    app.wait_for(rf"mob \| back\.{doomed.index} \(pid {doomed.pid}\) .*; its successor starts")
+    app.wait_for(rf"mob \| back\.{doomed.index} \(pid {doomed.pid}\) .*; restarting it")
 
 
 def all_four(app: RunningApp) -> list[Any]:
@@ -176,7 +176,7 @@ def test_a_worker_that_dies_again_and_again_is_given_growing_pauses(apps: Apps) 
         assert member.generation == generation
         os.kill(member.pid, signal.SIGKILL)
         wait_until(lambda: member not in client.members(), "its end is known", PROMPT)  # noqa: B023  asked at once
-    told = app.wait_for(r"mob \| back\.0 \(pid \d+\) was killed by SIGKILL; its successor starts(?: in (.+) s)?\.", 6)
+    told = app.wait_for(r"mob \| back\.0 \(pid \d+\) was killed by SIGKILL; restarting it(?: in (.+) s)?\.", 6)
     assert told[0][1] is None
     for match, pause in zip(told[1:], [0.1, 0.15, 0.225, 0.3375, 0.506], strict=True):
         assert float(match[1]) == pytest.approx(pause, abs=0.1 * pause + 0.051)  # by chance, and rounded
@@ -201,7 +201,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def pauses_of(app: RunningApp, role: str) -> list[float]:
-    found = app.wait_for(rf"mob \| {role}\.0 \(pid \d+\) .*(?:next try|its successor starts) in (\d+\.\d) s\.", 6)
+    found = app.wait_for(rf"mob \| {role}\.0 \(pid \d+\) .*(?:next try|restarting it) in (\d+\.\d) s\.", 6)
     return [float(match[1]) for match in found]
 
 
@@ -227,7 +227,9 @@ def test_an_exception_is_reported_with_its_traceback(failing: RunningApp) -> Non
     assert "mob/mobster" not in report
     assert "importlib" not in report
     assert failing.output.count("raises.py") == 2
-    failing.wait_for(r"raises\.0 \(pid \d+\) could not import 'raises'; .* The same error: KeyError: 'the key that", 3)
+    failing.wait_for(
+        r"raises\.0 \(pid \d+\) could not import 'raises'; .* Same error as before: KeyError: 'the key that", 3
+    )
 
 
 def test_a_mistyped_module_is_reported_with_its_line(failing: RunningApp) -> None:
@@ -241,9 +243,7 @@ def test_a_module_that_leaves_is_reported_as_such(failing: RunningApp) -> None:
 
 
 def test_a_module_that_crashes_is_reported_with_its_signal(failing: RunningApp) -> None:
-    failing.wait_for(
-        r"mob \| crashes\.0 \(pid \d+\) was killed by SIGSEGV before it was ready; its successor starts in"
-    )
+    failing.wait_for(r"mob \| crashes\.0 \(pid \d+\) was killed by SIGSEGV before it was ready; restarting it in")
     failing.wait_for(r"^crashes\.0 \d+ \| Fatal Python error: Segmentation fault")
     failing.wait_for(r"^crashes\.0 \d+ \|   File \".*crashes\.py\", line 3 in <module>")
 

@@ -114,7 +114,7 @@ def test_a_worker_that_gets_sigterm_ends_and_is_replaced(site: Site) -> None:
     old = site.wait_for_both()[0]
     os.kill(old, signal.SIGTERM)
     site.app.wait_for(
-        rf"mob \| {site.role}\.\d \(pid {old}\) stopped as requested; its successor starts\.", patience=patient(10)
+        rf"mob \| {site.role}\.\d \(pid {old}\) stopped as requested; restarting it\.", patience=patient(10)
     )
     site.wait_for_both(besides=old)
     assert set(ask_many(site.port, 40)) <= set(site.pids())

@@ -38,9 +38,7 @@ def test_a_worker_that_dies_meanwhile_is_revived_when_there_are_descriptors_agai
     assert call.result(patient(20)) == 1
     before = set_limit(app, FEW)
     os.kill(victim, signal.SIGKILL)
-    app.wait_for(
-        r"mob \| a\.0 could not be launched: Too many open files \(ulimit -n is 3\)\. It is tried again every 1 s"
-    )
+    app.wait_for(r"mob \| a\.0 could not be launched: Too many open files \(ulimit -n is 3\)\. Retrying every 1 s")
     assert client.require("a").f().result(patient(20)) == 1
     wait_until(lambda: any("could not be launched" in row.note for row in client.overview()), "ps says why")
     set_limit(app, before)

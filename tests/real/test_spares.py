@@ -179,7 +179,7 @@ def test_a_module_that_serves_by_itself_cannot_be_a_spare(apps: Apps) -> None:
         HTTPServer(("127.0.0.1", {port}), BaseHTTPRequestHandler).serve_forever()
         """
     app, client = start(apps, back=code)
-    app.wait_for("'back' goes on without it. Its error:")
+    app.wait_for("'back' continues without it. Its error:")
     app.wait_for("SpareError: the module of this role serves a port by itself")
     states = [(row.index, row.state) for row in client.overview()]
     assert states == [(0, "ready"), (-1, "failed")]

@@ -129,8 +129,8 @@ def test_one_that_is_stopped_is_told_with_what_to_do(app: RunningApp) -> None:
     [
         ("bak", "this app has no role 'bak'. Did you mean 'back'?"),
         ("bak.0", "this app has no role 'bak.0'."),
-        ("back.7", "there is no back.7 at this moment. There are: back.0, back.1."),
-        ("1", "no mobster has the pid 1. `mob ps` lists them."),
+        ("back.7", "there is no back.7 right now. There are: back.0, back.1."),
+        ("1", "no worker has pid 1; `mob ps` lists them."),
     ],
 )
 def test_who_is_not_there_is_told(app: RunningApp, target: str, told: str) -> None:

@@ -228,7 +228,7 @@ def test_what_will_not_end_is_killed_after_the_grace_time(apps: Apps) -> None:
     app.wait(patient(10))
     assert time.monotonic() - begun >= 0.45
     app.wait_gone(patient(5))
-    app.wait_for(r"mob \| killing back\.0 \(pid \d+\): still there after its grace time\.")
+    app.wait_for(r"mob \| killing back\.0 \(pid \d+\): still running after its grace period\.")
 
 
 def test_a_signal_while_it_still_boots(apps: Apps) -> None:
@@ -447,7 +447,7 @@ def test_a_mobster_that_ends_is_replaced_and_takes_its_children_with_it(apps: Ap
         os.kill(old[role], signal.SIGTERM)
         assert call.result(patient(10)) == "done"
         assert pid(role, old[role])
-        app.wait_for(rf"mob \| {role}\.0 \(pid {old[role]}\) stopped as requested; its successor starts\.")
+        app.wait_for(rf"mob \| {role}\.0 \(pid {old[role]}\) stopped as requested; restarting it\.")
         assert client.require(role).waits().result(patient(10)) == "done"
 
     def family() -> set[int]:

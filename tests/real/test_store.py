@@ -596,7 +596,7 @@ def test_a_reload_that_fails_leaves_the_store_as_it_was(mob_app: Any, tmp_path: 
     path.rename(tmp_path / "aside")
     path.mkdir()  # the new worker cannot open it
     try:
-        with pytest.raises(mob.MobError, match=r"the old ones stay"):
+        with pytest.raises(mob.MobError, match=r"the old workers keep running"):
             app.reload("cache", timeout=PATIENCE)
     finally:
         path.rmdir()

@@ -139,10 +139,10 @@ def test_it_runs_again_and_again(client: mob.Client, name: str) -> None:
 def test_what_is_raised_is_an_error_and_the_timer_goes_on(app: RunningApp, client: mob.Client) -> None:
     found = wait_timer(client, "back.broken", lambda each: runs(each, "failed") >= 3, "has failed three times")
     assert (found.outcome, found.error) == ("failed", "ValueError: no report today")
-    app.wait_for(r"mob \| timer back.broken has failed: ValueError: no report today")
+    app.wait_for(r"mob \| timer back.broken failed: ValueError: no report today")
     shown = mob_command(app.directory, "ps", app.name).stdout
     assert "the last run of the timer back.broken failed: ValueError: no report today" in shown
-    assert any("timer back.broken has failed" in each.text for each in client.history().events)
+    assert any("timer back.broken failed" in each.text for each in client.history().events)
     app.wait_for(r"back\.\d \d+ \| the timer back.broken raised ValueError: no report today")
     app.wait_for(r'back\.\d \d+ \|     raise ValueError\("no report today"\)')
     wait_until(lambda: any(client.require("back").what_was_seen().result(PATIENCE)), "the hook has seen it")
@@ -201,7 +201,7 @@ def test_one_that_runs_is_not_run_beside_itself(app: RunningApp, client: mob.Cli
     assert (known(client, "back.held")).running == 1
     done = mob_command(app.directory, "timers", "run", "back.held", "-a", app.name)
     assert done.returncode == 1
-    assert "back.held is running already, for" in done.stderr
+    assert "back.held is already running, for" in done.stderr
     client.all("back").call.release().result(PATIENCE)
     wait_timer(client, "back.held", lambda each: runs(each) == 1, "has ended")
     assert len(app.wait_for("held begins")) == 1
@@ -271,7 +271,7 @@ def test_a_worker_that_dies_in_a_run_loses_it_and_another_runs_the_next(apps: Ap
     client = app.wait_ready()
     (begun,) = app.wait_for(r"tick (\d+)")
     os.kill(int(begun[1]), signal.SIGKILL)
-    app.wait_for(r"mob \| timer back.tick: its run was lost, its worker was killed by SIGKILL")
+    app.wait_for(r"mob \| timer back.tick: run lost: its worker was killed by SIGKILL")
     found = wait_timer(client, "back.tick", lambda each: runs(each, "lost"), "was lost")
     assert found.outcome == "lost"
     (apps.directory / "go").touch()
@@ -283,12 +283,12 @@ def test_a_run_that_takes_long_is_told_once_and_nothing_piles_up(apps: Apps) -> 
     app = apps.start('.role("back", "./back.py", threads=4)', back=HOLDING)
     client = app.wait_ready()
     wait_timer(client, "back.tick", lambda each: runs(each, "missed") >= 5, "was missed five times")
-    app.wait_for("mob . timer back.tick: a run is skipped, because the one before is still running, for")
-    assert app.output.count("a run is skipped") == 1
+    app.wait_for("mob . timer back.tick: run skipped because the previous one is still running, for")
+    assert app.output.count("run skipped") == 1
     assert len(app.wait_for(r"tick \d+")) == 1
     (apps.directory / "go").touch()
     wait_timer(client, "back.tick", lambda each: runs(each) >= 3, "goes on")
-    told = app.output.count("a run is skipped") + app.output.count("runs missed")
+    told = app.output.count("run skipped") + app.output.count("runs missed")
     assert told <= 1 + (time.monotonic() - began) / 60  # at once, and then at most once a minute
 
 
@@ -299,7 +299,7 @@ def test_a_kingpin_that_stood_still_makes_up_for_one_run(apps: Apps) -> None:
     freeze(app.process.pid)
     time.sleep(1.1)  # what it sleeps through
     app.signal(signal.SIGCONT)
-    app.wait_for(r"mob \| timer back.tick: \d+ runs missed: the Kingpin was stopped or busy\.")
+    app.wait_for(r"mob \| timer back.tick: \d+ runs missed: the supervisor was stopped or busy\.")
     wait_timer(client, "back.tick", lambda each: runs(each) >= 3, "goes on")
 
 

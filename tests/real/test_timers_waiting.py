@@ -151,7 +151,7 @@ def test_a_run_waits_for_the_first_worker_that_becomes_free(quiet: Workers, at: 
         wish = pool.submit(quiet.client.run_timer, "back.rare", timeout=PATIENCE)
         found = wait_timer(quiet.client, "back.rare", lambda each: each.note, "waits")
         assert (found.note, found.running) == ("waits for a free worker of 'back'", 0)
-        with pytest.raises(mob.MobError, match=r"back\.rare waits for a free worker already \(overlap=False\)"):
+        with pytest.raises(mob.MobError, match=r"back\.rare is already waiting for a free worker \(overlap=False\)"):
             quiet.client.run_timer("back.rare")
         quiet.let_go(pids[at])
         assert wish.result(PATIENCE).startswith("back.rare: ok after ")

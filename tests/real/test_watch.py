@@ -54,7 +54,7 @@ def test_saving_reloads_and_a_mistake_changes_nothing(apps: Apps) -> None:
     wait_until(lambda: versions(client) == {2}, "both have the new code")
     apps.write(back="def version(: return 3")
     app.wait_for(r"SyntaxError")
-    app.wait_for(r"the reload has failed, the old ones stay")
+    app.wait_for(r"reload failed; the old workers keep running")
     assert versions(client) == {2}
     apps.write(back="def version(): return 4")
     wait_until(lambda: versions(client) == {4}, "saving again has healed it")

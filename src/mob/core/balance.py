@@ -1,9 +1,9 @@
-"""How many of the connections that wait in a shared queue a worker takes, so that each has its share.
+"""Decides how many of the connections that wait in a shared queue a worker takes, so that each gets its share.
 
 All workers of a role accept from one queue, and the one that wakes first could take all of it: then the connections of
-a proxy, which are few and kept for hours, lie with one worker while the others idle. So a worker takes what it lacks to
-its share, and leaves the rest to those that have less. One that has let its chance pass (it computes, it is stopped) is
-not counted on until it has accepted something again.
+a proxy, which are few and kept for hours, are all at one worker while the others idle. So a worker takes what it lacks
+to reach its share, and leaves the rest to those that have less. A worker that missed its chance (it computes, it is
+stopped) is not counted until it accepts something again.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 SLACK = 32
-"""A worker may have more than its share by one connection in so many of all, because evenness is worth no wait."""
+"""A worker may exceed its share by one connection in this many of all, because evenness is worth no wait."""
 
 
 class ConnectionLoad(NamedTuple):
-    """What another worker has."""
+    """The connections of another worker."""
 
     connections: int
     accepted: int
-    """How many it has taken so far, modulo some number."""
+    """Number of connections that it accepted so far, modulo some number."""
 
 
 def room(mine: int, others: Mapping[int, ConnectionLoad], passed: Mapping[int, int], waiting: int) -> int:
-    """Return how many of so many `waiting` connections a worker takes that has `mine`; 0 if it has its share.
+    """Return how many of the `waiting` connections a worker with `mine` connections takes; 0 if it has its share.
 
-    `passed`: of those that have let a chance pass, how many they had accepted by then.
+    `passed`: for workers that missed a chance, how many connections they had accepted by then.
 
     >>> room(0, {2: ConnectionLoad(0, 0)}, {}, waiting=8)
     4

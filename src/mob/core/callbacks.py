@@ -1,17 +1,17 @@
-"""Counting the functions that live in one process and are known to others, so that they are freed at both ends.
+"""Counts the functions that live in one process and are known to others, so that they are freed at both ends.
 
-The owner of a function keeps it in a `Lent` table as long as somebody holds a reference; whoever holds some keeps
-count in a `Borrowed` table and gives the count back when the last of its own references is gone. A holder may pass a
-function on to a third process: it tells the owner first, so the function cannot vanish in between. The third may give
-its references back before the owner has heard of them, hence counts below zero are possible for a moment.
+The owner of a function keeps it in a `Lent` table as long as any process holds a reference; a process that holds some
+counts them in a `Borrowed` table and returns the count when it drops the last of its own references. A holder may pass
+a function on to a third process: it tells the owner first, so the function cannot vanish in between. The third may
+return its references before the owner has learned of them, so counts below zero are possible for a moment.
 
-The counts travel, not the moments: a reference given back names how many arrivals it stands for, which makes the
-order of messages on different links harmless. While anybody holds the function, somebody's count is above zero: who
-passes it on holds it himself, and gives it back behind the word that he passed it on, on the same link. So a function
-for which no count is above zero is free, also when a count stays below it because that word died with its sender.
+Counts travel, not events: a returned reference says how many arrivals it stands for, so the order of messages on
+different links does not matter. While any process holds the function, some count is above zero: a process that passes
+it on holds it itself, and returns it after the notice that it passed it on, on the same link. So a function for which
+no count is above zero is free, even when a count stays below zero because that notice was lost with its sender.
 
-Limit: a process that is killed between telling the owner and passing the function on leaves a reference too many, which
-lasts as long as the process that never got it.
+Limit: a process that is killed between notifying the owner and passing the function on leaves a reference too many,
+which lasts as long as the process that never got it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 Function = Callable[..., Any]
-"""A function of the application: an export, or one that is known elsewhere."""
+"""A function of the application: an export, or one that is known to other processes."""
 
 GONE_REMEMBERED = 1000
-"""How many dead holders are remembered, for what others still say of them."""
+"""Maximum number of dead holders that are remembered, because other processes may still mention them."""
 
 
 class _Entry:
@@ -32,8 +32,8 @@ class _Entry:
     def __init__(self, function: Function, key: Hashable) -> None:
         self.function = function
         self.key = key
-        self.pins = 0  # encoded, but not yet on its way to anybody
-        self.holders: dict[int, int] = {}  # uid -> references on their way to it or held by it
+        self.pins = 0  # encoded, but not sent yet
+        self.holders: dict[int, int] = {}  # uid -> references that it holds or that are on their way to it
 
 
 class Lent:
@@ -55,7 +55,7 @@ class Lent:
         return len(self._entries)
 
     def pin(self, function: Function) -> int:
-        """The number of a function that is being encoded. It stays until as many `unpin` follow."""
+        """Return the number of a function that is being encoded, and keep it until as many `unpin` follow."""
         key = _key(function)
         number = self._by_key.get(key)
         if number is None:
@@ -66,7 +66,7 @@ class Lent:
         return number
 
     def hold(self, number: int, holder: int, count: int = 1) -> None:
-        """References are on their way to a holder, or were passed on to it. A dead one holds nothing."""
+        """Count references on their way to a holder, or passed on to it. A dead one holds nothing."""
         entry = self._entries.get(number)
         if entry is not None and holder not in self._gone:
             entry.holders[holder] = entry.holders.get(holder, 0) + count
@@ -76,18 +76,18 @@ class Lent:
             self._free_if_unused(number, entry)
 
     def unpin(self, number: int) -> None:
-        """What was encoded is on its way, or will never be."""
+        """Note that the encoded message was sent, or never will be."""
         entry = self._entries.get(number)
         if entry is not None:
             entry.pins -= 1
             self._free_if_unused(number, entry)
 
     def release(self, number: int, holder: int, count: int) -> None:
-        """A holder gives references back."""
+        """Take back references from a holder."""
         self.hold(number, holder, -count)
 
     def forget_holder(self, holder: int) -> None:
-        """The holder has died."""
+        """Forget a holder that died."""
         self._gone[holder] = None
         if len(self._gone) > GONE_REMEMBERED:
             del self._gone[next(iter(self._gone))]
@@ -97,12 +97,12 @@ class Lent:
             self._free_if_unused(number, entry)
 
     def get(self, number: int) -> Function | None:
-        """The function of that number, if anybody may still call it."""
+        """Return the function of that number; None if no process may call it any more."""
         entry = self._entries.get(number)
         return None if entry is None else entry.function
 
     def held(self) -> list[tuple[Function, dict[int, int]]]:
-        """Each function, with how many references which holder has."""
+        """Return each function, with the number of references by holder."""
         return [(entry.function, entry.holders.copy()) for entry in list(self._entries.values())]
 
     def _forget(self, number: int, entry: _Entry, holder: int) -> None:
@@ -121,14 +121,14 @@ class Lent:
 
 
 def _key(function: Function) -> Hashable:
-    """Equal for two references to the same function; bound methods are made anew at every access, hence by parts."""
+    """Return a key that is equal for references to the same function: each access to a bound method makes a new one."""
     itself = getattr(function, "__self__", None)
     inner = getattr(function, "__func__", None)
     return (id(itself), id(inner)) if inner is not None else id(function)
 
 
 class Borrowed:
-    """What was dropped here of functions that live elsewhere, until it is given back to their owners."""
+    """The references to remote functions that were dropped here, until they are returned to the owners."""
 
     __slots__ = ("_dropped",)
 
@@ -139,11 +139,11 @@ class Borrowed:
         return f"<Borrowed, to be given back to {len(self._dropped)} owners>"
 
     def drop(self, owner: int, number: int, count: int) -> None:
-        """A remote function went away that stood for `count` arrivals."""
+        """Note that a remote function that stood for `count` arrivals was dropped."""
         counts = self._dropped.setdefault(owner, {})
         counts[number] = counts.get(number, 0) + count
 
     def give_back(self) -> dict[int, dict[int, int]]:
-        """What to tell each owner; empties the table."""
+        """Return the counts for each owner, and empty the table."""
         dropped, self._dropped = self._dropped, {}
         return dropped

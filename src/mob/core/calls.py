@@ -1,12 +1,12 @@
-"""The life of a call as its caller's books know it, by the table `states.CALL`.
+"""The life of a call in the books of its caller, by the table `states.CALL`.
 
-A call waits for a worker, is sent to one, and ends. If its worker goes, it may be sent to another: one that no worker
-has begun always, one that may have begun only if its export is idempotent, and so many times as its caller allows; and
-both only if it may go to any worker of a role. What a call ends with says what is known of its execution: a call that
-may have begun may have run, whatever becomes of it later, so the word of a second worker that it was not started there
-says nothing about the first.
+A call waits for a worker, is sent to one, and ends. If its worker dies, the call may be sent to another, if it may go
+to any worker of a role: always if no worker began it; and if one may have begun it, only if its export is idempotent,
+as many times as the caller allows. The result of a call says what is known of its execution: a call that may have begun
+may have run, whatever happens to it later, so the report of a second worker that it did not start it says nothing about
+the first.
 
-Nothing here sends or ends anything; what is returned is to be done by others.
+Nothing here sends or ends anything; others carry out what is returned.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mob.wire.messages import RoleInfo, export_of
 WAIT = 30.0
 """Seconds that a call waits for a ready worker."""
 RETRY_JITTER = 0.05
-"""Seconds within which a call that was lost is repeated, so that not all of them come at once."""
+"""Seconds within which a lost call is repeated, so that not all of them come at once."""
 
 UNBEGUN = "worker lost before it began"
 TAKEN_BACK = "taken back before it began"
@@ -34,12 +34,12 @@ DONE = CALL[SENT, "answered"]
 
 
 class Terms(Struct, frozen=True):
-    """What its caller allows a call; one object for all calls that are made in the same way."""
+    """What a caller allows for a call; one object for all calls that are made in the same way."""
 
     wait: float = WAIT
     """Seconds to wait for a ready worker."""
     retries: int = 3
-    """How often a call of an idempotent export is repeated after the death of its worker."""
+    """Maximum number of repetitions of a call of an idempotent export after its worker died."""
 
 
 TERMS = Terms()
@@ -59,7 +59,7 @@ class End(NamedTuple):
 
 
 class Lifecycle:
-    """Where a call stands. A base of what its caller holds."""
+    """The state of a call. A base class of what its caller holds."""
 
     __slots__ = ("repeats", "role", "state", "terms", "until")
 
@@ -69,18 +69,18 @@ class Lifecycle:
         self.state: CallState = WAITING
         self.terms: Terms = terms
         self.repeats: int = 0
-        """How often it was sent again although a worker had it."""
+        """Number of times it was sent again although a worker had it."""
         self.until: float = math.inf
-        """When it has waited long enough, all told, for one worker after another that goes before it has begun it."""
+        """Time at which it has waited long enough, in total, for workers that die before they begin it."""
 
     def may_repeat(self, role: RoleInfo | None, target: str | int) -> bool:
-        """Return if the call is sent again when the worker that has it goes. `role`: what is known of its role."""
+        """Return True if the call is sent again when its worker dies. `role`: what is known of its role."""
         return bool(self.role) and self.repeats < self.terms.retries and is_idempotent(role, target)
 
     def lose(self, may_have_begun: bool, role: RoleInfo | None, target: str | int, luck: float) -> Again | End | None:
-        """Decide what becomes of the call whose worker is gone; None if it has ended meanwhile.
+        """Decide what happens to a call whose worker died; None if it ended meanwhile.
 
-        `may_have_begun`: nobody knows that the worker has not. `luck`: from 0 to 1, spreads repetitions.
+        `may_have_begun`: the worker may have begun it. `luck`: from 0 to 1, spreads repetitions.
         """
         if self.state is not SENT:
             return None
@@ -93,11 +93,11 @@ class Lifecycle:
         return Again(REPEATED, RETRY_JITTER * luck)
 
     def wait_again(self, event: str, now: float) -> float | None:
-        """Note that the call waits for another worker; return for how many seconds it may. None if it has ended."""
+        """Note that the call waits for another worker; return the seconds that it may wait. None if it ended."""
         if self.state is not SENT:
             return None
         self.state = step(CALL, SENT, event)
-        if self.until == math.inf:  # a worker whose links break again and again does not make it wait for ever
+        if self.until == math.inf:  # a worker whose links break again and again does not make it wait forever
             self.until = now + self.terms.wait
         return max(0.0, self.until - now)
 
@@ -106,12 +106,12 @@ class Lifecycle:
         return "maybe" if self.state is SENT else self.executed("no")
 
     def executed(self, by_last: Executed) -> Executed:
-        """Return what is known of the call in all, if that is known of its last attempt."""
+        """Return what is known of the call in total, if that is known of its last attempt."""
         return "maybe" if self.repeats and by_last == "no" else by_last
 
 
 def is_idempotent(role: RoleInfo | None, target: str | int) -> bool:
-    """Return if a role has told that the export behind a target may be run twice."""
+    """Return True if a role declares that the export behind a target may run twice."""
     name = export_of(target)
     exports = (role.exports if role is not None else None) or ()
     return any(export.idempotent for export in exports if export.name == name)

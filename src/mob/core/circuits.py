@@ -1,16 +1,16 @@
 """Circuits: many links at a time over one trunk, each with a window of its own.
 
-A link between two members on different machines is a Unix socket to the gateway at either end, and between the gateways
-a circuit. Each end of a circuit has a number that its own gateway gave it (as the channels of SSH, RFC 4254); what is
-sent carries the sender's number. Each end opens once, when its member is there, and closes once. Ends that meet are
-those of one pair of members, in order: so two members that want each other at the same moment get one circuit and not
-two. For that, ends of one pair that are wanted are accepted or closed in the order in which they were, and before
-another of that pair is opened. An end whose member is not there opens and closes in one breath.
+A link between two members on different machines is a Unix socket to the gateway at either end, and a circuit between
+the gateways. Each end of a circuit has a number that its own gateway assigned (as the channels of SSH, RFC 4254); cells
+carry the sender's number. Each end opens once, when its member is there, and closes once. Ends that meet are those of
+one pair of members, in order: so two members that want each other at the same moment get one circuit, not two. For
+that, requested ends of one pair are accepted or closed in the order of the requests, and before another of that pair is
+opened. An end whose member is not there opens and closes at the same time.
 
-A circuit may send so many bytes as its other end has room for; whoever reads them gives room back. So a member that
-reads slowly holds up its own circuits and no other.
+A circuit may send as many bytes as its other end has room for; the reader gives room back. So a member that reads
+slowly delays its own circuits and no others.
 
-Bytes in, bytes and happenings out; that nothing is lost or comes twice is the trunk's care.
+Bytes go in; bytes and events come out. The trunk makes sure that nothing is lost or duplicated.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ OPEN, DATA, CLOSE, ROOM = range(4)
 WINDOW = 4 * 1024 * 1024
 """Bytes that a circuit may send before its other end has read some."""
 GIVEN_BACK = WINDOW // 4
-"""Room is given back when it is so much."""
+"""Bytes of room that are collected before they are given back."""
 
 
 class Circuit:
-    """One end of one."""
+    """One end of a circuit."""
 
     __slots__ = ("_owed", "has_closed", "has_opened", "local", "number", "other", "other_has_closed", "remote", "room")
 
     def __init__(self, number: int, local: int, remote: int) -> None:
         self.number: int = number
         self.local: int = local
-        """The uid of the member here."""
+        """Uid of the member here."""
         self.remote: int = remote
-        """The uid of the one there."""
+        """Uid of the member on the other machine."""
         self.other: int = 0
-        """The number that the other end goes by; 0 as long as it has not opened."""
+        """Number of the other end; 0 as long as it has not opened."""
         self.room: int = WINDOW
-        """Bytes that may be sent."""
+        """Number of bytes that may be sent."""
         self.has_opened: bool = False
         self.has_closed: bool = False
         self.other_has_closed: bool = False
-        self._owed = 0  # bytes read here for which no room was given back
+        self._owed = 0  # bytes read here for which room was not given back yet
 
     def __repr__(self) -> str:
         return f"<Circuit {self.number} of {self.local} with {self.remote}, room for {self.room:,} bytes>"
 
 
 class Wanted(NamedTuple):
-    """The other end has opened a circuit that is new here."""
+    """The other end opened a circuit that is new here."""
 
     circuit: Circuit
 
@@ -68,20 +68,22 @@ class Came(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The other end has closed, after all that it has sent."""
+    """The other end closed, after all that it sent."""
 
     circuit: Circuit
 
 
 class HasRoom(NamedTuple):
-    """More may be sent."""
+    """More bytes may be sent."""
 
     circuit: Circuit
 
 
 class Met(NamedTuple):
-    """The other end has opened a circuit that was opened here: the member there has its end of the link; unless it is
-    closed in the same breath."""
+    """The other end opened a circuit that was opened here: the member there has its end of the link.
+
+    If the circuit is closed at the same time, the member was not there.
+    """
 
     circuit: Circuit
 
@@ -90,7 +92,7 @@ Happening = Wanted | Met | Came | Closed | HasRoom
 
 
 class Circuits:
-    """Those of one trunk."""
+    """The circuits of one trunk."""
 
     def __init__(self) -> None:
         self._own: dict[int, Circuit] = {}
@@ -111,31 +113,31 @@ class Circuits:
 
     @property
     def has_cells(self) -> bool:
-        """Whether there is something to send."""
+        """True if there is something to send."""
         return bool(self._cells)
 
     # -------------------------------------------------------------------------------------------- sending
 
     def open(self, local: int, remote: int) -> Circuit:
-        """A member here wants a link to one there."""
+        """Open a circuit for a member here that wants a link to one there."""
         circuit = self._new(local, remote)
         self.accept(circuit)
         self._unmet.setdefault((local, remote), deque()).append(circuit)
         return circuit
 
     def accept(self, circuit: Circuit) -> None:
-        """The member here that was wanted is there."""
+        """Confirm that the requested member here is there."""
         circuit.has_opened = True
         self._put(OPEN, circuit, PAIR.pack(circuit.local, circuit.remote))
-        self.give_room(circuit, 0)  # what was taken before
+        self.give_room(circuit, 0)  # for bytes that were taken before
 
     def send(self, circuit: Circuit, data: bytes) -> None:
-        """Bytes of the member here; no more than there is `room`."""
+        """Send bytes of the member here; not more than `room`."""
         circuit.room -= len(data)
         self._put(DATA, circuit, data)
 
     def close(self, circuit: Circuit) -> None:
-        """The member here has gone, has closed its end, or was not there."""
+        """Close an end: its member ended, closed its end, or was not there."""
         if not circuit.has_closed:
             circuit.has_closed = True
             if circuit.has_opened:
@@ -145,7 +147,7 @@ class Circuits:
             self._forget_if_over(circuit)
 
     def give_room(self, circuit: Circuit, count: int) -> None:
-        """The member here has taken so many bytes."""
+        """Note how many bytes the member here took."""
         circuit._owed += count  # pyright: ignore[reportPrivateUsage]
         owed = circuit._owed  # pyright: ignore[reportPrivateUsage]
         if owed >= GIVEN_BACK and circuit.has_opened and not circuit.has_closed:
@@ -153,7 +155,7 @@ class Circuits:
             self._put(ROOM, circuit, COUNT.pack(owed))
 
     def take(self, limit: int) -> bytes:
-        """What is to be sent next, so many bytes at most; whole cells. Data that is larger is cut."""
+        """Return the next bytes to send, up to a limit, in whole cells. Larger data is cut."""
         taken: list[bytes] = []
         size = 0
         cells = self._cells
@@ -168,7 +170,7 @@ class Circuits:
         return b"".join(taken)
 
     def _cut(self, size: int) -> None:
-        """Makes two cells of the first one, which carries data."""
+        """Cut the first cell, which carries data, into two."""
         kind, number, length = CELL.unpack(self._cells.popleft())
         data = self._cells.popleft()
         self._cells.extendleft((data[size:], CELL.pack(kind, number, length - size)))
@@ -181,7 +183,7 @@ class Circuits:
         return circuit
 
     def _turn_away(self, circuit: Circuit) -> None:
-        """Opens and closes: two cells that travel as one, so that the other end sees at once that nobody was there."""
+        """Open and close: two cells that travel as one, so that the other end sees at once that no member was there."""
         circuit.has_opened = True
         pair, close = PAIR.pack(circuit.local, circuit.remote), CELL.pack(CLOSE, circuit.number, 0)
         self._cells.append(CELL.pack(OPEN, circuit.number, len(pair)))
@@ -196,7 +198,7 @@ class Circuits:
     # ------------------------------------------------------------------------------------------ receiving
 
     def handle(self, payload: memoryview) -> list[Happening]:
-        """What has come over the trunk; `ValueError` if it makes no sense."""
+        """Return the events in data from the trunk; raise `ValueError` if it makes no sense."""
         happenings: list[Happening] = []
         at, end = 0, len(payload)
         while at < end:
@@ -213,7 +215,7 @@ class Circuits:
                 continue
             circuit = self._others.get(number)
             if circuit is None or circuit.other_has_closed:
-                was = "was never opened" if circuit is None else "has closed"
+                was = "was never opened" if circuit is None else "is closed"
                 raise ValueError(f"a cell of kind {kind} for circuit {number}, which {was}")
             if kind == DATA:
                 if not circuit.has_closed:

@@ -1,13 +1,13 @@
 """The slots of an app, the processes in them, and the elementary steps: launch, retire, kill.
 
 A slot is a place (role, index) and outlives the processes that fill it. At any time it has one process that counts, and
-perhaps a successor that is to take its place as soon as it is ready; one whose place was taken finishes and is seen by
-nobody but the stop. Hence no two *ready* workers have one index, ever.
+perhaps a successor that takes its place as soon as it is ready. A process whose place was taken finishes; only the stop
+still sees it. So no two *ready* workers ever have the same index.
 
-The spares of a role have slots of their own, with indexes below 0. A process that is promoted goes from there to the
+The spares of a role have slots of their own, with indexes below 0. A process that is promoted moves from there to the
 slot of the one that died; it is the same process, so its uid, pid and links stay.
 
-What is to be done when, others decide (supervisor, stopping, rollout, scaling, health); they all share this table.
+When to do what is decided by others (supervisor, stopping, rollout, scaling, health); they all share this table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mob.wire import messages as m
 from mob.wire.messages import Beat, Member, Parked, RoleInfo, node_of
 
 EARLY = 0.005
-"""Seconds by which a wake may come too soon: timers are not exact, and a wake that was in vain is not repeated."""
+"""Seconds by which a wake-up may come too soon: timers are inexact, and a useless wake-up is not repeated."""
 
 
 class Slot:
@@ -53,20 +53,20 @@ class Slot:
         self.index: int = index
         self.state: SlotState = SlotState.FILLED
         self.uid: int = 0
-        """The process that counts, 0 for none."""
+        """Uid of the process that counts; 0 if there is none."""
         self.successor: int = 0
-        """The process that takes its place when it is ready, 0 for none."""
+        """Uid of the process that takes its place when it is ready; 0 if there is none."""
         self.generation: int = 0
         self.due: float = 0.0
         """When WAITING: the time of the launch."""
         self.not_before: float = 0.0
-        """When it may be recycled again, after that has failed."""
+        """Time before which it is not recycled again, after a recycling failed."""
         self.note: str = ""
-        """Why the last one ended."""
+        """The reason why the last process ended."""
         self.told: str = ""
-        """The traceback that was shown last; the same one is not shown again in full."""
+        """The last traceback that was shown; the same one is not shown again in full."""
         self.outcome: str = ""
-        """How its last process ended, if none is to follow: one of `revival.OUTCOMES`."""
+        """The outcome of its last process if none follows: one of `revival.OUTCOMES`."""
         self.revival: Revival = Revival()
 
     def __repr__(self) -> str:
@@ -74,21 +74,21 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """As people read it: `back.2`, `back.spare`."""
+        """The name for users: `back.2`, `back.spare`."""
         return place_name(self.role, self.index)
 
     @property
     def is_spare(self) -> bool:
-        """Whether what is in it waits for the place of another."""
+        """True if the process in it waits for the place of another."""
         return self.index < 0
 
     def step(self, event: str) -> None:
-        """The next state, by the table."""
+        """Take the next state, by the table."""
         self.state = states.step(states.SLOT, self.state, event)
 
 
 class Process:
-    """One life: a mobster from its launch to its exit."""
+    """One mobster from its launch to its exit."""
 
     __slots__ = (
         "asked",
@@ -130,100 +130,102 @@ class Process:
         self.pid: int = 0
         self.state: MobsterState = MobsterState.LAUNCHING
         self.launched: float = now
-        """When it was launched, or promoted."""
+        """Time of its launch, or of its promotion."""
         self.born: float = now
-        """When it was launched: how old its code is."""
+        """Time of its launch, which shows how old its code is."""
         self.ready_at: float | None = None
         self.deadline: float | None = None
-        """When it is killed if it is still there."""
+        """Time at which it is killed if it is still running."""
         self.asked: bool = False
-        """Whether the Kingpin has asked it to end."""
+        """True once the Kingpin asked it to end."""
         self.killed: bool = False
         self.why_killed: str = ""
-        """Why mob itself has killed it, if it did so for a reason of its own."""
+        """The reason why mob itself killed it, if it had one of its own."""
         self.overran: m.Overrun | None = None
-        """The call because of which it was killed, which took too long."""
+        """The call that took too long, because of which it was killed."""
         self.is_restarted: bool = False
-        """Whether it was told to end so that another may come in its place."""
+        """True if it was asked to end so that another can take its place."""
         self.is_done: bool = False
-        """Whether it ended because its work was done, and none follows."""
+        """True if it ended because its work was done, and none follows."""
         self.has_failed: bool = False
-        """Whether it ends because a handler of `ready` has raised."""
+        """True if it ends because a handler of `ready` raised."""
         self.ends_by_itself: bool = False
-        """Whether it ends because its role has said `mob.exit`."""
+        """True if it ends because its role called `mob.exit`."""
         self.is_hinted: bool = False
-        """Whether it was told that it is long in getting ready."""
+        """True once the log said that it takes long to get ready."""
         self.is_unfit: bool = False
-        """Whether it is a spare whose module cannot wait, and another would end in the same way."""
+        """True if it is a spare whose module cannot wait; another would end in the same way."""
         self.has_crashed: bool = False
-        """Whether its end was nobody's wish."""
+        """True if it ended although no one asked it to."""
         self.hands_over: bool = False
-        """Whether it has a handler that returns what it leaves to its successor."""
+        """True if it has a handler that returns its data for its successor."""
         self.refusal: str = ""
-        """Why it was dismissed before it was ready, though it had not failed."""
+        """The reason why it was dismissed before it was ready, although it had not failed."""
         self.report: str = ""
-        """Of a failed import."""
+        """The traceback of a failed import."""
         self.stacks: str = ""
-        """What it has said of itself when it was stuck."""
+        """The stacks that it reported while it was stuck."""
         self.stands: str = ""
         """Where it is in the debugger, or waits for it."""
         self.still: float = 0.0
-        """Seconds before it was ready in which it stood still (SIGSTOP, a machine at rest): they are no boot time."""
+        """Seconds before it was ready in which it was suspended (SIGSTOP, a sleeping machine): not boot time."""
         self.beat: Beat = Beat()
         self.beaten_at: float = now
         self.token: int = 0
-        """Of a singleton: that of the lease by which it was launched."""
+        """Of a singleton: the token of the lease under which it was launched."""
         self.quota: float = 1 + 0.1 * (2 * luck - 1)
-        """Its share of the limits for recycling: a tenth more or less, lest all are replaced at once."""
+        """Its factor for the recycling limits: up to a tenth more or less, so that not all are replaced at once."""
 
     def __repr__(self) -> str:
         return f"<Process {self.uid} {self.name} {self.state}>"
 
     @property
     def name(self) -> str:
-        """As people read it: `back.2 (pid 4242)`; `back.2` before its pid is known."""
+        """The name for users: `back.2 (pid 4242)`; `back.2` before its pid is known."""
         return f"{self.slot.name} (pid {self.pid})" if self.pid else self.slot.name
 
     @property
     def note(self) -> str:
-        """What is said of it beside its state: where it is in the debugger, or where its module has blocked, or why the
-        one before it ended."""
+        """The note next to its state.
+
+        It says where it is in the debugger, or where its module is blocked, or why the one before it ended.
+        """
         if self.beat.waits_for:
             return self.stands or self.beat.waits_for
         if self.is_booting and self.beat.blocked and not self.stands:
-            return f"not ready: its module is at {self.beat.blocked}; mob.ready() says that it is ready"
+            return f"not ready: its module is blocked at {self.beat.blocked}; call mob.ready() before that line"
         return self.stands or self.slot.note
 
     @property
     def error(self) -> str:
-        """The last line of the report of its failed import, which says what it was; nothing if there is none."""
+        """The last line of the report of its failed import, which names the error; empty if there is none."""
         return self.report.strip().splitlines()[-1] if self.report else ""
 
     @property
     def is_booting(self) -> bool:
-        """Whether it has not been ready yet, and is expected to be."""
+        """True if it has not been ready yet, and is expected to be."""
         return self.state in (MobsterState.LAUNCHING, MobsterState.BOOTING)
 
     def step(self, event: str) -> None:
-        """The next state, by the table."""
+        """Take the next state, by the table."""
         self.state = states.step(states.MOBSTER, self.state, event)
 
     def limit(self, deadline: float) -> None:
-        """It is to be killed at that time if it is still there, or earlier if that was said before."""
+        """Have it killed at that time if it is still running, or at an earlier time that was set before."""
         self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
 
     def is_overdue(self, now: float) -> bool:
-        """Whether it should be gone by now, and nothing was done about it yet."""
+        """Return True if it should have ended by now and nothing was done about it yet."""
         return self.deadline is not None and self.deadline <= now + EARLY and not self.killed
 
     def member(self) -> Member:
-        """As the roster shows it."""
+        """Return its entry for the roster."""
         slot = self.slot
         return Member(self.uid, self.pid, slot.role, slot.index, self.generation, str(self.state), self.token)
 
 
 class Leased:
-    """What is known of the lease of a singleton."""
+    """The state of the lease of a singleton, as far as it is known."""
 
     __slots__ = ("left", "note", "token")
 
@@ -231,23 +233,23 @@ class Leased:
         self.token: int = token
         """The fencing token; 0 while this machine does not have the lease."""
         self.note: str = note
-        """Who has it, or why it cannot be had."""
+        """The holder of the lease, or the reason why no one can have it."""
         self.left: int = 0
-        """While this machine has it: the token under which what the singleton inherits lies in the cluster."""
+        """While this machine has it: the token under which the data that the singleton inherits is in the cluster."""
 
     def __repr__(self) -> str:
         return f"<Leased, token {self.token}>" if self.token else f"<Leased, {self.note}>"
 
 
 class Role:
-    """What is decided for all workers of a role together."""
+    """The state that all workers of a role share."""
 
     __slots__ = ("intensity", "plan", "target")
 
     def __init__(self, plan: RolePlan) -> None:
         self.plan: RolePlan = plan
         self.target: int = plan.workers
-        """How many workers there are to be."""
+        """The number of workers that the role is to have."""
         self.intensity: Intensity = Intensity()
 
     def __repr__(self) -> str:
@@ -255,16 +257,16 @@ class Role:
 
 
 class Crew:
-    """All of it, and the elementary steps."""
+    """All slots, processes and roles, and the elementary steps."""
 
     def __init__(self, plan: Plan, luck: Callable[[], float] = lambda: 0.5) -> None:
         self.plan: Plan = plan
         self.luck = luck
-        """A random number from 0 to 1, for each question another."""
+        """Returns a random number from 0 to 1, a new one for each question."""
         self.leases: dict[str, Leased] = {
             role.name: Leased() for role in plan.roles if role.singleton and role.workers and plan.cluster
         }
-        """What is known of the leases of the roles that run once in the whole cluster."""
+        """The leases of the roles that run once in the whole cluster."""
         self.roster: Roster = Roster(
             RoleInfo(role.name, workers=0 if role.name in self.leases else role.workers) for role in plan.roles
         )
@@ -281,7 +283,7 @@ class Crew:
         self.last_uid: int = 0
         """The number that was given last."""
         self.kept: dict[tuple[str, int], int] = {}
-        """What was left for the next process, by role and index: its bytes."""
+        """Bytes that were left for the next process, by role and index."""
 
     def __repr__(self) -> str:
         return f"<Crew: {len(self.processes)} processes in {len(self.slots)} slots>"
@@ -289,26 +291,26 @@ class Crew:
     # ------------------------------------------------------------------------------------------- questions
 
     def next_uid(self) -> int:
-        """A number that no member had before."""
+        """Return a number that no member had before."""
         self.last_uid += 1
         return self.last_uid
 
     def is_remote(self, uid: int) -> bool:
-        """Return whether a member, or a Kingpin, is on another machine."""
+        """Return True if a member, or a Kingpin, is on another machine."""
         return node_of(uid) != node_of(self.last_uid)
 
     def role_of(self, uid: int) -> str:
-        """Return the role of a member of this machine; nothing if it is a client."""
+        """Return the role of a member of this machine; empty if it is a client."""
         process = self.processes.get(uid)
         return process.slot.role if process else ""
 
     def slots_of(self, role: str) -> list[Slot]:
-        """The places of a role, by their index."""
+        """Return the places of a role, by their index."""
         slots = (slot for slot in self.slots.values() if slot.role == role and not slot.is_spare)
         return sorted(slots, key=lambda slot: slot.index)
 
     def spares_of(self, role: str) -> list[Slot]:
-        """The slots of the role's spares, the first one first."""
+        """Return the slots of the role's spares, the first one first."""
         slots = (slot for slot in self.slots.values() if slot.role == role and slot.is_spare)
         return sorted(slots, key=lambda slot: -slot.index)
 
@@ -318,15 +320,15 @@ class Crew:
         return next((each for each in there if each and each.state is MobsterState.SPARE and not each.killed), None)
 
     def has_ended(self, role: str) -> bool:
-        """Return whether no place of the role has a process, and none gets one unless somebody asks for it."""
+        """Return True if no place of the role has a process, and none gets one unless a user asks for it."""
         return all(slot.state in (SlotState.EMPTY, SlotState.FAILED) for slot in self.slots_of(role))
 
     def processes_of(self, role: str) -> list[Process]:
-        """Its processes, those whose place was taken too."""
+        """Return the processes of a role, including those whose place was taken."""
         return [process for process in self.processes.values() if process.slot.role == role]
 
     def current(self, slot: Slot) -> Process | None:
-        """The process that counts in a slot."""
+        """Return the process that counts in a slot."""
         return self.processes.get(slot.uid)
 
     def parked(self, role: str) -> int:
@@ -335,11 +337,11 @@ class Crew:
         return clients + sum(process.beat.parked.get(role, 0) for process in self.processes.values())
 
     def lacks(self, role: str) -> list[str]:
-        """The roles that it needs and that have no ready worker, nor have done their work once and for all."""
+        """Return the roles that it needs and that have no ready worker, nor have done their work for good."""
         return [needed for needed in self.roles[role].plan.needs if not self.is_met(needed)]
 
     def is_met(self, role: str) -> bool:
-        """Return whether roles that need this one may run: it has a ready worker, or has done its work and ended."""
+        """Return True if roles that need this one may run: it has a ready worker, or did its work and ended."""
         return bool(self.roster.ready(role)) or self._has_ended(role, {DONE})
 
     def in_vain(self, role: str) -> list[str]:
@@ -350,14 +352,14 @@ class Crew:
         return [name for name in needing if all(slot.state is SlotState.HELD for slot in self.slots_of(name))]
 
     def _has_ended(self, role: str, outcomes: Collection[str]) -> bool:
-        """Return whether all its processes ended, and so; none is to follow."""
+        """Return True if all its processes ended with one of these outcomes, and none follows."""
         slots = self.slots_of(role)
         return bool(slots) and all(slot.state is SlotState.EMPTY and slot.outcome in outcomes for slot in slots)
 
     def add_role(self, plan: Plan, role: RolePlan) -> list[Slot]:
-        """Take in a role that the plan of today has and the one before did not have. Return its slots.
+        """Add a role that is in the new plan and was not in the one before. Return its slots.
 
-        It ends last, but for the gateways, which give its lease back.
+        It ends last, except for the gateways, which return its lease.
         """
         self.plan = plan
         if role.singleton and plan.cluster:
@@ -370,51 +372,53 @@ class Crew:
         return slots
 
     def note_end(self, role: str, why: str) -> list[Decision]:
-        """Tell everybody why no worker of the role is left, if none is and none will come."""
+        """Tell every member why no worker of the role is left, if none is and none follows."""
         if self.processes_of(role) or any(slot.state is not SlotState.EMPTY for slot in self.slots_of(role)):
             return []
         return self.role_changed(role, ended=why)
 
     def has_lease(self, role: str) -> bool:
-        """Whether this machine may run it: of a singleton, one machine of the cluster may."""
+        """Return True if this machine may run the role: a singleton may run on one machine of the cluster."""
         return (lease := self.leases.get(role)) is None or lease.token > 0
 
     def is_held(self, role: str) -> bool:
-        """Whether it must not be started now: for want of a role that it needs, or of its lease."""
+        """Return True if the role must not start now, because it lacks a role that it needs, or its lease."""
         return bool(self.lacks(role)) or not self.has_lease(role)
 
     def is_slot_held(self, slot: Slot) -> bool:
-        """Return whether nothing is to be launched in this slot now. A spare comes after the first ready worker: it is
-        in the way of none that boots, and its module is known to come up."""
+        """Return True if nothing is to be launched in this slot now.
+
+        A spare follows the first ready worker: so it does not delay one that boots, and its module is known to work.
+        """
         return self.is_held(slot.role) or (slot.is_spare and not self.roster.ready(slot.role))
 
     def why_held(self, role: str) -> str:
-        """What it waits for."""
+        """Return what the role waits for."""
         lacks = self.lacks(role)
         return f"waits for {', '.join(lacks)}" if lacks else self.leases[role].note if role in self.leases else ""
 
     def is_singleton(self, role: str) -> bool:
-        """Whether two processes of it must never be there at a time, not even for a reload."""
+        """Return True if two processes of the role must never run at a time, not even for a reload."""
         return role in self.leases
 
     def is_alone(self, role: str) -> bool:
-        """Whether its successor is started only when it has gone: it holds what two cannot hold."""
+        """Return True if its successor starts only after it ended: it holds what two processes cannot hold."""
         return self.is_singleton(role) or self.roles[role].plan.keeps_jobs
 
     def is_left_here(self, role: str) -> bool:
-        """Return whether this machine keeps what a singleton has left, and no other machine could have it."""
+        """Return True if this machine keeps data that a singleton left, and no other machine could get it."""
         lease = self.leases.get(role)
         return lease is not None and lease.token > 0 and not lease.left and (role, 0) in self.kept
 
     def is_done(self) -> bool:
-        """Whether nobody is there and nobody will come."""
+        """Return True if no process is left and none follows."""
         over = (SlotState.EMPTY, SlotState.FAILED, SlotState.HELD)  # the latter waits for one that is over
         return not self.processes and all(slot.state in over for slot in self.slots.values())
 
     # ----------------------------------------------------------------------------------------------- steps
 
     def launch(self, slot: Slot, now: float, as_successor: bool = False) -> list[Decision]:
-        """Another process for a slot: the one that counts, or one that will."""
+        """Launch a process for a slot: the one that counts, or its successor."""
         uid = self.next_uid()
         slot.generation += 1
         slot.outcome = ""
@@ -434,13 +438,16 @@ class Crew:
         return decisions if timeout is None else [*decisions, WakeAt(now + timeout)]
 
     def _inherits(self, slot: Slot) -> bool:
-        """Return whether the process that is launched for a slot has to ask for what was left there."""
+        """Return True if the process that is launched for a slot has to ask for data left there."""
         before = self.current(slot) if slot.successor else None
         return (slot.role, slot.index) in self.kept or (before is not None and before.hands_over)
 
     def promote(self, process: Process, slot: Slot, now: float) -> list[Decision]:
-        """Give a spare the place of one that died; its age counts from now. It is ready there at once, because it hears
-        of its place before the first call comes; if it is to serve HTTP, when it says so."""
+        """Give a spare the place of one that died; its age counts from now.
+
+        It is ready there at once, because it learns of its place before the first call comes; if it is to serve HTTP,
+        when it reports that it is.
+        """
         spare = process.slot
         spare.uid, spare.successor = spare.successor, 0
         slot.uid, slot.outcome = process.uid, ""
@@ -454,11 +461,11 @@ class Crew:
             return [promote, *self.changed(process)]
         process.launched, process.beaten_at, process.ready_at, process.still = now, now, None, 0.0
         process.step("promoted, has to serve first")
-        self.roster.put(process.member())  # all hear of it when it is ready
+        self.roster.put(process.member())  # all learn of it when it is ready
         return [promote] if plan.boot_timeout is None else [promote, WakeAt(now + plan.boot_timeout)]
 
     def retire(self, process: Process, now: float, seconds: float | None = None) -> list[Decision]:
-        """Have a process get no new work, finish what it has within so many seconds (the grace time), and end."""
+        """Give a process no new work; let it finish its work within that many seconds (the grace period), and end."""
         seconds = self.plan.grace if seconds is None else seconds
         process.limit(now + seconds)
         if process.asked:
@@ -468,31 +475,31 @@ class Crew:
         return [*self.changed(process), Retire(process.uid, seconds), WakeAt(now + seconds)]
 
     def kill(self, processes: Collection[Process]) -> list[Decision]:
-        """Ends them at once."""
+        """Kill processes at once."""
         for process in processes:
             process.killed = True
         return [Kill(process.uid) for process in processes]
 
     def forget(self, process: Process) -> None:
-        """It is gone."""
+        """Remove a process that exited."""
         process.step("exited")
         self.processes.pop(process.uid, None)
         self.roster.remove(process.uid)
         self.introductions.left(process.uid)
 
     def welcome(self, uid: int) -> Admit:
-        """What a new member is told."""
+        """Return the first message to a new member."""
         roster = self.roster
         return Admit(uid, tuple(roster.roles.values()), tuple(roster), tuple(roster.nodes.values()), roster.cut)
 
     def changed(self, process: Process) -> list[Decision]:
-        """Everybody is to know its state."""
+        """Announce the state of a process."""
         member = process.member()
         self.roster.put(member)
         return [Announce(m.MemberIs(member))]
 
     def role_changed(self, role: str, **changes: object) -> list[Decision]:
-        """Everybody is to know that of a role."""
+        """Announce changes of a role."""
         info = msgspec.structs.replace(self.roster.roles[role], **changes)
         if info == self.roster.roles[role]:
             return []
@@ -500,7 +507,7 @@ class Crew:
         return [Announce(m.RoleIs(info))]
 
     def release_held(self, now: float) -> list[Decision]:
-        """A role has become ready: those that needed it are started."""
+        """Start the roles that waited for one that is ready now."""
         return [
             decision
             for slot in self.in_order(self.slots.values())
@@ -513,7 +520,7 @@ class Crew:
         return self.launch(slot, now)
 
     def in_order(self, slots: Iterable[Slot]) -> list[Slot]:
-        """Slots in the order in which they are started."""
+        """Return slots in the order in which they are started."""
         return sorted(slots, key=lambda slot: (self.order.index(slot.role), slot.is_spare, abs(slot.index)))
 
 

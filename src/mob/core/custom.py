@@ -1,7 +1,7 @@
-"""The application's own metrics, summed by the Kingpin: what all workers have counted, which outlives them.
+"""The application's own metrics, summed by the Kingpin: the counts of all workers, which outlive them.
 
 Counters and histograms only grow, so their totals are kept by role and set of labels. The value of a gauge belongs to
-the worker that has set it, and ends with it. Bounded by `MOST_METRICS` and `MOST_SETS`. Pure.
+the worker that set it, and ends with it. Bounded by `MOST_METRICS` and `MOST_SETS`. Pure.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from mob.core.declared import OTHER, clash, is_same, is_whole, shown
 from mob.wire.messages import AppMetric, AppSample, Counted, MetricNews, MetricSpec, SampleNews
 
 MOST_METRICS = 500
-"""Metrics of one app."""
+"""Maximum number of metrics of one app."""
 MOST_SETS = 1000
-"""Sets of labels of one metric, over all roles."""
+"""Maximum number of sets of labels of one metric, over all roles."""
 Set = tuple[str, ...]
 """The values of the labels."""
 
 
 class Total(msgspec.Struct):
-    """All that was counted under one set of labels."""
+    """The total for one set of labels."""
 
     number: float = 0.0
     counts: list[int] = []
 
 
 class Setter(msgspec.Struct):
-    """A worker that has set a gauge, and to what."""
+    """A worker that set a gauge, and its values."""
 
     role: str
     index: int
@@ -39,19 +39,19 @@ class Setter(msgspec.Struct):
 
 
 class Summed(msgspec.Struct):
-    """One metric."""
+    """One metric, summed over all workers."""
 
     spec: MetricSpec
     newest: dict[str, int]
-    """By role: the uid of the newest worker that declares it like this."""
+    """By role: the uid of the newest worker that declares it in this way."""
     totals: dict[str, dict[Set, Total]] = {}
     setters: dict[int, Setter] = {}
-    """Of a gauge, by uid."""
+    """The workers that set a gauge, by uid."""
     is_full: bool = False
-    """Whether it was told that there are too many sets of labels."""
+    """True once the log said that there are too many sets of labels."""
 
     def admitted(self, labels: Set, known: dict[Set, Total]) -> Set:
-        """Return under which labels something is counted."""
+        """Return the labels under which something is counted."""
         if labels in known or self.size < MOST_SETS:
             return labels
         self.is_full = True
@@ -59,22 +59,22 @@ class Summed(msgspec.Struct):
 
     @property
     def size(self) -> int:
-        """How many sets of labels there are."""
+        """Number of sets of labels."""
         return sum(map(len, self.totals.values())) + sum(len(each.values) for each in self.setters.values())
 
 
 class CustomMetrics:
-    """All of them, by name."""
+    """All metrics of the application, by name."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, Summed] = {}
-        self._refused: set[tuple[str, str]] = set()  # names and roles, which were told
+        self._refused: set[tuple[str, str]] = set()  # names and roles that the log has mentioned
 
     def __repr__(self) -> str:
         return f"<CustomMetrics: {', '.join(self._metrics) or 'none'}>"
 
     def handle(self, process: Process, counted: Counted) -> list[str]:
-        """Add what a worker has counted; return what is to be said of what cannot be added."""
+        """Add the counts of a worker; return messages about what cannot be added."""
         said: list[str] = []
         for news in counted.metrics:
             metric = self._metrics.get(news.spec.name)
@@ -86,28 +86,28 @@ class CustomMetrics:
         return said
 
     def handle_exited(self, uid: int) -> None:
-        """Forget what a worker that is gone has set."""
+        """Forget the gauges of a worker that exited."""
         for metric in self._metrics.values():
             metric.setters.pop(uid, None)
 
     def _admit(self, process: Process, spec: MetricSpec) -> tuple[Summed | None, str]:
-        """Return the metric to which a worker's numbers are added; none, and why, if they are not."""
+        """Return the metric to which a worker's numbers are added; if they are not, None and the reason."""
         role, uid = process.slot.role, process.uid
         metric = self._metrics.get(spec.name)
         if metric is not None and is_same(metric.spec, spec):
             if uid >= max(metric.newest.values()):
-                metric.spec = spec  # its help text may be another
+                metric.spec = spec  # its help text may differ
             metric.newest[role] = max(uid, metric.newest.get(role, 0))
             return metric, ""
         if metric is not None and set(metric.newest) == {role}:
             if uid < metric.newest[role]:
-                return None, ""  # a worker with the code of before a reload
+                return None, ""  # a worker that still has the code from before a reload
             del self._metrics[spec.name]
         if (other := clash(spec, (each.spec for each in self._metrics.values()))) is not None:
             roles = " and ".join(sorted(self._metrics[other.name].newest))
             return None, f"clashes with {shown(other)} of {roles}; rename one of them"
         if len(self._metrics) >= MOST_METRICS:
-            return None, f"is one more than the {MOST_METRICS} metrics that an app may have; use labels, not more names"
+            return None, f"exceeds the limit of {MOST_METRICS} metrics per app; use labels instead of more names"
         metric = self._metrics[spec.name] = Summed(spec, {role: uid})
         return metric, ""
 
@@ -123,7 +123,7 @@ class CustomMetrics:
         was_full, is_gauge = metric.is_full, metric.spec.kind == "gauge"
         for sample in news.samples:
             if not is_whole(sample.labels, metric.spec):
-                continue  # no code of mob's sends that
+                continue  # mob's own code never sends that
             if is_gauge:
                 self._set(metric, process, sample)
             else:
@@ -154,7 +154,7 @@ class CustomMetrics:
     # --------------------------------------------------------------------------------------------- what is shown
 
     def shown(self) -> tuple[AppMetric, ...]:
-        """Return all of them, sorted by name."""
+        """Return all metrics, sorted by name."""
         return tuple(
             AppMetric(spec.name, spec.kind, spec.help, spec.labels, spec.bounds, tuple(_samples(metric)))
             for _, metric in sorted(self._metrics.items())
@@ -164,16 +164,16 @@ class CustomMetrics:
     # ---------------------------------------------------------------------------------------------- an upgrade
 
     def past(self) -> dict[str, Summed]:
-        """Return all of it as data."""
+        """Return everything as data."""
         return self._metrics
 
     def take_over(self, past: dict[str, Summed]) -> None:
-        """Go on where another Kingpin has stopped."""
+        """Continue where another Kingpin stopped."""
         self._metrics = past
 
 
 def full(spec: MetricSpec) -> str:
-    """Return what is said when a metric has too many sets of labels."""
+    """Return the message for a metric that has too many sets of labels."""
     beyond = "dropped" if spec.kind == "gauge" else f"counted as {OTHER!r}"
     return (
         f"{shown(spec)} has too many sets of labels: at most {MOST_SETS:,} are kept, and further ones are {beyond}. Do "

@@ -1,6 +1,6 @@
-"""What the Kingpin's core may decide. Small and frozen; `kingpin/` carries them out, one place for each.
+"""The decisions of the Kingpin's core. They are small and frozen; `kingpin/` carries each out in one place.
 
-A decision says what, never how: it names members by uid and holds no descriptor, no socket and no process.
+A decision says what to do, never how: it names members by uid and holds no descriptor, socket or process.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from mob.core.news import Change
 from mob.wire.messages import Member, Node, RoleInfo, Running, TimersAt, Words
 
 KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "debug", "note")
-"""What may happen to an app."""
+"""The kinds of events in an app."""
 
 Ticket = tuple[int, int]
-"""Who asked, and the number of the request there."""
+"""Uid of the member that asked, and its number for the request."""
 NOBODY: Ticket = (0, 0)
-"""The ticket of what nobody waits for: a signal has asked for it."""
+"""The ticket of a request for whose answer no one waits: a signal made it."""
 
 
 class _Decision(msgspec.Struct, frozen=True, gc=False):
@@ -31,24 +31,24 @@ class Launch(_Decision, frozen=True):
     index: int
     generation: int
     inherits: bool = False
-    """Whether one before it has left it something, or will."""
+    """True if an earlier process left it data, or will."""
 
 
 class AskHandOver(_Decision, frozen=True):
-    """Ask a worker for what it leaves to its successor; it has so many seconds."""
+    """Ask a worker for the data it leaves to its successor; it has that many seconds."""
 
     uid: int
     seconds: float
 
 
 class LetGoOn(_Decision, frozen=True):
-    """Tell a worker that hands over that it is to go on: nobody takes its place."""
+    """Tell a worker that is handing over to continue: no process takes its place."""
 
     uid: int
 
 
 class Bequeath(_Decision, frozen=True):
-    """Give a process what was left in its place, or tell it that nothing was."""
+    """Give a process the data that was left in its place, or tell it that there is none."""
 
     ticket: Ticket
     role: str
@@ -56,14 +56,14 @@ class Bequeath(_Decision, frozen=True):
 
 
 class DropInheritance(_Decision, frozen=True):
-    """Forget what was left in a place: it has arrived, or is worth nothing any more."""
+    """Forget the data that was left in a place: it has arrived, or is no longer of use."""
 
     role: str
     index: int
 
 
 class Promote(_Decision, frozen=True):
-    """Give a spare this place; it says that it is ready there."""
+    """Give a spare this place; it reports that it is ready there."""
 
     uid: int
     role: str
@@ -72,7 +72,7 @@ class Promote(_Decision, frozen=True):
 
 
 class Admit(_Decision, frozen=True):
-    """Tell a new member who it is and who is there."""
+    """Tell a new member its identity and the roster."""
 
     uid: int
     roles: tuple[RoleInfo, ...]
@@ -82,33 +82,33 @@ class Admit(_Decision, frozen=True):
 
 
 class Introduce(_Decision, frozen=True):
-    """Make a link between two members (perhaps one and the same)."""
+    """Make a link between two members, which may be the same one."""
 
     first: int
     second: int
 
 
 class Announce(_Decision, frozen=True):
-    """Tell every member what has changed; that a machine has left only after its members have gone."""
+    """Tell every member what changed; that a machine left, only after its members left."""
 
     change: Change
 
 
 class Write(_Decision, frozen=True):
-    """Send words to the Kingpin of another node; to all others, if `node` is 0."""
+    """Send words to the Kingpin of another node; to those of all other nodes if `node` is 0."""
 
     node: int
     words: Words
 
 
 class SeekLease(_Decision, frozen=True):
-    """The lease of a singleton was given back: see whether it can be had."""
+    """The lease of a singleton was returned: check whether this machine can take it."""
 
     role: str
 
 
 class Retire(_Decision, frozen=True):
-    """Ask a mobster to finish and end, within so many seconds."""
+    """Ask a mobster to finish and exit within that many seconds."""
 
     uid: int
     grace: float
@@ -121,7 +121,7 @@ class Kill(_Decision, frozen=True):
 
 
 class DumpStacks(_Decision, frozen=True):
-    """Have a mobster that hangs say where it stands: the stacks of its threads and tasks. It is killed soon."""
+    """Ask a mobster that hangs for the stacks of its threads and tasks. It is killed soon."""
 
     uid: int
 
@@ -135,25 +135,25 @@ class Record(_Decision, frozen=True):
     memory: int
     running: tuple[Running, ...]
     stacks: str
-    """What `DumpStacks` has brought, or the error of an import that failed."""
+    """What `DumpStacks` brought, or the error of an import that failed."""
     status: int | None = None
-    """How the process has ended: its exit status, or the negative number of a signal. None if it was never born."""
+    """Exit status of the process, or the negative number of a signal. None if the process never existed."""
 
 
 class PassOn(_Decision, frozen=True):
-    """Tell those who listen here of a crash on another machine."""
+    """Tell those that listen here about a crash on another machine."""
 
     report: bytes
 
 
 class HearTimers(_Decision, frozen=True):
-    """Another machine runs the timers of a role: note how far it is."""
+    """Another machine runs the timers of a role: note their progress."""
 
     words: TimersAt
 
 
 class Answer(_Decision, frozen=True):
-    """Tell who asked for it that a reload or a change of size is done, or why it is not."""
+    """Tell the member that asked that a reload or a change of size is done, or why it is not."""
 
     ticket: Ticket
     error: str = ""
@@ -161,30 +161,30 @@ class Answer(_Decision, frozen=True):
 
 
 class LendTerminal(_Decision, frozen=True):
-    """Give the terminal to a debugger, which waits for it under this ticket."""
+    """Give the terminal to the debugger that waits for it under this ticket."""
 
     ticket: Ticket
 
 
 class TakeBackTerminal(_Decision, frozen=True):
-    """The debugger that had the terminal has done with it, or is gone: see that it is as it was."""
+    """The debugger that had the terminal is done or has ended: restore the terminal."""
 
 
 class RenewForkServer(_Decision, frozen=True):
-    """Start another fork server, which imports what is preloaded anew; the mobsters of the old one go on.
+    """Start another fork server, which imports the preloaded modules again; mobsters of the old one continue.
 
-    Launches that follow in the same list are for the new one. It is started when all of the list is carried out,
-    because its start brings reports and exits, which lead to other decisions. After that
-    `handle_fork_server_renewed` is called.
+    Launches that follow in the same list are for the new one. It is started after the whole list is carried out,
+    because its start brings reports and exits, which lead to other decisions. Then `handle_fork_server_renewed` is
+    called.
     """
 
 
 class Tell(_Decision, frozen=True):
-    """Say something to the person at the terminal."""
+    """Write a message to the log."""
 
     text: str
     kind: str = "note"
-    """One of `KINDS`; for those who look at the past of the app."""
+    """One of `KINDS`; for those that look at the history of the app."""
 
 
 class WakeAt(_Decision, frozen=True):
@@ -194,7 +194,7 @@ class WakeAt(_Decision, frozen=True):
 
 
 class Finish(_Decision, frozen=True):
-    """All is over: end the Kingpin with this status."""
+    """Everything is over: end the Kingpin with this status."""
 
     status: int
 

@@ -1,4 +1,4 @@
-"""What may be declared as a metric of the application's own: names, labels, buckets, and what is said of the others.
+"""Which metrics an application may declare: names, labels, buckets, and the errors about the others.
 
 Names follow Prometheus (https://prometheus.io/docs/concepts/data_model), with its client libraries' convention that a
 counter is exposed as `name_total`. Pure.
@@ -16,13 +16,13 @@ from mob.wire.messages import MetricSpec
 
 NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 MOST_CHARACTERS = 200
-"""Of a name, and of the value of a label; a longer value is cut."""
+"""Maximum length of a name, and of the value of a label; a longer value is cut."""
 MOST_HELP = 1000
-"""Characters of a help text."""
+"""Maximum characters of a help text."""
 MOST_LABELS = 10
 MOST_BUCKETS = 100
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Those of prometheus_client, in seconds."""
+"""The default buckets of prometheus_client, in seconds."""
 ACROSS = ("sum", "max", "min", "each")
 OWN_LABELS = ("role", "index", "pid", "le", "quantile")
 """Labels that mob or Prometheus sets."""
@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "gauge": ("",),
     "histogram": ("_bucket", "_sum", "_count", ""),
 }
-"""The ends of the names under which a metric of each kind is exposed."""
+"""The suffixes of the names under which a metric of each kind is exposed."""
 OWN = {
     "queue_attempts": "counter",
     "queue_jobs": "gauge",
@@ -44,10 +44,12 @@ OWN = {
     "store_misses": "counter",
     "store_watchers": "gauge",
 }
-"""The metrics that mob's own roles declare, with their kinds: no application may have one of these names. All others
-of mob's begin with `mob_`."""
+"""The metrics that mob's own roles declare, with their kinds: no application may use one of these names.
+
+All other metrics of mob begin with `mob_`.
+"""
 OTHER = "other"
-"""The value of all labels of what is counted beyond the limit."""
+"""The value of all labels for what is counted beyond the limit."""
 
 
 def spec_of(
@@ -59,8 +61,9 @@ def spec_of(
     across: str = "",
     is_own: bool = False,
 ) -> MetricSpec:
-    """Return a declaration that holds; raise `ValueError` or `TypeError` that says why one does not. `is_own`: it is
-    one of mob's, and must be among those that are known.
+    """Return a valid declaration, or raise `ValueError` or `TypeError`.
+
+    `is_own`: the metric is one of mob's, and must be in `OWN`.
 
     >>> spec_of("counter", "orders_total").name
     'orders'
@@ -138,14 +141,16 @@ def shown(spec: MetricSpec) -> str:
 
 
 def is_same(one: MetricSpec, other: MetricSpec) -> bool:
-    """Return whether the numbers of both can be added up; their help texts may differ."""
+    """Return True if the numbers of both can be added up; their help texts may differ."""
     same = (one.name, one.kind, one.labels, one.bounds, one.across)
     return same == (other.name, other.kind, other.labels, other.bounds, other.across)
 
 
 def clash(spec: MetricSpec, others: Iterable[MetricSpec]) -> MetricSpec | None:
-    """Return the metric with which this one cannot be exposed side by side: it is declared otherwise, or one of its
-    names is taken (`size` as a histogram has `size_count`)."""
+    """Return the metric next to which this one cannot be exposed.
+
+    It is declared otherwise, or one of its names is taken (`size` as a histogram has `size_count`).
+    """
     names = names_of(spec)
     for other in others:
         if other.name == spec.name:
@@ -167,10 +172,10 @@ def names_of(spec: MetricSpec) -> set[str]:
 
 @cache
 def _own_names() -> frozenset[str]:
-    """Return the names under which mob's own are exposed, and those that they are declared by."""
+    """Return the names under which mob's own metrics are exposed, and those that they are declared by."""
     return frozenset(OWN).union(*(names_of(MetricSpec(name, kind)) for name, kind in OWN.items()))
 
 
 def is_whole(values: Sequence[str], spec: MetricSpec) -> bool:
-    """Return whether there is a value for each label."""
+    """Return True if there is a value for each label."""
     return len(values) == len(spec.labels)

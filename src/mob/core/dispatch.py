@@ -1,12 +1,12 @@
-"""Which worker gets a call, and what waits at its caller until a worker has room for it.
+"""Decides which worker gets a call, and what waits at its caller until a worker has room.
 
-This is the caller's half of *join-idle-queue* (Lu et al., 2011) with a prefetch; the worker's is `invitations.py`. A
-call goes at once to the worker where it would begin first, as far as its caller knows (`Route.choose`). If none has
-room, it waits here, in a line of calls of its kind, and the caller says so once to each worker that could run it. A
-worker that runs low invites the callers that wait, for as many calls as it has room for. So nobody has to look again
-and again, and a call is given away as late as possible. How much room a worker has: see `costs.py`.
+This is the caller's half of *join-idle-queue* (Lu et al., 2011) with a prefetch; the worker's half is `invitations.py`.
+A call goes at once to the worker where it would begin first, as far as its caller knows (`Route.choose`). If none has
+room, it waits here, in a queue of calls of its kind, and the caller reports that once to each worker that could run it.
+A worker that runs low invites the waiting callers, for as many calls as it has room for. So no process has to poll, and
+a call is given away as late as possible. How much room a worker has: see `costs.py`.
 
-Nothing here sends anything; what is returned is to be done by others.
+Nothing here sends anything; others carry out what is returned.
 """
 
 from __future__ import annotations
@@ -21,54 +21,60 @@ from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.core.routing import Place
 
 WAKE = 60
-"""Microseconds until a worker that sleeps has woken: shorter calls gather at one that is awake."""
+"""Microseconds until a sleeping worker is awake: shorter calls gather at one that is awake."""
 SPILL = 2000
-"""Microseconds that a call must have to wait here before a worker of another machine is the better one."""
+"""Microseconds that a call would have to wait here before a worker of another machine is the better choice."""
 FAR = 20
-"""So many calls that run beside others must a worker here have in hand before one of another machine is preferred."""
+"""Number of concurrent calls that a worker here must have in hand before one of another machine is preferred."""
 FEW = 2
-"""So many short calls under way at once are no burst: those that follow go to all workers in turn."""
+"""Number of short calls under way at once that are not a burst yet: later ones go to all workers in turn."""
 ORDERED = "*"
-"""What a line has that keeps the order of calls of several exports."""
+"""The name of a queue that keeps the order of calls of several exports."""
 QueueKey = tuple[Place | None, str, bool]
-"""What tells lines apart: the place that they wait for, the export, and if their calls must stay on this machine."""
+"""Key of a queue: the place that its calls wait for, the export, and True unless they must stay on this machine."""
 
 
 class Worker(Protocol):
-    """What a choice needs to know of a worker."""
+    """The facts about a worker that a choice needs."""
 
     @property
-    def uid(self) -> int: ...
+    def uid(self) -> int:
+        """Its uid."""
+        ...
+
     @property
-    def place(self) -> Place: ...
+    def place(self) -> Place:
+        """Its place: the name of its machine, and its index there."""
+        ...
+
     @property
     def is_distant(self) -> bool:
-        """It is on another machine."""
+        """True if it is on another machine."""
         ...
 
     @property
     def is_choked(self) -> bool:
-        """Its link takes nothing more at the moment."""
+        """True if its link accepts nothing more at the moment."""
         ...
 
     @property
     def in_hand(self) -> int:
-        """Calls for whose end another call would have to wait there; beyond all numbers if callers wait already."""
+        """Number of calls that another call would have to wait for there; huge if callers wait already."""
         ...
 
     @property
     def pending(self) -> Collection[Any]:
-        """The calls that this process has sent there, and that were not answered."""
+        """The calls that this process sent there and that were not answered."""
         ...
 
     @property
     def outstanding(self) -> int:
-        """All calls that it has in hand."""
+        """Number of all calls that it has in hand."""
         ...
 
     @property
     def pace(self) -> int:
-        """Microseconds that its calls take on average at the moment."""
+        """Average microseconds that its calls take at the moment."""
         ...
 
 
@@ -102,25 +108,25 @@ class Queued:
         self.name: str = name
         """The export; `MESSAGE` for a message."""
         self.size: int = size
-        """Bytes that it keeps."""
+        """Bytes that it occupies."""
         self.wait: float = wait
-        """Seconds that it waits for a worker to become ready."""
+        """Maximum seconds to wait for a ready worker."""
         self.left: float = wait
-        """What was left of them when there last was a ready worker."""
+        """Seconds of `wait` that were left when there last was a ready worker."""
         self.until: float = math.inf
-        """When that time is over; infinite while there are ready workers."""
+        """Time at which these seconds are over; infinite while there are ready workers."""
         self.place: Place | None = place
-        """The only place that it may go to."""
+        """The only place that it may go to; None for any."""
         self.blockers: Sequence[int] = blockers
-        """The uids of processes that cannot run it while it waits: they wait for its answer themselves."""
+        """The uids of processes that cannot run it while it waits, because they wait for its answer themselves."""
         self.can_leave: bool = can_leave
-        """A worker of another machine may have it, though there are some on this one."""
+        """True if a worker of another machine may run it although there are workers on this one."""
         self.line: WaitQueue = NOWHERE
         self.number: int = 0
-        """Which one it is of all that have waited."""
+        """Position among all items that ever waited."""
         self.since: float = 0.0
         self.served_since: float = 0.0
-        """Since when there are ready workers for it; while `until` is infinite."""
+        """Time since which there are ready workers for it; while `until` is infinite."""
 
     def __repr__(self) -> str:
         return f"<Queued for {self.name}>"
@@ -134,21 +140,21 @@ class WaitQueue:
     def __init__(self, route: Route[Any], number: int, name: str, place: Place | None, can_leave: bool) -> None:
         self.route: Route[Any] = route
         self.number: int = number
-        """By which an invitation names it."""
+        """The number by which an invitation names it."""
         self.name: str = name
-        """The export that all its calls are of; "" if it has calls of several."""
+        """The export of all its calls; "" if it has calls of several."""
         self.place: Place | None = place
         self.can_leave: bool = can_leave
         self.waiting: OrderedDict[Queued, None] = OrderedDict()
         self.asked: dict[int, str] = {}
-        """The workers that know of it, by uid, and the export that they were told is the next."""
+        """The workers that know of it, by uid, and the export that was announced to them as the next."""
 
     def __repr__(self) -> str:
         return f"<WaitQueue {self.number} of {len(self.waiting)} for {self.name or self.place or 'the only worker'}>"
 
     @property
     def head(self) -> Queued:
-        """The next one; there must be one."""
+        """The next item; there must be one."""
         return next(iter(self.waiting))
 
 
@@ -156,7 +162,7 @@ W = TypeVar("W", bound=Worker)
 
 
 class AskForPlace(NamedTuple, Generic[W]):
-    """Tell a worker that calls wait for it in a line, the next one of this export."""
+    """Tell a worker that calls wait for it in a queue, the next one of this export."""
 
     worker: W
     line: int
@@ -164,8 +170,10 @@ class AskForPlace(NamedTuple, Generic[W]):
 
 
 class _Burst(Generic[W]):
-    """Short calls that are made faster than they are answered. They gather at one worker, which is awake, and of the
-    calls that it has room for not each is looked at."""
+    """Short calls that are made faster than they are answered.
+
+    They gather at one worker, which is awake; the calls that it has room for are sent without a check of each.
+    """
 
     __slots__ = ("_left", "_most", "_size", "worker")
 
@@ -175,19 +183,19 @@ class _Burst(Generic[W]):
         self._size = 1
 
     def goes_on(self) -> bool:
-        """Return True if the next call goes to the same worker; at most so many, then all workers are looked at."""
+        """Return True if the next call goes to the same worker; after `most` calls all workers are checked again."""
         if self.worker.pending:
             self._left -= 1
             self._size += 1
             return self._left > 0
-        if self._size > FEW and not self.worker.in_hand:  # all were answered at once, and it has hardly fallen asleep
+        if self._size > FEW and not self.worker.in_hand:  # all were answered at once, and it is hardly asleep yet
             self._left, self._size = self._most, 1
             return True
         return False
 
 
 class Route(Generic[W]):
-    """The ready workers of one role as one caller sees them, and what waits for them there."""
+    """The ready workers of one role as one caller sees them, and the items that wait for them there."""
 
     __slots__ = (
         "_arranged_for",
@@ -212,27 +220,27 @@ class Route(Generic[W]):
 
     def __init__(self, role: str, cost_of: Callable[[int], int]) -> None:
         self.role: str = role
-        self._cost_of = cost_of  # what a call of an export takes, by its mark; 0 if nobody can tell
+        self._cost_of = cost_of  # microseconds of a call of an export, by its mark; 0 if unknown
         self.targets: tuple[W, ...] = ()
         self.near: tuple[W, ...] = ()
-        """Those of them on this machine."""
+        """The targets on this machine."""
         self.far: tuple[W, ...] = ()
-        """Those on others."""
+        """The targets on other machines."""
         self.lanes: dict[str, Lane] = {MESSAGE: FREE}
-        """How the exports are run, as far as that is known; else as `LOOP`."""
+        """How each export runs, as far as that is known; otherwise `LOOP`."""
         self.tags: dict[str, bool] = {}
-        """Which exports take arguments with tags, as far as that is known."""
+        """True for exports that take arguments with tags, as far as that is known."""
         self.places: int = 1
-        """How many workers the role is to have, on all machines."""
+        """Number of workers that the role is to have, on all machines."""
         self.waiting: int = 0
-        """How many items wait."""
+        """Number of items that wait."""
         self.size: int = 0
-        """Their bytes."""
+        """Bytes of the items that wait."""
         self._lines: dict[QueueKey, WaitQueue] = {}
         self._last_line = 0
         self._last_item = 0
-        self._leaving: WaitQueue | None = None  # where order counts and what was accepted may not have been sent yet
-        self._arranged_for = (1, False)  # what the lines depend on: the places, and if there is a choice of machines
+        self._leaving: WaitQueue | None = None  # an ordered queue whose accepted items may not have been sent yet
+        self._arranged_for = (1, False)  # what the queues depend on: the places, and if there is a choice of machines
         self._bursts: dict[str, _Burst[W]] = {}  # by export
         self._turn = 0
         self._uids: frozenset[int] = frozenset()  # of the targets
@@ -241,7 +249,7 @@ class Route(Generic[W]):
         return f"<Route to {len(self.targets)} workers of {self.role!r}, {self.waiting} waiting>"
 
     def add_variant(self, target: str, export: str) -> None:
-        """Note that the calls of a target are run as those of an export are, of which it is a variant."""
+        """Note that the calls of a target run like those of the export of which it is a variant."""
         if (lane := self.lanes.get(export)) is not None:
             self.lanes[target] = lane
         if export in self.tags:
@@ -257,10 +265,10 @@ class Route(Generic[W]):
         place: Place | None = None,
         blockers: Collection[int] = (),
     ) -> W | None:
-        """Return the worker where a call would begin first; None if none has room, or if others of its line wait.
+        """Return the worker where a call would begin first; None if none has room, or others of its queue wait.
 
-        `mark`: of the export, by which its cost is known. `can_leave`: the call may go to another machine. `blockers`:
-        the uids of processes that may wait for its answer, and could not give it then: they are not chosen.
+        `mark`: of the export; its cost is known by it. `can_leave`: the call may go to another machine. `blockers`: the
+        uids of processes that may wait for its answer, and could not give it then: they are not chosen.
         """
         is_free = place is None and can_leave and (not blockers or self._uids.isdisjoint(blockers))
         if self.waiting or self._leaving is not None:
@@ -285,9 +293,9 @@ class Route(Generic[W]):
         return self._choose_first_to_begin(targets, lane, mark, name)
 
     def choose_idle(self, name: str, blockers: Collection[int] = ()) -> W | None:
-        """Return a worker of this machine that has nothing to do; None if there is none, or if others of its line wait.
+        """Return a worker of this machine that has nothing to do; None if there is none, or others of its queue wait.
 
-        A call for which a worker waits that runs one of the same role must not stand behind another such: the two could
+        A call for whose answer a worker of the same role waits must not queue behind another such call: the two could
         wait for each other.
         """
         if self.waiting and self._has_waiting(self._key(name, None, True)):
@@ -324,9 +332,9 @@ class Route(Generic[W]):
             if in_hand >= width:
                 begins = in_hand * max(cost, target.pace) // width
             elif in_hand and is_tiny:
-                begins = 0  # it is awake, and has a thread left
+                begins = 0  # it is awake, and has a free thread
             else:
-                begins = WAKE + target.outstanding  # of two that can begin at once the one that does less
+                begins = WAKE + target.outstanding  # if two can begin at once, prefer the one that does less
             if target.is_distant:
                 begins += SPILL
             if begins < soonest and self._has_room(target, lane, mark, in_hand):
@@ -336,7 +344,7 @@ class Route(Generic[W]):
         return self._turn_to(best, targets)
 
     def _choose_beside(self, targets: Sequence[W], lane: Lane) -> W | None:
-        """The one with the fewest calls: they take no time, or nobody knows how long."""
+        """Return the worker with the fewest calls: they take no time, or an unknown time."""
         if not targets:
             return None
         best, fewest = None, math.inf
@@ -349,7 +357,7 @@ class Route(Generic[W]):
 
     def _turn_to(self, best: W | None, targets: Sequence[W]) -> W | None:
         if best is not None and best is not targets[self._turn]:
-            self._turn = targets.index(best)  # else the one behind a busy worker would have that one's turn as well
+            self._turn = targets.index(best)  # otherwise the one after a busy worker would get that one's turn as well
         return best
 
     def _has_room(self, worker: W, lane: Lane, mark: int, in_hand: int) -> bool:
@@ -362,12 +370,14 @@ class Route(Generic[W]):
             return True
         cost, pace = self._cost_of(mark), worker.pace
         if max(cost, pace) > SHORT:
-            return False  # what runs there may take long: the worker will say when it does not
+            return False  # its calls may take long: the worker says when they do not
         return in_hand < most_in_hand(lane.width, cost, pace, FAR_TRIP if worker.is_distant else TRIP)
 
     def _begin_burst(self, worker: W, lane: Lane, mark: int, name: str, in_hand: int) -> None:
-        """Have the next short calls go where this one goes, without a look at each: as many as would begin there before
-        another worker has woken, if there is another."""
+        """Send the next short calls to the same worker, without a check of each.
+
+        As many follow as begin there before another worker is awake, if there is another.
+        """
         cost, pace = self._cost_of(mark), worker.pace
         if not 0 < cost <= WAKE:
             return
@@ -378,7 +388,7 @@ class Route(Generic[W]):
             self._bursts[name] = _Burst(worker, most)
 
     def any_of(self, blockers: Iterable[int], place: Place | None) -> W | None:
-        """Return a worker for a call that must not wait, because all who could run it wait for it themselves."""
+        """Return a worker for a call that must not wait, because all that could run it wait for it themselves."""
         targets = self._candidates(True, place)
         return self.least(place) if all(target.uid in blockers for target in targets) else None
 
@@ -389,11 +399,14 @@ class Route(Generic[W]):
     # ---------------------------------------------------------------------------------------- waiting
 
     def _key(self, name: str, place: Place | None, can_leave: bool) -> QueueKey:
-        """Return in which line a call waits. Where there is a choice of workers each export has a line of its own, so
-        that none waits for another; what must stay on this machine waits apart. Where there is no choice, calls that
-        run one after the other wait in one line, in order, and so does what comes behind them: it would have to wait
-        for them in the worker as well. A call that runs beside others has a line of its own when as many of them run
-        as may: then it must not delay other calls."""
+        """Return the queue in which a call waits.
+
+        Where there is a choice of workers, each export has a queue of its own, so that none waits for another; calls
+        that must stay on this machine wait apart. Where there is no choice, calls that run one by one wait in one
+        queue, in order, and so does what comes behind them: it would have to wait for them in the worker as well. A
+        call that runs beside others has a queue of its own when the maximum number of them runs: then it must not delay
+        other calls.
+        """
         if place is None and self.places != 1:
             return None, name, can_leave or not (self.near and self.far)
         own, ordered = (place, name, True), (place, ORDERED, True)
@@ -403,13 +416,15 @@ class Route(Generic[W]):
         return ordered if lane is LOOP or self._has_waiting(ordered) or self._fits(lane, place) else own
 
     def _fits(self, lane: Lane, place: Place | None) -> bool:
-        """Return True if a call that runs beside others waits, but not for the end of others: for the worker itself, or
-        because earlier calls were just about to be sent."""
+        """Return True if a call that runs beside others waits, but not for other calls to end.
+
+        It waits for the worker itself, or because earlier calls were just about to be sent.
+        """
         outstanding = sum(target.outstanding for target in self._candidates(True, place))
         return outstanding + self.waiting < lane.width
 
     def park(self, item: Queued, now: float) -> list[AskForPlace[W]]:
-        """Have an item wait; return which workers must be told of it."""
+        """Add an item to its queue; return the workers to tell about it."""
         self._last_item += 1
         item.number = self._last_item
         item.since = now
@@ -434,7 +449,7 @@ class Route(Generic[W]):
         return line
 
     def _asks(self, line: WaitQueue) -> list[AskForPlace[W]]:
-        """Return who must be told of a line: workers that do not know of it, or know another export as its next."""
+        """Return the workers to tell about a queue: they do not know of it, or know another export as its next."""
         if not line.waiting:
             return []
         name = line.name or line.head.name
@@ -449,9 +464,11 @@ class Route(Generic[W]):
         return next((line for line in self._lines.values() if line.number == number), None)
 
     def accept(self, worker: W, number: int, count: int, items: list[Queued] | None = None) -> list[Queued]:
-        """Take what an invitation is for out of its line: so many items at most, all of the export that the worker was
-        told of. If there are none, the worker must be told, because it keeps places free, and forgets the line:
-        `asks_after` says if it must be told of it again. `items`: where they are put, also if this raises."""
+        """Take the items that an invitation is for out of their queue: at most `count`, all of the announced export.
+
+        If there are none, tell the worker so, because it keeps places free; then it forgets the queue, and
+        `asks_after` says if the queue is announced to it again. `items`: the list to fill, also if this raises.
+        """
         items = [] if items is None else items
         line = self._line(number)
         if line is None:
@@ -468,23 +485,29 @@ class Route(Generic[W]):
         return items
 
     def asks_after(self, number: int) -> list[AskForPlace[W]]:
-        """Return who must be told of a line from which something was taken, when that has been sent: workers that have
-        forgotten it, or know another export as its next."""
+        """Return the workers to tell about a queue from which items were taken, after these were sent.
+
+        They are workers that forgot the queue, or know another export as its next.
+        """
         line = self._line(number)
         if line is self._leaving:
             self._leaving = None
         return [] if line is None else self._asks(line)
 
     def end_invitation(self, worker: W, number: int, has_sent: bool) -> list[AskForPlace[W]]:
-        """Note that what was accepted has been sent, or nothing of it: then the worker is told that the line is empty.
-        Return who must be told of what is left."""
+        """Note that the accepted items were sent, or that none was: then the worker learns that the queue is empty.
+
+        Return the workers to tell about what is left.
+        """
         if not has_sent:
             self.forget_worker(worker, number)
         return self.asks_after(number)
 
     def take(self, is_taken: Callable[[Queued], bool], taken: list[Queued]) -> list[AskForPlace[W]]:
-        """Take what is meant out of its line; return who must be told of what is left. `taken`: where it is put, also
-        if this raises; then nobody knows what workers were told (`ask_again`)."""
+        """Take the chosen items out of their queues; return the workers to tell about what is left.
+
+        `taken`: the list to fill, also if this raises; then it is unknown what workers know (`ask_again`).
+        """
         meant = [item for item in self.items() if is_taken(item)]
         try:
             while meant:
@@ -499,12 +522,14 @@ class Route(Generic[W]):
         return [ask for number in numbers for ask in self.asks_after(number)]
 
     def is_blocked(self, item: Queued) -> bool:
-        """Return if an item must not wait, because all who could run it wait for it themselves."""
+        """Return True if an item must not wait, because all that could run it wait for it themselves."""
         return self.any_of(item.blockers, item.place) is not None
 
     def first_for_only_one(self) -> Queued | None:
-        """Return what waits first, if there is one worker, no other is to come, and it has nothing to do: to wait for
-        its invitation would gain nothing. None otherwise."""
+        """Return the first waiting item if the only worker has nothing to do, and no other is to come; otherwise None.
+
+        Waiting for its invitation would gain nothing.
+        """
         if len(self.targets) != 1 or self.places != 1:
             return None
         (worker,) = self.targets
@@ -514,7 +539,7 @@ class Route(Generic[W]):
         return first if first.place in (None, worker.place) else None
 
     def forget(self, item: Queued) -> bool:
-        """Take an item out of its line, if it is there; `asks_after` says who must be told."""
+        """Remove an item from its queue if it is there; `asks_after` says which workers to tell."""
         if item not in item.line.waiting:
             return False
         del item.line.waiting[item]
@@ -523,7 +548,7 @@ class Route(Generic[W]):
         return True
 
     def ask_again(self) -> list[AskForPlace[W]]:
-        """Return all that workers must be told if nobody knows what they were told, because something was raised."""
+        """Return everything to tell workers if it is unknown what they know, because an exception was raised."""
         self._leaving = None
         asks: list[AskForPlace[W]] = []
         for line in list(self._lines.values()):
@@ -532,15 +557,15 @@ class Route(Generic[W]):
         return asks
 
     def holds(self, item: Queued) -> bool:
-        """Return whether an item waits here."""
+        """Return True if an item waits here."""
         return item in item.line.waiting
 
     def items(self) -> list[Queued]:
-        """Return all that waits. From any thread."""
+        """Return all waiting items. May be called from any thread."""
         return [item for line in list(self._lines.values()) for item in list(line.waiting)]
 
     def overdue(self, before: float) -> int:
-        """Return how many items wait in lines whose first has waited since before that time. From any thread."""
+        """Return how many items wait in queues whose first has waited since before that time. From any thread."""
         count = 0
         for line in list(self._lines.values()):
             head = next(iter(list(line.waiting)), None)
@@ -551,7 +576,7 @@ class Route(Generic[W]):
     # ----------------------------------------------------------------------------------------- changes
 
     def put(self, near: Iterable[W], far: Iterable[W], now: float) -> list[AskForPlace[W]]:
-        """Replace the workers; return which of them must be told of what waits."""
+        """Replace the workers; return which of them to tell about what waits."""
         self.near, self.far = tuple(near), tuple(far)
         self._bursts.clear()
         self.targets = (*self.near, *self.far)
@@ -561,8 +586,7 @@ class Route(Generic[W]):
         return self._settle(now)
 
     def place_again(self, place_of: Callable[[Queued], Place], now: float) -> list[AskForPlace[W]]:
-        """There are more or fewer places: have what waits for one wait for the new place of its key, and return which
-        workers must be told."""
+        """Handle a changed number of places: move items to the new place of their key; return the workers to tell."""
         for item in self.items():
             if item.place is not None:
                 item.place = place_of(item)
@@ -570,7 +594,7 @@ class Route(Generic[W]):
         return self._settle(now)
 
     def _arrange(self) -> None:
-        """Put everything into the line where it would wait if it came now, in the order in which it came."""
+        """Put each item into the queue where it would wait if it came now, in the original order."""
         self._arranged_for = (self.places, bool(self.near and self.far))
         items = sorted(self.items(), key=lambda item: item.number)
         for line in self._lines.values():
@@ -579,7 +603,7 @@ class Route(Generic[W]):
             self._put_last(item)
 
     def _settle(self, now: float) -> list[AskForPlace[W]]:
-        """Workers or lines have changed: look who knows what, and whose time runs."""
+        """Handle changed workers or queues: update which worker knows what, and whose time runs."""
         uids = {target.uid for target in self.targets}
         asks: list[AskForPlace[W]] = []
         for key, line in list(self._lines.items()):
@@ -590,7 +614,7 @@ class Route(Generic[W]):
                 if is_served and item.until != math.inf:
                     item.left, item.served_since, item.until = max(0.0, item.until - now), now, math.inf
                 elif not is_served and item.until == math.inf:
-                    # Its time comes back as slowly as it goes: else it waited for ever for one who comes and goes.
+                    # Its time returns as slowly as it passes: else it would wait forever for workers that come and go.
                     item.until = now + min(item.wait, item.left + now - item.served_since)
             asks += self._asks(line)
             if not line.waiting and not line.asked and line is not self._leaving:
@@ -598,14 +622,13 @@ class Route(Generic[W]):
         return asks
 
     def forget_worker(self, worker: W, number: int) -> None:
-        """Note that a worker knows no more of a line, because it was told that nothing waits there."""
+        """Note that a worker no longer knows of a queue, because it learned that nothing waits there."""
         line = self._line(number)
         if line is not None:
             line.asked.pop(worker.uid, None)
 
     def replace_worker(self, worker: W) -> list[AskForPlace[W]]:
-        """Note that a worker has lost what it was told, because the link to it was replaced; return what it must be
-        told again."""
+        """Note that a worker lost its knowledge of queues with its link; return what to tell it again."""
         asks: list[AskForPlace[W]] = []
         for line in self._lines.values():
             if line.asked.pop(worker.uid, None) is not None:
@@ -614,4 +637,4 @@ class Route(Generic[W]):
 
 
 NOWHERE = WaitQueue(Route[Any]("", lambda _: 0), 0, "", None, False)
-"""The line of what has never waited: nothing is in it."""
+"""The queue of items that never waited: it is empty."""

@@ -1,11 +1,11 @@
-"""Who is still waited for when a mobster ends, until when, and in which order.
+"""What a mobster that ends still waits for, until when, and in which order.
 
-There is one answer for a stop, a reload, a recycling and a role that becomes smaller, and for calls, HTTP requests,
-WebSockets, event streams, and connections of servers that mob knows nothing of. All of it has the grace time of the
-app, which `share` divides between the roles of a stop. `mobster/drain.py` does what is decided here (`DrainProgress`),
-and `mobster/http/ending.py` does it for the visitors of a server of mob's (`Visitors`).
+The same rules apply to a stop, a reload, a recycling and a role that shrinks, and to calls, HTTP requests, WebSockets,
+event streams, and connections of servers that mob knows nothing about. All of it shares the grace period of the app,
+which `share` divides between the roles of a stop. `mobster/drain.py` carries out what is decided here
+(`DrainProgress`); `mobster/http/ending.py` does so for the visitors of one of mob's servers (`Visitors`).
 
-Limit: what a connection at a shared port is for is not known here. Bytes that came last and get no answer look like a
+Limit: the purpose of a connection at a shared port is unknown here. Bytes that came last and get no answer look like a
 request.
 """
 
@@ -20,55 +20,59 @@ from typing import Protocol
 import msgspec
 
 RESERVE = 0.1
-"""The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
+"""Share of the grace period that is reserved for each role still to be stopped while an earlier one takes long."""
 
 ORDERLY_END = 0.5
-"""Seconds before the end of the grace time at which nothing is waited for any more, to end in order all the same."""
+"""Seconds before the end of the grace period at which nothing is waited for any more, to leave time to end in order."""
 LIFESPAN = 0.5
-"""Seconds before that at which requests are broken off: they are kept for the end of the web application itself."""
+"""Seconds before that at which requests are cancelled: they are kept for the end of the web application itself."""
 LEAST = 0.1
-"""Seconds that each stage has although the time is over."""
+"""Seconds that each stage gets even if the time is over."""
 EXIT_SECONDS = 1.0
-"""Seconds that threads and `atexit` get in a process that was not asked to end: it failed, or said sys.exit()."""
+"""Seconds that threads and `atexit` get in a process that was not asked to end: it failed, or called sys.exit()."""
 LINK_FLUSH_TIMEOUT = 1.0
-"""Seconds in which a link that is closed may still send what is unsent."""
+"""Seconds in which a link that is being closed may still send unsent data."""
 
 FAREWELL_TIME = 1.0
-"""Seconds to wait for the others to have noticed that this process drains."""
+"""Seconds to wait until the other processes have noticed that this one drains."""
 ANSWERED = 0.005
-"""Seconds that a handler gets for what it does with the last answer that it has waited for."""
+"""Seconds that a handler gets to use the last answer that it waited for."""
 
 SETTLING = 0.1
-"""Seconds in which a client that was let in a moment ago says what it wants, and is read."""
+"""Seconds in which a client that was just accepted sends its request and is read."""
 ANSWERING = 3.0
-"""Seconds that something gets to be answered of which the kernel alone tells that it was asked: at a server that
-handles SIGTERM, before the signal, and on a WebSocket. It may get no answer."""
+"""Seconds to wait for an answer to a request that only the kernel knows of.
+
+That is the case at a server that handles SIGTERM, before the signal, and on a WebSocket. There may be no answer.
+"""
 UNSURE = 5.0
-"""Seconds that connections are waited for of which the kernel does not tell whether they wait for an answer."""
+"""Seconds to wait for connections of which the kernel does not tell whether they wait for an answer."""
 HALF = 0.5
-"""The part of the grace time in which connections may become idle; then a moment between two answers has to do."""
+"""Share of the grace period in which connections may become idle; after it a moment between two answers suffices."""
 LOOKS = 2
-"""So many looks in a row must find nobody: between two steps of an application a connection may be nobody's."""
+"""Number of checks in a row that must find no connection busy: an application may pause between two steps."""
 CONNECTIONS_INTERVAL = 0.005
-"""Seconds between two looks at the connections of shared ports. The kernel tells of their state when it is asked, and
-of no change of it."""
+"""Seconds between two checks of the connections of shared ports.
+
+The kernel tells their state when asked, and reports no changes.
+"""
 
 SILENT = 0.5
-"""Seconds without a request, since the last answer or since the end began, after which a visitor's connection is
-closed."""
+"""Seconds without a request, since the last answer or the begin of the end, after which a connection is closed."""
 VISITOR_LOOK = 0.01
-"""Seconds between two looks at a WebSocket that has asked something, or at what a visitor has just sent."""
+"""Seconds between two checks of a WebSocket that asked something, or of data that a visitor just sent."""
 EVENTS = 1.0
-"""Seconds after which event streams end of a role that does not say `stream_grace`."""
+"""Seconds after which event streams end if their role does not set `stream_grace`."""
 HEEDING = 1.0
-"""Seconds that an application has to end an answer after it was told that the visitor has gone."""
+"""Seconds that an application has to end an answer after it learned that the visitor disconnected."""
 BROKEN_OFF = 0.25
-"""Seconds that requests get to end after they were broken off."""
+"""Seconds that cancelled requests get to end."""
 
 
 def share(left: float, grace: float, roles: int) -> float:
-    """Return what the role that is stopped now has of the seconds that are left, while so many roles have not ended:
-    all but a reserve for each of the others, and its fair share at the least.
+    """Return how many of the remaining seconds the role that is stopped now gets, with that many roles left to stop.
+
+    It gets all but a reserve for each of the others, and at least its fair share.
 
     >>> share(30.0, 30.0, 1), share(30.0, 30.0, 3), share(2.0, 30.0, 4)
     (30.0, 24.0, 0.5)
@@ -77,7 +81,7 @@ def share(left: float, grace: float, roles: int) -> float:
 
 
 class DrainStage(StrEnum):
-    """One stage of the end. Each waits for something, does something, or both."""
+    """A stage of the end. Each waits for something, does something, or both."""
 
     MODULE = auto()
     SIGNAL = auto()
@@ -94,28 +98,28 @@ class DrainStage(StrEnum):
 
 
 WAITING = frozenset({DrainStage.ANSWERS, DrainStage.CALLS, DrainStage.PORTS})
-"""Stages that wait, and do nothing after that."""
+"""The stages that only wait."""
 
 
 class WaitUntil(msgspec.Struct, frozen=True):
-    """Ask again when something has changed, and at that time at the latest."""
+    """Ask again when something changed, and at that time at the latest."""
 
     until: float
 
 
 class Act(msgspec.Struct, frozen=True):
-    """Do what this stage does, within so many seconds; then ask again."""
+    """Do what this stage does, within that many seconds; then ask again."""
 
     stage: DrainStage
     seconds: float
 
 
 class Over(msgspec.Struct, frozen=True):
-    """All is done; the loop can stop. Threads and `atexit` come then: see `seconds_at_exit`."""
+    """All is done; the loop can stop. Threads and `atexit` follow: see `seconds_at_exit`."""
 
 
 class Use(Enum):
-    """What a connection at a shared port is used for at the moment, as the kernel sees it."""
+    """The current use of a connection at a shared port, as the kernel sees it."""
 
     UNANSWERED = "has asked a moment ago"
     PATIENT = "has asked long ago, or expects no answer"
@@ -125,50 +129,50 @@ class Use(Enum):
 
 
 class Scene(Protocol):
-    """What a mobster that ends is asked about itself, when it matters."""
+    """The state of a mobster that ends, asked for when it matters."""
 
     @property
     def is_importing(self) -> bool:
-        """Return whether its module blocks in the import."""
+        """True if its module blocks in the import."""
         ...
 
     @property
     def finishes_by_itself(self) -> bool:
-        """Return whether a server of the module's own handles SIGTERM: it finishes when it gets the signal."""
+        """True if a server of the module's own handles SIGTERM: it finishes when it gets the signal."""
         ...
 
     @property
     def is_exit_asked(self) -> bool:
-        """Return whether a handler has said sys.exit(), which waits for nothing, as anywhere."""
+        """True if a handler called sys.exit(), which waits for nothing, as everywhere."""
         ...
 
     @property
     def awaits_answers(self) -> bool:
-        """Return whether handlers that may run for ever wait for calls that others have."""
+        """True if handlers that may run forever wait for calls that other processes have."""
         ...
 
     @property
     def in_hand(self) -> int:
-        """Return the number of calls and messages that have arrived and are not finished."""
+        """Number of calls and messages that arrived and are not finished."""
         ...
 
     @property
     def has_heard_farewells(self) -> bool:
-        """Return whether each other process has said that nothing follows."""
+        """True if every other process has announced that nothing follows."""
         ...
 
     @property
     def has_requests(self) -> bool:
-        """Return whether a server of mob's still finishes requests. It ends them itself, in time."""
+        """True if one of mob's servers still finishes requests. It ends them itself, in time."""
         ...
 
     def uses(self) -> Iterable[Use]:
-        """Look at the connections at shared ports. Each one costs a question to the kernel."""
+        """Return the use of each connection at shared ports. Each one costs a system call."""
         ...
 
 
 class DrainProgress:
-    """How far the end of a mobster has come. `decide` is asked after each change."""
+    """The progress of the end of a mobster. `decide` is called after each change."""
 
     def __init__(self, scene: Scene, now: float, grace: float, has_ports: bool = False) -> None:
         self.deadline: float = now + grace
@@ -177,7 +181,7 @@ class DrainProgress:
         self._began = now
         self._stages = deque(DrainStage)
         self._has_awaited = False
-        self._handled_at = -math.inf  # when a handler has done what it does with an answer
+        self._handled_at = -math.inf  # when a handler has used its answer
         self._farewells_until = math.inf
         self._has_ports = has_ports
         self._quiet_looks = 0
@@ -188,11 +192,11 @@ class DrainProgress:
 
     @property
     def requests_until(self) -> float:
-        """Return when the requests of a server of mob's are broken off."""
+        """Time at which the requests of mob's servers are cancelled."""
         return self._last - LIFESPAN
 
     def decide(self, now: float) -> WaitUntil | Act | Over:
-        """Return what is to be done next."""
+        """Return what to do next."""
         while self._stages:
             stage = self._stages[0]
             if (until := self._waits_until(stage, now)) > now:
@@ -203,12 +207,14 @@ class DrainProgress:
         return Over()
 
     def wakes_module_at(self, now: float) -> float:
-        """Return when a module that blocks in its import is to be woken, or asked about again: at once, if that is not
-        later than now. Its import may end at any moment: then `decide` goes on, and nothing is woken."""
+        """Return when to wake a module that blocks in its import, or to ask again: now if the time has come.
+
+        Its import may end at any moment: then `decide` continues, and nothing is woken.
+        """
         return self._look(now, self._scene.finishes_by_itself)
 
     def seconds_at_exit(self, now: float) -> float:
-        """Return how many seconds threads and `atexit` have, when all else is over."""
+        """Return how many seconds threads and `atexit` have when all else is over."""
         return EXIT_SECONDS if self._scene.is_exit_asked else max(LEAST, self.deadline - now - ORDERLY_END / 2)
 
     def _seconds(self, stage: DrainStage, now: float) -> float:
@@ -217,7 +223,7 @@ class DrainProgress:
         return max(LIFESPAN if stage is DrainStage.REQUESTS else LEAST, self._last - now)
 
     def _waits_until(self, stage: DrainStage, now: float) -> float:
-        """Return until when a stage waits, if nothing changes; or a time that has come already if it does not wait."""
+        """Return until when a stage waits if nothing changes; a time that has passed if it does not wait."""
         scene = self._scene
         if stage is DrainStage.REQUESTS:
             return math.inf if scene.has_requests else now
@@ -240,13 +246,13 @@ class DrainProgress:
         return self._handled_at
 
     def _wait_for_calls(self, now: float) -> float:
-        """Calls in hand have the whole grace time: it is the Kingpin who ends it."""
+        """Let calls in hand use the whole grace period: the Kingpin ends it."""
         if self._scene.in_hand:
             return math.inf
         return now if self._scene.has_heard_farewells else self._farewells_until
 
     def _look(self, now: float, finishes_by_itself: bool) -> float:
-        """Return when to look at the connections of shared ports again, now if nobody is left to wait for."""
+        """Return when to check the connections of shared ports again; now if there is none left to wait for."""
         if not self._has_ports or now >= self._last or (finishes_by_itself and now >= self._began + ANSWERING):
             return now
         if now >= self._look_at:
@@ -268,36 +274,35 @@ class DrainProgress:
 
 
 class VisitorStep(Enum):
-    """What is done about a visitor."""
+    """What to do about a visitor."""
 
-    TELL = "tell the application that the visitor has gone"
+    TELL = "tell the application that the visitor disconnected"
     BREAK_OFF = "cancel the request"
     GIVE_UP = "cut the answer, and wait no longer for the application"
     CLOSE = "close the connection"
 
 
 class Endless(Protocol):
-    """An answer that has begun, and of which nobody knows how long it is."""
+    """An answer that began and whose length is unknown."""
 
     is_broken_off: bool
-    """Whether its request was cancelled."""
+    """True if its request was cancelled."""
     told_at: float | None
-    """When the application was told that the visitor has gone."""
+    """Time at which the application learned that the visitor disconnected."""
 
     @property
     def has_events(self) -> bool:
-        """Return whether it is an event stream, which its visitor asks for again when it ends."""
+        """True if it is an event stream, which its visitor requests again when it ends."""
         ...
 
 
 class Visitors:
-    """When the visitors of a server of mob's are told of its end: answers without an end, and silent connections.
+    """Decides when one of mob's servers that ends closes unlimited answers and silent connections of its visitors.
 
-    The end loses no request. A connection that is kept between two requests may carry the next one at any moment, so
-    it is closed only when it has been silent for a while after its last answer. An answer whose end nobody knows would
-    hold the worker for the whole grace time, so it is ended after `stream_grace` seconds if the role says so. If it
-    does not, that is done with event streams alone: their visitors come back by themselves, and those of a long
-    download do not.
+    The end loses no request. A connection that is kept open between two requests may carry the next one at any moment,
+    so it is closed only after it was silent for a while after its last answer. An answer of unknown length would keep
+    the worker for the whole grace period, so it is ended after `stream_grace` seconds if the role sets it. If it does
+    not, only event streams are ended: their visitors come back by themselves, and those of a long download do not.
     """
 
     def __init__(self, stream_grace: float | None) -> None:
@@ -309,20 +314,20 @@ class Visitors:
 
     @property
     def has_begun(self) -> bool:
-        """Return whether the server ends."""
+        """True once the server is ending."""
         return self._began != math.inf
 
     @property
     def settled_at(self) -> float:
-        """Return when everybody has arrived who was let in before the end began."""
+        """Time at which every visitor that was accepted before the end has sent its request."""
         return self._began + SETTLING
 
     def begin(self, now: float) -> None:
-        """Begin the end."""
+        """Note that the end begins."""
         self._began = now
 
     def decide_answer(self, now: float, answer: Endless) -> WaitUntil | VisitorStep:
-        """Return what is done about an answer without an end."""
+        """Return what to do about an answer of unknown length."""
         if answer.told_at is None:
             grace = self._stream_grace
             if grace is None:
@@ -337,8 +342,11 @@ class Visitors:
     def decide_silent(
         self, now: float, since: float, has_sent: Callable[[], bool], is_unanswered: Callable[[], bool]
     ) -> WaitUntil | VisitorStep:
-        """Return what is done about a connection without a request. `has_sent`: whether something has come in that is
-        about to be read; `is_unanswered`: whether something was not answered. Asking the kernel costs time."""
+        """Return what to do about a connection without a request.
+
+        `has_sent`: True if data came in that is about to be read; `is_unanswered`: True if something was not answered.
+        Asking the kernel costs time.
+        """
         if now < since + SILENT:
             return WaitUntil(since + SILENT)
         if now < since + SILENT + SETTLING and has_sent():

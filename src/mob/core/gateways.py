@@ -1,8 +1,8 @@
-"""The gateways of this machine: which of them reach NATS, which one speaks for its Kingpin, which one carries a link.
+"""The gateways of this machine: which of them reach NATS, which one speaks for the Kingpin, which one carries a link.
 
-A gateway that has died may be noticed by its socket before its exit is reported; `is_there` asks for that.
+A gateway that died may be noticed by its socket before its exit is reported; `is_there` checks for that.
 
-Limits: knows nothing of the links themselves, which are the business of `pairing`, and sends nothing.
+Limits: knows nothing of the links themselves, which belong to `pairing`, and sends nothing.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from mob.plan import GATEWAY
 from mob.wire import messages as m
 
 NEWS_LIMIT = 100
-"""Changes that are kept until a gateway can tell them; a machine that misses one asks for everything."""
+"""Maximum number of changes kept until a gateway can send them; a machine that misses one asks for everything."""
 
 
 class Gateways:
-    """The gateways that have opened, and why they do not reach NATS if they do not."""
+    """The gateways that opened, and why they do not reach NATS if they do not."""
 
     def __init__(self, roster: Roster, node: int, is_there: Callable[[int], bool]) -> None:
         self._roster = roster
         self._node = node
         self.is_there = is_there
-        """Return whether the process of a uid is here and has not ended."""
+        """Returns True if the process of a uid is here and has not ended."""
         self._reasons: dict[int, str] = {}  # uid -> why it does not reach NATS, "" if it does
-        self._news: list[m.Changed] = []  # what could not be told to the other machines yet
+        self._news: list[m.Changed] = []  # changes that could not be sent to the other machines yet
         self._keeping: set[int] = set()
         self._has_left = False
 
@@ -45,28 +45,28 @@ class Gateways:
     # ----------------------------------------------------------------------------------------- what happens
 
     def handle_opened(self, uid: int) -> None:
-        """A gateway is there, and will say how it goes."""
+        """Note a gateway that started; it reports later if it reaches NATS."""
         self._reasons[uid] = UNCONNECTED
 
     def handle_connected(self, uid: int, why_not: str, keeps: bool = True) -> None:
-        """A gateway reaches NATS, or says why it does not. `keeps`: it can store what singletons leave."""
+        """Note that a gateway reaches NATS, or why it does not. `keeps`: it can store what singletons leave."""
         self._reasons[uid] = why_not
         if keeps:
             self._keeping.add(uid)
 
     def handle_gone(self, uid: int) -> bool:
-        """Forget a process that has ended; return whether it was a gateway."""
+        """Forget a process that ended; return True if it was a gateway."""
         return self._reasons.pop(uid, None) is not None
 
     def leave(self) -> None:
-        """Say no more from now on, because the others would think that this machine is back."""
+        """Send nothing from now on, because the others would think that this machine is back."""
         self._has_left = True
 
     # -------------------------------------------------------------------------------------------- questions
 
     @property
     def speaker(self) -> int | None:
-        """The gateway through which this Kingpin speaks to the others, and hears them."""
+        """The gateway through which this Kingpin exchanges messages with the others."""
         return next((uid for uid, why_not in self._reasons.items() if not why_not), None)
 
     @property
@@ -80,15 +80,17 @@ class Gateways:
         return min((why_not for why_not in self._reasons.values() if why_not != UNCONNECTED), default=None)
 
     def choose(self, local: int, remote: int) -> int | None:
-        """Return the gateway here that carries the link of two members, the same for each question until the gateways
-        change; None if it has not reached NATS yet."""
+        """Return the gateway here that carries the link of two members; None if it has not reached NATS yet.
+
+        It stays the same until the gateways change.
+        """
         there = [each.uid for each in self._ready(self._node) if self.is_there(each.uid)]
         reasons = {uid: self._reasons.get(uid, UNCONNECTED) for uid in there}
         chosen = gateway_for(local, remote, [uid for uid in there if reasons[uid] in ("", UNCONNECTED)])
         return None if chosen is None or reasons[chosen] else chosen
 
     def is_served(self, node: int) -> bool:
-        """Return whether a machine has a gateway that is ready."""
+        """Return True if a machine has a gateway that is ready."""
         return bool(self._ready(node))
 
     def _ready(self, node: int) -> list[m.Member]:
@@ -97,8 +99,11 @@ class Gateways:
     # ---------------------------------------------------------------------------------------------- letters
 
     def write(self, node: int, words: m.Words) -> list[Write]:
-        """Return what the speaker is to send now: these words, or nothing. Changes are kept for a moment in which there
-        is no speaker; other words are dropped, and a machine that misses them notices."""
+        """Return what the speaker sends now: these words, or nothing.
+
+        Changes are kept for a short time without a speaker; other words are dropped, and a machine that misses them
+        notices.
+        """
         if self._has_left:
             return []
         if self.speaker is not None and self.is_there(self.speaker):

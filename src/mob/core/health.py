@@ -1,11 +1,12 @@
-"""Workers that do not get ready, that hang, or that have grown old: what is to be done about them.
+"""Decides what to do with workers that do not get ready, that hang, or that are due for replacement.
 
-A worker that is not ready in its `boot_timeout` is killed. Time in which it stood still (SIGSTOP, `docker pause`, a
-laptop that sleeps) is not counted: there were no beats, and a Kingpin that stood still too is late for its own look.
-One whose loop stands still for longer than its `hang_timeout`, or that says nothing for so long, is asked for its
-stacks first (a thread of its own answers, whatever the loop does), then killed: a hang without an explanation is worth
-nothing. An export that says how long it may take (`@mob.export(timeout=)`) may take that long, and the time in a
-debugger counts for nothing here. Limits of age, calls and memory lead to a replacement, without haste.
+A worker that is not ready within its `boot_timeout` is killed. Time in which it was suspended (SIGSTOP, `docker pause`,
+a sleeping laptop) does not count: it sent no heartbeats then, and a Kingpin that was suspended too notices that its own
+check comes late. A worker whose event loop is blocked for longer than its `hang_timeout`, or that sends no heartbeat
+for that long, is first asked for its stacks (a thread of its own answers, whatever the loop does) and then killed: a
+hang without an explanation helps no one. An export that declares how long it may take (`@mob.export(timeout=)`) may
+take that long, and time in a debugger does not count. Limits of age, calls and memory lead to a replacement, without
+haste.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from mob.core.states import MobsterState
 from mob.wire.messages import Beat
 
 BEAT = 1.0
-"""Seconds between two beats of a worker."""
+"""Seconds between two heartbeats of a worker."""
 OVERSLEPT = 0.5
-"""Seconds after which a look that comes too late shows that the Kingpin itself stood still."""
+"""Seconds: a check that comes later than this shows that the Kingpin itself was suspended."""
 INSPECTION = 2.0
-"""Seconds that a hanging worker has to say where it stands."""
+"""Seconds that a hanging worker has to report its stacks."""
 
 
 class Health:
-    """Looks at the workers."""
+    """The checks on workers: boot time, heartbeats, age, calls and memory."""
 
     def __init__(
         self, crew: Crew, rollout: Rollout, debugging: Debugging, is_stopped: Callable[[int], bool] = lambda pid: False
@@ -36,29 +37,29 @@ class Health:
         self._crew = crew
         self._rollout = rollout
         self._debugging = debugging
-        self._is_stopped = is_stopped  # by a signal or a debugger: asked of the system, by pid
-        self._reprieved: dict[int, float] = {}  # uid -> until when one that is late is not killed, for it stood still
+        self._is_stopped = is_stopped  # True if a signal or a debugger stopped the process: asked of the system, by pid
+        self._reprieved: dict[int, float] = {}  # uid -> until when a late worker is spared, because it was suspended
         self._inspected: dict[int, float] = {}  # uid -> when it is killed at the latest
-        self._watched: dict[int, float] = {}  # uid -> when it is looked at next, should it be silent
+        self._watched: dict[int, float] = {}  # uid -> when it is checked next if it stays silent
 
     def __repr__(self) -> str:
         return f"<Health, {len(self._inspected)} hang>"
 
     def handle_beat(self, process: Process, beat: Beat, now: float) -> list[Decision]:
-        """A worker says how it goes."""
+        """Handle a heartbeat."""
         still = self._check_still(process, now)
         process.beat, process.beaten_at = beat, now
         return [*self._hint(process), *still, *self._check_hang(process, now), *self._check_wear(process, now)]
 
     def handle_inspection(self, process: Process, stacks: str) -> list[Decision]:
-        """A hanging worker has said where it stands."""
+        """Handle the stacks that a hanging worker reports: kill it now."""
         if self._inspected.pop(process.uid, None) is None or process.killed:
             return []
         process.stacks = stacks
         return self._crew.kill([process])
 
     def handle_wake(self, now: float) -> list[Decision]:
-        """Time has passed: who is late, who is silent."""
+        """Check which workers are late or silent."""
         decisions: list[Decision] = []
         for process in self._crew.processes.values():
             if process.killed:
@@ -75,13 +76,13 @@ class Health:
         return decisions
 
     def handle_exited(self, uid: int) -> None:
-        """A worker is gone."""
+        """Forget a worker that exited."""
         self._inspected.pop(uid, None)
         self._watched.pop(uid, None)
         self._reprieved.pop(uid, None)
 
     def watch(self, process: Process) -> list[Decision]:
-        """Another look at the time at which it would hang, if nothing is heard of it until then."""
+        """Schedule a check for the time at which the worker hangs unless it sends a heartbeat before."""
         timeout = self._crew.roles[process.slot.role].plan.hang_timeout
         if timeout is None:
             return []
@@ -91,7 +92,7 @@ class Health:
     # --------------------------------------------------------------------------------------------- internals
 
     def _hint(self, process: Process) -> list[Decision]:
-        """Its module has been at one place for seconds, perhaps for ever: say what to do, once."""
+        """Tell the user, once, what to do if the module blocks in one place for seconds, perhaps forever."""
         where = process.beat.blocked
         if (
             not where
@@ -104,15 +105,15 @@ class Health:
         process.is_hinted = True
         timeout = self._crew.roles[process.slot.role].plan.boot_timeout
         limit = "" if timeout is None else f" Otherwise it is killed {timeout:g} s after its launch (boot_timeout)."
-        text = f"{process.name} is not ready: its module has been at {where} for seconds, and listens on no port there."
-        return [Tell(f"{text} If it blocks there for ever, call mob.ready() before.{limit}")]
+        text = f"{process.name} is not ready: its module is blocked at {where} and listens on no port there."
+        return [Tell(f"{text} If that line never returns, call mob.ready() before it.{limit}")]
 
     def _look(self, process: Process, now: float) -> list[Decision]:
-        """It is time to look at a worker. A Kingpin that has stood still itself (Ctrl-Z) has unread beats first."""
+        """Check a worker. If the Kingpin itself was suspended (Ctrl-Z), let it read the waiting heartbeats first."""
         if now - self._watched[process.uid] > OVERSLEPT:
             self._watched[process.uid] = now + BEAT
             return [WakeAt(now + BEAT)]
-        if process.state is not MobsterState.READY:  # it ends; its deadline sees to that
+        if process.state is not MobsterState.READY:  # it is ending; its deadline limits that
             del self._watched[process.uid]
             return []
         if self._debugging.is_excused(process.uid):
@@ -121,7 +122,7 @@ class Health:
         return self._check_hang(process, now) or self.watch(process)
 
     def _check_still(self, process: Process, now: float) -> list[Decision]:
-        """A worker that boots says something after a silence: that is no boot time, and its last look comes later."""
+        """Handle a sign of life of a booting worker after a silence: extend its boot time by the silence."""
         silent = now - process.beaten_at - BEAT
         if not process.is_booting or silent <= OVERSLEPT:
             return []
@@ -137,12 +138,14 @@ class Health:
         return now + EARLY >= max(self._due(process, timeout), self._reprieved.get(process.uid, 0.0))
 
     def _due(self, process: Process, timeout: float) -> float:
-        """When it is to be ready."""
+        """Return the time by which it has to be ready."""
         return process.launched + timeout + self._debugging.time_spent(process.uid) + process.still
 
     def _end_late(self, process: Process, now: float) -> list[Decision]:
-        """One is late. If it stands still, or the Kingpin has done so, it has the time once more: its next beat tells
-        how much of that is its own."""
+        """Handle a worker that is late: kill it, or give it its boot time once more if it or the Kingpin was suspended.
+
+        In the second case its next heartbeat shows how much of the delay is its own.
+        """
         timeout = self._crew.roles[process.slot.role].plan.boot_timeout or 0.0
         has_overslept = now - self._due(process, timeout) > OVERSLEPT and process.uid not in self._reprieved
         is_stopped = process.pid > 0 and self._is_stopped(process.pid)
@@ -151,8 +154,8 @@ class Health:
             hint = f"; its module was at {where} and had not called mob.ready()" if where else ""
             return self._end(process, f"was not ready within {timeout:g} s (boot_timeout){hint}", now)
         self._reprieved[process.uid] = until = now + timeout
-        wake = f"`kill -CONT {process.pid}` lets it go on"
-        text = f"{process.name} is stopped (SIGSTOP, a debugger), which does not count as boot time; {wake}."
+        wake = f"`kill -CONT {process.pid}` resumes it"
+        text = f"{process.name} is stopped (SIGSTOP or a debugger), which does not count as boot time; {wake}."
         return [*([Tell(text)] if is_stopped else []), WakeAt(until)]
 
     def _check_hang(self, process: Process, now: float) -> list[Decision]:
@@ -166,19 +169,20 @@ class Health:
             return []
         if self._debugging.is_excused(process.uid):
             return []
-        timeout = max(timeout, process.beat.allowed)
+        limit = max(timeout, process.beat.allowed)
         at_large = now - self._debugging.excused_until(process.uid)
         silent, stuck = min(now - process.beaten_at, at_large), min(process.beat.stuck, at_large)
-        if stuck >= timeout:
-            return self._end(process, f"hangs: its loop stands still for {stuck:.1f} s (hang_timeout)", now)
-        if silent + EARLY >= timeout + BEAT:
-            return self._end(process, f"hangs: nothing was heard of it for {silent:.1f} s (hang_timeout)", now)
+        if stuck >= limit:
+            why = f"hangs: event loop blocked for {stuck:.1f} s (hang_timeout={timeout:g})"
+            return self._end(process, why, now)
+        if silent + EARLY >= limit + BEAT:
+            return self._end(process, f"hangs: no heartbeat for {silent:.1f} s (hang_timeout={timeout:g})", now)
         return []
 
     def _end(self, process: Process, why: str, now: float) -> list[Decision]:
         process.why_killed = why
         self._inspected[process.uid] = now + INSPECTION
-        return [Tell(f"{process.name} {why}; it is killed.", "hang"), DumpStacks(process.uid), WakeAt(now + INSPECTION)]
+        return [Tell(f"{process.name} {why}; killing it.", "hang"), DumpStacks(process.uid), WakeAt(now + INSPECTION)]
 
     def _check_wear(self, process: Process, now: float) -> list[Decision]:
         slot = process.slot
@@ -188,10 +192,10 @@ class Health:
             return []
         plan, quota = self._crew.roles[slot.role].plan, process.quota
         if plan.max_calls is not None and process.beat.calls >= plan.max_calls * quota:
-            return self._rollout.recycle(slot, f"has served {process.beat.calls:,} calls (max_calls)", now)
+            return self._rollout.recycle(slot, f"served {process.beat.calls:,} calls (max_calls)", now)
         if plan.max_age is not None and now - process.launched >= plan.max_age * quota:
             return self._rollout.recycle(slot, f"is {now - process.launched:,.0f} s old (max_age)", now)
         if plan.max_memory is not None and process.beat.memory >= plan.max_memory * quota:
             size, limit = (each / 1024 / 1024 for each in (process.beat.memory, plan.max_memory))
-            return self._rollout.recycle(slot, f"has grown to {size:,.0f} MiB (max_memory: {limit:,.0f} MiB)", now)
+            return self._rollout.recycle(slot, f"grew to {size:,.0f} MiB (max_memory: {limit:,.0f} MiB)", now)
         return []

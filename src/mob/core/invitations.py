@@ -1,11 +1,11 @@
-"""Which callers a worker invites, and the places that it keeps for them.
+"""Decides which callers a worker invites, and which places it keeps for them.
 
-This is the worker's half of *join-idle-queue* (Lu et al., 2011); the caller's is `dispatch.py`. Callers say that calls
-wait for this worker. When it runs low it invites them, one after the other, each for as many calls as it has room for;
-one that has sent them is the last in turn again. An invited caller that has nothing left says so. One that does not
-answer, because its loop is blocked, keeps no place for long.
+This is the worker's half of *join-idle-queue* (Lu et al., 2011); the caller's half is `dispatch.py`. Callers report
+that calls wait for this worker. When it runs low it invites them in turn, each for as many calls as it has room for; a
+caller that sent them is last in turn again. An invited caller that has nothing left says so. One that does not answer,
+because its loop is blocked, keeps no place for long.
 
-Nothing here sends anything or knows the time; what is returned is to be done by others.
+Nothing here sends anything or knows the time; others carry out what is returned.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mob.core.costs import FAR_TRIP, LONG, TRIP, most_in_hand
 from mob.core.lanes import UNLIMITED, Lane
 
 INVITATION_TIMEOUT = 0.005
-"""Seconds after which an invited caller that does not answer keeps no place any more."""
+"""Seconds after which an invited caller that does not answer no longer keeps a place."""
 
 
 class WorkerLoad(NamedTuple):
-    """How busy a worker is, as a call of a certain export would find it."""
+    """The load of a worker, as a call of a certain export would find it."""
 
     group: str
-    """Exports that share their places are of one group."""
+    """The group of exports that share their places."""
     lane: Lane
     in_hand: int
     cost: int
@@ -34,17 +34,17 @@ class WorkerLoad(NamedTuple):
 
 
 class Invitation(NamedTuple):
-    """Invite a caller to send so many calls of a line."""
+    """Invite a caller to send that many calls of a queue."""
 
     uid: int
     line: int
     calls: int
     name: str
-    """The export."""
+    """The export of the calls."""
 
 
 class _Waiting:
-    """A line of a caller's, as a worker knows it."""
+    """A queue of a caller, as a worker knows it."""
 
     __slots__ = ("count", "group", "is_far", "is_slow", "line", "name", "order", "uid", "until")
 
@@ -56,11 +56,11 @@ class _Waiting:
         self.order = order
         self.group = ""
         self.count = 0
-        """Places kept for it; 0 unless it is invited."""
+        """Number of places kept for it; 0 unless it is invited."""
         self.is_slow = False
-        """It is invited, and its calls are of those behind which none should wait."""
+        """True if it is invited and its calls are of those behind which none should wait."""
         self.until = math.inf
-        """When they are given to others."""
+        """Time at which the places are given to others."""
 
 
 class Invitations:
@@ -73,8 +73,8 @@ class Invitations:
         """The callers that were invited and have not answered, by their uids and the exports in question."""
         self._reserved: dict[str, int] = {}
         self.waiting: int = 0
-        """How many lines wait and are not invited."""
-        self._slow: dict[str, int] = {}  # how many were invited for calls behind which none should wait
+        """Number of queues that wait and are not invited."""
+        self._slow: dict[str, int] = {}  # number of invitations for calls behind which none should wait
         self._count = 0
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class Invitations:
         return len(self._known)
 
     def handle_waiting(self, uid: int, line: int, name: str, is_far: bool = False) -> None:
-        """A caller says that calls wait in a line, the next one of that export."""
+        """Note that calls wait in a queue of a caller, the next one of that export."""
         self.handle_declined(uid, line)
         self._put_last(_Waiting(uid, line, name, is_far, 0))
 
@@ -97,7 +97,7 @@ class Invitations:
         self.waiting += 1
 
     def _take(self, waiting: _Waiting) -> None:
-        """It is not in turn any more, if it was."""
+        """Take it out of the turn, if it was in it."""
         queue = self._queues.get(waiting.name)
         if queue is not None and queue.pop((waiting.uid, waiting.line), None) is not None:
             self.waiting -= 1
@@ -105,14 +105,14 @@ class Invitations:
                 del self._queues[waiting.name]
 
     def handle_declined(self, uid: int, line: int) -> None:
-        """A caller has nothing left in a line."""
+        """Note that a caller has nothing left in a queue."""
         waiting = self._known.pop((uid, line), None)
         if waiting is not None:
             self._take(waiting)
             self._end_invitation(waiting)
 
     def handle_call(self, uid: int, name: str | int) -> None:
-        """A call has arrived: if its caller was invited, the places are taken, and it is the last in turn again."""
+        """Handle a call: if its caller was invited, the places are used, and it is last in turn again."""
         waiting = self.expected.get((uid, name))  # pyright: ignore[reportArgumentType]
         if waiting is not None:
             self._end_invitation(waiting)
@@ -140,8 +140,10 @@ class Invitations:
         waiting.count, waiting.is_slow, waiting.until = 0, False, math.inf
 
     def recover(self) -> None:
-        """Something was raised in the middle of a change, or of telling those that were invited: put all that wait in
-        turn, in their order, with nobody invited."""
+        """Put all waiting callers back in turn, in their order, with none invited.
+
+        This follows an exception in the middle of a change, or of sending invitations.
+        """
         known = sorted(self._known.values(), key=lambda each: each.order)
         self._queues.clear()
         self.expected.clear()
@@ -153,17 +155,17 @@ class Invitations:
             self._put_last(waiting)
 
     def handle_lost(self, uid: int) -> None:
-        """The link to a caller has ended."""
+        """Forget a caller whose link ended."""
         for key in [key for key in self._known if key[0] == uid]:
             self.handle_declined(*key)
 
     def clear(self) -> None:
-        """Invite nobody any more: the worker ends."""
+        """Invite no one any more: the worker ends."""
         for uid, line in list(self._known):
             self.handle_declined(uid, line)
 
     def invite(self, look: Callable[[str], WorkerLoad], now: float) -> list[Invitation]:
-        """Return whom to invite now. `look` tells how busy this worker is for an export."""
+        """Return the invitations to send now. `look` returns the load of this worker for an export."""
         for waiting in [each for each in self.expected.values() if each.until <= now]:
             self._free(waiting)  # it is still expected to answer, but no place is kept for it
         invites: list[Invitation] = []
@@ -177,9 +179,11 @@ class Invitations:
         return invites
 
     def _next(self, look: Callable[[str], WorkerLoad]) -> tuple[_Waiting, WorkerLoad, int] | None:
-        """Return who is the next in turn and has room, and for how many calls. Where the first of those that share
-        places has no room the others wait behind it: else one whose calls are long, and need an idle worker, would be
-        overtaken for ever by those whose calls are short."""
+        """Return the next caller in turn that has room, the load, and for how many calls.
+
+        If the first of those that share places has no room, the others wait behind it: otherwise one whose calls are
+        long, and need an idle worker, would be overtaken forever by those whose calls are short.
+        """
         full: set[str] = set()
         for waiting in sorted(self._heads(), key=lambda each: each.order):
             load = look(waiting.name)
@@ -198,9 +202,11 @@ class Invitations:
                 yield waiting
 
     def _room(self, load: WorkerLoad, is_far: bool) -> int:
-        """Return how many calls may be asked for; none before half of the places are free, so that short calls come in
-        batches. From far away more is asked for, because it takes longer to come, but no more at a time from one caller
-        than from others if there are others."""
+        """Return how many calls to ask for; none before half of the places are free.
+
+        So short calls come in batches. More are asked for from another machine, because they take longer to come, but
+        not more at a time from one caller than from others if there are others.
+        """
         lane = load.lane
         pace = max(load.pace, LONG + 1) if self._slow.get(load.group) else load.pace
         most = batch = most_in_hand(lane.width, load.cost, pace, TRIP)
@@ -211,7 +217,7 @@ class Invitations:
         return min(most - taken, batch) if taken <= most // 2 or taken < lane.width else 0
 
     def wake_at(self) -> float:
-        """Return when `invite` must be asked again though nothing has happened; infinite if never."""
+        """Return when `invite` must be called again even if nothing happens; infinite if never."""
         if not self._queues:
             return math.inf
         return min((each.until for each in self.expected.values()), default=math.inf)

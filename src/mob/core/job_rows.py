@@ -1,6 +1,6 @@
-"""What is written of a durable job: what stands between the keeper of jobs and the place where they lie.
+"""The stored form of a durable job: the interface between the keeper of jobs and the place where jobs are stored.
 
-Limits. Knows no place: `store.py` has the file.
+Limits. Knows no storage: `store.py` has the file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from mob.core.jobs import Entry, JobState
 from mob.errors import MobError
 
 DEAD_KEEP = 30 * 86400.0
-"""Seconds for which dead jobs are kept, as those of a cluster."""
+"""Seconds for which dead jobs are kept, the same as in a cluster."""
 
 
 FileRow = tuple[Any, ...]
 Outcome = tuple[int, bytes]
-"""How a job has ended: one of the numbers below, and a value or a `Failure`."""
+"""The end of a job: one of the numbers below, and a value or a `Failure`."""
 RETURNED, RAISED, DROPPED = range(3)
 
 
@@ -29,26 +29,28 @@ class QueueBroken(MobError):
 
 
 class QueueFull(MobError):
-    """What was to be stored could not be written, for now."""
+    """Something could not be stored, for now."""
 
 
 class JobChanged(NamedTuple):
-    """What is to be written of a job that is there already."""
+    """A change of a stored job."""
 
     id: str
     values: FileRow
 
     @classmethod
     def of(cls, entry: Entry, ahead: float, failure: bytes | None = None) -> JobChanged:
-        """Take down how a job stands now; `ahead`: by how much the clock on the wall is ahead of the keeper's;
-        `failure`: what it has died of, if it has."""
+        """Return the current state of a job.
+
+        `ahead`: seconds by which the wall clock is ahead of the keeper's; `failure`: what a dead job died of.
+        """
         state = "" if failure is None else str(JobState.DEAD)
         counts = (entry.attempts, entry.failures, entry.deaths)
         return cls(entry.id, (entry.due + ahead, entry.is_at, *counts, state, failure, entry.id))
 
 
 class JobEnded(NamedTuple):
-    """A job is over. `at` is None if nobody is to ask for the outcome."""
+    """The end of a job. `at` is None if no one will ask for the outcome."""
 
     id: str
     at: float | None
@@ -61,7 +63,7 @@ Answered = Callable[[Any, Exception | None], None]
 
 
 def row_of(entry: Entry, body: bytes, ahead: float) -> FileRow:
-    """Return a new job as it stands in the file; `ahead` as above."""
+    """Return the row of a new job; `ahead` as above."""
     e = entry
     ordered = (
         e.priority,
@@ -79,40 +81,71 @@ def row_of(entry: Entry, body: bytes, ahead: float) -> FileRow:
 
 
 class JobRow(msgspec.Struct, frozen=True):
-    """A durable job that is not done, as `Client.jobs` and `mob jobs --json` tell it."""
+    """A durable job that is not done, as shown by `Client.jobs` and `mob jobs --json`."""
 
     id: str
     job: str
-    """The export that it calls, as `back.resize`."""
+    """The export that it calls, such as `back.resize`."""
     role: str
     state: str
-    """"waiting", "later", "running" or "dead"."""
+    """One of "waiting", "later", "running" and "dead"."""
     age: float
     """Seconds since it was made."""
     due_in: float
-    """Seconds until it is tried; 0 if it is due."""
+    """Seconds until it runs; 0 if it is due."""
     attempts: int
     priority: int
     key: str
     worker: str
-    """Who runs it, as `back.2`; nothing if it does not run."""
+    """The worker that runs it, such as `back.2`; empty if it does not run."""
     error: str
-    """What a dead one has died of."""
+    """The reason why a dead job died."""
 
 
 class JobPlace(Protocol):
-    """Where jobs lie: the file of `jobs/store.py`, or in a cluster the stream of `cluster/jobs.py`. They say what
-    each means."""
+    """Storage of jobs: the file of `jobs/store.py`, or in a cluster the stream of `cluster/jobs.py`.
+
+    They document what each method means.
+    """
 
     @property
-    def path(self) -> Path | str: ...
+    def path(self) -> Path | str:
+        """The place of the jobs, for messages."""
+        ...
+
     @property
-    def most(self) -> int: ...
-    async def open(self, now: float) -> list[Entry]: ...
-    async def close(self) -> None: ...
-    def put(self, rows: Sequence[FileRow], done: Stored) -> None: ...
-    def write(self, what: JobChanged | JobEnded, done: Callable[[], None] | None = None) -> None: ...
-    def body(self, id: str, done: Answered) -> None: ...
-    def outcome(self, id: str, done: Answered) -> None: ...
-    def failures(self, ids: Sequence[str], done: Answered) -> None: ...
-    def purge(self, now: float, keep: float, dead: Sequence[str]) -> None: ...
+    def most(self) -> int:
+        """Maximum number of bytes."""
+        ...
+
+    async def open(self, now: float) -> list[Entry]:
+        """Open the storage and return its jobs."""
+        ...
+
+    async def close(self) -> None:
+        """Write everything and close the storage."""
+        ...
+
+    def put(self, rows: Sequence[FileRow], done: Stored) -> None:
+        """Store new jobs."""
+        ...
+
+    def write(self, what: JobChanged | JobEnded, done: Callable[[], None] | None = None) -> None:
+        """Store a change or the end of a job."""
+        ...
+
+    def body(self, id: str, done: Answered) -> None:
+        """Read the arguments of a job."""
+        ...
+
+    def outcome(self, id: str, done: Answered) -> None:
+        """Read how a job ended."""
+        ...
+
+    def failures(self, ids: Sequence[str], done: Answered) -> None:
+        """Read what dead jobs died of."""
+        ...
+
+    def purge(self, now: float, keep: float, dead: Sequence[str]) -> None:
+        """Remove old outcomes and dead jobs."""
+        ...

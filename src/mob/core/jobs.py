@@ -1,14 +1,14 @@
-"""The book of durable jobs: which one is due, who has it, and what becomes of it when it fails.
+"""The book of durable jobs: which one is due, which worker has it, and what happens to it when it fails.
 
-Strategy. A job waits, is taken by a worker, and ends: it is done, or dead after too many attempts. Those of a role that
-are due stand in one line, ordered by priority and then by time; those that are not due yet stand in another, ordered by
-time. A line is a heap whose entries are left behind when their job moves on; each carries a number that tells so.
+Strategy. A job waits, is taken by a worker, and ends: it is done, or dead after too many attempts. The due jobs of a
+role are in one queue, ordered by priority and then by time; jobs that are not due yet are in another, ordered by time.
+A queue is a heap whose entries stay behind when their job moves on; each carries a number that shows that.
 
 Time is the keeper's clock: seconds since the epoch that never jump. A job with a certain time (`is_at`) is due by the
-clock on the wall, so `shift` moves those when that clock was set.
+wall clock, so `shift` moves those jobs when that clock was set.
 
-Limits. Knows no file, no process and no arguments: a job is here what is needed to order it. It is the keeper that
-stores what is decided here.
+Limits. Knows no file, no process and no arguments: a job here is what is needed to order it. The keeper stores what is
+decided here.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from mob.plan import QUEUE
 from mob.wire.messages import AppMetric
 
 RETRIES = 3
-"""How often a job is tried again that has failed; as often as calls of idempotent exports after a death."""
+"""Number of times that a failed job is retried; the same as for calls of idempotent exports after a death."""
 BACKOFF = 1.0
-"""Seconds until a job that has failed is tried again."""
+"""Seconds until a failed job is retried for the first time."""
 GROWTH = 5.0
-"""By which the pause grows with each failure: 1 s, 5 s, 25 s, 125 s, as for durable messages in a cluster."""
+"""Factor by which the pause grows with each failure: 1 s, 5 s, 25 s, 125 s, as for durable messages in a cluster."""
 LONGEST = 3600.0
-"""Seconds of the longest pause."""
+"""Maximum seconds of a pause."""
 DEATHS = 5
-"""Workers that a job may take with it before it is dead; SQS recommends 3 to 5 attempts."""
+"""Number of worker deaths after which a job is dead; SQS recommends 3 to 5 attempts."""
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     WAITING = "waiting"
-    """It is due, and a worker is to come."""
+    """It is due, and waits for a worker."""
     LATER = "later"
-    """Its time is to come: the first one, or that of another attempt."""
+    """It is not due yet: for the first time, or for another attempt."""
     RUNNING = "running"
-    """A worker has it, or it has ended and that is not written yet."""
+    """A worker has it, or it ended and that is not stored yet."""
     DEAD = "dead"
-    """It has failed too often, and is not tried again unless somebody wants it."""
+    """It failed too often, and is not retried unless a user asks for it."""
 
 
 COUNTED = "queue_jobs"
-"""The metric that says how many jobs there are, by the role that runs them and by their state."""
+"""The metric for the number of jobs, by the role that runs them and by their state."""
 
 
 def said_of(metrics: Iterable[AppMetric]) -> str:
-    """Return how many jobs there are, as `mob ps` says it: `3 waiting, 1 dead`; "" if there are none."""
+    """Return the number of jobs, as in `mob ps`: `3 waiting, 1 dead`; "" if there are none."""
     counts: Counter[str] = Counter()
     for metric in metrics:
         for sample in metric.samples if metric.name == COUNTED else ():
@@ -71,32 +71,32 @@ class Entry(Struct):
     """The export that it calls; "" for a message."""
     priority: int = 0
     due: float = 0.0
-    """When it may begin; of a dead one, when it has died."""
+    """Time at which it may begin; of a dead one, the time of its death."""
     is_at: bool = False
-    """Whether it is due at a certain time of the clock on the wall, and not after a delay."""
+    """True if it is due at a certain time of the wall clock, and not after a delay."""
     key: str = ""
     retries: int = RETRIES
     backoff: float = BACKOFF
     attempts: int = 0
-    """How often a worker was given it."""
+    """Number of times that a worker got it."""
     failures: int = 0
-    """How often its handler has raised."""
+    """Number of times that its handler raised."""
     deaths: int = 0
-    """How often its worker has died over it."""
+    """Number of times that its worker died while running it."""
     made: float = 0.0
-    """When it was made, by the clock on the wall."""
+    """Time at which it was made, by the wall clock."""
     state: JobState = JobState.WAITING
     ticket: int = 0
-    """Of its place in a line; another each time that it waits."""
+    """Number of its place in a queue; a new one each time that it waits."""
 
     @property
     def label(self) -> str:
-        """As people read it: `back.resize`."""
+        """The name for users: `back.resize`."""
         return f"{self.role}.{self.target}" if self.target else f"a message to {self.role!r}"
 
 
 class _Lines:
-    """The jobs of a role that wait."""
+    """The waiting jobs of a role."""
 
     __slots__ = ("due", "later")
 
@@ -110,7 +110,7 @@ class JobBook:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        self._keys: dict[str, str] = {}  # of those that are not dead, the id
+        self._keys: dict[str, str] = {}  # id of the job that is not dead, by key
         self._lines: dict[str, _Lines] = {}
         self._counts: Counter[tuple[str, JobState]] = Counter()
         self._tickets = 0
@@ -125,7 +125,7 @@ class JobBook:
         return iter(self._entries.values())
 
     def get(self, id: str) -> Entry | None:
-        """Return the job of that id, None if it is done or was never there."""
+        """Return the job of that id; None if it is done or never existed."""
         return self._entries.get(id)
 
     def holder(self, key: str) -> str:
@@ -133,17 +133,17 @@ class JobBook:
         return self._keys.get(key, "")
 
     def roles(self) -> list[str]:
-        """Return the roles that jobs wait for, or have waited for."""
+        """Return the roles that jobs wait for, or waited for."""
         return list(self._lines)
 
     def counts(self) -> dict[tuple[str, JobState], int]:
-        """Return how many jobs there are, by role and state."""
+        """Return the number of jobs, by role and state."""
         return {which: count for which, count in self._counts.items() if count}
 
     # ---------------------------------------------------------------------------------------------- coming
 
     def put(self, entry: Entry, now: float) -> None:
-        """Take in a job: a new one, or one that was stored. Its key must be free."""
+        """Add a job: a new one, or one that was stored. Its key must be free."""
         self._entries[entry.id] = entry
         self._counts[entry.role, entry.state] += 1
         if entry.state is not JobState.DEAD:
@@ -152,8 +152,10 @@ class JobBook:
             self._line_up(entry, now)
 
     def shift(self, seconds: float, now: float) -> None:
-        """The clock on the wall was set forward by so many seconds (or back): what is due at a certain time is due that
-        much earlier."""
+        """Handle a wall clock that was set forward (or back): jobs that are due at a certain time are due earlier.
+
+        `seconds` is the change; negative if the clock was set back.
+        """
         for entry in self._entries.values():
             if entry.is_at and entry.state in (JobState.WAITING, JobState.LATER):
                 entry.due -= seconds
@@ -181,7 +183,7 @@ class JobBook:
     # ---------------------------------------------------------------------------------------------- taking
 
     def take(self, role: str, now: float) -> Entry | None:
-        """Return the job of a role that comes next, which runs from now on; None if none is due."""
+        """Return the next job of a role, which runs from now on; None if none is due."""
         lines = self._lines.get(role)
         if lines is None:
             return None
@@ -197,7 +199,7 @@ class JobBook:
         return None
 
     def next_due(self, now: float) -> float | None:
-        """Return when the next job is due that is not due now; None if there is none."""
+        """Return when the next job that is not due yet is due; None if there is none."""
         times: list[float] = []
         for lines in self._lines.values():
             self._promote(lines, now)
@@ -208,7 +210,7 @@ class JobBook:
         return min(times, default=None)
 
     def _promote(self, lines: _Lines, now: float) -> None:
-        """Move what has become due."""
+        """Move jobs that have become due."""
         while lines.later and lines.later[0][0] <= now:
             due, ticket, id = heapq.heappop(lines.later)
             if self._is_there(id, ticket):
@@ -217,22 +219,24 @@ class JobBook:
                 heapq.heappush(lines.due, (-entry.priority, due, ticket, id))
 
     def _is_there(self, id: str, ticket: int) -> bool:
-        """Return whether a place in a line is still that of its job."""
+        """Return True if a place in a queue is still that of its job."""
         entry = self._entries.get(id)
         return entry is not None and entry.ticket == ticket
 
     # ---------------------------------------------------------------------------------------------- ending
 
     def end(self, id: str) -> None:
-        """The job is done, or dropped, and that is to be written: until then it counts as one that runs, for a keeper
-        that dies now leaves it to the next one. Its key is free."""
+        """End a job that is done, or dropped, and whose end is still to be stored. Its key is free.
+
+        Until then it counts as running, because a keeper that dies now leaves it to the next one.
+        """
         entry = self._entries[id]
         entry.ticket = 0
         self._step(entry, JobState.RUNNING)
         self._release(entry)
 
     def finish(self, id: str) -> Entry | None:
-        """The job is over, and is forgotten here; return what it was."""
+        """Forget a job that is over; return it."""
         entry = self._entries.pop(id, None)
         if entry is not None:
             self._counts[entry.role, entry.state] -= 1
@@ -240,8 +244,10 @@ class JobBook:
         return entry
 
     def fail(self, id: str, now: float, is_final: bool = False) -> float | None:
-        """The handler of a job has raised: return when it is tried again, None if it is dead. `is_final`: another
-        attempt would fail in the same way."""
+        """Handle an exception of a job's handler: return when it is retried, None if it is dead.
+
+        `is_final`: another attempt would fail in the same way.
+        """
         entry = self._entries[id]
         entry.failures += 1
         if is_final or entry.failures > entry.retries:
@@ -249,7 +255,7 @@ class JobBook:
         return self._try_at(entry, now, min(entry.backoff * GROWTH ** min(entry.failures - 1, 99), LONGEST))
 
     def lose(self, id: str, now: float) -> float | None:
-        """The worker that ran a job has died: return when it is tried again, None if it is dead."""
+        """Handle the death of the worker that ran a job: return when it is retried, None if it is dead."""
         entry = self._entries[id]
         entry.deaths += 1
         return (
@@ -257,13 +263,13 @@ class JobBook:
         )
 
     def give_back(self, id: str, now: float, pause: float = 0.0) -> float:
-        """The worker has not begun a job that it was given: another may, after a pause. Return when."""
+        """Handle a job that its worker did not begin: another may, after a pause. Return when."""
         entry = self._entries[id]
         entry.attempts -= 1
         return self._try_at(entry, now, pause)
 
     def retry(self, id: str, now: float) -> bool:
-        """Somebody wants a dead job tried again, or one that waits tried now; return whether it is."""
+        """Retry a dead job, or run a waiting one now, because a user asked for it; return True if that is possible."""
         entry = self._entries.get(id)
         if entry is None or entry.state is JobState.RUNNING or self._keys.get(entry.key, id) != id:
             return False
@@ -279,14 +285,14 @@ class JobBook:
         return entry.due
 
     def forget_dead(self, before: float) -> list[str]:
-        """Forget the dead jobs that have died before then; return their ids."""
+        """Forget the jobs that died before that time; return their ids."""
         old = [each.id for each in self._entries.values() if each.state is JobState.DEAD and each.due < before]
         for id in old:
             self.finish(id)
         return old
 
     def _bury(self, entry: Entry, now: float) -> None:
-        entry.due, entry.is_at = now, False  # when it has died
+        entry.due, entry.is_at = now, False  # the time of its death
         self._step(entry, JobState.DEAD)
         self._release(entry)
 

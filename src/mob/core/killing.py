@@ -1,6 +1,6 @@
-"""The end of a call whatever it does: its process is killed if it runs, and it never begins if it does not.
+"""How a call is ended, whatever it does: if it runs, its process is killed; if not, it never begins.
 
-Whoever decides this has stopped the process, so what is seen of it holds until it goes on.
+The process is stopped while this is decided, so what is known of the call holds until the process continues.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from enum import StrEnum
 
 FOR_A_CALL = "was killed to end the task that it ran (pool.kill, timeout)"
-"""Why a process was killed, in words that follow its name."""
+"""Why a process was killed, worded to follow its name."""
 OVERRAN = "was killed because "
 
 
 def overran(label: str, limit: float) -> str:
-    """Return why a process was killed of which a call ran for too long, in words that follow its name.
+    """Return why a process was killed whose call ran for too long, worded to follow its name.
 
     >>> overran("back.foo", 30.0)
     'was killed because back.foo ran for more than 30 s (kill_after=30)'
@@ -22,23 +22,23 @@ def overran(label: str, limit: float) -> str:
 
 
 def is_for_a_call(why: str) -> bool:
-    """Return whether a process was killed because of one of its calls: its role has not failed."""
+    """Return True if a process was killed because of one of its calls: its role did not fail."""
     return why == FOR_A_CALL or why.startswith(OVERRAN)
 
 
 class Fate(StrEnum):
-    """What has become of a call that was to be ended."""
+    """The outcome for a call that was to be ended."""
 
     KILLED = "killed"
-    """It ran, and its process was killed."""
+    """It was running, and its process was killed."""
     WAITS = "waits"
     """It had not begun, and will not."""
     OVER = "over"
-    """It has ended, or its process has. If it was about to begin, it will not, and is answered that."""
+    """It ended, or its process did. If it was about to begin, it does not, and that is its answer."""
 
 
 def fate_of(is_running: bool, may_have_begun: bool, has_ended: bool) -> Fate | None:
-    """Return what becomes of a call; None if it is about to run: the process is to go on for a moment.
+    """Return the outcome for a call; None if it is about to run: the process has to continue for a moment.
 
     >>> fate_of(is_running=False, may_have_begun=True, has_ended=True)
     <Fate.OVER: 'over'>

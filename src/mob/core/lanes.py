@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 UNLIMITED = 1 << 30
 MESSAGE = ""
-"""What a message that waits for any one of a role has instead of an export's name."""
+"""The name for a message that any worker of a role may get, where an export's name would be."""
 
 
 class Lane(NamedTuple):
     """How a worker runs the calls of an export."""
 
     width: int = 1
-    """How many at once."""
+    """Number of calls that run at once."""
     is_beside: bool = False
-    """They run beside others (tasks, streams) or wait in a line of their own, and so hold up no other call."""
+    """True if they run beside others (tasks, streams) or wait in a queue of their own: they block no other call."""
 
 
 LOOP = Lane()

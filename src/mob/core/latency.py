@@ -1,8 +1,9 @@
-"""Latencies: into which range a time falls, and what can be said of many when only the counts of the ranges are known.
+"""Latencies: into which range a time falls, and what the counts of the ranges say about many times.
 
-The ranges grow by half at each step or less (the E6 series), from a microsecond to 100 seconds: what is read back, a
-median say, is at most a quarter off. So a distribution is fifty numbers, which can be added up over processes and over
-time, and survive them. As in HdrHistogram, and in the histograms of Prometheus, which gets every third bound.
+The ranges grow by half at each step or less (the E6 series), from a microsecond to 100 seconds: a value that is read
+back, such as a median, is at most a quarter off. So a distribution is fifty numbers, which can be added up over
+processes and over time. HdrHistogram does the same, and so do the histograms of Prometheus, which get every third
+bound.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from functools import partial
 
 STEPS = (1.0, 1.5, 2.2, 3.3, 4.7, 6.8)
 BOUNDS: tuple[float, ...] = (*(float(f"{step}e{exponent}") for exponent in range(-6, 2) for step in STEPS), 100.0)
-"""The upper ends of the ranges, in seconds; what is beyond the last is one range more."""
+"""The upper ends of the ranges, in seconds; there is one more range beyond the last."""
 RANGES = len(BOUNDS) + 1
 EXPOSED = BOUNDS[::3]
-"""Those that are shown to other programs."""
+"""The bounds that are shown to other programs."""
 
 
 range_of: Callable[[float], int] = partial(bisect_left, BOUNDS)
-"""The range that a time falls into. A call into C and no more: it is asked for each call that is served."""
+"""Returns the range of a time. It is only a call into C, because it runs for each call that is served."""
 
 
 def add(counts: list[int], more: Mapping[int, int]) -> None:
-    """Adds counts by range. What is no range is left out: it comes from another process."""
+    """Add counts by range. Unknown ranges are skipped: they come from another process."""
     for number, count in more.items():
         if 0 <= number < RANGES:
             counts[number] += count
 
 
 def quantile(counts: Sequence[int], part: float) -> float:
-    """The time below which so large a part of all lies (0.5: the median), in seconds; 0 if there are none.
+    """Return the time below which that part of all times is (0.5: the median), in seconds; 0 if there are none.
 
     >>> counts = [0] * RANGES
     >>> counts[range_of(0.002)] = 99
@@ -53,7 +54,7 @@ def quantile(counts: Sequence[int], part: float) -> float:
 
 
 def exposed(counts: Sequence[int]) -> list[tuple[float, int]]:
-    """How many took at most so long, for each of the bounds that are shown."""
+    """Return the number of times up to each of the bounds that are shown."""
     sums = [0]
     for count in counts:
         sums.append(sums[-1] + count)

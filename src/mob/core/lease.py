@@ -1,22 +1,22 @@
-"""Leases: which machine of a cluster may run a role of which there is to be one process.
+"""Leases: which machine of a cluster may run a role that has a single process.
 
 A lease is a value in a store that all nodes see, in which a value is replaced only if it is still the one that was
-read (compare and set). Who has it writes it anew each second. Two rules, and no clock that nodes would have to share:
+read (compare and set). Its holder writes it again each second. There are two rules, and nodes need no common clock:
 
 * A holder believes in its lease for `LEASE` seconds, counted from the moment *before* it sent the last renewal that
-  the store has confirmed.
-* Another node takes over when it has seen one and the same revision for `TAKE_OVER` seconds of its own.
+  the store confirmed.
+* Another node takes over when it has seen the same revision for `TAKE_OVER` seconds of its own.
 
-Whoever sees a revision sees it later than its holder has sent it, so the holder has ceased to believe when that time is
-over; `TAKE_OVER - LEASE` is left for clocks that run at different speeds, and for the kill. Replies may be late, lost
-or from long ago: they only make a node believe less. A renewal that was delayed finds another revision and changes
-nothing. A holder that needs its lease no more gives it back, and the next one need not wait.
+Every node sees a revision later than its holder sent it, so the holder no longer believes when that time is over;
+`TAKE_OVER - LEASE` is left for clocks that run at different speeds, and for the kill. Replies may be late, lost or old:
+they only make a node believe less. A delayed renewal finds another revision and changes nothing. A holder that no
+longer needs its lease returns it, and the next one need not wait.
 
-The *token* is the revision at which the lease was taken; it stays as long as it is renewed, and each taker has a
-greater one (also if the store has lost everything: the greatest that was seen is kept in mind). The first taker ever
-waits as well, for a store without a value may be one that has lost it.
+The *token* is the revision at which the lease was taken; it stays as long as the lease is renewed, and each taker gets
+a greater one (even if the store lost everything: each node remembers the greatest that it saw). The very first taker
+waits as well, because a store without a value may have lost it.
 
-Pure: `now` is passed in, requests and what follows come out.
+Pure: `now` is passed in, requests and outcomes come out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import msgspec
 from mob.wire import messages as m
 
 RENEW = 1.0
-"""Seconds between two renewals, and between two looks at another's lease."""
+"""Seconds between two renewals, and between two checks of another node's lease."""
 LEASE = 5.0
 """Seconds for which a holder believes, from before it sent the last renewal that was confirmed."""
 TAKE_OVER = 7.0
@@ -37,29 +37,29 @@ TAKE_OVER = 7.0
 WORTH = 2.0
 """Seconds of a new lease that must be left for it to be used."""
 REQUEST_TIMEOUT = 1.5
-"""Seconds after which a request is not waited for any more."""
+"""Seconds after which a request is no longer waited for."""
 
 
 class LeaseWish(Enum):
-    """What a role wants of its lease on this node."""
+    """What a role on this node wants of its lease."""
 
-    NONE = "none"  # to give it back, if this node has it
+    NONE = "none"  # return it, if this node has it
     TAKE = "take"
-    KEEP = "keep"  # it runs, or did until just now: to keep what there is
+    KEEP = "keep"  # it runs, or did until just now: keep the lease if this node has it
 
 
 class Won(msgspec.Struct, frozen=True):
-    """The role may run here, until then."""
+    """The role may run here, until that time."""
 
     role: str
     token: int
     until: float
     left: int = 0
-    """Under which token its data was left by the machine before; 0 if it was not."""
+    """Token under which the machine before left its data; 0 if it left none."""
 
 
 class Extended(msgspec.Struct, frozen=True):
-    """It may run for longer. `left`: as the store says it by now."""
+    """The role may run for longer. `left`: as the store has it by now."""
 
     role: str
     until: float
@@ -67,21 +67,21 @@ class Extended(msgspec.Struct, frozen=True):
 
 
 class Yielded(msgspec.Struct, frozen=True):
-    """It must not run here any more. `why`: nothing if it was given back, and nothing runs."""
+    """The role must no longer run here. `why`: empty if the lease was returned, and nothing runs."""
 
     role: str
     why: str
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
-    """Who has the lease, or why nobody can have it: for people."""
+    """The holder of the lease, or the reason why there can be none: a text for users."""
 
     role: str
     note: str
 
 
 LeaseOutcome = Won | Extended | Yielded | Elsewhere | m.ReadLease | m.WriteLease | m.GiveBack | m.DropLeft
-"""What is to be done: tell the supervisor, or ask the store."""
+"""A result to carry out: tell the supervisor, or ask the store."""
 
 
 class LeaseData(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class LeaseData(msgspec.Struct, frozen=True):
     until: float
     left: int = 0
     is_fetching: bool = False
-    """Whether its singleton waits for what was left, and nothing runs yet."""
+    """True if its singleton waits for its data, and nothing runs yet."""
 
 
 class Lease:
@@ -103,17 +103,19 @@ class Lease:
         self._node = node
         self._name = name
         self.token: int = 0
-        """That of this node's lease, 0 if it has none."""
+        """Token of this node's lease; 0 if it has none."""
         self.until: float = 0.0
-        """When it ceases to believe in it."""
+        """Time until which this node believes in its lease."""
         self.left: int = 0
-        """Under which token the data of its singleton lies in the cluster, for the next machine; 0 if it does not.
-        Written with each renewal, so that it is known whoever has the lease next."""
-        self._revision = -1  # the latest that was seen; 0: there is no value, -1: nothing was seen
+        """Token under which the data of its singleton is in the cluster, for the next machine; 0 if there is none.
+
+        It is written with each renewal, so that the next holder knows it.
+        """
+        self._revision = -1  # the latest that was seen; 0: there is no value, -1: none was seen
         self._value = m.LeaseRecord()
         self._seen_at = 0.0  # when that revision was first seen
-        self._greatest = 0  # token that was seen
-        self._asked: tuple[int, float, bool] | None = None  # the request under way: number, when, is it a write
+        self._greatest = 0  # greatest token that was seen
+        self._asked: tuple[int, float, bool] | None = None  # the request under way: number, time, is it a write
         self._due = 0.0  # when the store is asked again
         self._note = ""
         self._error = ""
@@ -122,23 +124,23 @@ class Lease:
         return f"<Lease of {self.role!r}, {f'held with token {self.token}' if self.token else self._note or 'unknown'}>"
 
     def data(self) -> LeaseData | None:
-        """What is to be written down of it."""
+        """Return what the next Kingpin of this process has to know of it."""
         return LeaseData(self.token, self._revision, self.until, self.left) if self.token else None
 
     def adopt(self, data: LeaseData) -> None:
-        """The Kingpin before this one, in this process, had it."""
+        """Take over a lease of the Kingpin before this one, in this process."""
         self.token, self._revision, self.until = data.token, data.revision, data.until
         self._greatest, self.left = data.token, data.left
         self._value = m.LeaseRecord(left=data.left)
 
     def learn(self, token: int) -> None:
-        """A member runs by a lease with that token."""
+        """Note the token under which a member runs."""
         self._greatest = max(self._greatest, token)
 
     # ------------------------------------------------------------------------------------------------ asking
 
     def handle_wake(self, wish: LeaseWish, number: int, now: float) -> list[LeaseOutcome]:
-        """Time has passed, or the wish is another. `number`: of the request that may follow."""
+        """Handle the passing of time, or a changed wish. `number`: of the request that may follow."""
         outcomes = self._expire(now)
         if self._asked is not None and now - self._asked[1] >= REQUEST_TIMEOUT:
             self._asked = None
@@ -150,7 +152,7 @@ class Lease:
         return outcomes
 
     def next_wake(self, wish: LeaseWish) -> float:
-        """Return when `handle_wake` has something to do, if nothing happens before.
+        """Return when `handle_wake` has something to do if nothing happens before.
 
         Infinity if it never has, minus infinity if it has now.
         """
@@ -164,7 +166,7 @@ class Lease:
         return min(times, default=math.inf)
 
     def look_again(self) -> None:
-        """Somebody has given it back, or there is something to be written: the store is asked at once."""
+        """Ask the store at once: another node returned the lease, or there is something to write."""
         self._due = 0.0
         if not self.token and self._asked is not None and not self._asked[2]:
             self._asked = None
@@ -180,7 +182,7 @@ class Lease:
         return m.WriteLease(number, self.role, self._revision, value)
 
     def _may_take(self, now: float) -> bool:
-        if self._revision > 0 and self._value.node in (0, self._node):  # given back, or our own that has run out
+        if self._revision > 0 and self._value.node in (0, self._node):  # returned, or our own that has expired
             return True
         return now - self._seen_at >= TAKE_OVER
 
@@ -193,7 +195,7 @@ class Lease:
     # ---------------------------------------------------------------------------------------------- answers
 
     def handle_answer(self, answer: m.LeaseIs, now: float) -> list[LeaseOutcome]:
-        """The store has answered. What was not waited for any more counts as not said."""
+        """Handle an answer of the store. Ignore one that is no longer waited for."""
         if self._asked is None or self._asked[0] != answer.number:
             return []
         (_, sent, is_write), self._asked = self._asked, None
@@ -225,7 +227,7 @@ class Lease:
             self.token, self.until = m.token_of(answer.value, answer.revision), until
             self._note, self.left = "", answer.value.left
             return [Won(self.role, self.token, until, self.left)]
-        self._due = now  # it took too long; what was written is our own, so it may be taken again
+        self._due = now  # it took too long; the value is our own, so the lease may be taken again
         return []
 
     def _handle_read(self, answer: m.LeaseIs, now: float) -> list[LeaseOutcome]:
@@ -234,12 +236,12 @@ class Lease:
         if self.token:
             is_own = value.node == self._node and m.token_of(value, answer.revision) == self.token
             if is_own or not answer.revision:
-                return []  # a renewal whose answer was lost, or a store that has lost all: written again at once
-            return self._lose(f"{value.name!r} has taken its lease" if value.node else "its lease was given away")
+                return []  # a renewal whose answer was lost, or a store that lost everything: written again at once
+            return self._lose(f"{value.name!r} took over its lease" if value.node else "its lease was released")
         if self._may_take(now):
             self._due = now
         if not answer.revision:
-            return self._noted(f"nobody has had its lease yet; it is taken after {TAKE_OVER:g} s")
+            return self._noted(f"no machine has held its lease yet; it is taken after {TAKE_OVER:g} s")
         return self._noted(f"runs on {value.name!r}" if value.node else "waits for its lease")
 
     def _see(self, revision: int, value: m.LeaseRecord, now: float) -> None:

@@ -1,9 +1,9 @@
 """The pace of a `map`: how many items travel in one message, and how many may be under way.
 
-Strategy. A chunk is one call that carries many items. It should take about `GOAL` seconds: then messaging costs next to
-nothing, and the work still spreads evenly. What an item costs is not known at first, so the first chunks carry one
-item each. The worker says with each answer how long its chunk ran; chunks grow by at most `GROWTH` from one to the
-next, and never beyond what `MOST` seconds would hold if every item cost as much as the dearest of late. Towards the end
+Strategy. A chunk is one call that carries many items. It should take about `GOAL` seconds: then messaging costs almost
+nothing, and the work still spreads evenly. The cost of an item is unknown at first, so the first chunks carry one item
+each. The worker reports with each answer how long its chunk ran; chunks grow by at most `GROWTH` from one to the next,
+and never beyond what `MOST` seconds would hold if every item cost as much as the dearest recent one. Towards the end
 they shrink, so that all workers end together.
 
 Limits. Nothing here knows a worker, an item or the clock: seconds are passed in.
@@ -16,40 +16,40 @@ from typing import NamedTuple
 from mob.errors import CallError
 
 GOAL = 0.002
-"""Seconds that a chunk should take, and that its items may take to be drawn."""
+"""Seconds that a chunk should take, and that drawing its items may take."""
 MOST = 0.005
-"""Seconds that a chunk should take at most, if its items cost as much as the dearest of late."""
+"""Maximum seconds of a chunk, if its items cost as much as the dearest recent one."""
 GROWTH = 4
-"""How many times as large as the largest chunk so far the next may be."""
+"""Maximum size of the next chunk, as a multiple of the largest so far."""
 LARGEST = 10_000
-"""Items of a chunk, whatever they cost."""
+"""Maximum number of items of a chunk, whatever they cost."""
 SPARE = 4
-"""Chunks for each worker beside those that it runs, so that it does not idle while the reader is busy."""
+"""Number of chunks for each worker besides those that it runs, so that it does not idle while the reader is busy."""
 UNREAD = 4
-"""How many times as much as is under way may be held, unread results included."""
+"""Limit of what is held, unread results included, as a multiple of what may be under way."""
 PARTS = 4
-"""In how many chunks the rest is cut for each worker, at least."""
+"""Minimum number of chunks for each worker into which the rest is cut."""
 WEIGHT = 0.3
-"""What one chunk counts for in the average cost of an item."""
+"""Weight of one chunk in the average cost of an item."""
 FORGETTING = 0.9
-"""What is left of the cost of the dearest item after each chunk."""
+"""Factor for the cost of the dearest item after each chunk."""
 
 
 class MapWorkers(NamedTuple):
-    """Who runs the items."""
+    """The workers that run the items."""
 
     workers: int
     at_once: int = 1
-    """How many calls each of them runs side by side."""
+    """Number of calls that each of them runs at once."""
     is_async: bool = False
-    """Whether the items of one chunk run side by side too."""
+    """True if the items of one chunk run at once, too."""
 
 
 class Pace:
-    """How one map proceeds.
+    """The pace of one map.
 
-    `chunk`: the items of each message, None if that is to be found out. `ahead`: the most items that may be under way
-    or finished and unread, None if that follows from the workers.
+    `chunk`: the number of items of each message; None if it is to be found out. `ahead`: the maximum number of items
+    under way or finished and unread; None if it follows from the workers.
 
     >>> pace = Pace()
     >>> crew = MapWorkers(workers=2)
@@ -64,7 +64,7 @@ class Pace:
         self.chunk = chunk
         self.ahead = ahead
         self.cost: float | None = None
-        """Seconds that an item takes, on average of late; None as long as that is not known."""
+        """Recent average seconds that an item takes; None as long as that is unknown."""
         self._dearest = 0.0
         self._largest = 1
 
@@ -73,14 +73,14 @@ class Pace:
         return f"<Pace, an item costs {cost}>"
 
     def handle_done(self, count: int, seconds: float) -> None:
-        """Note that a chunk of so many items has run for so many seconds."""
+        """Note that a chunk of that many items ran for that many seconds."""
         cost = seconds / count
         self.cost = cost if self.cost is None else self.cost + WEIGHT * (cost - self.cost)
         self._dearest = max(cost, self._dearest * FORGETTING)
         self._largest = max(self._largest, count)
 
     def size(self, crew: MapWorkers, held: int, remaining: int | None) -> int:
-        """Return how many items the next chunk carries. `remaining`: how many are left to be drawn, if it is known."""
+        """Return the number of items of the next chunk. `remaining`: the items left to draw, if known."""
         size = self._wanted(crew) if self.chunk is None else self.chunk
         if self.chunk is None and remaining is not None:
             size = min(size, -(-remaining // (crew.workers * PARTS)))
@@ -91,7 +91,7 @@ class Pace:
         return max(1, size)
 
     def has_room(self, crew: MapWorkers, under_way: int, held: int) -> bool:
-        """Return whether another chunk may be sent while so many are under way and so many items are held."""
+        """Return True if another chunk may be sent while that many are under way and that many items are held."""
         if self.ahead is not None and (self.chunk is not None or self.cost is not None):
             return held < self.ahead
         if self.ahead is not None and held >= self.ahead:
@@ -100,7 +100,7 @@ class Pace:
         return under_way < most and held < most * self.size(crew, 0, None) * UNREAD
 
     def is_full(self, count: int, size: int, seconds: float) -> bool:
-        """Return whether a chunk is sent with so many items, which took so many seconds to be drawn."""
+        """Return True if a chunk with that many items, which took that many seconds to draw, is sent."""
         return count >= size or (seconds > GOAL and self.chunk is None)
 
     def _wanted(self, crew: MapWorkers) -> int:
@@ -117,9 +117,9 @@ class Pace:
 
 
 def generator_mapped(label: str, executed: bool) -> CallError:
-    """Return the error for a generator that is mapped."""
+    """Return the error for a generator function that is mapped."""
     return CallError(
-        f"{label} is a generator, and map wants one value for each item: iterate over {label.rpartition('.')[2]}(item) "
+        f"{label} is a generator, and map needs one value for each item: iterate over {label.rpartition('.')[2]}(item) "
         f"for each item instead.",
         executed="yes" if executed else "no",
     )

@@ -1,16 +1,17 @@
-"""Membership: which machines are in the cluster, and who is on each.
+"""Membership: which machines are in the cluster, and which members each has.
 
-Every Kingpin tells all others of the changes among its own members, with a version that counts them, and says once a
-second which version it is at. Who has missed something asks for everything; who comes, tells everything to all and
-gets everything from each. Who is silent for three seconds is gone, and all of its members with it; so says each Kingpin
-for itself, there is no leader and nothing to agree upon. (Beats and versions instead of gossip: NATS is a broadcast, so
-a beat costs its sender one message whatever the size. `docs/internals/cluster-scale.md` has the numbers.)
+Every Kingpin announces changes among its own members to all others, with a version that counts them, and once a second
+it sends its version. A node that missed something asks for everything; a new node sends everything to all and gets
+everything from each. A node that is silent for three seconds counts as lost, with all of its members; each Kingpin
+decides so for itself: there is no leader and nothing to agree on. (Heartbeats and versions instead of gossip: NATS is a
+broadcast, so a heartbeat costs its sender one message whatever the size. `docs/internals/cluster-scale.md` has the
+numbers.)
 
-A node is a *run* of a Kingpin: it draws a number when it starts, which is in the uids of all its members, so whoever
-comes back is somebody else. Its name is for people; of two runs with one name the younger stays outside.
+A node is a *run* of a Kingpin: it draws a number when it starts, which is in the uids of all its members, so a node
+that comes back is a different one. Its name is for people; of two runs with the same name the newer one stays outside.
 
-Letters in, decisions out. The members of other machines are put into the roster of the crew, beside its own. No clock:
-`now` is passed in; an age is a difference of its machine's own clock, so clocks may disagree.
+Letters go in, decisions come out. The members of other machines are put into the roster of the crew, next to its own.
+No clock: `now` is passed in; an age is a difference of its machine's own clock, so clocks may disagree.
 """
 
 from __future__ import annotations
@@ -33,20 +34,22 @@ from mob.core.namesakes import Name
 from mob.wire import messages as m
 
 BEAT = 1.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 NODE_TIMEOUT = 3.0
-"""Seconds of silence after which a node is gone."""
+"""Seconds of silence after which a node counts as lost."""
 GATHER = 0.01
 """Seconds for which changes are gathered into one letter."""
 CHECK = 0.1
-"""Seconds after a change within which a beat says so again: who has not got the letter learns it soon."""
+"""Seconds after a change within which a heartbeat repeats the version: a node that missed the letter soon learns it."""
 ROLL_CALL_RETRY = 1.0
-"""Seconds after which everything is asked for again."""
+"""Seconds after which everything is requested again."""
 EARLY = 0.005
-"""Seconds by which a wake may come too soon: timers are not exact."""
+"""Seconds by which a wake-up may come too soon: timers are inexact."""
 WAKE_DELAY = 1.0
-"""Seconds by which a wake may come too late; beyond that this process has stood still, and it was not the others who
-were silent."""
+"""Maximum seconds by which a wake-up may be late.
+
+Beyond that this process was suspended, and it was not the others that were silent.
+"""
 UNCONNECTED = "NATS has not been reached yet"
 
 
@@ -61,18 +64,18 @@ class Neighbour:
         self.heard_at: float = now
         self.asked_at: float = now
         self.version: int = 0
-        """The version of what is known of its members."""
+        """Version of what is known of its members."""
         self.is_complete: bool = False
-        """Whether they are known."""
+        """True if its members are known."""
         self.members: dict[int, m.Member] = {}
         self.places: dict[str, int] = {}
-        """How many workers each role has there."""
+        """Number of workers of each role there."""
 
     def __repr__(self) -> str:
         return f"<Neighbour {self.name}, {len(self.members)} members at version {self.version}>"
 
     def node(self) -> m.Node:
-        """As the members know it."""
+        """Return it in the form that members know."""
         return m.Node(self.number, self.name, tuple(sorted(self.places.items())))
 
 
@@ -82,29 +85,31 @@ class Membership:
     def __init__(self, crew: Crew, name: str, now: float) -> None:
         self._crew = crew
         self.number: int = m.node_of(crew.last_uid)
-        """The number of this node."""
+        """Number of this node."""
         self.name = name
         self.neighbours: dict[int, Neighbour] = {}
         """The other nodes, by their numbers."""
         self.cut: str = UNCONNECTED
-        """Why the others cannot be reached, if they cannot. As long as it has not been tried nobody is told: calls that
-        are made at the very start wait."""
+        """The reason why the others cannot be reached, if they cannot.
+
+        It is not announced before the first attempt: calls that are made at the very start wait.
+        """
         self.namesake_at: float | None = None
-        """When something was heard of an older node with this one's name: this one stays outside then."""
+        """Time of the last message of an older node with this one's name; while it is set, this one stays outside."""
         self._namesake = 0
         crew.roster.nodes[self.number] = m.Node(self.number, name)
         self._name = Name(self.number, now)
         self._cut_at = -NODE_TIMEOUT
         self._version = int(now * 1000)  # greater than any of a Kingpin before this one
-        self._changed: set[int] = set()  # one's own members that have come or changed, and were not told of yet
+        self._changed: set[int] = set()  # own members that came or changed, and were not announced yet
         self._gone: dict[int, str] = {}
         self._overran: dict[int, m.Overrun] = {}
         self._roles: set[str] = set()
-        self._places: dict[str, int] = {}  # how many workers the others were told that each role has here
-        self._owed: set[int] = set()  # nodes that are to be told everything
+        self._places: dict[str, int] = {}  # number of workers of each role here, as announced to the others
+        self._owed: set[int] = set()  # nodes that are to get everything
         self._beat_due = now
         self._wake_due = now
-        self._told: set[int] = set()  # strangers that were told that they are
+        self._told: set[int] = set()  # strangers that the log has mentioned
 
     def __repr__(self) -> str:
         return f"<Membership of {self.name!r}, {len(self.neighbours)} other nodes>"
@@ -115,13 +120,15 @@ class Membership:
     # ------------------------------------------------------------------------------------------ one's own
 
     def start(self, now: float) -> list[Decision]:
-        """The app begins, or goes on."""
+        """Begin, or continue after an upgrade."""
         self._wake_due = now + BEAT
         return [WakeAt(self._wake_due)]
 
     def adopt(self, nodes: Iterable[m.Node], born: float, now: float) -> None:
-        """The nodes that a Kingpin before this one knew; their members are in the roster. What has changed meanwhile
-        is asked for. `born`: when the first of them has begun."""
+        """Take over the nodes that a Kingpin before this one knew; their members are in the roster.
+
+        Changes since then are requested. `born`: the time at which the first of these Kingpins began.
+        """
         self._name.born = born
         for node in nodes:
             if node.number != self.number:
@@ -133,7 +140,7 @@ class Membership:
                 known.members[member.uid] = member
 
     def handle_decisions(self, decisions: Iterable[Decision], now: float) -> list[Decision]:
-        """What was decided here: what concerns one's own members is told to the others, soon."""
+        """Collect decisions about own members, to announce them to the others soon."""
         had_news = self._has_news
         for decision in decisions:
             match decision:
@@ -145,7 +152,7 @@ class Membership:
                     if overran is not None:
                         self._overran[uid] = overran
                 case Announce(m.RoleIs(role=role)) if role.workers or self._places.get(role.name):
-                    self._roles.add(role.name)  # of a role that runs elsewhere only, those tell who run it
+                    self._roles.add(role.name)  # a role that runs elsewhere only is announced by those that run it
                 case _:
                     pass
         return [WakeAt(now + GATHER)] if self._has_news and not had_news else []
@@ -155,14 +162,14 @@ class Membership:
         return bool(self._changed or self._gone or self._roles)
 
     def _tell(self) -> list[Decision]:
-        """What the others do not know yet, if anything."""
+        """Announce what the others do not know yet, if anything."""
         if not self._has_news:
             return []
         news = self._news()
         return [Write(0, news)] if self.namesake_at is None else []
 
     def _tell_everything(self, *nodes: int, wanted: bool = True) -> list[Decision]:
-        """All of one's own; what is new is told to all before, so a version is the same to everybody."""
+        """Send all about this node; news is sent to all before, so a version means the same to every node."""
         told = self._tell()
         if self.namesake_at is not None:
             return []
@@ -170,14 +177,14 @@ class Membership:
         return [*told, *(Write(node, everything) for node in nodes)]
 
     def _introduce(self, now: float) -> list[Decision]:
-        """Tells everything to all, who do not know this node or not any more, and wants everything of each."""
+        """Send everything to all, because they do not know this node (any more), and ask each for everything."""
         if self._has_news:
             self._news()  # it is in everything
         self._beat_due = now + BEAT
         return self._tell_everything(0)
 
     def handle_connected(self, why_not: str, now: float) -> list[Decision]:
-        """The others can be reached, or cannot any more."""
+        """Handle a change of whether the others can be reached."""
         if why_not == self.cut:
             return []
         was_cut, self.cut = self.cut, why_not
@@ -189,17 +196,17 @@ class Membership:
             was_missed = now - self._cut_at >= NODE_TIMEOUT - EARLY
             decisions += self._introduce(now) if was_missed else self._beat(now)
         elif not was_cut or was_cut == UNCONNECTED:
-            decisions.append(Tell(f"the other machines cannot be reached: {why_not}"))
+            decisions.append(Tell(f"cannot reach the other machines: {why_not}"))
         return decisions
 
     def leave(self) -> list[Decision]:
-        """The app ends here."""
+        """Leave the cluster: the app ends here."""
         return [Write(0, m.Leaving())]
 
     # --------------------------------------------------------------------------------------------- letters
 
     def handle_letter(self, data: bytes, now: float) -> list[Decision]:
-        """A letter has come; garbage is not read."""
+        """Handle a letter; ignore invalid data."""
         try:
             letter = m.decode_letter(data)
             if letter.sender == self.number:
@@ -216,21 +223,21 @@ class Membership:
         return self._handle_words(letter, words, now) if self.namesake_at is None else []
 
     def _handle_other_app(self, letter: m.Letter) -> list[Decision]:
-        """Ignore it, and say so once for each sender."""
+        """Ignore the letter, and say so once for each sender."""
         if letter.sender in self._told:
             return []
         self._told.add(letter.sender)
         return [
             Tell(
-                f"the machine {letter.name!r} of another app, {letter.app!r}, writes to the subjects of this one "
-                f"({self._crew.plan.name!r}) on NATS; it is ignored. Does something forward subjects there?"
+                f"ignoring the machine {letter.name!r} of another app, {letter.app!r}, which writes to the subjects of "
+                f"this one ({self._crew.plan.name!r}) on NATS. Does something forward subjects there?"
             )
         ]
 
     def _handle_words(self, letter: m.Letter, words: m.Words, now: float) -> list[Decision]:
         sender = letter.sender
         neighbour = self.neighbours.get(sender)
-        if isinstance(words, m.LeaseFree):  # the last thing that a node says, after it has left
+        if isinstance(words, m.LeaseFree):  # the last words of a node, after it left
             return [SeekLease(words.role)]
         if isinstance(words, m.CrashedHere):
             return [] if neighbour is None else [PassOn(words.report)]
@@ -241,9 +248,9 @@ class Membership:
         decisions: list[Decision] = []
         if neighbour is None:
             neighbour = self.neighbours[sender] = Neighbour(sender, letter.name, now)
-            decisions.append(Tell(f"the machine {letter.name!r} has joined the cluster."))
+            decisions.append(Tell(f"the machine {letter.name!r} joined the cluster."))
             if not isinstance(words, m.Everything):
-                decisions += self._tell_everything(sender)  # neither knows the other
+                decisions += self._tell_everything(sender)  # neither node knows the other
         neighbour.heard_at = now
         match words:
             case m.WantEverything():
@@ -262,12 +269,12 @@ class Membership:
         return decisions
 
     def _owe(self, node: int, now: float) -> list[Decision]:
-        """A node wants everything; soon, for others may want it as well."""
+        """Note that a node wants everything; send it soon, because others may want it as well."""
         self._owed.add(node)
         return [WakeAt(now + GATHER)] if len(self._owed) == 1 else []
 
     def _pay(self) -> list[Decision]:
-        """Tells everything to those who want it: one by one if they are few, to all at once if they are many."""
+        """Send everything to the nodes that want it: one by one if they are few, to all at once if they are many."""
         owed, self._owed = sorted(self._owed & self.neighbours.keys()), set()
         if 2 * len(owed) > max(2, len(self.neighbours)):
             owed = [0]
@@ -278,7 +285,7 @@ class Membership:
         if neighbour.is_complete and words.version < neighbour.version:
             return decisions
         there = {member.uid for member in words.members}
-        gone = [(uid, "has gone") for uid in neighbour.members if uid not in there]
+        gone = [(uid, "is no longer there") for uid in neighbour.members if uid not in there]
         neighbour.version, neighbour.is_complete = words.version, True
         return decisions + self._apply(neighbour, _places(words.roles), words.members, gone, words.roles, now)
 
@@ -321,31 +328,29 @@ class Membership:
         return [Announce(m.MemberGone(uid, why, overran))]
 
     def _lose(self, neighbour: Neighbour, why: str) -> list[Decision]:
-        """A node is there no more."""
+        """Remove a node."""
         del self.neighbours[neighbour.number]
         self._crew.roster.nodes.pop(neighbour.number, None)
         decisions: list[Decision] = [Tell(f"the machine {neighbour.name!r} {why}.")]
         for uid in list(neighbour.members):
-            decisions += self._forget(neighbour, uid, f"is gone, for its machine {neighbour.name!r} {why}")
+            decisions += self._forget(neighbour, uid, f"is out of reach because its machine {neighbour.name!r} {why}")
         return [*decisions, Announce(m.NodeGone(neighbour.number, why))]
 
     # ------------------------------------------------------------------------------------------- strangers
 
     def _handle_stranger(self, letter: m.Letter) -> list[Decision]:
-        """A node that speaks another version is not heard, and does not hear this one; each says so on its terminal."""
+        """Ignore a node with another protocol version, which ignores this one; each logs that once."""
         if letter.sender in self._told:
             return []
         self._told.add(letter.sender)
         own, other = f"version {m.PROTOCOL}", f"version {letter.protocol}"
-        update = "Update the older one; in a rolling upgrade each machine joins those of its own version."
+        update = "Update the older machine; in a rolling upgrade each machine joins those of its own version."
         return [
-            Tell(
-                f"the machine {letter.name!r} speaks {other} of mob's protocol, this one {own}: not admitted. {update}"
-            ),
+            Tell(f"not admitted: the machine {letter.name!r} uses {other} of mob's protocol, this one {own}. {update}"),
         ]
 
     def _handle_namesake(self, number: int, words: m.Words, now: float) -> list[Decision]:
-        """Another node has this one's name. The older one keeps it; the younger stays outside until that has gone."""
+        """Handle another node with this one's name. The older node keeps it; the newer one stays outside meanwhile."""
         if self.namesake_at is not None and number == self._namesake:
             self.namesake_at = now
             return self._come_in(now) if isinstance(words, m.Leaving) else []
@@ -366,15 +371,15 @@ class Membership:
         return decisions
 
     def _come_in(self, now: float) -> list[Decision]:
-        """The namesake has gone."""
+        """Join: the node of the same name ended."""
         self.namesake_at = None
-        told = [*self._announce_cut(), Tell("the other machine of this one's name has gone.")]
+        told = [*self._announce_cut(), Tell("the other machine with this one's name has left.")]
         return told if self.cut else [*told, *self._introduce(now)]
 
     # ------------------------------------------------------------------------------------------------ time
 
     def handle_wake(self, now: float) -> list[Decision]:
-        """Time has passed: news and beats that are due, and who is silent."""
+        """Handle the passing of time: send news and heartbeats that are due, remove silent nodes."""
         lateness = now - self._wake_due
         if lateness > WAKE_DELAY:
             for neighbour in self:
@@ -387,7 +392,7 @@ class Membership:
         decisions += self._tell()
         if self._owed:
             decisions += self._pay()
-        if lateness >= NODE_TIMEOUT - BEAT:  # they have missed this node, or nearly so
+        if lateness >= NODE_TIMEOUT - BEAT:  # the others have missed this node, or almost
             decisions += self._introduce(now)
         if now >= self._beat_due - EARLY:
             decisions += self._beat(now)
@@ -401,7 +406,7 @@ class Membership:
         return decisions
 
     def _announce_cut(self, why: str = "") -> list[Decision]:
-        """Why the others cannot be reached, as the members are to know it."""
+        """Announce to the members why the others cannot be reached."""
         self._crew.roster.cut = why or self.cut
         return [Announce(m.Cut(self._crew.roster.cut))]
 

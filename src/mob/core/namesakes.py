@@ -1,9 +1,9 @@
-"""Two nodes with one name: which of them keeps it.
+"""Decides which of two nodes with the same name keeps it.
 
-The older one. Each compares its own age with the one that the other has written, which was true when the letter left;
-so of two that began within a letter's way of each other both may think that they are the older. They notice that, for
-neither yields, and then the higher number decides, which is the same for both. Answers are few, lest such two answer
-each other's answers for ever.
+The older node does. Each compares its own age with the one that the other wrote, which was true when the letter was
+sent; so of two that began almost at the same time both may think that they are the older. They notice that, because
+neither yields, and then the higher number decides, which is the same for both. Answers are few, so that two such nodes
+do not answer each other's answers forever.
 
 Questions only. No clock: `now` is passed in.
 """
@@ -13,13 +13,13 @@ from __future__ import annotations
 ANSWER_INTERVAL = 0.5
 """Seconds between two answers."""
 CONTEST = 2.5
-"""Seconds after which two that both claim the name are known to do so."""
+"""Seconds after which two nodes that both claim the name are known to do so."""
 LULL = 2.0
 """Seconds without a claim that end a contest."""
 
 
 class Name:
-    """The name of a node, as it is claimed."""
+    """The name of a node, and the claims on it."""
 
     __slots__ = ("_answered_at", "_began_at", "_claimed_at", "_rival", "born", "number")
 
@@ -35,7 +35,7 @@ class Name:
         return f"<Name of {self.number}, born at {self.born:g}>"
 
     def is_kept(self, rival: int, age: float, now: float) -> bool:
-        """Whether this node keeps the name, now that another of that age claims it."""
+        """Return True if this node keeps the name, now that another of that age claims it."""
         if rival != self._rival or now - self._claimed_at > LULL:
             self._rival, self._began_at = rival, now
         self._claimed_at = now
@@ -44,7 +44,7 @@ class Name:
         return (now - self.born, self.number) > (age, rival)
 
     def may_answer(self, now: float) -> bool:
-        """Whether it is time to say so."""
+        """Return True if it is time to answer."""
         if now - self._answered_at < ANSWER_INTERVAL:
             return False
         self._answered_at = now

@@ -1,13 +1,13 @@
-"""News: what has changed among members, roles and machines and was not told yet, and when it may be told.
+"""News: changes among members, roles and machines that were not announced yet, and when they may be.
 
-All who listen are told the same, in one message that is encoded once. What changes again before it was told is told
-once, as it is then: a worker that was launched, has booted and is ready between two tellings is ready. Where many
-listen, a telling costs time, so the next one has to wait: ten times as long as this one took, or a while for each
-listener, whichever is longer. So the work grows with the changes and not with their square, and where few listen
-nothing waits.
+All listeners get the same news, in one message that is encoded once. What changes again before it was announced is
+announced once, in its latest state: a worker that was launched, has booted and is ready between two messages is ready.
+With many listeners a message costs time, so the next one has to wait: ten times as long as this one took, or a while
+for each listener, whichever is longer. So the work grows with the changes and not with their square, and with few
+listeners nothing waits.
 
-There are two lanes. Members that have asked for roles hear of changes swiftly. Those that have asked for nothing
-(workers that only answer calls) hear of them at leisure, because they would be woken for what they do not need.
+There are two lanes. Members that asked for roles hear of changes swiftly. Those that asked for nothing (workers that
+only answer calls) hear of them later, because they would be woken for what they do not need.
 
 No clock: `now` is passed in.
 """
@@ -21,20 +21,20 @@ NewsKey = tuple[str, int | str]
 
 SWIFT, SLOW = LANES = (0, 1)
 FOR_EACH = (0.0001, 0.001)
-"""Seconds that a telling in each lane puts off the next, for each who listened."""
+"""Seconds by which a message in each lane delays the next, for each listener."""
 SHARE = 10.0
-"""A telling puts off the next by so many times what it took."""
+"""Factor: a message delays the next by this many times the time that it took."""
 LONGEST = 1.0
-"""Seconds by which it is put off at most."""
+"""Maximum seconds of that delay."""
 
 
 class News:
-    """The changes that somebody has not heard of."""
+    """The changes that some listener has not heard of."""
 
     def __init__(self) -> None:
         self._log: dict[NewsKey, tuple[int, Change]] = {}  # in the order of their numbers
         self._last = 0
-        self._told = [0, 0]  # the number of the last change that was told, by lane
+        self._told = [0, 0]  # number of the last change that was announced, by lane
         self._due = [0.0, 0.0]
 
     def __repr__(self) -> str:
@@ -44,18 +44,18 @@ class News:
         return len(self._log)
 
     def add(self, change: Change) -> None:
-        """Something has changed; what was to be told of the same before is not told any more."""
+        """Add a change; it replaces an earlier one of the same object."""
         key = _key_of(change)
         self._log.pop(key, None)
         self._last += 1
         self._log[key] = self._last, change
 
     def has_news(self, lane: int) -> bool:
-        """Return whether there is something to tell in a lane."""
+        """Return True if there is something to announce in a lane."""
         return self._told[lane] < self._last
 
     def untold(self, lane: int) -> list[Change]:
-        """Return what was not told in a lane, in order."""
+        """Return what was not announced in a lane, in order."""
         after, found = self._told[lane], list[Change]()
         for number, change in reversed(self._log.values()):
             if number <= after:
@@ -65,16 +65,16 @@ class News:
         return found
 
     def untold_of(self, lane: int, uid: int) -> Change | None:
-        """Return what was not told in a lane of one member."""
+        """Return what was not announced in a lane about one member."""
         number, change = self._log.get(("member", uid), (0, None))
         return change if number > self._told[lane] else None
 
     def due(self, lane: int) -> float:
-        """Return from when on it may be told."""
+        """Return the time from which on it may be announced."""
         return self._due[lane]
 
     def handle_told(self, lane: int, listeners: int, began: float, now: float) -> None:
-        """All in a lane were told, which took from `began` until now."""
+        """Note that everyone in a lane got the news, which took from `began` until now."""
         self._told[lane] = self._last
         self._due[lane] = now + min(LONGEST, max(SHARE * (now - began), listeners * FOR_EACH[lane]))
         known = min(self._told)

@@ -1,20 +1,21 @@
-"""Pairing: who links whom across machines.
+"""Pairing: which member is linked to which across machines.
 
 A link between a member here and one on another machine is carried by a gateway of each. This Kingpin gives one end of a
-socket to its gateway (`MakeLink`) and holds the other end back until the far member has its own (`GiveEnd`): what is
-said on a link that never came to be would count as lost, so it waits here and can go elsewhere.
+socket to its gateway (`MakeLink`) and holds the other end back until the far member has its own (`GiveEnd`): calls on a
+link that never came into being would count as lost, so they wait here and can go elsewhere.
 
-One `Pair` for each member here and member there, by the table `states.PAIR`. Two members that want each other at the
-same moment mostly meet on one link, because both machines draw the same pair of gateways. If a machine did not know all
-gateways yet, the link of the member with the lower uid stays; the other one is turned away, or ends with its gateway.
+There is one `Pair` for each member here and member there, by the table `states.PAIR`. Two members that want each other
+at the same moment mostly meet on one link, because both machines choose the same pair of gateways. If a machine did not
+know all gateways yet, the link of the member with the lower uid stays; the other one is refused, or ends with its
+gateway.
 
-A link that has come to be and has ended is made again as soon as somebody asks for it, or has asked meanwhile. One that
-never came to be is tried again when something is heard of the other machines, not at once: the same gateway might
-refuse it for ever. A request of another machine for a member here that comes before its caller is known waits, for as
-long as a machine may be silent.
+A link that was established and then ended is made again as soon as a member asks for it, or has asked meanwhile. One
+that was never established is retried when there is news from the other machines, not at once: the same gateway might
+refuse it forever. If another machine requests a member here before the caller is known, the request waits for as long
+as a machine may be silent.
 
-Events in, decisions out. No I/O and no clock; sockets are held by whoever carries the decisions out, under the number
-of their link.
+Events go in, decisions come out. No I/O and no clock; those that carry out the decisions hold the sockets, under the
+number of their link.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Drop(Struct, frozen=True):
 
 
 class TurnAway(Struct, frozen=True):
-    """Tell a gateway that the link that another machine asks for cannot be, and why."""
+    """Tell a gateway that the link that another machine asks for is refused, and why."""
 
     gateway: int
     local: int
@@ -63,7 +64,7 @@ class TurnAway(Struct, frozen=True):
 
 
 PairStep = MakeLink | GiveEnd | Drop | TurnAway
-"""What is to be done."""
+"""A step to carry out."""
 
 
 class Arrival:
@@ -74,7 +75,7 @@ class Arrival:
     def __init__(self, gateway: int, carried: int, since: float) -> None:
         self.gateway: int = gateway
         self.carried: int = carried
-        """The number of the last `MakeLink` that the gateway had seen when it asked."""
+        """Number of the last `MakeLink` that the gateway had seen when it asked."""
         self.since: float = since
 
     def __repr__(self) -> str:
@@ -91,9 +92,9 @@ class Carried:
         self.gateway: int = gateway
         self.pair: Pair = pair
         self.is_answer: bool = is_answer
-        """The gateway joins it to a link that has arrived; each to one."""
+        """True if the gateway joins it to a link that arrived; it joins each to one."""
         self.is_held: bool = True
-        """The far member does not have its end yet, so the member here does not have its own."""
+        """True if the far member does not have its end yet, so the member here does not have its own."""
 
     def __repr__(self) -> str:
         return f"<Carried {self.number} over {self.gateway}{', held' if self.is_held else ''}>"
@@ -109,7 +110,7 @@ class Pair:
         self.remote: int = remote
         self.state: PairState = PairState.APART
         self.links: list[Carried] = []
-        """Mostly one; two for a moment, if both have asked over different gateways."""
+        """Mostly one link; two for a moment, if both asked over different gateways."""
         self.arrivals: list[Arrival] = []
 
     def __repr__(self) -> str:
@@ -117,21 +118,21 @@ class Pair:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is left to be known of it."""
+        """True if nothing is left to know about it."""
         return self.state is PairState.APART and not self.links and not self.arrivals
 
     @property
     def is_open(self) -> bool:
-        """It has to be looked at again when something changes."""
+        """True if it has to be checked again when something changes."""
         return self.state is PairState.WANTED or bool(self.arrivals)
 
     @property
     def gives_way(self) -> bool:
-        """If both have asked over different gateways, the link of the lower one stays."""
+        """True if the link of the other member stays when both asked over different gateways: the lower uid wins."""
         return self.local > self.remote
 
     def step(self, event: str) -> None:
-        """Go on to the next state."""
+        """Take the next state."""
         self.state = step(PAIR, self.state, event)
 
 
@@ -155,7 +156,7 @@ class Pairing:
         return {"pairs": len(self._pairs), "open": len(self._open), "links": len(self._links), "held": held}
 
     def is_held(self, number: int) -> bool:
-        """Return whether the end of that number is held back: if not, there is nothing to be carried any more."""
+        """Return True if the end of that number is held back; otherwise there is nothing to carry any more."""
         link = self._links.get(number)
         return link is not None and link.is_held
 
@@ -164,7 +165,7 @@ class Pairing:
     def arrivals(self) -> list[tuple[int, int, int]]:
         """Return the arrivals that wait, as (gateway, local, remote), for the Kingpin that follows in this process.
 
-        What members here want they ask for again, and links do not need a Kingpin.
+        Members here repeat what they want, and links do not need a Kingpin.
         """
         return [(each.gateway, pair.local, pair.remote) for pair in self._open.values() for each in pair.arrivals]
 
@@ -179,7 +180,7 @@ class Pairing:
     # ----------------------------------------------------------------------------------------- what happens
 
     def want(self, local: int, remote: int) -> list[PairStep]:
-        """A member here wants a link to one on another machine, or to the Kingpin there."""
+        """Handle the wish of a member here for a link to one on another machine, or to the Kingpin there."""
         if not self._is_possible(local, remote):
             return []
         pair = self._pair(local, remote)
@@ -187,13 +188,13 @@ class Pairing:
         return self._settle(pair, self._try(pair))
 
     def handle_arriving(self, gateway: int, arriving: m.Arriving, now: float) -> list[PairStep]:
-        """Another machine asks for a link to a member here, or to this Kingpin."""
+        """Handle the wish of another machine for a link to a member here, or to this Kingpin."""
         pair = self._pair(arriving.local, arriving.remote)
         pair.arrivals.append(Arrival(gateway, arriving.carried, now))
         return self._settle(pair, self._answer_all(pair, now))
 
     def handle_taken(self, number: int) -> list[PairStep]:
-        """The far member has its end of a link: now the member here gets its own."""
+        """Give the member here its end of a link: the far member has its own."""
         if not self.is_held(number):
             return []
         link = self._links[number]
@@ -202,12 +203,12 @@ class Pairing:
         return [GiveEnd(number, link.pair.local, link.pair.remote)]
 
     def handle_hung(self, number: int, now: float) -> list[PairStep]:
-        """A link has ended."""
+        """Handle the end of a link."""
         link = self._links.get(number)
         return [] if link is None else self._end(link, now)
 
     def handle_gateway_gone(self, gateway: int, now: float) -> list[PairStep]:
-        """A gateway has ended, and with it what it has carried."""
+        """Handle the end of a gateway, and with it of the links that it carried."""
         for pair in list(self._open.values()):
             pair.arrivals = [each for each in pair.arrivals if each.gateway != gateway]
             self._settle(pair, [])
@@ -217,14 +218,14 @@ class Pairing:
         return steps + self.handle_news(now)
 
     def handle_news(self, now: float) -> list[PairStep]:
-        """Something was heard of the other machines, or a gateway reaches them: what waited may be possible."""
+        """Retry what waited: there is news from the other machines, or a gateway reaches them."""
         steps = self.handle_wake(now)
         for pair in list(self._open.values()):
             steps += self._settle(pair, self._try(pair))
         return steps
 
     def handle_wake(self, now: float) -> list[PairStep]:
-        """Time has passed: an arrival does not wait for ever, and nobody waits for those who have gone."""
+        """Handle the passing of time: refuse arrivals that waited too long, forget wishes for members that ended."""
         steps: list[PairStep] = []
         for pair in list(self._open.values()):
             self._give_up(pair)
@@ -234,12 +235,12 @@ class Pairing:
     # -------------------------------------------------------------------------------------------- decisions
 
     def _is_possible(self, local: int, remote: int) -> bool:
-        """Return whether both are there."""
+        """Return True if both members are there."""
         is_known = remote in self._roster or m.is_kingpin(remote)
         return is_known and m.node_of(remote) in self._roster.nodes and self._gateways.is_there(local)
 
     def _try(self, pair: Pair) -> list[PairStep]:
-        """Make the link that a member here wants, if there is a gateway at both machines."""
+        """Make the link that a member here wants, if there is a gateway on both machines."""
         self._give_up(pair)
         if pair.state is not PairState.WANTED:
             return []
@@ -249,7 +250,7 @@ class Pairing:
         return [self._carry(pair, gateway, is_answer=False)]
 
     def _give_up(self, pair: Pair) -> None:
-        """Forget what is wanted if one of the two has gone."""
+        """Forget a wish if one of the two members ended."""
         if pair.state is PairState.WANTED and not self._is_possible(pair.local, pair.remote):
             pair.step("member gone")
 
@@ -278,19 +279,19 @@ class Pairing:
         return [answer for each in arrivals for answer in self._answer(pair, each, now)]
 
     def _answer(self, pair: Pair, arrival: Arrival, now: float) -> list[PairStep]:
-        """Carry a link that another machine asks for, turn it away, or let it wait."""
+        """Carry a link that another machine asks for, refuse it, or let it wait."""
         gateway, local, remote = arrival.gateway, pair.local, pair.remote
         if m.is_kingpin(local):  # it never asks by itself, and may have many links with one client
             return [self._carry(pair, gateway)]
         for link in pair.links:
             if link.number > arrival.carried and link.gateway == gateway and not link.is_answer:
                 link.is_answer = True
-                return []  # both have asked at the same moment: the answer is on its way to the gateway
+                return []  # both asked at the same moment: the answer is on its way to the gateway
         if local not in self._roster:
-            return [TurnAway(gateway, local, remote, "it has gone")]
-        is_known = remote in self._roster  # if not, the letter that tells of it goes another way
+            return [TurnAway(gateway, local, remote, "it has ended")]
+        is_known = remote in self._roster  # if not, the letter about it takes another way
         if is_known and (not pair.links or pair.gives_way):
-            # If there is a link: either its other end has gone, and this one will soon, or both have asked at the same
+            # If there is a link, either its other end is closed, and this one will be soon, or both asked at the same
             # moment over different gateways.
             return [self._carry(pair, gateway)]
         if now - arrival.since > NODE_TIMEOUT:
@@ -305,7 +306,7 @@ class Pairing:
         return self._pairs.setdefault((local, remote), Pair(local, remote))
 
     def _settle(self, pair: Pair, steps: list[PairStep]) -> list[PairStep]:
-        """Note what is left to be done for a pair, or forget it; pass on what is to be done now."""
+        """Note what is left to do for a pair, or forget it; return the steps to carry out now."""
         key = pair.local, pair.remote
         if pair.is_idle:
             self._pairs.pop(key, None)

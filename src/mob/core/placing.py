@@ -1,4 +1,4 @@
-"""What a process gets by its place: its environment, with the names in braces filled in and its GPUs."""
+"""What a process gets by its place: its environment, with the names in braces filled in, and its GPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mob.plan import CUDA_VARIABLE, RolePlan
 
 
 def placed_at(role: RolePlan, index: int, workers: int, app: str, node: str) -> RolePlan:
-    """Return the role as the process in this place is to have it; `workers`: how many the role is to have now.
+    """Return the role for the process in this place; `workers`: the current number of workers of the role.
 
     >>> placed_at(RolePlan("back", "back", env={"SHARD": "{index}/{workers}"}), 2, 4, "shop", "alpha").env
     {'SHARD': '2/4'}

@@ -1,8 +1,8 @@
-"""What may be put on a terminal of what others have written: lines, errors, titles, names, whoever has made them.
+"""Makes text of other processes safe for a terminal: lines, errors, titles, names, whatever their origin.
 
 A terminal obeys what is in a text: it moves the cursor, erases, changes its title, fills the clipboard, answers as if
-somebody had typed. Of all that only colours stay (SGR of ECMA-48), and the ends of lines. All that goes to a terminal
-goes through here. Pure; a text is cleaned piece by piece as well as whole, and cleaning it twice changes nothing.
+a user had typed. Of all that only colours stay (SGR of ECMA-48), and the ends of lines. Everything that goes to a
+terminal goes through here. Pure; a text can be cleaned piece by piece or whole, and cleaning it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 
 RESET = "\x1b[0m"
 DOT = "·"
-"""Stands for what would write over what is there, or turn its direction."""
+"""Replacement for characters that would overwrite what is there, or change its direction."""
 _SGR = r"\x1b\[[0-9;:]{0,64}m"
 _PARTS = re.compile(
     rf"({_SGR})"
-    # strings, which end at BEL or ST; one without an end would swallow what follows, and goes up to the end of its line
+    # strings, which end at BEL or ST; one without an end would swallow what follows, so it ends with its line
     r"|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f])[^\x07\x18\x1a\x1b\x9c\n]*(?:\x07|\x1b\\|[\x18\x1a\x9c])?"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|\x1b[ -/]*[0-~]?"
@@ -30,12 +30,12 @@ _JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Return text that colours, and does nothing else to a terminal; a line that ends in colour is reset.
+    r"""Return text that sets colours, and does nothing else to a terminal; a line that ends in colour is reset.
 
-    >>> printable("\\x1b]0;title\\x07\\x1b[2K\\x1b[32m50%\\x1b[0m\\x1b[?25l\\tdone\\r\\n")
-    '\\x1b[32m50%\\x1b[0m\\tdone\\n'
-    >>> printable("rm -rf\\rls \\x1b[31mred")
-    'rm -rf·ls \\x1b[31mred\\x1b[0m'
+    >>> printable("\x1b]0;title\x07\x1b[2K\x1b[32m50%\x1b[0m\x1b[?25l\tdone\r\n")
+    '\x1b[32m50%\x1b[0m\tdone\n'
+    >>> printable("rm -rf\rls \x1b[31mred")
+    'rm -rf·ls \x1b[31mred\x1b[0m'
     """
     if text.isascii() and text.isprintable():
         return text
@@ -44,10 +44,10 @@ def printable(text: str) -> str:
 
 
 def printable_bytes(data: bytes) -> bytes:
-    """Return the same of bytes that are UTF-8; what is not is replaced.
+    r"""Return cleaned bytes of text in UTF-8; invalid bytes are replaced.
 
-    >>> printable_bytes(b"50%\\x9b2J\\xe2\\x82\\xac\\n").decode()
-    '50%�2J€\\n'
+    >>> printable_bytes(b"50%\x9b2J\xe2\x82\xac\n").decode()
+    '50%�2J€\n'
     """
     if _TO_LOOK_AT.search(data) is None:
         return data
@@ -55,9 +55,9 @@ def printable_bytes(data: bytes) -> bytes:
 
 
 def plain(text: str) -> str:
-    """Return text for one cell of a table: without colours too, and in one line.
+    r"""Return text for one cell of a table: on one line and without colours.
 
-    >>> plain("\\x1b[31mred\\x1b[0m\\tor\\x07 \\x1b[2Jnot")
+    >>> plain("\x1b[31mred\x1b[0m\tor\x07 \x1b[2Jnot")
     'red     or· not'
     """
     if text.isascii() and text.isprintable():
@@ -66,10 +66,10 @@ def plain(text: str) -> str:
 
 
 def json_printable(data: bytes) -> bytes:
-    """Return JSON that means the same, with all characters escaped that a terminal could obey.
+    r"""Return JSON with the same meaning in which all characters that a terminal could obey are escaped.
 
-    >>> json_printable('["\\x9b2J"]'.encode())
-    b'["\\\\u009b2J"]'
+    >>> json_printable('["\x9b2J"]'.encode())
+    b'["\\u009b2J"]'
     """
     if data.isascii() and b"\x7f" not in data:
         return data

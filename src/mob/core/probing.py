@@ -1,4 +1,4 @@
-"""Is the app ready for work? Decided by the Kingpin, for the probes of Kubernetes, Docker and the like.
+"""Decides whether the app is ready for work, for the probes of Kubernetes, Docker and the like.
 
 An app is ready when each role can take work: one ready worker is enough, so that the death of one of several does not
 take the whole app out of a load balancer. Pure.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def readiness(crew: Crew) -> tuple[RoleReadiness, ...]:
-    """Return how each role stands, in the order of the plan."""
+    """Return the readiness of each role, in the order of the plan."""
     return tuple(_of(crew, name) for name in crew.roles if crew.roles[name].target or crew.slots_of(name))
 
 
@@ -32,7 +32,7 @@ def _of(crew: Crew, name: str) -> RoleReadiness:
 
 
 def _why_not(crew: Crew, name: str, is_elsewhere: bool) -> str:
-    """Return why a role without a ready worker here cannot take work; nothing if it need not."""
+    """Return why a role without a ready worker here cannot take work; empty if it does not have to."""
     slots = [slot for slot in crew.slots_of(name) if slot.index >= 0]
     is_done = bool(slots) and all(slot.state is SlotState.EMPTY and slot.outcome == DONE for slot in slots)
     if is_done or not crew.roles[name].target:
@@ -48,7 +48,7 @@ def _why_not(crew: Crew, name: str, is_elsewhere: bool) -> str:
 
 
 def shortfall(answer: ReadinessIs, names: Collection[str] = (), excluded: Collection[str] = ()) -> list[str]:
-    """Return what is to be said of the roles that cannot take work; of those names only, if there are some.
+    """Return the texts about roles that cannot take work; of the named ones only, if there are names.
 
     >>> back, front = RoleReadiness("back", 0, 2, False, "importing"), RoleReadiness("front", 1, 1, True)
     >>> shortfall(ReadinessIs(1, False, (back, front)))
@@ -62,7 +62,7 @@ def shortfall(answer: ReadinessIs, names: Collection[str] = (), excluded: Collec
 def chosen(
     roles: Iterable[RoleReadiness], names: Collection[str] = (), excluded: Collection[str] = ()
 ) -> list[RoleReadiness]:
-    """Return the roles of those names, or all; without the excluded ones."""
+    """Return the roles with those names, or all; without the excluded ones."""
     return [role for role in roles if role.name not in excluded and (not names or role.name in names)]
 
 

@@ -1,9 +1,9 @@
 """Exports that kill their workers: refused for a while, then tried by one worker alone.
 
-An export in whose course three workers died within a minute is in quarantine for a minute: every worker of the role
+An export during which three workers died within a minute is in quarantine for a minute: every worker of the role
 refuses it. Then it is on trial: one worker accepts it. If that worker dies of it, the quarantine starts again, for
-twice as long, up to a quarter of an hour; if it lives for a minute, all is forgotten. (The circuit breaker's open,
-half-open and closed.)
+twice as long, up to a quarter of an hour; if the worker lives for a minute, all is forgotten. (These are the states
+open, half-open and closed of a circuit breaker.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRIAL = 60.0
 
 
 class Suspect:
-    """What is held against one export."""
+    """The record of one export that killed workers."""
 
     __slots__ = ("deaths", "probe", "state", "term", "until")
 
@@ -34,7 +34,7 @@ class Suspect:
 
 
 class Quarantine:
-    """All exports that were in hand when a worker died."""
+    """All exports that were running when a worker died."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
@@ -44,7 +44,7 @@ class Quarantine:
         return f"<Quarantine: {', '.join(f'{role}.{name}' for role, name in self._refused()) or 'empty'}>"
 
     def handle_death(self, role: str, export: str, uid: int, now: float) -> list[Decision]:
-        """A worker has died, and was running that export (and no other)."""
+        """Handle the death of a worker that was running that export (and no other)."""
         suspect = self.suspects.setdefault((role, export), Suspect())
         suspect.deaths.append(now)
         while suspect.deaths[0] <= now - WITHIN:
@@ -54,17 +54,17 @@ class Quarantine:
         elif suspect.state != "free" or len(suspect.deaths) < DEATHS:
             return self.handle_gone(uid, now)
         suspect.state, suspect.until, suspect.probe = "refused", now + suspect.term, 0
-        text = f"{role}.{export} has killed {DEATHS} workers within {WITHIN:g} s"
+        text = f"{role}.{export} killed {DEATHS} workers within {WITHIN:g} s"
         if suspect.term > FIRST_TERM:
-            text = f"{role}.{export} has killed the worker that tried it again"
+            text = f"{role}.{export} killed the worker that tried it again"
         return [
-            Tell(f"{text}; it is refused for {suspect.term:g} s."),
+            Tell(f"{text}; calls to it are refused for {suspect.term:g} s."),
             *self._announce(role),
             WakeAt(suspect.until),
         ]
 
     def handle_gone(self, uid: int, now: float) -> list[Decision]:
-        """A worker is gone: if it was trying an export, another one does."""
+        """Handle the exit of a worker: if it was trying an export, another worker takes over."""
         decisions: list[Decision] = []
         for (role, _), suspect in self.suspects.items():
             if suspect.state == "on trial" and suspect.probe == uid:
@@ -73,12 +73,12 @@ class Quarantine:
         return decisions
 
     def forgive(self, role: str) -> list[Decision]:
-        """The role has new code: what the old one has done is forgotten."""
+        """Forget the record of a role: it has new code."""
         self.suspects = {key: suspect for key, suspect in self.suspects.items() if key[0] != role}
         return self._announce(role)
 
     def handle_wake(self, now: float) -> list[Decision]:
-        """Time has passed: terms and trials end."""
+        """End terms and trials whose time is over."""
         decisions: list[Decision] = []
         for key, suspect in list(self.suspects.items()):
             role, export = key
@@ -89,7 +89,7 @@ class Quarantine:
                 decisions += self._put_on_trial(role, suspect, now)
             elif suspect.state == "on trial" and suspect.until <= now + EARLY:
                 del self.suspects[key]
-                decisions += [Tell(f"{role}.{export} is trusted again."), *self._announce(role)]
+                decisions += [Tell(f"calls to {role}.{export} are accepted again."), *self._announce(role)]
         return decisions
 
     def _put_on_trial(self, role: str, suspect: Suspect, now: float) -> list[Decision]:

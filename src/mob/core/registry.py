@@ -1,8 +1,8 @@
-"""The registry: what is measured of the app, added up from the beats of all mobsters.
+"""The registry: the measurements of the app, added up from the heartbeats of all mobsters.
 
-It belongs to the Kingpin, so what was counted survives the mobsters that have counted it; one that is killed takes its
-last second along. Beside the sums since the start there is the past quarter of an hour, as points of a few seconds, and
-what has happened in it. All of it is bounded: by the number of exports, by `KEPT` and by `MOST_EVENTS`.
+It belongs to the Kingpin, so counts survive the mobsters that made them; a mobster that is killed takes its last second
+along. Next to the sums since the start there is the past quarter of an hour, as points of a few seconds, with its
+events. All of it is bounded: by the number of exports, by `KEPT` and by `MOST_EVENTS`.
 
 Pure: the time is passed in. Nothing here decides anything.
 """
@@ -31,18 +31,18 @@ from mob.wire.messages import (
 )
 
 STEP = 5.0
-"""Seconds between two points of the past."""
+"""Seconds between two points of the history."""
 KEPT = 15 * 60.0
-"""Seconds of the past that are kept."""
+"""Seconds of history that are kept."""
 MOST_EVENTS = 1000
 MOST_KINDS = 20
-"""Kinds of errors that are told apart, for each export; what is beyond them is "other"."""
+"""Maximum number of kinds of errors for each export; what is beyond them is "other"."""
 MOST_EXPORTS = 1000
-"""Exports that are counted; callers may make up names."""
+"""Maximum number of exports that are counted: callers may make up names."""
 
 
 class Sums(msgspec.Struct):
-    """All calls of an export."""
+    """The sums of all calls of an export."""
 
     waited: list[int] = msgspec.field(default_factory=lambda: [0] * latency.RANGES)
     ran: list[int] = msgspec.field(default_factory=lambda: [0] * latency.RANGES)
@@ -52,7 +52,7 @@ class Sums(msgspec.Struct):
     unserved: dict[str, int] = {}
 
     def add(self, tally: Tally) -> None:
-        """What one mobster has served since its last beat."""
+        """Add what one mobster served since its last heartbeat."""
         latency.add(self.waited, tally.waited)
         latency.add(self.ran, tally.ran)
         self.waited_seconds += tally.waited_seconds
@@ -61,7 +61,7 @@ class Sums(msgspec.Struct):
 
 
 class Lately(msgspec.Struct):
-    """A role since the last point."""
+    """The activity of a role since the last point."""
 
     took: list[int] = msgspec.field(default_factory=lambda: [0] * latency.RANGES)
     calls: int = 0
@@ -69,7 +69,7 @@ class Lately(msgspec.Struct):
 
 
 class Rate(msgspec.Struct):
-    """What a mobster has used since the beat before: what is shown as "of late"."""
+    """The recent use of resources by a mobster: since the heartbeat before."""
 
     at: float
     cpu: float
@@ -78,7 +78,7 @@ class Rate(msgspec.Struct):
 
 
 class Past(msgspec.Struct):
-    """All of it as data, for the Kingpin that follows."""
+    """The whole registry as data, for the Kingpin that follows."""
 
     began: float
     exports: dict[str, dict[str, Sums]]
@@ -91,7 +91,7 @@ class Past(msgspec.Struct):
 
 
 class Registry:
-    """What is measured."""
+    """The measurements of the app."""
 
     def __init__(self, crew: Crew, now: float) -> None:
         self._crew = crew
@@ -100,7 +100,7 @@ class Registry:
         self._launches: Counter[str] = Counter()
         self._crashes: Counter[str] = Counter()
         self._requests: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._told_requests: dict[int, dict[str, int]] = {}  # by uid, as its last beat told them
+        self._told_requests: dict[int, dict[str, int]] = {}  # by uid, as in the last heartbeat
         self.custom: CustomMetrics = CustomMetrics()
         """The application's own metrics."""
         self._rates: dict[int, Rate] = {}
@@ -116,7 +116,7 @@ class Registry:
     # ------------------------------------------------------------------------------------------ what comes in
 
     def handle_beat(self, process: Process, beat: Beat, now: float) -> None:
-        """A mobster says how it goes; before the supervisor hears of it."""
+        """Handle a heartbeat, before the supervisor does."""
         self._pass_time(now)
         role = process.slot.role
         for tally in beat.tallies:
@@ -134,7 +134,7 @@ class Registry:
         self._rates[process.uid] = _rate(self._rates.get(process.uid), beat, now)
 
     def handle_decisions(self, decisions: Iterable[Decision], now: float) -> None:
-        """These are carried out: what of them belongs to the past of the app."""
+        """Note decisions that belong to the history of the app; they are carried out."""
         for decision in decisions:
             match decision:
                 case Tell(text=text, kind=kind):
@@ -147,7 +147,7 @@ class Registry:
                     pass
 
     def handle_exited(self, uid: int) -> None:
-        """A mobster is gone."""
+        """Forget the rates of a mobster that exited."""
         self._rates.pop(uid, None)
         self._told_requests.pop(uid, None)
         self.custom.handle_exited(uid)
@@ -155,11 +155,11 @@ class Registry:
     # --------------------------------------------------------------------------------------------- what is shown
 
     def uptime(self, now: float) -> float:
-        """Seconds since the app was started."""
+        """Return the seconds since the app was started."""
         return now - self._began
 
     def exports(self) -> tuple[ExportMetrics, ...]:
-        """The sums of all exports, and what is in flight. A first call that still runs has no sums yet."""
+        """Return the sums of all exports, and the calls in flight. A first call that still runs has no sums yet."""
         flight = self._flight()
         known = {(role, export): sums for role, exports in self._exports.items() for export, sums in exports.items()}
         return tuple(
@@ -178,7 +178,7 @@ class Registry:
         )
 
     def _flight(self) -> Counter[tuple[str, str]]:
-        """Return the calls in flight by role and export. Those of a process that died have died with it."""
+        """Return the calls in flight by role and export. The calls of a process that died ended with it."""
         flight: Counter[tuple[str, str]] = Counter()
         for process in self._crew.processes.values():
             role = process.slot.role
@@ -187,13 +187,13 @@ class Registry:
         return flight
 
     def roles(self) -> tuple[RoleMetrics, ...]:
-        """How it goes with the roles."""
+        """Return the metrics of the roles."""
         crew, callers = self._crew, self.callers()
         return tuple(
             RoleMetrics(
                 name,
                 role.target,
-                sum(member.uid in crew.processes for member in crew.roster.ready(name)),  # not those elsewhere
+                sum(member.uid in crew.processes for member in crew.roster.ready(name)),  # not on other machines
                 self._launches[name],
                 self._crashes[name],
                 crew.parked(name),
@@ -203,7 +203,7 @@ class Registry:
                 self._spares(name) if role.plan.spare else None,
             )
             for name, role in crew.roles.items()
-            if role.target or crew.processes_of(name)  # not a role that the plan of today does not have any more
+            if role.target or crew.processes_of(name)  # not a role that the current plan no longer has
         )
 
     def _spares(self, role: str) -> int:
@@ -231,7 +231,7 @@ class Registry:
                 yield CallerMetrics(*caller, role, count, sizes.get(role, 0))
 
     def mobsters(self, now: float) -> tuple[MobsterMetrics, ...]:
-        """How it goes with the mobsters, in the order of the roles."""
+        """Return the metrics of the mobsters, in the order of the roles."""
         order = {name: number for number, name in enumerate(self._crew.roles)}
         processes = sorted(
             self._crew.processes.values(),
@@ -240,7 +240,7 @@ class Registry:
         return tuple(self._mobster(process, now) for process in processes)
 
     def history(self, since: float, now: float) -> tuple[tuple[Point, ...], tuple[Event, ...]]:
-        """Points and events after that time."""
+        """Return points and events after that time."""
         self._pass_time(now)
         points = tuple(point for point in self._points if point.at > since)
         return points, tuple(event for event in self._events if event.at > since)
@@ -248,7 +248,7 @@ class Registry:
     # ------------------------------------------------------------------------------------------- an upgrade
 
     def past(self) -> Past:
-        """All of it as data."""
+        """Return the registry as data."""
         return Past(
             self._began,
             self._exports,
@@ -261,7 +261,7 @@ class Registry:
         )
 
     def take_over(self, past: Past) -> None:
-        """Goes on where another Kingpin has stopped."""
+        """Continue where another Kingpin stopped."""
         self._began = past.began
         self._exports = past.exports
         self._launches, self._crashes = Counter(past.launches), Counter(past.crashes)
@@ -281,7 +281,7 @@ class Registry:
         return export if export in exports or len(exports) < MOST_EXPORTS else "other"
 
     def _count_requests(self, process: Process, requests: dict[str, int]) -> None:
-        """Add the HTTP requests that a mobster has served since its beat before."""
+        """Add the HTTP requests that a mobster served since the heartbeat before."""
         before = self._told_requests.get(process.uid, process.beat.requests)  # an earlier Kingpin may have counted
         new = {status: count - before.get(status, 0) for status, count in requests.items()}
         if any(new.values()):
@@ -319,7 +319,7 @@ class Registry:
         )
 
     def _pass_time(self, now: float) -> None:
-        """Closes the point of the last few seconds, if they are over; forgets what is too old."""
+        """Close the point of the last few seconds if they are over; forget what is too old."""
         if now < self._last_point + STEP:
             return
         seconds, self._last_point = now - self._last_point, now

@@ -1,10 +1,10 @@
-"""Things to say that repeat themselves: the first of a kind at once, then one summary a second.
+"""Repeated messages: the first of a kind is logged at once, then one summary a second.
 
-What nobody waits for may fail a hundred thousand times in a second, each time for the same reason. The first of a kind
-is said at once; those that follow within a second of it are counted, and one of them is the example that is said for
-all. A kind that was quiet for a second begins again with its first. What was said is not kept: an exception holds all
-that was in its frames. `next_at` says when a summary is due, if anything was counted: no clock runs otherwise. Knows
-nothing of what is said, nor where.
+Calls that no one waits for may fail a hundred thousand times in a second, each time for the same reason. The first of a
+kind is logged at once; those that follow within a second are counted, and one of them serves as the example for all. A
+kind that was quiet for a second starts again with its first. What was logged is not kept: an exception holds all
+objects in its frames. `next_at` says when a summary is due, if anything was counted: no timer runs otherwise. This
+module does not know what is logged, or where.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import msgspec
 
 T = TypeVar("T")
 EVERY = 1.0
-"""Seconds between two lines of one kind."""
+"""Seconds between two messages of one kind."""
 KINDS = 1000
-"""Kinds that are told apart at one time; what is of yet another kind is counted with all such."""
+"""Maximum number of kinds at a time; all further kinds are counted together."""
 LEAST = 0.1
-"""Seconds at least between two looks through all kinds for those that are quiet, however many new ones come."""
+"""Minimum seconds between two searches for quiet kinds, however many new ones come."""
 OTHERS = object()
-"""The kind of those that are beyond `KINDS`."""
+"""The kind of all that are beyond `KINDS`."""
 
 
 class Summary(msgspec.Struct, Generic[T], frozen=True):
-    """What is said for several of one kind."""
+    """One message for several of a kind."""
 
     example: T
     """The last of them."""
     count: int
     seconds: float
-    """In how many seconds they came."""
+    """Seconds within which they came."""
 
 
 class _Kind(Generic[T]):
@@ -41,11 +41,11 @@ class _Kind(Generic[T]):
     def __init__(self, now: float) -> None:
         self.said_at = now
         self.count = 0
-        self.example: T | None = None  # of those that are counted: what is said already is not kept
+        self.example: T | None = None  # one of those that are counted: what was logged is not kept
 
 
 class Repeats(Generic[T]):
-    """What was said lately, by kind, and what has come since.
+    """The recent messages by kind, and what has come since.
 
     >>> repeats = Repeats[str]()
     >>> repeats.admit("full", "call 1", 10.0), repeats.admit("full", "call 2", 10.1), repeats.next_at
@@ -56,7 +56,7 @@ class Repeats(Generic[T]):
 
     def __init__(self) -> None:
         self._kinds: dict[Hashable, _Kind[T]] = {}
-        self._look_at = 0.0  # when it may be looked again for kinds that are quiet
+        self._look_at = 0.0  # when to search for quiet kinds again
 
     def __repr__(self) -> str:
         return (
@@ -64,7 +64,7 @@ class Repeats(Generic[T]):
         )
 
     def admit(self, kind: Hashable, example: T, now: float) -> bool:
-        """Return True if this is to be said at once; otherwise it is counted."""
+        """Return True if this is to be logged at once; otherwise it is counted."""
         if kind not in self._kinds and len(self._kinds) >= KINDS:
             if now >= self._look_at:
                 self._forget_quiet(now)
@@ -81,11 +81,11 @@ class Repeats(Generic[T]):
 
     @property
     def next_at(self) -> float | None:
-        """When the next summary is due; None if nothing was counted."""
+        """Time at which the next summary is due; None if nothing was counted."""
         return min((each.said_at + EVERY for each in self._kinds.values() if each.count), default=None)
 
     def take_due(self, now: float) -> list[Summary[T]]:
-        """Return the summaries that are due, and begin to count again."""
+        """Return the summaries that are due, and start to count again."""
         return [self._take(each, now) for each in self._kinds.values() if each.count and now >= each.said_at + EVERY]
 
     def take_all(self, now: float) -> list[Summary[T]]:

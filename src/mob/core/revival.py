@@ -1,12 +1,12 @@
-"""When a dead mobster's successor is launched.
+"""Decides when the successor of a dead mobster is launched.
 
-The first death of a worker that had been ready is answered at once. A worker that dies again soon, or that never gets
-ready, is launched after a pause that grows from 0.1 s by half each time up to 15 s; half a minute of health starts
-the count anew (the figures are PM2's exponential backoff). A tenth more or less, by chance, keeps those that died
-together from coming back together.
+After the first death of a worker that was ready, the successor starts at once. A worker that dies again soon, or never
+gets ready, is launched after a pause that grows from 0.1 s by half each time up to 15 s; after half a minute of health
+the count starts again (the figures are those of PM2's exponential backoff). A random tenth more or less keeps workers
+that died together from coming back together.
 
-Whether there is a successor at all is the policy of the role, in Erlang/OTP's words: `restart`, and `intensity` within
-a `period`.
+The role decides if there is a successor at all, in the terms of Erlang/OTP: `restart`, and `intensity` within a
+`period`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ LONGEST_PAUSE = 15.0
 HEALTHY_AFTER = 30.0
 JITTER = 0.1
 SHORTAGE_PAUSE = 1.0
-"""Seconds until a launch is tried again for which the Kingpin had no descriptors or no memory."""
+"""Seconds until a launch is retried for which the Kingpin lacked descriptors or memory."""
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
 OUTCOMES = frozenset({DONE, STOPPED, FAILED})
-"""How the last process of a place may have ended: it did its work, somebody ended it, or it failed."""
+"""Possible outcomes of the last process of a place: it did its work, it was stopped on request, or it failed."""
 
 
 def pause_between(growths: int, first: float, growth: float, longest: float) -> float:
-    """Return a pause that has grown that many times from the first one, and no longer than the longest."""
+    """Return a pause that grew that many times from the first one, but not beyond the longest."""
     return min(longest, first * growth ** min(growths, 64))  # a float cannot hold all powers
 
 
 def is_wanted(role: RolePlan, status: int | None, restarting: bool) -> bool:
-    """Whether a worker that ended with this exit status is to have a successor (None: it was never born)."""
+    """Return True if a worker that exited with this status gets a successor (None: the process never existed)."""
     if restarting:
         return True
     if role.restart == "temporary" or status in role.stop_exit_codes:
@@ -42,7 +42,7 @@ def is_wanted(role: RolePlan, status: int | None, restarting: bool) -> bool:
 
 
 def outcome_of(role: RolePlan, status: int | None, was_told: bool) -> str:
-    """Return how a worker ended that has no successor, as one of `OUTCOMES`.
+    """Return the outcome of a worker that has no successor, as one of `OUTCOMES`.
 
     >>> outcome_of(RolePlan("migrate", "migrate", restart="temporary"), 0, was_told=False)
     'done'
@@ -53,7 +53,7 @@ def outcome_of(role: RolePlan, status: int | None, was_told: bool) -> str:
 
 
 class Intensity:
-    """The revivals of a role within its period."""
+    """The restarts of a role within its period."""
 
     __slots__ = ("_times", "has_given_up")
 
@@ -62,10 +62,10 @@ class Intensity:
         self.has_given_up: bool = False
 
     def __repr__(self) -> str:
-        return f"<Intensity {len(self._times)} revivals, {'given up' if self.has_given_up else 'going on'}>"
+        return f"<Intensity {len(self._times)} restarts, {'given up' if self.has_given_up else 'going on'}>"
 
     def allows(self, role: RolePlan, now: float) -> bool:
-        """Whether one more revival is tolerated; counts it. Once it is not, none is until `reset`."""
+        """Count one more restart; return True if it is within the limit. Once it is not, none is until `reset`."""
         if role.intensity is None:
             return True
         self._times.append(now)
@@ -75,13 +75,13 @@ class Intensity:
         return not self.has_given_up
 
     def reset(self) -> None:
-        """Counts from anew: somebody has done something about it."""
+        """Start counting again: a user intervened."""
         self._times.clear()
         self.has_given_up = False
 
 
 class Revival:
-    """The memory of one slot: how often in a row its processes failed."""
+    """The history of one slot: how often in a row its processes failed."""
 
     __slots__ = ("failures", "restarts")
 
@@ -93,9 +93,10 @@ class Revival:
         return f"<Revival {self.failures} failures in a row, {self.restarts} restarts>"
 
     def pause_after(self, was_ready: bool, lived: float, asked: bool = False, luck: float = 0.5) -> float:
-        """Seconds until the successor of a process that lived for `lived` seconds (since ready, if it was ready).
+        """Return the seconds until the successor of a process that lived for `lived` seconds starts.
 
-        One that ended because it was asked to has not failed. `luck` is a random number from 0 to 1.
+        The time counts from when it was ready, if it was. A process that ended on request did not fail. `luck` is a
+        random number from 0 to 1.
         """
         self.restarts += 1
         if was_ready and lived >= HEALTHY_AFTER:

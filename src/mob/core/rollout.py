@@ -1,10 +1,11 @@
-"""Replacing workers that run by new ones, without a moment in which there are fewer: reloads and recycling.
+"""Replaces running workers by new ones without ever having fewer: reloads and recycling.
 
-The successor is launched beside the worker whose place it takes. When it is ready it has the place, and the other gets
-nothing new, finishes and ends. If it does not get ready, the other one stays: a reload that fails has changed nothing.
+The successor is launched next to the worker whose place it takes. When it is ready it gets the place, and the old one
+gets nothing new, finishes and ends. If it does not get ready, the old one stays: a failed reload changes nothing.
 
-A reload goes through the roles in the order of their start. Of each role one worker goes first, to see whether the new
-code comes up at all; then a quarter at a time. Beside a reload nothing is recycled, and never two of a role at a time.
+A reload goes through the roles in the order of their start. In each role one worker is replaced first, to see whether
+the new code comes up at all; then a quarter at a time. Nothing is recycled during a reload, and otherwise never two
+workers of a role at a time.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from mob.errors import counted, nearest
 from mob.templates import OF_THE_SIZE, mentions
 
 AT_A_TIME = 0.25
-"""The part of a role that is replaced at the same time, once the first has come up."""
+"""Share of a role that is replaced at the same time, once the first new worker is ready."""
 IDLE = (SlotState.WAITING, SlotState.FAILED, SlotState.EMPTY)
-"""Places without a process, into which somebody may have one come."""
+"""States of places without a process, which a user may have filled."""
 RECYCLE_RETRY = 60.0
-"""Seconds after which the recycling of a worker is tried again, if its successor did not get ready."""
+"""Seconds after which the recycling of a worker is retried if its successor did not get ready."""
 
 
 class ReloadProgress:
-    """One reload: what is left to be done."""
+    """The remaining work of one reload."""
 
     def __init__(self, roles: list[str], ticket: Ticket, now: float, before: float = math.inf) -> None:
         self.before: float = before
-        """Workers that were launched then or later stay."""
+        """Workers that were launched at this time or later stay."""
         self.tickets: list[Ticket] = [ticket]
         self.roles: deque[str] = deque(roles)
         self.role = ""
@@ -54,7 +55,7 @@ class Rollout:
         self._crew = crew
         self._hand_overs = hand_overs
         self._reload: ReloadProgress | None = None
-        self._next: ReloadProgress | None = None  # asked for while one is under way
+        self._next: ReloadProgress | None = None  # requested while another one is under way
         self._recycling: dict[str, Slot] = {}  # by role
 
     def __repr__(self) -> str:
@@ -62,15 +63,15 @@ class Rollout:
 
     @property
     def is_reloading(self) -> bool:
-        """Whether a reload is under way."""
+        """True if a reload is under way."""
         return self._reload is not None
 
     def is_renewing(self, slot: Slot) -> bool:
-        """Whether the process that gets ready in this slot is there because of a reload."""
+        """Return True if the process that gets ready in this slot was launched by a reload."""
         return self._reload is not None and slot in self._reload.under_way
 
     def spare_for(self, slot: Slot) -> Process | None:
-        """Return the spare that may take a place; in a reload, none with old code for a place that has new code."""
+        """Return the spare that may take a place; during a reload, none with old code for a place with new code."""
         spare, reload = self._crew.waiting_spare(slot.role), self._reload
         if spare is None or reload is None or reload.role != slot.role:
             return spare
@@ -79,7 +80,7 @@ class Rollout:
     # ------------------------------------------------------------------------------------------------- asked
 
     def reload(self, roles: list[str], ticket: Ticket, now: float) -> list[Decision]:
-        """Replaces the workers of these roles by new ones. One that is asked for meanwhile follows."""
+        """Replace the workers of these roles by new ones. A reload that is requested meanwhile follows."""
         crew = self._crew
         if self._reload is not None:
             if self._next is None:
@@ -92,8 +93,10 @@ class Rollout:
         return self._begin(ReloadProgress([role for role in crew.order if role in roles], ticket, now), now)
 
     def tell_size(self, role: str, now: float) -> list[Decision]:
-        """Replace the workers of a role whose environment has the number of workers in it, because that has changed.
-        Those that are launched at this moment know it."""
+        """Replace the workers of a role whose environment contains the number of workers, because that changed.
+
+        Workers that are being launched know the new number.
+        """
         if not mentions(self._crew.roles[role].plan.env, OF_THE_SIZE):
             return []
         if self._reload is not None:
@@ -101,7 +104,7 @@ class Rollout:
         return self._begin(ReloadProgress([role], NOBODY, now, before=now), now)
 
     def recycle(self, slot: Slot, why: str, now: float) -> list[Decision]:
-        """Replaces one worker, unless something is being replaced already."""
+        """Replace one worker, unless a replacement is already under way."""
         role = slot.role
         if self._reload is not None or role in self._recycling or slot.successor or now < slot.not_before:
             return []
@@ -109,14 +112,14 @@ class Rollout:
         if process is None or slot.state is not SlotState.FILLED:
             return []
         if self._crew.is_alone(role):
-            tell = Tell(f"{process.name} {why}; it ends, then its successor starts.", "recycle")
+            tell = Tell(f"{process.name} {why}; stopping it, then starting a new one.", "recycle")
             return [] if process.asked else [tell, *self._renew(process, now)]
         self._recycling[role] = slot
-        tell = Tell(f"{process.name} {why}; its successor starts.", "recycle")
+        tell = Tell(f"{process.name} {why}; replacing it.", "recycle")
         return [tell, *self._crew.launch(slot, now, as_successor=True)]
 
     def restart(self, roles: list[str], pid: int, ticket: Ticket, now: float) -> list[Decision]:
-        """Ends the workers of these roles, or the one with this pid, all at once; others follow in their places."""
+        """Stop the workers of these roles, or the one with this pid, all at once; others take their places."""
         crew = self._crew
         unknown = next((role for role in roles if role not in crew.roles), None)
         if unknown is not None:
@@ -128,7 +131,7 @@ class Rollout:
             or (pid and process.pid == pid)
         ]
         if pid and not processes:
-            return [Answer(ticket, error=f"no mobster has the pid {pid}. `mob ps` lists them.")]
+            return [Answer(ticket, error=f"no worker has pid {pid}; `mob ps` lists them.")]
         names = ", ".join(roles) or processes[0].name
         decisions: list[Decision] = [Tell(f"restarting {names}.", "restart")]
         for process in processes:
@@ -147,7 +150,7 @@ class Rollout:
         return [*decisions, Answer(ticket, text=text)]
 
     def cancel(self, why: str) -> list[Decision]:
-        """The app stops: nothing is replaced any more."""
+        """Cancel all replacements: the app stops."""
         reloads = [each for each in (self._reload, self._next) if each is not None]
         self._reload = self._next = None
         self._recycling.clear()
@@ -156,13 +159,13 @@ class Rollout:
     # ---------------------------------------------------------------------------------------------- happened
 
     def handle_ready(self, process: Process, now: float) -> list[Decision]:
-        """A process is ready for the first time: if it is a successor, the place is its own now."""
+        """Handle a process that is ready for the first time: a successor takes its place now."""
         slot = process.slot
         decisions: list[Decision] = []
         if slot.successor == process.uid:
             before, slot.uid, slot.successor = slot.uid, process.uid, 0
             decisions += self._crew.retire(self._crew.processes[before], now)
-        if slot.successor or slot.uid != process.uid or process.asked:  # it is the old one that has become ready, late
+        if slot.successor or slot.uid != process.uid or process.asked:  # the old process got ready, late
             return decisions
         if self._recycling.get(slot.role) is slot:
             del self._recycling[slot.role]
@@ -175,7 +178,7 @@ class Rollout:
         return decisions
 
     def handle_done(self, slot: Slot, now: float) -> list[Decision]:
-        """The process in this place did its work and ended, as that of a one-shot role does; do not wait for it."""
+        """Handle a process that did its work and ended, as in a one-shot role; do not wait for it."""
         reload = self._reload
         if reload is None or slot not in reload.under_way:
             return []
@@ -184,12 +187,13 @@ class Rollout:
         return self._go_on(reload, now)
 
     def handle_failed(self, process: Process, why: str, now: float) -> list[Decision]:
-        """A process has ended before it was ready. Whether it was one of ours."""
+        """Handle a process that ended before it was ready, if it was launched from here."""
         slot = process.slot
         if self._recycling.get(slot.role) is slot:
             del self._recycling[slot.role]
             slot.not_before = now + RECYCLE_RETRY
-            return [Tell(f"the successor of {slot.name} {_reason(process, why)}; the one before it stays.", "recycle")]
+            failed = f"the new {slot.name} {_reason(process, why)}; the old one keeps running."
+            return [Tell(failed, "recycle")]
         reload = self._reload
         if reload is None or slot not in reload.under_way:
             return []
@@ -200,7 +204,7 @@ class Rollout:
         return self._go_on(reload, now)
 
     def handle_resized(self, now: float) -> list[Decision]:
-        """Roles may have become smaller: places that are given up are not waited for."""
+        """Stop waiting for places that were given up because their role shrank."""
         for role, slot in list(self._recycling.items()):
             if slot.state is not SlotState.FILLED:
                 del self._recycling[role]
@@ -215,14 +219,14 @@ class Rollout:
 
     def _begin(self, reload: ReloadProgress, now: float) -> list[Decision]:
         self._reload = reload
-        why = "" if reload.before == math.inf else ", whose env has the number of workers"
+        why = "" if reload.before == math.inf else ", because its env contains the number of workers"
         tell = Tell(f"reloading {', '.join(reload.roles)}{why}.", "reload")
         if self._crew.plan.preload and reload.before == math.inf:  # it holds old code
             return [tell, RenewForkServer()]
         return [tell, *self._go_on(reload, now)]
 
     def handle_renewed(self, now: float) -> list[Decision]:
-        """The fork server has been replaced, as was wished."""
+        """Continue after a planned replacement of the fork server."""
         return [] if self._reload is None else self._go_on(self._reload, now)
 
     def _go_on(self, reload: ReloadProgress, now: float) -> list[Decision]:
@@ -260,22 +264,22 @@ class Rollout:
         return [*decisions, *self._fill(slot, now)]
 
     def _renew(self, process: Process, now: float) -> list[Decision]:
-        """A singleton: its successor comes when it has gone, for two of them are never there."""
+        """Restart a worker without overlap: two of a singleton never run at a time."""
         process.is_restarted = True
         return self._crew.retire(process, now)
 
     def _fill(self, slot: Slot, now: float) -> list[Decision]:
-        """A place where nobody is, and where perhaps nobody was to come any more."""
+        """Launch into an empty place, even if none was to follow there."""
         slot.step("reloaded")
         self._crew.roles[slot.role].intensity.reset()
         return self._crew.launch(slot, now)
 
     def _hold(self, slot: Slot) -> None:
-        """A place where nobody may come yet."""
+        """Hold a place that may not be filled yet."""
         slot.step("not needed" if slot.is_spare and slot.state is SlotState.WAITING else "reloaded, held")
 
     def _dismiss_successor(self, slot: Slot, now: float) -> list[Decision]:
-        """One that was launched for another reason may have read the old code."""
+        """Dismiss a successor that was launched for another reason: it may have read the old code."""
         early, slot.successor = self._crew.processes.get(slot.successor), 0
         if early is None:
             return []
@@ -285,10 +289,12 @@ class Rollout:
     def _end(self, reload: ReloadProgress, now: float) -> list[Decision]:
         took = f"{now - reload.begun:.1f} s"
         if reload.error:
-            stays = (
-                "the old ones stay" if not reload.replaced else f"after {reload.replaced} were replaced; the rest stays"
+            rest = (
+                "; the old workers keep running"
+                if not reload.replaced
+                else f" after {counted(reload.replaced, 'worker')} of the new code came up; the others keep running"
             )
-            text = f"the reload has failed, {stays}. {reload.error}"
+            text = f"reload failed{rest}. {reload.error}"
         else:
             text = f"reloaded {counted(reload.replaced, 'worker')} in {took}."
         decisions: list[Decision] = [Tell(text, "reload")]

@@ -1,6 +1,6 @@
-"""Who may get a call: the ready members of a role, the place of a key, and the gateway between two members.
+"""Which members may get a call: the ready ones of a role, the place of a key, and the gateway between two members.
 
-Which of them gets it is decided in `dispatch.py`.
+`dispatch.py` decides which of them gets it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 Place = tuple[str, int]
-"""A worker's place: the name of its machine, "" if there is but one, and its index there."""
+"""A worker's place: the name of its machine, "" if there is only one, and its index there."""
 
 
 def place_of(key: bytes, nodes: Sequence[tuple[str, int]]) -> Place:
-    """The place that a key belongs to, on one of the machines that have so many each: rendezvous hashing (Thaler and
-    Ravishankar, 1996).
+    """Return the place that a key belongs to, on one of the machines with that many places each.
 
-    Each place draws a lot for the key, the highest wins: one more place takes keys for itself only, all others stay.
-    Machines draw first, each with the weight of its places (as in Schindelhauer and Schomaker, 2005).
+    This is rendezvous hashing (Thaler and Ravishankar, 1996): each place draws a lot for the key, and the highest wins.
+    So one more place takes keys for itself only, and all others stay. Machines draw first, each with the weight of its
+    places (as in Schindelhauer and Schomaker, 2005).
 
     >>> place_of(b"user 7", [("", 4)]) == place_of(b"user 7", [("", 4)])
     True
@@ -35,8 +35,10 @@ def _drawn(key: bytes, name: str, weight: int) -> float:
 
 
 def gateway_for(one: int, other: int, gateways: Iterable[int]) -> int | None:
-    """The gateway of a machine that carries the link between two members: the one that draws the highest lot for the
-    pair. Both machines find the same, so that two who want each other at the same moment meet.
+    """Return the gateway of a machine that carries the link between two members.
+
+    It is the one that draws the highest lot for the pair. Both machines find the same one, so that two members that
+    want each other at the same moment meet.
 
     >>> gateway_for(7, 9, [1, 2]) == gateway_for(9, 7, [2, 1])
     True

@@ -1,8 +1,8 @@
-"""How many workers a role has: as it was told to, or as its load asks for between `workers` and `max_workers`.
+"""Decides how many workers a role has: as requested, or by its load, between `workers` and `max_workers`.
 
-Up at once, down slowly. As long as calls wait, the role grows by half each second; a worker is let go when for half a
-minute fewer would have done. A role that is made smaller gives up its highest indexes, each worker finishing what it
-has; one that is made larger takes the lowest that are free.
+It grows at once and shrinks slowly. As long as calls wait, the role grows by half each second; it shrinks by one worker
+when fewer would have sufficed for half a minute. A role that shrinks gives up its highest indexes, and each worker
+finishes what it has; a role that grows takes the lowest free ones.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from mob.errors import counted
 from mob.wire.messages import Beat
 
 LOAD_INTERVAL = 1.0
-"""Seconds between two looks at the load of a role."""
+"""Seconds between two checks of the load of a role."""
 GROWTH = 0.5
-"""The part of its workers by which a role grows while calls wait."""
+"""Share of its workers by which a role grows while calls wait."""
 SHRINK_AFTER = 30.0
-"""Seconds for which fewer workers would have done before one is let go."""
+"""Seconds for which fewer workers must have sufficed before one is stopped."""
 COMFORT = 0.7
-"""Calls in hand per worker up to which a smaller role would do."""
+"""Calls in hand per worker up to which a smaller role suffices."""
 MOST = 1024
-"""Workers of one role; more is a slip of the keyboard."""
+"""Maximum number of workers of one role; more is a typing error."""
 
 
 class RoleLoad:
-    """What was seen of a role's load."""
+    """The observed load of a role."""
 
     __slots__ = ("idle_since", "looked_at")
 
@@ -39,7 +39,7 @@ class RoleLoad:
 
 
 class Scaling:
-    """Changes of size."""
+    """Changes of the number of workers."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
@@ -51,7 +51,7 @@ class Scaling:
     # --------------------------------------------------------------------------------------------- as told
 
     def problem(self, role: str, count: int, by_role: bool) -> str:
-        """Why a role cannot have so many workers; nothing if it can. `by_role`: its own code asks for it."""
+        """Return why a role cannot have that many workers; empty if it can. `by_role`: its own code asks for it."""
         if role not in self._crew.roles:
             return f"there is no role {role!r}."
         plan = self._crew.roles[role].plan
@@ -67,7 +67,7 @@ class Scaling:
         return ""
 
     def resize(self, role: str, count: int, now: float, why: str) -> list[Decision]:
-        """The role is to have so many workers."""
+        """Set the number of workers of a role."""
         wanted = self._crew.roles[role]
         if count == wanted.target:
             return []
@@ -91,7 +91,7 @@ class Scaling:
                 slot.state = SlotState.HELD
                 return []
             return crew.launch(slot, now)
-        if slot.state is SlotState.LEAVING:  # its process is on its way out; when it has gone, another comes
+        if slot.state is SlotState.LEAVING:  # its process is ending; another one follows it
             slot.step("scaled up")
         return []
 
@@ -111,7 +111,7 @@ class Scaling:
     # -------------------------------------------------------------------------------------------- by itself
 
     def follow(self, name: str, now: float) -> list[Decision]:
-        """A worker of the role, or a caller, has said how it goes: does the role have the right size?"""
+        """Resize a role if its load asks for it: a worker or a caller reported."""
         role, load = self._crew.roles[name], self._loads[name]
         if role.plan.max_workers is None or now - load.looked_at < LOAD_INTERVAL:
             return []
@@ -132,7 +132,7 @@ class Scaling:
             load.idle_since = now
         if now - load.idle_since < SHRINK_AFTER:
             return []
-        return self.resize(name, role.target - 1, now, "fewer do")
+        return self.resize(name, role.target - 1, now, "fewer are enough")
 
     def _is_growing(self, name: str) -> bool:
         return any(each.is_booting and not each.slot.is_spare for each in self._crew.processes_of(name))
@@ -141,7 +141,7 @@ class Scaling:
         return [process.beat for process in self._crew.processes_of(name)]
 
     def _waiting(self, name: str) -> int:
-        """Calls that wait for a worker of the role, with their callers or in the workers."""
+        """Return the calls that wait for a worker of the role, at their callers or in the workers."""
         role = self._crew.roles[name].plan
         at_once = role.concurrency if role.threads in (None, 1) else role.threads
         inside = (max(0, beat.waiting, beat.in_hand - beat.open_requests - at_once) for beat in self._beats(name))

@@ -1,10 +1,10 @@
-"""The Kingpin's mind as data: written down by one Kingpin, taken up by the next, which takes its place.
+"""The Kingpin's mind as data: stored by one Kingpin, and taken over by the next, which takes its place.
 
-Everything that cannot be learned anew is in it: the slots, the processes, the roster, who is linked to whom, what is
-held against exports. What is under way in steps (a reload, a stop) is not: an upgrade waits for it, or is refused.
+It contains everything that cannot be learned again: the slots, the processes, the roster, the links, the records of
+exports that killed workers. Multi-step work (a reload, a stop) is not in it: an upgrade waits for it, or is refused.
 
-The plan of the new Kingpin counts. A role that it has no more is retired, a new one is started, and a role whose
-`workers` were changed is resized, unless somebody had scaled it by hand.
+The plan of the new Kingpin counts. A role that it no longer has is retired, a new one is started, and a role whose
+`workers` changed is resized, unless a user scaled it by hand.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from mob.plan import Plan, RolePlan
 from mob.wire.messages import Beat, Member, Node, Overrun, RoleInfo
 
 FORMAT = 1
-"""The version of everything here; two Kingpins with different ones cannot follow each other."""
+"""Version of the whole format; Kingpins with different versions cannot follow each other."""
 
 
 class SlotData(msgspec.Struct, frozen=True):
-    """A slot."""
+    """The data of a slot."""
 
     role: str
     index: int
@@ -44,7 +44,7 @@ class SlotData(msgspec.Struct, frozen=True):
 
 
 class ProcessData(msgspec.Struct, frozen=True):
-    """A process."""
+    """The data of a process."""
 
     uid: int
     role: str
@@ -73,7 +73,7 @@ class ProcessData(msgspec.Struct, frozen=True):
 
 
 class SuspectData(msgspec.Struct, frozen=True):
-    """What is held against an export."""
+    """The record of an export that killed workers."""
 
     role: str
     export: str
@@ -85,15 +85,15 @@ class SuspectData(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All of it."""
+    """The whole snapshot."""
 
     last_uid: int
     slots: list[SlotData]
     processes: list[ProcessData]
     workers: dict[str, int]
-    """As the plan said."""
+    """Number of workers of each role, by the plan."""
     targets: dict[str, int]
-    """As it was at last."""
+    """Number of workers of each role at the end."""
     roles: list[RoleInfo]
     members: list[Member]
     wishes: dict[str, list[int]]
@@ -101,11 +101,11 @@ class Snapshot(msgspec.Struct, frozen=True):
     suspects: list[SuspectData]
     nodes: list[Node] = []
     kept: list[tuple[str, int, int]] = []
-    """What was left for the next process in a place: role, index and bytes."""
+    """Data that was left for the next process in a place: role, index and bytes."""
 
 
 def take(supervisor: Supervisor) -> Snapshot:
-    """Writes down what a supervisor knows."""
+    """Return the state of a supervisor."""
     crew = supervisor.crew
     wishes, pairs = crew.introductions.known()
     return Snapshot(
@@ -134,7 +134,7 @@ def restore(
     luck: Callable[[], float] = lambda: 0.5,
     is_stopped: Callable[[int], bool] = lambda pid: False,
 ) -> tuple[Supervisor, list[Decision]]:
-    """A supervisor that goes on from there, by the plan of today, and what is to be done at once."""
+    """Return a supervisor that continues from a snapshot by the current plan, and what to do at once."""
     supervisor = Supervisor(plan, luck, is_stopped)
     crew = supervisor.crew
     crew.last_uid = snapshot.last_uid
@@ -173,7 +173,7 @@ def restore(
 
 
 def _times(supervisor: Supervisor, now: float) -> list[float]:
-    """When something is due."""
+    """Return the times at which something is due."""
     crew = supervisor.crew
     times = [slot.due for slot in crew.slots.values() if slot.state is SlotState.WAITING]
     times += [suspect.until for suspect in supervisor.quarantine.suspects.values()]
@@ -184,13 +184,13 @@ def _times(supervisor: Supervisor, now: float) -> list[float]:
         if process.is_booting and role.boot_timeout is not None:
             times.append(process.launched + role.boot_timeout + process.still)
         if process.ready_at is not None:
-            process.beaten_at = now  # nobody has listened for a moment
+            process.beaten_at = now  # heartbeats were not read for a moment
             times += [each.when for each in supervisor.health.watch(process) if isinstance(each, WakeAt)]
     return times
 
 
 def _resize_spares(supervisor: Supervisor, name: str, now: float) -> list[Decision]:
-    """The new plan may say that a role has more spares, or fewer."""
+    """Start or stop spares of a role whose number differs in the new plan."""
     crew, wanted = supervisor.crew, {index for index in places_of(supervisor.crew.roles[name].plan) if index < 0}
     there = {slot.index: slot for slot in crew.spares_of(name)}
     new = [Slot(name, index) for index in sorted(wanted - there.keys(), reverse=True)]
@@ -202,7 +202,7 @@ def _resize_spares(supervisor: Supervisor, name: str, now: float) -> list[Decisi
 
 
 def _retire_role(supervisor: Supervisor, name: str, now: float) -> list[Decision]:
-    """A role that the new plan does not have."""
+    """Retire a role that the new plan does not have."""
     crew = supervisor.crew
     crew.roles[name].target = 0
     for slot in [*crew.slots_of(name), *crew.spares_of(name)]:
@@ -243,7 +243,7 @@ def _slot(data: SlotData) -> Slot:
 
 
 COPIED = [name for name in ProcessData.__struct_fields__ if name not in ("uid", "role", "index", "state")]
-"""Fields that a process and its data have alike."""
+"""Names of the fields that a process and its data share."""
 
 
 def _process_data(process: Process) -> ProcessData:

@@ -1,6 +1,6 @@
-"""The state machines of mob, as tables. `docs/internals/states.md` shows them, made from here.
+"""The state machines of mob, as tables. `docs/internals/states.md` shows them, generated from here.
 
-A table maps (state, event) to the next state. What is not in the table cannot happen; `step` says so.
+A table maps (state, event) to the next state. What is not in the table cannot happen; `step` raises then.
 """
 
 from __future__ import annotations
@@ -13,46 +13,46 @@ S = TypeVar("S", bound=StrEnum)
 
 
 class MobsterState(StrEnum):
-    """Where a mobster's process stands, as the Kingpin sees it."""
+    """State of a mobster's process, as the Kingpin sees it."""
 
     LAUNCHING = "launching"  # the fork server was asked
     BOOTING = "booting"  # the process runs, its module is being imported
-    SPARE = "spare"  # has booted, and waits for a place that gets empty
+    SPARE = "spare"  # has booted, and waits for a place to become free
     READY = "ready"  # may be given work
-    HANDING = "handing"  # leaves its data to a successor that is about to start: gets nothing new
+    HANDING = "handing"  # leaves its data to a successor that is about to start; gets nothing new
     DRAINING = "draining"  # finishes what it has, gets nothing new
     GONE = "gone"  # the process has ended
 
 
 class SlotState(StrEnum):
-    """Where a place (role, index) stands: a place outlives the processes that fill it."""
+    """State of a place (role, index), which outlives the processes that fill it."""
 
     HELD = "held"  # a role that this one needs has no ready worker yet, or another machine has the lease; a spare's
     # own role has none
     FILLED = "filled"  # a process is there or on its way
-    WAITING = "waiting"  # the last one died too soon; the next follows after a pause
+    WAITING = "waiting"  # the last process died too soon; the next one follows after a pause
     LEAVING = "leaving"  # the role was made smaller; its process finishes
     FAILED = "failed"  # the role has given up; a reload tries again
-    EMPTY = "empty"  # its work is done, or the app stops: none will follow
+    EMPTY = "empty"  # its work is done, or the app stops: no process follows
 
 
 class CallState(StrEnum):
-    """Where a call stands, as its caller sees it."""
+    """State of a call, as its caller sees it."""
 
     WAITING = "waiting"  # for a ready worker
-    SENT = "sent"  # it is with a certain worker, or on its way there
+    SENT = "sent"  # it is at a worker, or on its way there
     DONE = "done"  # value, error or cancelled
 
 
 class PairState(StrEnum):
-    """Where a member and one of another machine stand, as the Kingpin of the first sees it."""
+    """State of a member and one of another machine, as the Kingpin of the first sees it."""
 
-    APART = "apart"  # there is no link, and nobody here wants one
+    APART = "apart"  # there is no link, and no member here wants one
     WANTED = "wanted"  # a member here wants a link; no gateway could be given one yet
     OFFERED = "offered"  # wanted here, and with a gateway; the far member does not have its end yet
     ANSWERED = "answered"  # wanted by the other machine, and with a gateway
     LINKED = "linked"  # both have their ends
-    AGAIN = "again"  # the same, and a member here has asked once more: another follows when this one has ended
+    AGAIN = "again"  # linked, and a member here asked once more: another link follows when this one ends
 
 
 MOBSTER: Mapping[tuple[MobsterState, str], MobsterState] = {
@@ -98,14 +98,14 @@ SLOT: Mapping[tuple[SlotState, str], SlotState] = {
     (
         SlotState.FILLED,
         "promoted",
-    ): SlotState.WAITING,  # of a spare: its process has a place now, the next one follows
+    ): SlotState.WAITING,  # of a spare: its process got a place, the next one follows
     (SlotState.FILLED, "exited, a spare takes its place"): SlotState.FILLED,
     (SlotState.FILLED, "exited too often"): SlotState.FAILED,
     (SlotState.FILLED, "exited, done"): SlotState.EMPTY,
     (SlotState.FILLED, "scaled down"): SlotState.LEAVING,
     (SlotState.FILLED, "stopping"): SlotState.EMPTY,
     (SlotState.WAITING, "lease lost"): SlotState.HELD,
-    (SlotState.WAITING, "not needed"): SlotState.HELD,  # a spare of a role that has ended or was given up
+    (SlotState.WAITING, "not needed"): SlotState.HELD,  # a spare of a role that ended or was given up
     (SlotState.WAITING, "pause over"): SlotState.FILLED,
     (SlotState.WAITING, "reloaded"): SlotState.FILLED,
     (SlotState.WAITING, "scaled down"): SlotState.EMPTY,
@@ -144,7 +144,7 @@ PAIR: Mapping[tuple[PairState, str], PairState] = {
     (PairState.WANTED, "carried"): PairState.OFFERED,
     (PairState.WANTED, "member gone"): PairState.APART,
     (PairState.OFFERED, "wanted"): PairState.OFFERED,
-    (PairState.OFFERED, "carried"): PairState.OFFERED,  # both have asked, over different gateways
+    (PairState.OFFERED, "carried"): PairState.OFFERED,  # both asked, over different gateways
     (PairState.OFFERED, "taken"): PairState.LINKED,
     (PairState.OFFERED, "ended"): PairState.WANTED,
     (PairState.ANSWERED, "wanted"): PairState.OFFERED,
@@ -152,7 +152,7 @@ PAIR: Mapping[tuple[PairState, str], PairState] = {
     (PairState.ANSWERED, "taken"): PairState.LINKED,
     (PairState.ANSWERED, "ended"): PairState.APART,
     (PairState.LINKED, "wanted"): PairState.AGAIN,
-    (PairState.LINKED, "carried"): PairState.ANSWERED,  # the other end of that link has gone already
+    (PairState.LINKED, "carried"): PairState.ANSWERED,  # the other end of that link is closed already
     (PairState.LINKED, "taken"): PairState.LINKED,
     (PairState.LINKED, "ended"): PairState.APART,
     (PairState.AGAIN, "wanted"): PairState.AGAIN,
@@ -163,7 +163,7 @@ PAIR: Mapping[tuple[PairState, str], PairState] = {
 
 
 def step(table: Mapping[tuple[S, str], S], state: S, event: str) -> S:
-    """The next state; `AssertionError` names a step that the table does not have."""
+    """Return the next state; `AssertionError` names a step that the table does not have."""
     try:
         return table[state, event]
     except KeyError:

@@ -1,10 +1,10 @@
-"""The stop of the whole app: roles in reverse order of their start, each when the later ones are gone. Those that serve
-HTTP go first, with the roles that need them, because their requests call the others.
+"""The stop of the whole app: roles stop in reverse order of their start, each when the later ones have ended.
 
-The gateways of a cluster, which go last, wait until what singletons have left is stored for other machines.
+Roles that serve HTTP stop first, with the roles that need them, because their requests call the others. The gateways
+of a cluster, which stop last, wait until the data that singletons left is stored for other machines.
 
-Each role has what is left of the grace time less a reserve for each role after it. What is there when its time is over
-is killed, and all at once if somebody asks a second time.
+Each role gets what is left of the grace period, less a reserve for each role after it. A process that is still running
+then is killed; a second request to stop kills all at once.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from mob.core.draining import share
 from mob.plan import GATEWAY, RolePlan
 
 NOTICE = 2.0
-"""Seconds of a stop after which it is said who is waited for."""
+"""Seconds of a stop after which the log says which processes are still running."""
 REMIND_AFTER = 10.0
-"""Seconds after which that is said again."""
+"""Seconds after which the log says that again."""
 STORED_BEFORE = 0.2
-"""The part of the grace time at whose beginning what singletons have left is not waited for any more."""
+"""Last part of the grace period, in which the gateways no longer wait for the data of singletons."""
 STORED_LEAST = 2.0
-"""Seconds that are enough for that part."""
+"""Seconds that suffice for that part."""
 SHOWN = 5
-"""Names that are listed, of processes and of their calls."""
+"""Maximum number of names that are listed, of processes and of their calls."""
 
 ENDED = "the app is stopping."
-"""Why a role has ended, as its callers hear it."""
+"""The reason why a role ended, for its callers."""
 
 
 def stages(order: Sequence[str], roles: Iterable[RolePlan]) -> list[str]:
-    """Return the roles so that those which end first come last.
+    """Return the roles in stages; those that stop first come last.
 
     >>> front, back = RolePlan("front", "front", serve=":80"), RolePlan("back", "back")
     >>> stages(["front", "back"], [front, back])
@@ -41,14 +41,14 @@ def stages(order: Sequence[str], roles: Iterable[RolePlan]) -> list[str]:
     """
     plans = {role.name: role for role in roles}
     first: set[str] = set()
-    for name in order:  # a role comes behind those that it needs
+    for name in order:  # a role comes after those that it needs
         if name in plans and (plans[name].serve is not None or first.intersection(plans[name].needs)):
             first.add(name)
     return [name for name in order if name not in first] + [name for name in order if name in first]
 
 
 class Stopping:
-    """How far a stop has come."""
+    """The progress of a stop."""
 
     def __init__(self, crew: Crew, debugging: Debugging) -> None:
         self._crew = crew
@@ -57,7 +57,7 @@ class Stopping:
         self.is_over: bool = False
         self._status = 0
         self._deadline = 0.0  # of the whole stop
-        self._notice_at = 0.0  # when it is said who is waited for
+        self._notice_at = 0.0  # when the log says which processes are still running
         self._stage: list[str] = []  # roles that have not ended; the last one is being asked
         self._asked = ""  # the role that was asked last
 
@@ -66,7 +66,7 @@ class Stopping:
         return f"<Stopping, {state}>"
 
     def begin(self, now: float, status: int = 0) -> list[Decision]:
-        """Ends the app in order, with that exit status; asked a second time, at once."""
+        """Stop the app in order, with that exit status; the second time, at once."""
         if self.has_begun:
             return self._force()
         crew = self._crew
@@ -78,12 +78,12 @@ class Stopping:
         for slot in crew.slots.values():
             slot.step("stopping")
         for process in crew.processes.values():
-            process.limit(self._deadline)  # though its turn may not have come
+            process.limit(self._deadline)  # even if its turn has not come
         notice = [WakeAt(self._notice_at)] if self._notice_at < self._deadline else []
         return [Tell("stopping.", "stop"), *notice, WakeAt(self._deadline), *self.go_on(now)]
 
     def finish(self, text: str, status: int) -> list[Decision]:
-        """Ends the app, of which nobody is left."""
+        """End the app: no process is left."""
         self.has_begun = self.is_over = True
         return [Tell(text, "stop"), Finish(status)]
 
@@ -92,7 +92,7 @@ class Stopping:
         return [Tell("stopping at once.", "stop"), *self._crew.kill(self._crew.processes.values())]
 
     def go_on(self, now: float) -> list[Decision]:
-        """Asks the next role once the one before is gone; finishes when all are."""
+        """Stop the next role once the one before has ended; finish when all have."""
         crew = self._crew
         decisions = [decision for role in self._stage for decision in crew.note_end(role, ENDED)]
         while self._stage and not crew.processes_of(self._stage[-1]):
@@ -112,18 +112,18 @@ class Stopping:
         return decisions
 
     def _tell_lost(self) -> list[Decision]:
-        """Say what singletons have left here, and no other machine will get."""
+        """Log the data that singletons left here and that no other machine gets."""
         crew = self._crew
         return [
             Tell(
-                f"the {crew.kept[role, 0]:,} bytes that {role!r} has left are lost: no gateway could store them.",
+                f"the {crew.kept[role, 0]:,} bytes that {role!r} left are lost: no gateway could store them.",
                 "crash",
             )
             for role in filter(crew.is_left_here, crew.leases)
         ]
 
     def tell_who_lasts(self, now: float) -> list[Decision]:
-        """Say who is waited for, and what those do, when a stop takes a while."""
+        """Log which processes are still running, and what they do, when a stop takes a while."""
         crew = self._crew
         if not self.has_begun or self.is_over or not self._asked or now < self._notice_at - EARLY:
             return []
@@ -135,22 +135,22 @@ class Stopping:
         names = [_doing(process, now) for process in waited_for[:SHOWN]]
         if len(waited_for) > SHOWN:
             names.append(f"{len(waited_for) - SHOWN} more")
-        return [Tell(f"waits for {'; '.join(names)}; Ctrl-C again ends it.", "stop"), *again]
+        return [Tell(f"waiting for {'; '.join(names)}; press Ctrl-C again to kill it.", "stop"), *again]
 
     def kill_overdue(self, now: float) -> list[Decision]:
-        """Kills what should be gone, in a stop or otherwise; what is in the debugger only in a stop."""
+        """Kill what should have ended, in a stop or otherwise; processes in the debugger only in a stop."""
         late = [each for each in self._crew.processes.values() if each.is_overdue(now) and not self._is_excused(each)]
         if not late:
             return []
         names = ", ".join(process.name for process in late)
-        return [Tell(f"killing {names}: still there after its grace time."), *self._crew.kill(late)]
+        return [Tell(f"killing {names}: still running after its grace period."), *self._crew.kill(late)]
 
     def _is_excused(self, process: Process) -> bool:
         return not self.has_begun and self._debugging.is_excused(process.uid)
 
 
 def _doing(process: Process, now: float) -> str:
-    """A process and the calls that it said it was serving; how long they have run by now."""
+    """Return a process and the calls that it reported as running, with their seconds by now."""
     since = max(0.0, now - process.beaten_at)
     calls = [f"{call.label} for {call.seconds + since:.0f} s" for call in process.beat.running]
     if len(calls) > SHOWN:

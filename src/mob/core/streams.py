@@ -1,18 +1,18 @@
 """Backpressure of a stream: how far its producer may run ahead of its consumer.
 
 The producer starts with a window of credits and spends one for each item. The consumer gives back what it has read, in
-halves of the window and not one by one: a message for every 32 items costs little, and the producer still never
-waits while the consumer keeps up. An endless producer whose consumer stops reading is at most one window ahead.
+halves of the window and not one by one: a message for every 32 items costs little, and the producer still never waits
+while the consumer keeps up. An endless producer whose consumer stops reading is at most one window ahead.
 """
 
 from __future__ import annotations
 
 WINDOW = 64
-"""Items that may be on their way, or arrived and not read."""
+"""Maximum number of items that are on their way, or arrived and not read."""
 
 
 class Credit:
-    """The producer's end."""
+    """The producer's end of a stream."""
 
     __slots__ = ("left",)
 
@@ -23,17 +23,17 @@ class Credit:
         return f"<Credit for {self.left} items>"
 
     def spend(self) -> None:
-        """An item is sent."""
+        """Note that an item is sent."""
         assert self.left > 0
         self.left -= 1
 
     def receive(self, count: int) -> None:
-        """The consumer has given some back; never more than were spent, whatever it says."""
+        """Take back credits from the consumer; never more than were spent, whatever it says."""
         self.left = min(WINDOW, self.left + max(0, count))
 
 
 class Debt:
-    """The consumer's end."""
+    """The consumer's end of a stream."""
 
     __slots__ = ("owed",)
 
@@ -44,7 +44,7 @@ class Debt:
         return f"<Debt of {self.owed} items>"
 
     def read(self) -> int:
-        """An item was read; how many to give back now."""
+        """Note that an item was read; return how many credits to give back now."""
         self.owed += 1
         if self.owed < WINDOW // 2:
             return 0

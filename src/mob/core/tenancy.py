@@ -1,12 +1,12 @@
-"""Who uses a shared listening socket, and when its time is over.
+"""The users of a shared listening socket, and when its time is over.
 
 A socket outlives each of its users: connections wait in its queue while a worker is restarted, reloaded or waits for
-its next start. It ends when its last user is gone and no worker is to come that might want it again, because then
-nobody would ever read that queue: the role was given up, made smaller or removed, its work is done, or its workers
+its next start. It ends when its last user has ended and no worker is to come that might want it again, because then no
+process would ever read that queue: the role was given up, made smaller or removed, its work is done, or its workers
 listen elsewhere now. A role whose workers are all ready and do not hold the socket has moved away.
 
-One kind of worker may still come back: the one that binds after it has become ready, or that closes a socket while it
-runs (a server that handles SIGTERM itself does so when it begins to end). Such a socket lingers for a while.
+Some workers may still come back: one that binds after it is ready, or that closes a socket while it runs (a server that
+handles SIGTERM itself does so when it begins to end). Such a socket lingers for a while.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ class Tenancy:
 
     def __init__(self, users: Iterable[int] = (), roles: Iterable[str] = (), lingers: bool = False) -> None:
         self.users: set[int] = set(users)
-        """The uids of the mobsters that hold it."""
+        """Uids of the mobsters that hold it."""
         self.roles: set[str] = set(roles)
         """Every role of which a worker has held it."""
         self.lingers: bool = lingers
-        """Whether a worker that is ready may still come for it."""
+        """True if a worker that is ready may still come for it."""
         self._vacant_since = math.inf
 
     def __repr__(self) -> str:
         return f"<Tenancy of {len(self.users)} mobsters of {', '.join(sorted(self.roles))}>"
 
     def enter(self, uid: int, role: str, crew: Crew) -> None:
-        """Take in a mobster that listens there from now on."""
+        """Add a mobster that listens there from now on."""
         self.users.add(uid)
         self.roles.add(role)
         process = crew.processes.get(uid)
         self.lingers |= process is not None and process.state is MobsterState.READY
 
     def leave(self, uid: int, crew: Crew) -> None:
-        """Take out a mobster that served from there and has closed it, or is about to end."""
+        """Remove a mobster that served from there and has closed it, or is about to end."""
         self.users.discard(uid)
         process = crew.processes.get(uid)
         self.lingers |= process is not None and process.state is MobsterState.READY
 
     def ends_at(self, crew: Crew, now: float, linger: float) -> float:
-        """Return when the socket is to be closed, as things stand; infinity as long as it is in use or expected to be.
+        """Return when to close the socket, as things are now; infinity as long as it is in use or expected to be.
 
-        `linger`: the seconds for which one that lingers is kept for workers that are ready.
+        `linger`: seconds for which a lingering socket is kept for workers that are ready.
         """
         if self.users or any(is_expected(crew, role) for role in self.roles):
             self._vacant_since = math.inf
@@ -60,7 +60,7 @@ class Tenancy:
 
 
 def is_expected(crew: Crew, role: str) -> bool:
-    """Return whether a worker of the role is on its way to be ready, or is to be started."""
+    """Return True if a worker of the role is about to be ready, or is to be started."""
     return any(_is_expected(crew, slot) for slot in crew.slots_of(role))
 
 
@@ -68,7 +68,7 @@ def _is_expected(crew: Crew, slot: Slot) -> bool:
     if slot.state is SlotState.WAITING:
         return True
     if slot.state is SlotState.HELD:
-        return crew.has_lease(slot.role)  # else it runs on another machine
+        return crew.has_lease(slot.role)  # otherwise it runs on another machine
     if slot.state is not SlotState.FILLED:
         return False
     current, successor = crew.current(slot), crew.processes.get(slot.successor)

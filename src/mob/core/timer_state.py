@@ -1,5 +1,4 @@
-"""What is known of a timer: as data, which the next Kingpin takes over as it is. What follows from it is decided in
-`core/timers.py`."""
+"""The state of timers as data, which the next Kingpin takes over as it is. `core/timers.py` decides what follows."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from mob.core.decisions import NOBODY, Ticket
 from mob.wire.messages import TimerInfo
 
 OK, FAILED, LOST, MISSED = OUTCOMES = ("ok", "failed", "lost", "missed")
-"""How a run ends, and what becomes of one that does not begin."""
+"""The outcomes of a run: how it ended, or that it did not begin."""
 
 
 class Instant(NamedTuple):
@@ -23,56 +22,56 @@ class Instant(NamedTuple):
     boot: float
     """Seconds since the machine was booted."""
     awake: float
-    """The same without those in which it slept."""
+    """Seconds since the machine was booted, without those in which it slept."""
 
 
 class Round(msgspec.Struct):
-    """The runs of a timer that have begun together."""
+    """The runs of a timer that began together."""
 
     began: Instant
     open: dict[int, int]
-    """Those that have not ended: the worker of each number."""
+    """The runs that have not ended: the uid of the worker by number."""
     ticket: Ticket = NOBODY
-    """Who has asked for it, if somebody waits for its end."""
+    """The ticket of the request for it, if someone waits for its end."""
     count: int = 1
     took: float = 0.0
-    """Seconds of the longest one that has ended, from when its function was called."""
+    """Seconds of the longest run that ended, from when its function was called."""
     failed: list[str] = []
-    """What was raised."""
+    """The errors that were raised."""
     lost: list[str] = []
-    """How workers ended that ran it."""
+    """How the workers ended that ran it."""
 
 
 class RoleTimer(msgspec.Struct):
-    """A timer of a role, and all that is known of it: what the next Kingpin takes over as it is."""
+    """A timer of a role, with its whole state: the next Kingpin takes it over as it is."""
 
     role: str
     info: TimerInfo
     base: float
-    """The time for which it is due next, by its clock."""
+    """Time at which it is due next, by its clock."""
     due: float
-    """The same with its jitter; infinity if it is never due again."""
+    """Time at which it is due next, with its jitter; infinity if it is never due again."""
     pending: float | None = None
-    """Since when (without jitter) a run is due that could not begin yet."""
+    """Time (without jitter) since which a run is due that could not begin yet."""
     wishes: list[Ticket] = []
-    """Who has asked for a run that could not begin yet."""
+    """The tickets of requests for a run that could not begin yet."""
     asked: list[int] = []
-    """The workers that will say when they can begin a run."""
+    """Uids of the workers that will report when they can begin a run."""
     ask_all_at: float | None = None
-    """When the other workers are asked as well, in seconds since the boot; None if nobody was asked for this run."""
+    """Time at which the other workers are asked as well, in seconds since boot; None if none was asked for this run."""
     rounds: list[Round] = []
     missed: int = 0
-    """Runs that were missed since that was told last."""
+    """Number of runs that were missed since the last message about that."""
     why_missed: str = ""
     is_overlap_told: bool = False
     waits_since: float | None = None
-    """Since when a run that is due waits for a free worker, in seconds since the boot."""
+    """Time since which a due run waits for a free worker, in seconds since boot."""
     wait_quiet_until: float = 0.0
-    """When it may be told again that a run waits, in seconds since the boot."""
+    """Time before which the log does not say again that a run waits, in seconds since boot."""
     quiet_until: float = 0.0
-    """When it may be told again that runs did not begin, in seconds since the boot."""
+    """Time before which the log does not say again that runs did not begin, in seconds since boot."""
     is_gone: bool = False
-    """Whether the role does not have it any more; its last runs go on."""
+    """True if the role no longer has it; its last runs continue."""
     last: float = 0.0
     seconds: float = 0.0
     outcome: str = ""
@@ -81,28 +80,30 @@ class RoleTimer(msgspec.Struct):
 
     @property
     def label(self) -> str:
-        """As people read it: `back.report`."""
+        """The name for users: `back.report`."""
         return f"{self.role}.{self.info.name}"
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a run waits for a worker."""
+        """True if a run waits for a worker."""
         return self.pending is not None or bool(self.wishes)
 
     @property
     def has_place(self) -> bool:
-        """Whether one more may run, if it is not for `each`."""
+        """True if one more run may begin, unless it is for `each`."""
         return not self.info.overlap or len(self.rounds) < self.info.overlap
 
     def tell_wait_at(self, long: float) -> float | None:
-        """Return when it is to be told that a run waits for a free worker, in seconds since the boot; `long`: seconds
-        for which it may wait untold."""
+        """Return when the log is to say that a run waits for a free worker, in seconds since boot.
+
+        `long`: seconds for which it may wait without a message.
+        """
         if self.pending is None or self.waits_since is None:
             return None
         return max(self.waits_since + long, self.wait_quiet_until)
 
     def clock(self, now: Instant) -> float:
-        """Return the time by the clock that it goes by."""
+        """Return the time by its own clock."""
         return now.wall if self.info.line else now.boot
 
     def wall(self, when: float, now: Instant) -> float:
@@ -110,7 +111,7 @@ class RoleTimer(msgspec.Struct):
         return when if self.info.line else when - now.boot + now.wall
 
     def workers(self) -> set[int]:
-        """Return who runs it."""
+        """Return the uids of the workers that run it."""
         return {uid for each in self.rounds for uid in each.open.values()}
 
     def count(self, outcome: str, number: int = 1) -> None:
@@ -118,7 +119,7 @@ class RoleTimer(msgspec.Struct):
         self.runs[outcome] = self.runs.get(outcome, 0) + number
 
     def miss(self, number: int, why: str) -> None:
-        """Runs do not begin."""
+        """Count runs that do not begin."""
         self.count(MISSED, number)
         self.missed += number
         self.why_missed = why
@@ -129,17 +130,17 @@ class TimerState(msgspec.Struct):
 
     timers: list[RoleTimer] = []
     declared: dict[int, tuple[str, tuple[TimerInfo, ...]]] = {}
-    """What each worker has declared, in the order in which they did."""
+    """The timers that each worker declared, by uid, in the order of the declarations."""
     number: int = 0
-    """Of the last run."""
+    """Number of the last run."""
     heard: dict[str, dict[str, float]] = {}
-    """By role and name: the time of day for which a timer is due next, as the machine has said that runs it."""
+    """Time of day at which a timer is due next, by role and name, as reported by the machine that runs it."""
     seen: Instant | None = None
-    """The clocks when they were looked at last."""
+    """The clocks when they were last read."""
 
 
 def duration_text(seconds: float) -> str:
-    """Return a time as people say it.
+    """Return a duration in the usual form.
 
     >>> [duration_text(each) for each in (0.00042, 0.0124, 7.25, 90, 5400, 9000, 1e6)]
     ['0.4 ms', '12 ms', '7.2 s', '90 s', '90 min', '2 h', '12 days']

@@ -1,11 +1,11 @@
-"""Which workers are asked whether they can begin a run of a timer, and in which order.
+"""Decides which workers are asked if they can begin a run of a timer, and in which order.
 
 A run goes to a worker as any call does (`dispatch.py`, `invitations.py`): it waits in the Kingpin until a worker has
 room for it, and the first one that says so gets it. So it never waits behind a long call while another worker is free.
-The board shows who seems to be idle; of those the one that has least in hand is asked first, alone. If it does not
-answer (its loop is blocked, or a call has come in before), or if nobody seems to be idle, all are asked.
+The board shows which workers seem to be idle; of those the one with the fewest calls in hand is asked first, alone. If
+it does not answer (its loop is blocked, or a call came in before), or if none seems to be idle, all are asked.
 
-A worker that was asked is not asked again before it has answered, however many runs fall due meanwhile.
+A worker that was asked is not asked again before it answers, however many runs fall due meanwhile.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from mob.core.timer_state import RoleTimer
 
 FIRST_ASKED = 0.02
-"""Seconds that the worker that seems to be idle has for its answer before the others are asked too."""
+"""Seconds that the worker that seems to be idle has to answer before the others are asked too."""
 EARLY = 0.005
-"""Seconds by which a wake may come too soon."""
+"""Seconds by which a wake-up may come too soon."""
 
 
 class ReadyWorker(NamedTuple):
@@ -28,13 +28,13 @@ class ReadyWorker(NamedTuple):
 
     uid: int
     queued: int = 0
-    """Calls behind which another one would have to wait; beyond all numbers if callers wait for it."""
+    """Number of calls that another one would have to wait for; huge if callers wait for it."""
     in_hand: int = 0
-    """All calls that it has, with those that run beside others."""
+    """Number of all its calls, including those that run beside others."""
 
 
 class AskForRoom(msgspec.Struct, frozen=True, gc=False):
-    """Ask a worker to say when it can begin a run of a timer."""
+    """Ask a worker to report when it can begin a run of a timer."""
 
     uid: int
     name: str
@@ -56,10 +56,10 @@ class NoTimerRun(msgspec.Struct, frozen=True, gc=False):
 
 
 def ask(timer: RoleTimer, workers: Sequence[ReadyWorker], now: float, turns: dict[int, int]) -> list[AskForRoom]:
-    """Return whom to ask now for room for a run that waits.
+    """Return which workers to ask now for room for a waiting run.
 
-    `now`: seconds since the boot. `turns`: the order in which workers were asked first; of two that are equally busy
-    the one is asked that was so longer ago.
+    `now`: seconds since boot. `turns`: the order in which workers were asked first; of two that are equally busy, the
+    one that was asked longer ago is asked.
     """
     there = {each.uid for each in workers}
     timer.asked = [uid for uid in timer.asked if uid in there]

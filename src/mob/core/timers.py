@@ -1,22 +1,22 @@
-"""When the timers of the roles run: what is due, what was missed, and by which workers it is run.
+"""Decides when the timers of the roles run: what is due, what was missed, and which workers run it.
 
-Two clocks. An interval goes by the time since the machine was booted, which counts its sleep and which nobody sets; a
-cron line goes by the time of day, which may be set. Hence three things can happen beside the passing of time, and
-`handle_wake` sees them by comparing the clocks with what they showed before:
+There are two clocks. An interval uses the time since the machine was booted, which includes its sleep and which no one
+sets; a cron line uses the time of day, which may be set. So three things can happen besides the passing of time, and
+`handle_wake` detects them by comparing the clocks with their last values:
 
-* The machine slept, or no worker was ready, or the Kingpin was stopped: what fell due meanwhile is run once, as soon as
-  that can be, and the number of the others is told. `max_late` says from when on it is not run at all. (APScheduler
-  calls this `coalesce` and `misfire_grace_time`.)
-* The clock was set forward: the same, for cron lines.
+* The machine slept, or no worker was ready, or the Kingpin was stopped: what fell due meanwhile runs once, as soon as
+  possible, and the log says how many other runs were missed. `max_late` says from when on it does not run at all.
+  (APScheduler calls this `coalesce` and `misfire_grace_time`.)
+* The clock was set forward: the same holds for cron lines.
 * The clock was set back: a line that is due at most once an hour is not due again at the times that it has had; the
-  others go by the new time at once. Beyond `CORRECTION` the new time counts for all, and nothing is made up for: the
-  clock was wrong before. (The rules of Debian's cron(8).)
+  others use the new time at once. Beyond `CORRECTION` the new time counts for all, and nothing is made up for: the
+  clock was wrong before. (These are the rules of Debian's cron(8).)
 
-A run that is due while the one before still runs is missed, unless the timer may `overlap`; it is not made up for. A
+A run that is due while the previous one still runs is missed, unless the timer may `overlap`; it is not made up for. A
 run that is due begins in the first worker that has room for it (`timer_workers.py`); those for `each` begin in all.
 
-Pure: the time (`Instant`), chance, and who is ready (`ReadyWorkers`) are passed in; what is to be done comes out. A run
-has a number; a `Round` is all runs that began together, one for each worker if the timer is for `each`.
+Pure: the time (`Instant`), chance, and the ready workers (`ReadyWorkers`) are passed in; decisions come out. A run has
+a number; a `Round` is all runs that began together, one for each worker if the timer is for `each`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from mob.errors import counted, nearest
 from mob.wire.messages import TimerInfo, TimerMetrics
 
 JUMP = 1.0
-"""Seconds from which on the clock was set, and does not just go a little faster or slower."""
+"""Seconds from which on a clock was set, and is not just a little fast or slow."""
 CORRECTION = 3 * 3600.0
-"""Seconds from which on a clock that was set was wrong before, as Debian's cron has it."""
+"""Seconds from which on a clock that was set was wrong before, as in Debian's cron."""
 FREQUENT = 3600.0
-"""Seconds between two runs up to which a cron line goes by the new time at once when the clock was set back."""
+"""Maximum seconds between two runs of a cron line that uses the new time at once when the clock was set back."""
 MOST_COUNTED = 1000
-"""Missed runs of a cron line that are counted; beyond that it is "more than"."""
+"""Maximum number of missed runs of a cron line that are counted; beyond that it is "more than"."""
 UNKNOWN = 30.0
-"""Seconds by which a timer may be overdue when this machine gets its lease and has not heard of it."""
+"""Seconds by which a timer may be overdue when this machine gets its lease and knows nothing of its last runs."""
 QUIET = 60.0
-"""Seconds in which runs of a timer that do not begin are told once; they are counted, and told with the next ones."""
+"""Seconds between two messages about runs of a timer that do not begin; the runs in between are counted."""
 LONG = 10.0
-"""Seconds after which it is told that a run still waits for a free worker."""
+"""Seconds after which the log says that a run still waits for a free worker."""
 ELSEWHERE = "waits for the lease of the timers"
 
 
@@ -52,12 +52,12 @@ class CronTimes(Protocol):
     """The times at which a cron line is due."""
 
     def after(self, when: float) -> float:
-        """Return the first one after `when`, in seconds since the epoch; infinity if there is none."""
+        """Return the first time after `when`, in seconds since the epoch; infinity if there is none."""
         ...
 
 
 ReadyWorkers = Callable[[str], Sequence[ReadyWorker]]
-"""The workers of a role that may be given a run."""
+"""Returns the workers of a role that may be given a run."""
 TimerDecision = AskForRoom | BeginTimerRun | NoTimerRun | Tell | Answer
 
 
@@ -70,30 +70,32 @@ class Timers:
         self._luck = luck
         self._times_of = times_of
         self._times: dict[tuple[str, str], CronTimes] = {}
-        self._turns: dict[int, int] = {}  # in which order workers were asked first
+        self._turns: dict[int, int] = {}  # the order in which workers were asked first
         self.state: TimerState = state or TimerState()
         self.elsewhere: dict[str, str] = {}
-        """Roles whose timers another machine runs, but for those of `each`; and what is said of that."""
+        """Roles whose timers another machine runs, except those of `each`; and the reason, for users."""
 
     def __repr__(self) -> str:
         return f"<Timers: {', '.join(each.label for each in self.state.timers) or 'none'}>"
 
-    # ------------------------------------------------------------------------------------- who has which timers
+    # ------------------------------------------------------------------------------------- ----------- declared
 
     def handle_declared(self, uid: int, role: str, timers: tuple[TimerInfo, ...], now: Instant) -> None:
-        """A worker says which timers its module has. It may say so again, with more."""
+        """Note the timers that a worker's module declares. It may do so again, with more."""
         self.state.declared.pop(uid, None)
         self.state.declared[uid] = role, timers
         self._adopt(role, now)
 
     def handle_ready(self, uid: int, role: str, now: Instant) -> None:
-        """A worker is ready; one that has declared nothing has no timers."""
+        """Note that a worker is ready; one that declared nothing has no timers."""
         if uid not in self.state.declared and any(each.role == role for each in self.state.timers):
             self.handle_declared(uid, role, (), now)
 
     def _adopt(self, role: str, now: Instant) -> None:
-        """The worker that came last knows the newest code. If it is gone (a reload that failed), the one before counts;
-        when none is left, all stays as it was."""
+        """Adopt the timers of the worker that came last: it has the newest code.
+
+        If it ended (a reload that failed), the one before counts; when none is left, all stays as it was.
+        """
         known = [timers for of, timers in self.state.declared.values() if of == role]
         if not known:
             return
@@ -135,8 +137,10 @@ class Timers:
         self.state.timers = [each for each in self.state.timers if each.rounds or each.wishes or not each.is_gone]
 
     def handle_elsewhere(self, role: str, why: str, now: Instant) -> None:
-        """Another machine has the lease of a role's timers, or may have it; nothing (`why`): this one has it, and goes
-        on where the other has stopped, as far as it was heard of."""
+        """Note that another machine has the lease of a role's timers, or may have it (`why`).
+
+        If `why` is empty, this machine has it, and continues where the other stopped, as far as that is known.
+        """
         shared = [each for each in self.state.timers if each.role == role and not each.info.each]
         if why:
             self.elsewhere[role] = why
@@ -148,8 +152,11 @@ class Timers:
                 self._go_on(timer, heard.get(timer.info.name), now)
 
     def _go_on(self, timer: RoleTimer, due: float | None, now: Instant) -> None:
-        """From now on a timer runs here. It is due at that time of day, if the other machine has said so and has the
-        same schedule; what was due here long before is not made up for, because nobody knows whether it was run."""
+        """Continue a timer here from now on.
+
+        It is due at that time of day, if the other machine reported it and has the same schedule; what was due here
+        long before is not made up for, because it is unknown if it ran.
+        """
         if due is not None and timer.info.line:
             is_known = self._cron(timer).after(due - EARLY) == due
         elif due is not None:
@@ -165,7 +172,7 @@ class Timers:
             timer.due = timer.base + self._jitter(timer.info)
 
     def handle_heard(self, role: str, times: dict[str, float]) -> None:
-        """The machine that runs the timers of a role says for which times they are due next."""
+        """Note the times at which timers of a role are due next, from the machine that runs them."""
         if role in self.elsewhere or not self.needs_lease(role):
             self.state.heard[role] = times
 
@@ -173,7 +180,7 @@ class Timers:
         return timer.role in self.elsewhere and not timer.info.each
 
     def times_of_role(self, role: str, now: Instant) -> dict[str, float]:
-        """Return the same of this machine, for the others; a run that waits for a worker is still due."""
+        """Return these times of this machine, for the others; a run that waits for a worker is still due."""
         shared = [each for each in self.state.timers if each.role == role and not (each.info.each or each.is_gone)]
         due = {each.info.name: each.wall(each.pending or each.base, now) for each in shared}
         return {name: when for name, when in due.items() if when < math.inf}
@@ -190,14 +197,14 @@ class Timers:
         return min(due, default=math.inf)
 
     def handle_wake(self, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
-        """Time has passed, a clock was set, or other workers are ready."""
+        """Handle the passing of time, a clock that was set, or other workers that are ready."""
         seen, self.state.seen = self.state.seen or now, now
         decisions: list[TimerDecision] = []
         slept = (now.boot - seen.boot) - (now.awake - seen.awake)
         shift = (now.wall - seen.wall) - (now.boot - seen.boot)
         if abs(shift) >= JUMP and any(each.info.line for each in self.state.timers):
             decisions.append(self._handle_clock_set(shift, now))
-        why = "the Kingpin was stopped or busy"
+        why = "the supervisor was stopped or busy"
         if shift >= JUMP:
             why = f"the clock was set forward by {duration_text(shift)}"
         if slept >= JUMP:
@@ -223,11 +230,11 @@ class Timers:
                 timer.base = following
                 timer.due = following + self._jitter(timer.info)
         which = "forward" if shift > 0 else "back"
-        more = "; runs that fell into that time are not made up for" if shift >= CORRECTION else ""
+        more = "; runs that were due in between are skipped" if shift >= CORRECTION else ""
         return Tell(f"the clock was set {which} by {duration_text(abs(shift))}{more}.")
 
     def _fall_due(self, timer: RoleTimer, now: Instant, why: str) -> None:
-        """A timer is due, perhaps for more than one time."""
+        """Handle a timer that is due, perhaps for more than one time."""
         put_off = timer.due - timer.base
         passed, last = self._passed(timer, timer.clock(now) - put_off + EARLY)
         if timer.pending is not None:
@@ -239,7 +246,7 @@ class Timers:
         timer.due = timer.base + self._jitter(timer.info)
 
     def _passed(self, timer: RoleTimer, when: float) -> tuple[int, float]:
-        """Set `base` to the first time after `when`; return for how many times it was due by then, and the last."""
+        """Set `base` to the first time after `when`; return how many times it was due by then, and the last of them."""
         every = timer.info.every
         if every:
             passed = max(1, math.floor((when - timer.base) / every) + 1)
@@ -259,7 +266,7 @@ class Timers:
     # ---------------------------------------------------------------------------------------------------- runs
 
     def _try(self, timer: RoleTimer, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
-        """Have a run that is due begin, if that can be."""
+        """Begin a run that is due, if possible."""
         decisions = self._drop_late(timer, now)
         workers = self._workers(timer, ready)
         if not workers or not timer.is_waiting:
@@ -288,12 +295,12 @@ class Timers:
         return self._tell_missed(timer, now)
 
     def _workers(self, timer: RoleTimer, ready: ReadyWorkers) -> list[ReadyWorker]:
-        """Return the workers that know this very timer."""
+        """Return the workers that know exactly this timer."""
         declared = self.state.declared
         return [each for each in ready(timer.role) if each.uid in declared and timer.info in declared[each.uid][1]]
 
     def handle_room(self, uid: int, name: str, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
-        """A worker can begin a run of a timer: it gets the one that waits, if one still does."""
+        """Handle a worker that can begin a run of a timer: it gets the waiting one, if there still is one."""
         role = self.state.declared.get(uid, ("", ()))[0]
         timer = next((each for each in self.state.timers if (each.role, each.info.name) == (role, name)), None)
         if timer is None:
@@ -305,20 +312,20 @@ class Timers:
             return [*decisions, NoTimerRun(uid, name)]
         ticket = timer.wishes.pop(0) if timer.wishes else NOBODY
         begun = self._begin(timer, [uid], now, ticket)
-        if ticket == NOBODY or not timer.has_place:  # else the one that was due is the one that was asked for
+        if ticket == NOBODY or not timer.has_place:  # otherwise the run that was due is the one that was asked for
             timer.pending = None
         timer.ask_all_at = None
         return [*decisions, *self._tell_missed(timer, now), *begun]
 
     def _skip(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
-        """A run is due while as many run as there may be: told for the first one; others are counted."""
+        """Skip a run that is due while the maximum number runs: log the first one, and count others."""
         if timer.is_overlap_told or timer.missed or now.boot < timer.quiet_until:
-            timer.miss(1, "the run before them had not ended")
+            timer.miss(1, "the previous run had not ended")
             return []
         timer.is_overlap_told, timer.quiet_until = True, now.boot + QUIET
         timer.count(MISSED)
         runs = duration_text(now.boot - timer.rounds[0].began.boot)
-        return [Tell(f"timer {timer.label}: a run is skipped, because the one before is still running, for {runs}.")]
+        return [Tell(f"timer {timer.label}: run skipped because the previous one is still running, for {runs}.")]
 
     def _tell_missed(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
         timer.is_overlap_told = False
@@ -329,7 +336,7 @@ class Timers:
         return [Tell(f"timer {timer.label}: {more}{counted(number, 'run')} missed: {timer.why_missed}.")]
 
     def _tell_waiting(self, timer: RoleTimer, now: Instant, workers: int) -> list[TimerDecision]:
-        """Tell that a run waits because all workers are busy, if it does so for long."""
+        """Log that a run waits because all workers are busy, if it waits for long."""
         if not workers or timer.pending is None:
             timer.waits_since = None
             return []
@@ -351,7 +358,7 @@ class Timers:
         return [BeginTimerRun(uid, number, timer.info.name) for number, uid in zip(numbers, workers, strict=True)]
 
     def handle_ran(self, uid: int, number: int, error: str, took: float, now: Instant) -> list[TimerDecision]:
-        """A run has ended; `error` is what it has raised, `took` the seconds since it began, -1 if it did not."""
+        """Handle the end of a run; `error` is what it raised, `took` the seconds since it began, -1 if it did not."""
         for timer in self.state.timers:
             for each in timer.rounds:
                 if each.open.get(number) == uid:
@@ -363,7 +370,7 @@ class Timers:
         return []
 
     def handle_gone(self, uid: int, why: str, now: Instant) -> list[TimerDecision]:
-        """A worker is gone: what it ran is lost."""
+        """Handle the exit of a worker: what it ran is lost."""
         role, _ = self.state.declared.pop(uid, ("", ()))
         self._turns.pop(uid, None)
         decisions: list[TimerDecision] = []
@@ -374,14 +381,14 @@ class Timers:
                     del each.open[number]
                 timer.count(LOST, len(lost))
                 each.lost.append(why)
-                decisions.append(Tell(f"timer {timer.label}: its run was lost, its worker {why}."))
+                decisions.append(Tell(f"timer {timer.label}: run lost: its worker {why}."))
                 decisions += self._end(timer, each, now)
         if role:
             self._adopt(role, now)
         return decisions
 
     def _end(self, timer: RoleTimer, ended: Round, now: Instant) -> list[TimerDecision]:
-        """Some run of a round has ended, perhaps the last one."""
+        """Handle the end of a run of a round, perhaps of the last one."""
         if ended.open:
             return []
         timer.rounds.remove(ended)
@@ -395,8 +402,8 @@ class Timers:
         self._sweep()
         took = duration_text(timer.seconds)
         decisions: list[TimerDecision] = []
-        if timer.outcome == FAILED != before:  # each one is in the log of its worker; this one is for those who look on
-            decisions.append(Tell(f"timer {timer.label} has failed: {timer.error}"))
+        if timer.outcome == FAILED != before:  # the log of its worker has each one; this message is for observers
+            decisions.append(Tell(f"timer {timer.label} failed: {timer.error}"))
         elif timer.outcome == OK and before not in ("", OK):
             decisions.append(Tell(f"timer {timer.label} is ok again."))
         if ended.ticket == NOBODY:
@@ -412,7 +419,7 @@ class Timers:
     def handle_wish(
         self, role: str, name: str, ticket: Ticket, now: Instant, ready: ReadyWorkers
     ) -> list[TimerDecision]:
-        """Somebody wants a timer run now. When it is due next stays as it is."""
+        """Run a timer now because a user asked for it. The next time at which it is due does not change."""
         own = {each.info.name: each for each in self.state.timers if each.role == role and not each.is_gone}
         timer = own.get(name)
         if timer is None:
@@ -426,20 +433,20 @@ class Timers:
             return self._begin(timer, uids, now, ticket)
         overlap = timer.info.overlap
         if timer.info.each or (overlap and len(timer.rounds) + len(timer.wishes) >= overlap):
-            why = "waits for a free worker already"
+            why = "is already waiting for a free worker"
             if timer.rounds:
-                why = f"is running already, for {duration_text(now.boot - timer.rounds[0].began.boot)}"
+                why = f"is already running, for {duration_text(now.boot - timer.rounds[0].began.boot)}"
             may = "overlap=False" if overlap <= 1 else f"{overlap=}"
             return [Answer(ticket, error=f"{timer.label} {why} ({may}).")]
         timer.wishes.append(ticket)
         return list(ask(timer, workers, now.boot, self._turns))
 
     def _give_up(self, timer: RoleTimer) -> list[TimerDecision]:
-        """Answer those that have asked for a run which cannot begin here any more."""
+        """Answer requests for a run that cannot begin here any more."""
         if timer.is_gone:
-            why = f"{timer.role!r} does not have it any more"
+            why = f"{timer.role!r} no longer has it"
         elif self._is_elsewhere(timer):
-            why = f"this machine does not run it any more: {self.elsewhere[timer.role]}"
+            why = f"this machine no longer runs it: {self.elsewhere[timer.role]}"
         else:
             return []
         tickets, timer.wishes = timer.wishes, []
@@ -449,7 +456,7 @@ class Timers:
     # -------------------------------------------------------------------------------------------------- to show
 
     def rows(self, now: Instant) -> tuple[TimerMetrics, ...]:
-        """Return how it goes with each timer."""
+        """Return the metrics of each timer."""
         return tuple(self._row(each, now) for each in self.state.timers if not each.is_gone)
 
     def _row(self, timer: RoleTimer, now: Instant) -> TimerMetrics:
@@ -476,11 +483,11 @@ class Timers:
         )
 
     def needs_lease(self, role: str) -> bool:
-        """Whether a role has timers that run once in a whole cluster."""
+        """Return True if a role has timers that run once in a whole cluster."""
         return any(each.role == role and not (each.info.each or each.is_gone) for each in self.state.timers)
 
     def is_running(self, role: str) -> bool:
-        """Whether one of those runs here."""
+        """Return True if one of those runs here."""
         return any(each.rounds for each in self.state.timers if each.role == role and not each.info.each)
 
 

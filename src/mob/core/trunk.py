@@ -1,25 +1,25 @@
-"""A trunk: what joins two gateways, over a carrier that may lose packets and never says so.
+"""A trunk: the connection of two gateways, over a carrier that may lose packets without notice.
 
-NATS delivers at most once: what a reconnect or a slow reader costs is gone, silently. A trunk makes of that a stream
-that is whole and in order, or ends. Packets are numbered and kept until the other end has them (go-back-N with
-cumulative acknowledgements, as in Tanenbaum's *Computer Networks*); so many bytes may be unacknowledged and no more.
+NATS delivers at most once: what a reconnect or a slow reader costs is lost silently. A trunk turns that into a stream
+that is complete and in order, or ends. Packets are numbered and kept until the other end has them (go-back-N with
+cumulative acknowledgements, as in Tanenbaum's *Computer Networks*); the number of unacknowledged bytes is limited.
 
 Each end gives its half of the conversation a number, its *session*, and repeats the other's in every packet (as TCP
-does with initial sequence numbers, Tomlinson 1975). Who has lost its place begins a new session; the other end sees
-that, and both know that what was said before is over. Nothing is taken that does not repeat one's own number: so a
-session belongs to one session of the other end and no more, and late packets cannot bring two ends to begin anew
-because of each other for ever.
+does with initial sequence numbers, Tomlinson 1975). An end that lost its place begins a new session; the other end sees
+that, and both know that what was sent before is over. No packet is accepted that does not repeat the receiver's own
+number: so a session belongs to exactly one session of the other end, and late packets cannot make two ends restart
+because of each other forever.
 
-How many bytes may be under way is found out: more and more, as long as they are acknowledged within half a second, and
-half as many when they are not. So a thin line has a short queue, and what is said next is not long behind it. (By delay
-and not by loss, as in TCP Vegas, Brakmo and Peterson 1995: a line that does lose nothing.) When nothing comes back, the
-first packet is sent once more, alone. It cannot overtake those sent before, so what its receiver then lacks is lost.
-A stranger takes nothing, so one packet is sent to it and no more.
+The number of bytes that may be under way is found by trial: it grows as long as they are acknowledged within half a
+second, and halves when they are not. So a slow line has a short queue, and the next packet is not long behind it. (By
+delay and not by loss, as in TCP Vegas, Brakmo and Peterson 1995: a line that does lose nothing.) When no
+acknowledgement comes, the first packet is sent once more, alone. It cannot overtake those sent before, so what its
+receiver then lacks is lost. An end that does not know this one yet accepts no data, so it is sent only one packet.
 
-An end that has nothing to say, but is in use, asks now and then whether the other is still there: it might wait for
-an answer from one that has begun anew and could not say so.
+An end that has nothing to send, but is in use, asks from time to time if the other is still there: it might wait for an
+answer from one that restarted and could not say so.
 
-Bytes only; what they mean is `circuits`. No clock: `now` is passed in.
+It handles bytes only; what they mean is up to `circuits`. No clock: `now` is passed in.
 """
 
 from __future__ import annotations
@@ -31,45 +31,47 @@ from typing import NamedTuple
 HEAD = struct.Struct("<QQQQB")  # own session, the other's (0: not known), number, acknowledged, kind
 ACK, DATA, AGAIN, PROBE, ALONE = range(5)
 WINDOW = 8 * 1024 * 1024
-"""Bytes that may be under way at most."""
+"""Maximum number of bytes that may be under way."""
 FIRST_WINDOW = 256 * 1024
 """Bytes that may be under way at first; a line of 2 Mbit/s needs a second for them, and one to answer."""
 LEAST_WINDOW = 128 * 1024
 GROWTH = 8
-"""After a window has shrunk once it grows so many times more slowly: its size is nearly found."""
+"""Factor by which a window grows more slowly after it shrank once: its size is almost found."""
 SLOW = 0.5
-"""Seconds until an acknowledgement beyond which less may be under way."""
+"""Seconds until an acknowledgement beyond which fewer bytes may be under way."""
 ACK_EVERY = 512 * 1024
-"""Bytes after whose arrival the other end is told at once."""
+"""Bytes after whose arrival an acknowledgement is sent at once."""
 ACK_DELAY = 0.02
-"""Seconds within which it is told anyway; mostly something goes back before that."""
+"""Seconds within which an acknowledgement is sent anyway; mostly a packet goes back before that."""
 RESEND_AFTER = 0.25
-"""Seconds without any progress after which something is sent again, if that is more than twice what acknowledgements
-take; doubled each time."""
+"""Seconds without progress after which a packet is sent again; doubled each time.
+
+The time is longer if twice the usual time of an acknowledgement is.
+"""
 RESEND_LIMIT = 1.0
 RTT_WEIGHT = 0.125
-"""What one measured time counts for in the average (as in RFC 6298)."""
+"""Weight of one measured time in the average (as in RFC 6298)."""
 LOST_AFTER = 3.0
-"""Seconds without any progress after which the other end is taken to be gone."""
+"""Seconds without progress after which the other end is considered gone."""
 PROBE_AFTER = 1.0
-"""Seconds of silence after which it is asked whether it is there, if this trunk is in use."""
+"""Seconds of silence after which a trunk in use asks if the other end is there."""
 STALL_GAP = 2.0
-"""Seconds between two looks after which this process has stood still, and it was not the other end that was silent."""
+"""Seconds between two checks beyond which this process was suspended, and it was not the other end that was silent."""
 
 
 class Received(NamedTuple):
-    """What has come of a packet."""
+    """The result of a packet that came in."""
 
     payload: memoryview | None = None
     """The next part of the stream."""
     answers: tuple[bytes, ...] = ()
-    """Packets to be sent at once."""
+    """Packets to send at once."""
     has_ended: bool = False
-    """Whether the other end has begun anew: all that went over this trunk before is over."""
+    """True if the other end restarted: all that went over this trunk before is over."""
 
 
 class Packet:
-    """One that is not acknowledged."""
+    """A packet that is not acknowledged."""
 
     __slots__ = ("number", "payload", "sent_at")
 
@@ -77,14 +79,14 @@ class Packet:
         self.number: int = number
         self.payload: bytes | memoryview = payload
         self.sent_at: float | None = now
-        """When it was sent; None if that was more than once."""
+        """Time at which it was sent; None if it was sent more than once."""
 
     def __repr__(self) -> str:
         return f"<Packet {self.number}, {len(self.payload):,} bytes>"
 
 
 class Trunk:
-    """One end."""
+    """One end of a trunk."""
 
     __slots__ = (
         "_alone_after",
@@ -111,27 +113,27 @@ class Trunk:
     )
 
     def __init__(self, session: int, prefix: bytes = b"") -> None:
-        self._prefix = prefix  # of every packet, for whoever delivers it; not there when it is received
+        self._prefix = prefix  # before every packet, for the carrier; removed before it is received
         self.session: int = session
-        """The number of this end's half; greater than that of any trunk that this gateway had with the other."""
+        """Number of this end's half; greater than that of any trunk that this gateway had with the other."""
         self._dead = 0  # sessions of the other end up to this one are over
         self._other = 0
-        self._is_bound = False  # whether that one has spoken to this session, and so will to no other
+        self._is_bound = False  # True if that session has spoken to this one: it will speak to no other
         self._woken_at = 0.0
         self._begin()
 
     def __repr__(self) -> str:
-        return f"<Trunk {self.session} to {self._other or 'nobody yet'}, {self.unacked_bytes:,} bytes under way>"
+        return f"<Trunk {self.session} to {self._other or 'no session yet'}, {self.unacked_bytes:,} bytes under way>"
 
     def _begin(self) -> None:
         self._next = self._expected = 1
         self._told = 0  # the last number whose arrival was acknowledged
-        self._untold = 0  # bytes that came after it
-        self._asked_for = 0  # the number that was asked for again
+        self._untold = 0  # bytes that came after that
+        self._asked_for = 0  # the number that was requested again
         self._alone_after = 0  # the last number that was sent before a packet was sent again alone
         self._unacked: deque[Packet] = deque()
         self.unacked_bytes: int = 0
-        """Bytes that the other end has not acknowledged."""
+        """Number of bytes that the other end has not acknowledged."""
         self._progress_at = self._sent_at = self._heard_at = 0.0
         self._pause = RESEND_AFTER
         self._window = FIRST_WINDOW
@@ -140,33 +142,33 @@ class Trunk:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more should be sent for now. To a stranger goes one packet: it takes none, and answers."""
+        """True if nothing more should be sent for now. An unknown other end gets one packet only, which it answers."""
         return self.unacked_bytes >= self._window if self._other else self.is_waiting
 
     @property
     def packet_limit(self) -> int:
-        """How long a packet should be at most: what goes through a thin line in small parts is seen to go through."""
+        """Maximum size of a packet: small parts make progress visible on a slow line."""
         return self._window // 4
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something is not acknowledged: `wake` is to be called now and then."""
+        """True if a packet is not acknowledged: `wake` has to be called from time to time."""
         return bool(self._unacked)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing has gone through since this end began: whoever is at the other end has missed nothing."""
+        """True if nothing has come through since this end began: the other end has missed nothing."""
         return self._expected == 1 and (self._next == 1 or (self.is_waiting and self._unacked[0].number == 1))
 
     @property
     def owes_word(self) -> bool:
-        """Whether something has come that was not acknowledged: `acknowledge` within ACK_DELAY."""
+        """True if data came in that was not acknowledged: call `acknowledge` within ACK_DELAY."""
         return self._expected - 1 > self._told
 
     # -------------------------------------------------------------------------------------------- sending
 
     def send(self, payload: bytes | memoryview, now: float) -> bytes:
-        """The packet with the next part of the stream."""
+        """Return the packet with the next part of the stream."""
         number = self._next
         self._next += 1
         if not self._unacked:
@@ -176,29 +178,33 @@ class Trunk:
         return self._packet(number, payload)
 
     def acknowledge(self) -> bytes:
-        """The packet that says what has come."""
+        """Return the packet that acknowledges what came in."""
         return self._head(0, ACK)
 
     def resend(self, now: float) -> list[bytes]:
-        """All that is not acknowledged, once more: packets may have been lost."""
+        """Return all unacknowledged packets once more: some may be lost."""
         self._sent_at = now
         for packet in self._unacked:
             packet.sent_at = None
         return [self._packet(packet.number, packet.payload) for packet in self._unacked]
 
     def resume(self, now: float, is_used: bool) -> list[bytes]:
-        """The carrier was away and is back: what is not acknowledged, once more. If there is nothing, and the trunk is
-        in use, both ends learn at once that the other is there; the next probe may come too late for that."""
+        """Return the packets to send when the carrier is back after an interruption.
+
+        They are the unacknowledged ones. If there are none, and the trunk is in use, a probe tells both ends at once
+        that the other is there; the next regular probe may come too late for that.
+        """
         packets = self.resend(now)
         return packets or ([self._head(0, PROBE)] if is_used else [])
 
     def wake(self, now: float, is_used: bool = False) -> list[bytes] | None:
-        """Time has passed: what is to be sent again; None if the other end is gone. `restart` follows then.
+        """Return the packets to send again by now; None if the other end is lost. Then `restart` follows.
 
-        `is_used`: somebody may be waiting for what the other end has to say."""
+        `is_used`: a member may be waiting for data from the other end.
+        """
         if now - self._woken_at > STALL_GAP:
             self._progress_at = self._heard_at = now
-        elif not self._heard_at:  # it has just begun
+        elif not self._heard_at:  # this end has just begun
             self._heard_at = now
         self._woken_at = now
         if self._unacked:
@@ -229,16 +235,16 @@ class Trunk:
         return min(max(RESEND_AFTER, 2 * self._rtt), LOST_AFTER / 2)
 
     def _shrink(self, now: float) -> None:
-        """Less may be under way; once for all that is."""
+        """Reduce the window; once for all packets that are under way."""
         if now - self._shrunk_at > max(self._rtt, SLOW):
             self._shrunk_at = now
             self._window = max(self._window // 2, LEAST_WINDOW)
 
     def restart(self) -> None:
-        """Begins again: what is under way is given up, and what still comes of it is not heard.
+        """Begin a new session: drop what is under way, and ignore what still comes of it.
 
         A session of the other end that has never spoken to this one may speak to the next: it does not know that there
-        was one before, so it would wait in vain if it was not heard, and both would begin again because of that.
+        was one before, so it would wait without success if it was ignored, and both would restart because of that.
         """
         if self._is_bound:
             self._dead = max(self._dead, self._other)
@@ -247,7 +253,7 @@ class Trunk:
         self._begin()
 
     def _follow(self) -> None:
-        """Begins again because the other end has: its session before is over."""
+        """Begin a new session because the other end did: its previous one is over."""
         self._is_bound = True
         self.restart()
 
@@ -261,12 +267,12 @@ class Trunk:
     # ------------------------------------------------------------------------------------------ receiving
 
     def receive(self, packet: bytes | memoryview, now: float) -> Received:
-        """A packet has come; garbage is not heard."""
+        """Handle a packet; ignore invalid data."""
         if len(packet) < HEAD.size:
             return Received()
         session, echo, number, acknowledged, kind = HEAD.unpack_from(packet)
         if session <= self._dead or session < self._other or not session:
-            return Received(answers=(self.acknowledge(),))  # it learns from this that something new has begun
+            return Received(answers=(self.acknowledge(),))  # this shows it that a new session has begun
         if echo not in (0, self.session):
             return self._handle_stale(session, kind)
         answers: tuple[bytes, ...] = ()
@@ -277,7 +283,7 @@ class Trunk:
                 return Received(None, () if kind == ACK else (self.acknowledge(),), has_ended=True)
             self._other, self._progress_at = session, now
             self._is_bound = False
-            answers = tuple(self.resend(now))  # what was said before it knew this end was not taken
+            answers = tuple(self.resend(now))  # packets sent before it knew this end were not accepted
         self._heard_at = now
         if not echo:
             return Received(None, answers if kind == ACK else (*answers, self.acknowledge()))
@@ -285,17 +291,19 @@ class Trunk:
         self._handle_acknowledged(acknowledged, now)
         if kind in (DATA, ALONE):
             received = self._take(number, memoryview(packet)[HEAD.size :], answers)
-            # All that was sent before it has arrived or is lost: what is missing is wanted now.
+            # All that was sent before it has arrived or is lost: request what is missing.
             return received if kind == DATA else received._replace(answers=(*answers, self._head(number, AGAIN)))
         if kind == AGAIN:
-            # If all came that was sent before the one alone, nothing is lost; what was sent since is still under way.
+            # If all that was sent before the packet alone came, nothing is lost; later packets are still under way.
             was_only_late = number > 0 and acknowledged >= self._alone_after
             return Received(answers=answers if was_only_late else tuple(self.resend(now)))
         return Received(None, (*answers, self.acknowledge()) if kind == PROBE else answers)
 
     def _handle_stale(self, session: int, kind: int) -> Received:
-        """It speaks to what was here before. If it has not yet seen that this is over, it is told; not for an
-        acknowledgement, lest two that misunderstand each other never stop."""
+        """Handle a packet for a session that is over: tell the other end if it does not know that yet.
+
+        An acknowledgement is not answered, so that two ends that misunderstand each other stop at some time.
+        """
         has_ended = 0 != self._other < session
         if has_ended:
             self._follow()
@@ -316,12 +324,12 @@ class Trunk:
     def _handle_acknowledged(self, acknowledged: int, now: float) -> None:
         unacked = self._unacked
         if acknowledged >= self._next:
-            return  # garbage
+            return  # invalid
         while unacked and unacked[0].number <= acknowledged:
             packet = unacked.popleft()
             self.unacked_bytes -= len(packet.payload)
             self._progress_at = now
-            if packet.sent_at is not None:  # of one that was sent twice it is not known which has arrived
+            if packet.sent_at is not None:  # if it was sent twice, it is unknown which one arrived
                 self._measure(now - packet.sent_at, len(packet.payload), now)
             self._pause = self._patience
 

@@ -1,7 +1,7 @@
-"""What callers are told of the death of a worker: how it ended, by whom, and where more is to be read.
+"""The report to callers on the death of a worker: how it ended, why, and where to read more.
 
-The end of a link says only that a process is gone. Its exit is known to the Kingpin, which tells all members; the
-errors of the calls that were lost with it say it in these words, after the name of the worker.
+The end of a link shows only that a process ended. The Kingpin knows how, and tells all members; the errors of the
+calls that were lost contain this text, after the name of the worker.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from mob.plan import Plan
 
 
 def verdict_of(plan: Plan, process: Process, why: str, status: int | None) -> str:
-    """Return how a worker has ended, in words that follow its name.
+    """Return how a worker ended, worded to follow its name.
 
-    `why`: its exit in words, or why the supervisor has ended it. `status`: the exit itself, negative for a signal, None
-    if the process was never born. `plan`: of its app, by whose name (and machine, in a cluster) reports are found.
+    `why`: its exit in words, or why the supervisor ended it. `status`: the exit itself, negative for a signal, None if
+    the process never existed. `plan`: of its app, whose name (and machine, in a cluster) leads to the crash reports.
     """
     if process.why_killed and not process.why_killed.startswith("was killed"):
-        why = f"was killed by mob, because it {process.why_killed}"
+        why = f"was killed by mob because it {process.why_killed}"
     elif process.killed and not process.why_killed:
-        why = "was killed by mob, because it was asked to end and was still running"
+        why = "was killed by mob because it was still running after it was asked to stop"
     elif status is not None and status < 0:
         why = f"{why} (signal {-status})"
     if not process.has_crashed:

@@ -176,7 +176,8 @@ class Giver:
 
     def _is_short(self, held: dict[str, int]) -> bool:
         """Return whether all that a worker has in hand takes so little time that nothing is lost by giving it more: it
-        would wait for each answer to cross, and the answers would cross one by one."""
+        would wait for each answer to cross, and the answers would cross one by one.
+        """
         return len(held) < MOST_IN_HAND and sum(held.values()) < AHEAD
 
     def _set_timer(self, now: float) -> None:

@@ -86,7 +86,8 @@ class Keeper:
 
     async def open(self) -> None:
         """Read what is there, before this process is ready. If another app has the file, this one is ready to say so,
-        and begins when that has ended."""
+        and begins when that has ended.
+        """
         self._opening = self._loop.create_task(self._open())
         self._opening.add_done_callback(lambda opening: self._settled.set())
         await self._settled.wait()

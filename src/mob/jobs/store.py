@@ -89,7 +89,8 @@ _Work = _Put | _Write | _Ask
 class JobStore:
     """The file of an app's jobs. `deliver` is given what is to be called with the answers, once for each commit; `say`
     what is to be known of the file. Both on the store's own thread. `is_held` is called while the file is opened, if
-    another process has it, which is waited for then. `owner`: the app."""
+    another process has it, which is waited for then. `owner`: the app.
+    """
 
     most: int = 2**31 - 1
     """Bytes that a job may have; an argument that SQLite cannot store is refused by it."""
@@ -123,7 +124,8 @@ class JobStore:
 
     async def open(self, now: float) -> list[Entry]:
         """Open the file, or make it, as soon as no other process has it; return the jobs in it. `QueueBroken` if it
-        cannot be used. `now`: of the clock on the wall, for what was kept long enough."""
+        cannot be used. `now`: of the clock on the wall, for what was kept long enough.
+        """
         error: OSError | None = None
         try:
             holder = await asyncio.to_thread(self._take_lock)

@@ -115,7 +115,8 @@ class StoreBook:
 
     def add(self, key: str, n: int | float, ttl: float | None, now: float) -> int | float:
         """Add to a number, which begins at 0; return the sum. `ttl` counts from the beginning: a later one changes
-        nothing. `TypeError` if the value of the key is no number, `OverflowError` if the sum is beyond 64 bits."""
+        nothing. `TypeError` if the value of the key is no number, `OverflowError` if the sum is beyond 64 bits.
+        """
         entry = self.entries.get(key)
         if entry is None or (entry.ends <= now and self._end(key, entry)):
             self.set(key, n, ttl, now)

@@ -82,7 +82,8 @@ class StoreFile:
 
     def open(self) -> None:
         """Open the file, and make it if there is none. `OSError` if it is in use, damaged, another program's, no file,
-        or may not be read and written."""
+        or may not be read and written.
+        """
         self._check_path()
         before = _here.get(self.path)
         if before is not None:  # of a worker that has ended, where workers are threads (`mob.testing`)

@@ -79,7 +79,8 @@ class Locks:
 
     def adopt(self, name: str, ttl: float | None, fence: int, now: float) -> LockClaim:
         """Claim a lock that somebody has had before this store has started. If another one has it now, or may have had
-        it in between, the claim is over."""
+        it in between, the claim is over.
+        """
         self._check_ttl(name, ttl)
         claim = LockClaim(name, ttl)
         kept = self.held.get(name)

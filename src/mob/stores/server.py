@@ -148,7 +148,8 @@ class StoreServer:
 
     def leave(self) -> Contents:
         """Return all contents at the end of this process, and refuse what comes from now on. Who holds a lock tells the
-        next worker: the streams that say so are over."""
+        next worker: the streams that say so are over.
+        """
         self.is_frozen = self.is_closed = True
         return [(key, entry.value, entry.ends) for key, entry in self.book.entries.items()], [], None
 
@@ -165,7 +166,8 @@ class StoreServer:
 
     async def hand_over(self) -> AsyncIterator[Contents]:
         """Yield all contents to a successor, the last part without rows, and stay frozen until it has the place, or
-        gives up."""
+        gives up.
+        """
         if not self.is_frozen:  # before that it does not know all locks that are held
             await asyncio.sleep(max(0.0, self.locks.grants_from - monotonic()))
         self.is_frozen = True

@@ -213,7 +213,8 @@ def add(key: str, n: int | float = 1, ttl: float | None = None) -> int | float:
 @changing
 def allow(key: str, limit: str, n: int = 1) -> tuple[bool, int, int, float, float]:
     """Return whether n more are allowed, the limit, how many are left, and after how many seconds this is allowed and
-    the whole limit is free again."""
+    the whole limit is free again.
+    """
     server, now, wanted = _server, time(), rates.limit_of(limit)
     if not 0 < n <= wanted.most:
         raise ValueError(
@@ -258,7 +259,8 @@ def stats() -> dict[str, int]:
 @mob.export
 async def watch(key: str, is_prefix: bool) -> AsyncIterator[tuple[bool, list[WatchedChange]]]:
     """Yield the changes of a key, or of all that begin so: whether some were lost, and those since. The first item has
-    none, and says that this has begun."""
+    none, and says that this has begun.
+    """
     server, watcher, event = _server, KeyWatcher(key, is_prefix), asyncio.Event()
     if server.is_ending:
         await asyncio.sleep(SHORTLY)
@@ -279,7 +281,8 @@ async def watch(key: str, is_prefix: bool) -> AsyncIterator[tuple[bool, list[Wat
 @mob.export
 async def hold(name: str, ttl: float | None, wait: float | None, fence: int = 0) -> AsyncIterator[int]:
     """Yield the fence of a lock when it is held, and go on until that is over; end at once if it is not held after
-    `wait` seconds. `fence`: that by which the caller held it before this worker was there."""
+    `wait` seconds. `fence`: that by which the caller held it before this worker was there.
+    """
     server = _server
     if (server.is_frozen and not await server.thawed()) or server.is_ending:
         await asyncio.sleep(SHORTLY)

@@ -221,7 +221,7 @@ def test_another_machine_asks_for_a_member_for_one_that_has_gone_and_for_this_ki
     met.hears(m.Arriving(BACK, FAR))
     (carry,) = met.told(DOOR)
     met.hears(m.Arriving(BACK + 7, FAR))
-    assert met.told(DOOR) == [m.Turned(BACK + 7, FAR, "it has gone")]
+    assert met.told(DOOR) == [m.Turned(BACK + 7, FAR, "it has ended")]
     met.hears(m.Taken(carry.number))
     assert met.told(BACK) == [m.Meet(FAR)]
     met.hears(m.Arriving(m.kingpin_of(HERE), FAR))

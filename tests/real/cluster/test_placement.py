@@ -146,6 +146,6 @@ def test_the_younger_of_two_with_one_name_stays_outside(nats: Nats, nodes: Nodes
     wait_until(lambda: len(a.ready(a.client, "back")) == 4, "two of each that is inside", patient(10))
     assert a.nodes == {"a", MACHINE}
     b.stop()
-    twin.wait_for("the other machine of this one's name has gone")
+    twin.wait_for("the other machine with this one's name has left")
     nodes.wait_together(a, twin)
     assert len(a.seen(twin, "back")) == 2

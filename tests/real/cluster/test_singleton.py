@@ -175,7 +175,7 @@ def test_one_whose_kingpin_stands_still_ends_itself_before_another_starts(nodes:
     there.signal(signal.SIGSTOP)
     wait_moved(other, nodes.directory, 2)
     there.signal(signal.SIGCONT)
-    there.wait_for("'cron' is not this machine's any more: its lease could not be renewed")
+    there.wait_for("this machine no longer holds the lease for 'cron': its lease could not be renewed")
     first, second = check_alone(nodes.directory)
     assert first[3] < second[3]
     wait_until(lambda: there.seen(other, "cron"), "it knows the other one")
@@ -187,7 +187,7 @@ def test_one_whose_kingpin_stands_still_ends_itself_before_another_starts(nodes:
 def test_without_nats_it_ends_and_with_nats_one_starts(nodes: Nodes, own_nats: Nats) -> None:
     there, _ = holder_of(started := start(nodes, own_nats))
     own_nats.kill()
-    there.wait_for("'cron' is not this machine's any more: its lease could not be renewed", patience=SOON)
+    there.wait_for("this machine no longer holds the lease for 'cron': its lease could not be renewed", patience=SOON)
     wait_until(lambda: not there.pids("cron"), "it has ended")
     own_nats.start()
     wait_until(lambda: len(lives(nodes.directory)) == 2, "one starts", SOON)
@@ -251,7 +251,7 @@ def test_without_jetstream_it_is_held_and_that_is_said(nodes: Nodes, tmp_path: P
         server.process = process
         wait_until(server._answers, "the NATS server answers")
         (node,) = nodes.start(server, ROLES, ("a",), cron=CRON, front=FRONT)
-        node.wait_for("'cron' is held: .*JetStream is not enabled there. Start it with `nats-server -js`")
+        node.wait_for("'cron' does not run here:  .*JetStream is not enabled there. Start it with `nats-server -js`")
         (row,) = [row for row in node.client.overview() if row.role == "cron"]
         assert (row.state, row.pid) == ("held", 0)
         assert "JetStream is not enabled" in row.note

@@ -18,8 +18,8 @@ def test_another_version_is_told_so_and_refused_and_disturbs_nobody(network: Net
     c = network.launch(stranger, [nats], ROLES, PLACED["a"], files={"back": BACK}, protocol=other)
     own, its = f"version {messages.PROTOCOL}", f"version {other}"
     for node in (a, b):
-        node.wait_for(f"the machine 'stranger' speaks {its} of mob's protocol, this one {own}: not admitted. Update")
-    c.wait_for(f"the machine '[ab]' speaks {own} of mob's protocol, this one {its}: not admitted. Update", 2)
+        node.wait_for(f"not admitted: the machine 'stranger' uses {its} of mob's protocol, this one {own}. Update")
+    c.wait_for(f"not admitted: the machine '[ab]' uses {own} of mob's protocol, this one {its}. Update", 2)
     assert under_way.result(patient(5)) == "b"
     assert a.nodes == b.nodes == {"a", "b"}
     network.wait_together(a, b, roles=ALL)

@@ -103,7 +103,7 @@ def test_what_a_singleton_leaves_fills_a_thin_line_and_costs_no_lease(network: N
     except subprocess.CalledProcessError:
         pytest.skip("the kernel has no tbf, which a thin line is made of")
     there.signal(signal.SIGTERM)
-    there.wait_for(r"'cron' has left 6,000,\d+ bytes", patience=patient(60))
+    there.wait_for(r"'cron' left 6,000,\d+ bytes", patience=patient(60))
     wait_until(lambda: other.pids("cron"), f"it runs there\n{other.output}", patient(60))
     assert bytes(other.client.require("cron").get().result(patient(60))) == data
     assert "lease could not be renewed" not in there.output + other.output
