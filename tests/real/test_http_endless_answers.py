@@ -219,7 +219,7 @@ def test_what_has_no_end_is_cut_at_the_end_of_the_grace_time_without_a_traceback
     site.reload()
     for visitor in visitors:
         visitor.read_all()
-    site.app.wait_for(r"3 requests had not ended within the grace time: 0 answered with status 503, 3 cut")
+    site.app.wait_for(r"3 requests did not end within the grace period: 0 answered with status 503, 3 cut")
     site.app.wait_for(r"\| stops")
     assert not re.search("Traceback|Exception in ASGI|without completing", site.app.output), site.app.output
 

@@ -198,7 +198,7 @@ def test_a_request_that_cannot_be_served_any_more_is_refused(start: Callable[...
         status, headers = browser.head()
         assert (status, headers.get_all("connection"), headers["retry-after"]) == (503, ["close"], "1")
     assert begun.file.read() == b"do"
-    told = r"^web\.0 .*4 requests had not ended within the grace time: 3 answered with status 503, 1 cut in the middle"
+    told = r"^web\.0 .*4 requests did not end within the grace period: 3 answered with status 503, 1 cut in the middle"
     site.app.wait_for(told)
     assert "Traceback" not in site.app.output
 

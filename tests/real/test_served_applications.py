@@ -272,11 +272,11 @@ BAD = {
             "    await send({'type': 'lifespan.startup.failed', 'message': 'no till'})\n"
             "    print('was told', await receive())"
         ),
-        "the application says lifespan.startup.failed: no till",
+        "the application sent lifespan.startup.failed: no till",
     ),
     "is not there": ("application = None", "web has no 'app'. There are: 'application'."),
-    "is none": ("app = 7", "web.app is an int, which cannot be called. Wanted is an application: ASGI"),
-    "is made by a function": ("def app():\n    pass", "Does it make the application? Then write 'app()'."),
+    "is none": ("app = 7", "web.app is an int, which cannot be called. Expected an application: ASGI"),
+    "is made by a function": ("def app():\n    pass", "If it makes the application, write 'app()'."),
 }
 
 

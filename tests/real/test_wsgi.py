@@ -279,7 +279,9 @@ def test_an_answer_that_is_too_short_ends_its_connection(shop: Shop) -> None:
         response.begin()
         with pytest.raises(http.client.IncompleteRead):
             response.read()
-    shop.app.wait_for(r"\] GET /half: the answer has 4 bytes and its Content-Length is 100; the connection is closed$")
+    shop.app.wait_for(
+        r"\] GET /half: the response has 4 bytes, but its Content-Length is 100; the connection was closed$"
+    )
 
 
 def test_wsgi_errors_is_the_log(shop: Shop) -> None:
@@ -446,4 +448,4 @@ def test_a_request_that_never_ends_does_not_hold_up_a_stop_beyond_the_grace_time
         shop.app.wait_for("waits at door")
         assert shop.app.stop() == 0
     shop.app.wait_gone()
-    assert "requests still run at the end of the grace time, in threads that end with it: GET /wait" in shop.app.output
+    assert "requests still run in threads after the grace period, and end with them: GET /wait" in shop.app.output

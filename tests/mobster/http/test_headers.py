@@ -27,13 +27,13 @@ def test_a_status_has_a_number_and_a_reason(status: str, number: int, reason: by
     "status", ["", "OK", "20 OK", "2000 OK", "200 OK\r\nX: y", "200 a\nb", "200 a\x00b", "200 \u20ac", "100 Continue"]
 )
 def test_what_is_no_status_is_refused(status: str) -> None:
-    with pytest.raises(ValueError, match="is not the status of an answer; wanted are three digits"):
+    with pytest.raises(ValueError, match="is not the status of a response; expected three digits"):
         status_of(status)
 
 
 @pytest.mark.parametrize("status", [200, b"200 OK", None])
 def test_a_status_is_a_str(status: Any) -> None:
-    with pytest.raises(TypeError, match="wanted is a str"):
+    with pytest.raises(TypeError, match="expected a str"):
         status_of(status)
 
 
@@ -71,11 +71,11 @@ def test_what_could_end_a_line_or_lie_is_refused(header: tuple[str, str]) -> Non
 
 
 def test_two_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="wanted is a number of bytes, once"):
+    with pytest.raises(ValueError, match="expected one number of bytes"):
         headers_of([("Content-Length", "5"), ("Content-Length", "6")], True)
 
 
 @pytest.mark.parametrize("header", [("X-A", 5), ("X-A", b"a"), (b"X-A", "a")])
 def test_names_and_values_are_str(header: Any) -> None:
-    with pytest.raises(TypeError, match="wanted is a str"):
+    with pytest.raises(TypeError, match="expected a str"):
         headers_of([header], True)

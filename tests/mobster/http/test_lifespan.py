@@ -95,10 +95,10 @@ def test_one_that_has_to_know_them_fails_with_what_it_has_raised() -> None:
 @pytest.mark.parametrize(
     ("application", "kind", "text"),
     [
-        (fails, LifespanFailed, "the application says lifespan.startup.failed: no database"),
-        (fails_silently, LifespanFailed, "the application says lifespan.startup.failed: -"),
+        (fails, LifespanFailed, "the application sent lifespan.startup.failed: no database"),
+        (fails_silently, LifespanFailed, "the application sent lifespan.startup.failed: -"),
         (breaks, OSError, "no database"),
-        (is_cancelled, LifespanFailed, "was cancelled before it said lifespan.startup.complete"),
+        (is_cancelled, LifespanFailed, "was cancelled before it sent lifespan.startup.complete"),
     ],
 )
 def test_one_that_has_listened_and_fails_is_not_served(application: Any, kind: type[Exception], text: str) -> None:

@@ -1,1 +1,1 @@
-"""A role that serves an ASGI or WSGI application over HTTP: the server, its end, and the two interfaces."""
+"""A role that serves an ASGI or WSGI application over HTTP: the server, its shutdown, and the two interfaces."""

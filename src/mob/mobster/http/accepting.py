@@ -1,10 +1,10 @@
-"""How a server of mob's lets connections in: no more than its share while other workers of the role have less.
+"""How an HTTP server accepts connections: no more than its share while other workers of the role have fewer.
 
-The listening sockets are watched by the loop. When connections wait, this worker takes what it lacks to its share
-(`core/balance.py`), in one go. If some are left, they are the others': it stays out of the queue until it has fewer
-connections, the others have more, or nothing waits there any more. Of what still waits after `MOMENT` looks it takes a
-little all the same, because another worker may be in the middle of a computation; and if the others let `CHANCES`
-moments pass, all. What each worker has stands on the board. A process to which nobody comes does nothing.
+The loop watches the listening sockets. When connections wait, this worker takes what it lacks to its share
+(`core/balance.py`) in one go. If some are left, they are for the others: the worker stays out of the queue until it has
+fewer connections, the others have more, or none waits any longer. If connections still wait after `MOMENT` looks it
+takes a few nevertheless, because another worker may be in the middle of a computation; and if the others miss `CHANCES`
+such moments it takes all. The board shows the connections of each worker. A process without clients does nothing.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
 TURN_INTERVAL = 0.002
-"""Seconds between two looks at whether it is this worker's turn again; the others tell nothing when they accept."""
+"""Seconds between two looks whether it is this worker's turn again; the others do not report what they accept."""
 MOMENT = 6
-"""Looks for which connections are left to other workers."""
+"""Number of looks for which connections are left to other workers."""
 CHANCES = 3
-"""So many moments may they let pass until they are not counted on any more."""
+"""Number of such moments that other workers may miss before they are not counted on any longer."""
 ACCEPT_RETRY = 0.1
-"""Seconds until the next attempt, if the system has no descriptor or memory for a connection."""
+"""Seconds until the next attempt, if the system has no file descriptor or memory for a connection."""
 LACKING = link.LACKING | {errno.EMFILE, errno.ENFILE}
 KNOWN = 0.1
-"""Seconds for which the list of the others is good."""
+"""Seconds for which the list of other workers is valid."""
 QUEUED = struct.Struct("I")
-QUEUED_AT = 24  # where the length of the queue lies in struct tcp_info of a socket that listens (tcpi_unacked)
+QUEUED_AT = 24  # offset of the queue's length in the struct tcp_info of a listening socket (tcpi_unacked)
 
 Connect = Callable[[socket.socket], Coroutine[Any, Any, Any]]
-"""Make a transport of a connection."""
+"""Makes a transport for a connection."""
 
 
 class Accepting:
@@ -54,16 +54,16 @@ class Accepting:
         self._loop = asyncio.get_running_loop()
         self._socks: list[socket.socket] = []
         self._is_open = False
-        self._out: asyncio.TimerHandle | None = None  # the next look at the queue, if it stays out
+        self._out: asyncio.TimerHandle | None = None  # the next look at the queue, while it stays out
         self._looks = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._served = 0  # connections that the server has
-        self._arriving = 0  # those that it is about to have
+        self._served = 0  # connections of the server
+        self._arriving = 0  # connections that the server is about to get
         self._accepted = 0
         self._is_lacking = False
-        self._vain = 0  # moments in a row in which the others have taken nothing
-        self._vain_at: dict[int, int] = {}  # what each of them had accepted at the last of them
-        self._passed: dict[int, int] = {}  # those that are not counted on, and what they had accepted by then
+        self._vain = 0  # moments in a row in which the others took nothing
+        self._vain_at: dict[int, int] = {}  # number of connections that each had accepted at the last such moment
+        self._passed: dict[int, int] = {}  # workers that are not counted on, and what they had accepted by then
         self._others: list[int] = []
         self._others_until = 0.0
 
@@ -72,26 +72,26 @@ class Accepting:
         return f"<Accepting on {len(self._socks)} sockets, {self._mine} connections, {state}>"
 
     def open(self, socks: list[socket.socket]) -> None:
-        """Let connections in from these sockets, which belong to this object now."""
+        """Accept connections from these sockets, which belong to this object now."""
         self._socks = socks
         self._is_open = True
         self._watch()
 
     def leave(self) -> None:
-        """Let nobody in any more."""
+        """Accept no more connections."""
         if self._is_open:
             self._is_open = False
             self._unwatch()
 
     def close(self) -> None:
-        """Close the sockets, when nobody is served any more."""
+        """Close the sockets, when no client is served any longer."""
         self.leave()
         for sock in self._socks:
             sock.close()
         self._socks = []
 
     def handle_count(self, served: int) -> None:
-        """The server has so many connections now."""
+        """Note the number of connections of the server."""
         has_fewer = served < self._served
         self._arriving = max(0, self._arriving - max(0, served - self._served))
         self._served = served
@@ -133,7 +133,7 @@ class Accepting:
         self._watch()
 
     def _handle_waiting(self, sock: socket.socket) -> None:
-        """Connections wait there, or did a moment ago."""
+        """Accept connections that wait there, or did a moment ago."""
         while waiting := _waiting(sock):
             wanted = self._room(waiting)
             if wanted and self._take(sock, wanted) < wanted:
@@ -142,10 +142,10 @@ class Accepting:
                 self._stay_out(TURN_INTERVAL)
                 return
             if sock.family != socket.AF_UNIX:
-                return  # that was all; on a Unix socket nobody knows
+                return  # that was all; for a Unix socket the system does not tell
 
     def _look(self) -> None:
-        """See whether the others have taken what was left to them."""
+        """Check whether the others took what was left to them."""
         self._out = None
         self._looks += 1
         left = [sock for sock in self._socks if _waiting(sock)]
@@ -159,8 +159,10 @@ class Accepting:
             self._watch()
 
     def _handle_vain_moment(self, sock: socket.socket) -> None:
-        """Nobody wanted a connection for a moment: take some more each time, and count on the others no longer when
-        they have let several moments pass, until they accept something."""
+        """Take connections that no other worker took for a moment: more of them each time.
+
+        After several such moments the others are not counted on any longer, until they accept something.
+        """
         accepted = {uid: load.accepted for uid, load in self._loads().items()}
         self._vain = self._vain + 1 if accepted == self._vain_at else 1
         self._vain_at = accepted
@@ -169,7 +171,7 @@ class Accepting:
             self._passed.update(accepted)
 
     def _take(self, sock: socket.socket, most: int) -> int:
-        """Take so many connections at most; return how many there were."""
+        """Take at most `most` connections; return how many there were."""
         for taken in range(most):
             try:
                 descriptor = _accept(sock)
@@ -179,7 +181,7 @@ class Accepting:
                 if error.errno in LACKING:
                     self._handle_lacking(error)
                     return taken
-                continue  # the visitor has gone already
+                continue  # the client has already disconnected
             self._is_lacking = False
             connection = socket.socket(sock.family, sock.type, sock.proto, fileno=descriptor)
             connection.setblocking(False)
@@ -193,9 +195,7 @@ class Accepting:
 
     def _handle_lacking(self, error: OSError) -> None:
         if not self._is_lacking:
-            self._context.log.warning(
-                "no connection can be let in: %s. It is tried again every %g s.", error, ACCEPT_RETRY
-            )
+            self._context.log.warning("cannot accept connections: %s. Trying again every %g s.", error, ACCEPT_RETRY)
         self._is_lacking = True
         self._stay_out(ACCEPT_RETRY)
 
@@ -206,7 +206,7 @@ class Accepting:
             connection.close()
             self._arriving = max(0, self._arriving - 1)
             self._tell()
-            if not isinstance(error, OSError):  # else the visitor has gone, or the handshake of TLS has failed
+            if not isinstance(error, OSError):  # else the client disconnected, or the TLS handshake failed
                 raise
 
     def _handle_served(self, task: asyncio.Task[Any]) -> None:
@@ -221,7 +221,7 @@ class Accepting:
         return room(self._mine, self._loads(), self._passed, waiting)
 
     def _loads(self) -> dict[int, ConnectionLoad]:
-        """What the other workers of the role have that may take connections."""
+        """Return the connections of the other workers of the role."""
         board, now = self._context.board, monotonic()
         if board is None:
             return {}
@@ -237,18 +237,18 @@ class Accepting:
 
 
 def _accept(sock: socket.socket) -> int:
-    """Return the descriptor of a connection. Of `accept` of Python's, which is replaced, this is the inner half."""
+    """Return the descriptor of a connection. This is the inner half of Python's `accept`, whose outer half is mob's."""
     return cast(int, cast(Any, sock)._accept()[0])
 
 
 def _waiting(sock: socket.socket) -> int:
-    """Return how many connections wait in the queue of a socket; where the system does not tell, 1 if there are any."""
+    """Return the number of connections that wait at a socket; where the system does not tell, 1 for any number."""
     if sys.platform == "linux" and sock.family != socket.AF_UNIX:
         try:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUED_AT + QUEUED.size)
             return int(QUEUED.unpack_from(info, QUEUED_AT)[0])
         except (OSError, struct.error):
-            return 0  # it was taken away from this process
+            return 0  # the socket was taken away from this process
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return len(poll.poll(0))

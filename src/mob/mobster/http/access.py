@@ -1,11 +1,11 @@
-"""The access log: a line for each request, when it has ended.
+"""The access log: one line for each request, written when it ends.
 
-A format names what a line tells as gunicorn's `access_log_format` does; it is taken apart once, and a line is joined
-from what it names. As JSON each line is an object. Text that comes from outside is escaped, so nobody can forge a line.
+A format names the parts of a line like gunicorn's `access_log_format`; it is compiled once, and each line is joined
+from its parts. As JSON each line is an object. Text from clients is escaped, so it cannot forge a line.
 
-The lines of one turn of the loop are written in one piece to the standard output, past `logging`, which would cost as
-much as the whole request. Only an application that has given handlers to the logger "uvicorn.access" gets a record for
-each request instead, with the arguments that uvicorn's own have.
+The lines of one turn of the loop are written in one piece to standard output and not to `logging`, which would cost as
+much as the whole request. Only if the application gave handlers to the logger "uvicorn.access", that gets a record for
+each request instead, with the same arguments as from uvicorn.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from mob.peer.calls.request_ids import request_id
 from mob.serve_options import HEADER, NAMED
 
 COMBINED = '%(h)s - - %(t)s "%(r)s" %(s)s %(B)s "%(f)s" "%(a)s" %(L)s'
-"""What `access_log=True` means: the combined format of Apache and nginx, and the seconds that the request took."""
+"""The format for `access_log=True`: the combined format of Apache and nginx, and the seconds of the request."""
 JSON = "json"
 LOGGER = "uvicorn.access"
 LEFT = 499
-"""The status of a request whose visitor has left before the answer began, as nginx has it."""
+"""Status of a request whose client disconnected before the response began, as in nginx."""
 
 
 class AccessEntry:
-    """One request that has ended."""
+    """One request that ended."""
 
     __slots__ = ("headers", "request_id", "scope", "seconds", "size", "status")
 
@@ -43,10 +43,10 @@ class AccessEntry:
         self.scope: Any = scope
         self.status: int = status
         self.size: int = size
-        """Bytes of the body that were sent."""
+        """Bytes of the response body that were sent."""
         self.seconds: float = seconds
         self.headers: Any = headers
-        """Those of the answer."""
+        """The headers of the response."""
         self.request_id: str = request_id
 
     def __repr__(self) -> str:
@@ -54,13 +54,13 @@ class AccessEntry:
 
     @property
     def client(self) -> str:
-        """The address of the visitor; "-" on a Unix socket."""
+        """The address of the client; "-" on a Unix socket."""
         client = self.scope.get("client")
         return str(client[0]) if client else "-"
 
     @property
     def line(self) -> str:
-        """The first line of the request, its target as it was sent."""
+        """The first line of the request, with its target as it was sent."""
         return f"{self.method} {self.target} {self.protocol}"
 
     @property
@@ -86,7 +86,7 @@ class AccessEntry:
         return (b"%s?%s" % (raw, query) if query else raw).decode("latin-1")
 
     def header(self, name: bytes) -> str:
-        """A header of the request, "-" if there is none."""
+        """Return a header of the request; "-" without one."""
         return _header(self.scope.get("headers", ()), name)
 
 
@@ -122,12 +122,12 @@ GETTERS: dict[str, Getter] = {
     "p": lambda entry: str(os.getpid()),
     "I": lambda entry: entry.request_id or "-",
 }
-"""What each name of a format stands for: gunicorn's, and `I`, the id of the request. A header of the request is
-{Name}i, one of the answer {Name}o."""
+"""Functions for the names of a format: gunicorn's names, and `I`, the id of the request. {Name}i is a header of the
+request, {Name}o a header of the response."""
 
 
 def compiled(text: str) -> Callable[[AccessEntry], str]:
-    """Return what makes a line by that format, which was checked in `serve_options`.
+    """Return a function that makes a line in that format, which `serve_options` has checked.
 
     >>> line = compiled('%(m)s %(s)s %(M)s ms')
     >>> line(AccessEntry({"method": "GET"}, 200, 13, 0.004, (), ""))
@@ -230,8 +230,10 @@ _clock = _Clock()
 
 @contextlib.contextmanager
 def own_handlers_kept() -> Generator[None]:
-    """Keep the handlers that the application has given to uvicorn's logger: uvicorn takes them away in this block, so
-    that its own connections do not log."""
+    """Keep the handlers of the application on uvicorn's logger.
+
+    uvicorn removes them in this block, so that its own connections do not log.
+    """
     logger = logging.getLogger(LOGGER)
     handlers = logger.handlers
     yield
@@ -239,19 +241,19 @@ def own_handlers_kept() -> Generator[None]:
 
 
 class AccessLog:
-    """Writes the lines of one server. `how`: True, a format, or "json"; `is_json`: what True means."""
+    """Writes the lines of one server. `how`: True, a format, or "json"; `is_json`: True stands for JSON."""
 
     def __init__(self, how: bool | str, is_json: bool = False) -> None:
         text = how if isinstance(how, str) else JSON if is_json else COMBINED
         self._line = as_json if text == JSON else compiled(text)
-        self._lines: list[str] = []  # of this turn of the loop
+        self._lines: list[str] = []  # lines of this turn of the loop
         self._logger = logging.getLogger(LOGGER)
 
     def __repr__(self) -> str:
         return f"<AccessLog, {len(self._lines)} lines to write>"
 
     def note(self, scope: Any, status: int, size: int, seconds: float, headers: Any) -> None:
-        """Tell of a request that has ended, in its own context."""
+        """Log a request that ended, in its own context."""
         if self._logger.handlers:
             args = get_client_addr(scope), scope.get("method", "GET"), get_path_with_query_string(scope)
             self._logger.info('%s - "%s %s HTTP/%s" %d', *args, scope.get("http_version", "1.1"), status)
@@ -261,7 +263,7 @@ class AccessLog:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write the lines that wait."""
         lines, self._lines = self._lines, []
         if lines:
             sys.stdout.write("\n".join(lines) + "\n")

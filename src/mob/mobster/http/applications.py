@@ -1,9 +1,9 @@
-"""The application that a role serves: found by its name in the module, and which interface it speaks.
+"""The application that a role serves: finds it by name in the module, and detects its interface.
 
-That is seen by the arguments that it must be given: three are ASGI (scope, receive, send), two are WSGI (environ,
-start_response), one is the ASGI of old. Those that it may be given count where that decides nothing, and a coroutine
-function is ASGI whatever it takes. If an application takes anything, the role says what it is. Knows nothing of
-servers, sockets and requests.
+The interface follows from the number of required arguments: three are ASGI (scope, receive, send), two are WSGI
+(environ, start_response), one is the old ASGI 2. Optional arguments count only if that decides nothing, and a coroutine
+function is always ASGI. If an application takes any arguments, the role must say what it is. No part of this knows
+servers, sockets or requests.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ BY_POSITION = (
     inspect.Parameter.VAR_POSITIONAL,
 )
 INTERFACES = {1: "asgi2", 2: "wsgi", 3: "asgi3"}
-WANTED = "Wanted is an application: ASGI, which takes (scope, receive, send), or WSGI, (environ, start_response)."
+WANTED = (
+    "Expected an application: ASGI, with arguments (scope, receive, send), or WSGI, with (environ, start_response)."
+)
 
 
 def find(module: ModuleType, name: str) -> Any:
-    """The object of that name, dots and all; made by calling it if the name ends in parentheses."""
+    """Return the object of that name, which may have dots; call it if the name ends in parentheses."""
     path = name.removesuffix("()")
     found: Any = module
     for part in path.split("."):
@@ -37,7 +39,7 @@ def find(module: ModuleType, name: str) -> Any:
 
 
 def interface_of(application: Any, name: str) -> str:
-    """What it speaks: "asgi3", "asgi2" or "wsgi". `PlanError` if it is no application."""
+    """Return the interface of an application: "asgi3", "asgi2" or "wsgi"; `PlanError` if it is not an application."""
     if not callable(application):
         raise PlanError(f"{name} is {_shown(application)}, which cannot be called. {WANTED}")
     if _is_coroutine_function(application):
@@ -53,7 +55,7 @@ def interface_of(application: Any, name: str) -> str:
         count = len(parameters)
     if count in INTERFACES:
         return INTERFACES[count]
-    hint = f"Does it make the application? Then write '{name.rpartition('.')[2]}()'." if count == 0 else ""
+    hint = f"If it makes the application, write '{name.rpartition('.')[2]}()'." if count == 0 else ""
     raise PlanError(f"{name} is {_shown(application)}, which takes {_counted(count)}. {WANTED} {hint}".rstrip())
 
 
@@ -66,10 +68,10 @@ def _is_coroutine_function(application: Callable[..., Any]) -> bool:
 
 
 def _parameters(application: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Return those that can be given by position; None if they cannot be known.
+    """Return the positional parameters; None if they cannot be determined.
 
-    A decorator that takes anything may hand on all of it, or something else: what it decorates counts if that can be an
-    application. (`werkzeug.Request.application` hands on one request.)
+    A decorator that takes any arguments may pass all of them on, or something else: the decorated function counts if it
+    can be an application. (`werkzeug.Request.application` passes on one request.)
     """
     for follow in (False, True):
         try:

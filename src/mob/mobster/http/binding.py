@@ -1,12 +1,11 @@
-"""The listening sockets of a role that says `serve=`, and the line that tells where they are.
+"""The listening sockets of a role with `serve=`, and the line that names them.
 
-`bind` asks the Kingpin for the shared sockets (`rim/listeners.py`). No host, "localhost", or a name may mean several
-addresses, of IPv4 and of IPv6: a client takes whichever it finds first, so all of them are served. Where the system has
-no IPv6, IPv4 is enough.
+`bind` asks the Kingpin for the shared sockets (`rim/listeners.py`). No host, "localhost", or a name may stand for
+several IPv4 and IPv6 addresses: a client uses whichever it finds first, so all of them are served. On a system without
+IPv6, IPv4 is enough.
 
-Who may connect to a Unix socket is a matter of its file: mode 0666 unless the address says another, as uvicorn does it,
-because a proxy runs as a user of its own. The file is checked at every start of a worker, so another mode or owner
-needs a reload only.
+The mode of a Unix socket's file decides who may connect: 0666 unless the address gives another, as in uvicorn, because
+a proxy runs as another user. Each worker checks the file when it starts, so a new mode or owner needs only a reload.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from mob.rim.listeners import BACKLOG, file_mode
 ANY = ("0.0.0.0", "::")
 LOCAL = ("127.0.0.1", "::1")
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
-"""How a system says that it has no IPv6, or none on that interface."""
+"""Error codes of a system without IPv6, or without it on that interface."""
 
 
 def bound(address: serve.Address) -> list[socket.socket]:
-    """Return the shared sockets of that address; `OSError` if it cannot be had."""
+    """Return the shared sockets of that address; `OSError` if it is not available."""
     if not address.path:
         return _bound_to_all(_hosts(address.host), address.port)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -42,7 +41,7 @@ def bound(address: serve.Address) -> list[socket.socket]:
 
 
 def text_of(address: serve.Address, socks: Sequence[socket.socket], is_ssl: bool) -> str:
-    """Return where these sockets listen, as people write it and browsers take it."""
+    """Return where these sockets listen, as a URL for people and browsers."""
     scheme = "https" if is_ssl else "http"
     urls: list[str] = []
     for sock in socks:
@@ -57,7 +56,7 @@ def text_of(address: serve.Address, socks: Sequence[socket.socket], is_ssl: bool
 
 
 def _hosts(host: str) -> list[str]:
-    """Return the addresses that a host means, those of IPv4 first. `gaierror` if it is not known."""
+    """Return the addresses of a host, IPv4 first. `gaierror` if it is unknown."""
     if not host:
         return list(ANY)
     if host == "localhost":
@@ -68,14 +67,17 @@ def _hosts(host: str) -> list[str]:
 
 
 def _host_of(host: str | int, rest: Sequence[object]) -> str:
-    """Return the numbers of a host; those of a link-local address with its interface."""
+    """Return the numeric address of a host; a link-local one with its interface."""
     is_scoped = bool(rest) and rest[0] != 0 and "%" not in str(host)
     return f"{host}%{rest[0]}" if is_scoped else str(host)
 
 
 def _bound_to_all(hosts: list[str], port: int) -> list[socket.socket]:
-    """Return a socket for each of these addresses, with one port. Those of IPv6 come first, because a service manager
-    may have opened one that takes IPv4 too; a free port is one of IPv4."""
+    """Return a socket for each of these addresses, all with the same port.
+
+    IPv6 comes first, because a service manager may have opened a socket that takes IPv4, too; a free port is chosen for
+    IPv4.
+    """
     if len(hosts) == 1:
         return [api.listen(hosts[0], port, backlog=BACKLOG)]
     found: dict[str, socket.socket] = {}
@@ -91,13 +93,15 @@ def _bound_to_all(hosts: list[str], port: int) -> list[socket.socket]:
             sock.close()
         raise
     if not found:
-        return [api.listen(hosts[0], port, backlog=BACKLOG)]  # says why
+        return [api.listen(hosts[0], port, backlog=BACKLOG)]  # raises the reason
     return [found[host] for host in hosts if host in found]
 
 
 def _bound_if_there(host: str, port: int, is_free: bool) -> socket.socket | None:
-    """Return the socket, None where the system has no IPv6; if the port `is_free`, chosen by the system for IPv4, also
-    None where another program has it for IPv6."""
+    """Return the socket of an address; None for IPv6 on a system without it.
+
+    If the system chose the port for IPv4 (`is_free`), also return None if another program has it for IPv6.
+    """
     if ":" not in host:
         return api.listen(host, port, backlog=BACKLOG)
     lacking = (*NO_IPV6, errno.EADDRINUSE) if is_free else NO_IPV6
@@ -117,7 +121,7 @@ def _bound_if_there(host: str, port: int, is_free: bool) -> socket.socket | None
 
 
 def _takes_ipv4(sock: socket.socket) -> bool:
-    """Return whether it is a socket for all addresses of IPv6 that takes connections of IPv4 as well."""
+    """Return whether this is a socket for all IPv6 addresses that accepts IPv4 connections, too."""
     with contextlib.suppress(OSError):
         is_any = sock.family == socket.AF_INET6 and sock.getsockname()[0] == "::"
         return is_any and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
@@ -125,7 +129,7 @@ def _takes_ipv4(sock: socket.socket) -> bool:
 
 
 def _admit(address: serve.Address) -> None:
-    """Give the socket file to whom the address says, with its mode."""
+    """Give the socket file the owner and the mode of the address."""
     path, uid, gid = address.path, serve.uid_of(address.user), serve.gid_of(address.group)
     there = os.stat(path)
     try:
@@ -136,7 +140,7 @@ def _admit(address: serve.Address) -> None:
     except PermissionError as error:
         owner = [f"{name}={value}" for name, value in (("user", address.user), ("group", address.group)) if value]
         raise PlanError(
-            f"serve='unix:{path}': the file cannot have {' and '.join(owner) or f'mode={address.mode:o}'}: "
-            f"{error.strerror}. A process that is not root gives a file to no other user, and only to groups of its "
-            f"own. Run as root, choose such a group, or leave that out and say mode=666."
+            f"serve='unix:{path}': cannot set {' and '.join(owner) or f'mode={address.mode:o}'} on the file: "
+            f"{error.strerror}. Only root can give a file to another user, or to a group that it does not belong to. "
+            f"Run as root, choose a group of this user, or leave that out and use mode=666."
         ) from error

@@ -1,11 +1,11 @@
-"""The end of a worker's connections: which are closed when, and which requests are broken off.
+"""The end of a worker's connections: which are closed when, and which requests are cancelled.
 
-From the beginning of the end each answer says `Connection: close`. When answers without an end are ended, and silent
-connections closed, is decided in `core/draining.py` (`Visitors`). Requests under way are finished, as long as there is
-time; then they are broken off, with an answer of 503 if none has begun.
+From the beginning of the shutdown each response says `Connection: close`. `core/draining.py` (`Visitors`) decides when
+responses without an end are ended and silent connections closed. Requests under way are finished while there is time;
+then they are cancelled, with a 503 response if none has begun.
 
-Limit: a request that is sent in the very moment in which its silent connection is closed gets no answer. It was not
-read, so the client can repeat it.
+Limit: a request that is sent at the very moment when its silent connection is closed gets no response. It was not read,
+so the client can repeat it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from mob.mobster.http.exchanges import REFUSAL, Exchange, Exchanges
 from mob.rim import connections
 
 NAMED = 3
-"""So many requests that were broken off are named in the log."""
+"""Maximum number of cancelled requests that the log names."""
 
 
 class Ending:
-    """The end of one server. `state` has the connections and tasks, `news` is set when these change."""
+    """The end of one server. `state` has the connections and tasks; `news` is set when they change."""
 
     def __init__(self, state: Any, news: asyncio.Event, exchanges: Exchanges, stream_grace: float | None) -> None:
         self._state = state
         self._news = news
         self._exchanges = exchanges
         self._visitors = Visitors(stream_grace)
-        self._silent_since: dict[Any, float] = {}  # connections without a request that is under way
-        self._closed: set[Any] = set()  # connections that were told to end
+        self._silent_since: dict[Any, float] = {}  # connections without a request under way
+        self._closed: set[Any] = set()  # connections that were asked to close
         self._given_up: set[Any] = set()  # tasks that swallow their cancellation
 
     def __repr__(self) -> str:
@@ -45,17 +45,17 @@ class Ending:
 
     @property
     def has_begun(self) -> bool:
-        """Whether each answer is the last one on its connection."""
+        """True if each response is the last one on its connection."""
         return self._visitors.has_begun
 
     def begin(self, now: float) -> None:
-        """Make each answer the last one on its connection, also those of requests that have begun."""
+        """Make each response the last one on its connection, also those of requests under way."""
         self._visitors.begin(now)
         self._exchanges.make_last()
         self._silent_since = {each: now for each in self._state.connections if _is_silent(each)}
 
     async def finish(self, last: float) -> None:
-        """Return when no connection and no request is left; what is left at that time is ended by force."""
+        """Wait until no connection and no request is left; end what is left at that time by force."""
         while (now := monotonic()) < last and (self._is_in_use or now < self._visitors.settled_at):
             self._news.clear()
             times = [*self._end_streams(now), *self._close_silent(now)]
@@ -71,11 +71,11 @@ class Ending:
 
     async def _wait_for_news(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.001, seconds)):  # uvloop takes less for nothing
+            async with asyncio.timeout(max(0.001, seconds)):  # uvloop treats shorter times as zero
                 await self._news.wait()
 
     def _end_streams(self, now: float) -> list[float]:
-        """Tell those whose answers have no end that it is time; return when to look at the others."""
+        """End responses that have no end when it is time; return when to look at the others."""
         times: list[float] = []
         for exchange in list(self._exchanges.open):
             if not exchange.is_without_end or exchange.task in self._given_up:
@@ -91,11 +91,11 @@ class Ending:
                 case _:
                     self._given_up.add(exchange.task)
                     exchange.cut()
-            times.append(now)  # it is looked at again in the loop's next turn
+            times.append(now)  # look at it again in the loop's next turn
         return times
 
     def _close_silent(self, now: float) -> list[float]:
-        """Close the connections that have been silent for long enough; return when to look at the others."""
+        """Close connections that were silent for long enough; return when to look at the others."""
         times: list[float] = []
         for connection in list[Any](self._state.connections):
             if connection in self._closed:
@@ -114,14 +114,14 @@ class Ending:
         return times
 
     def _close(self, connection: Any) -> None:
-        """Close a connection without a request; a WebSocket with code 1012, the service restarts."""
+        """Close a connection without a request; a WebSocket with code 1012 (service restart)."""
         self._closed.add(connection)
         self._silent_since.pop(connection, None)
         try:
             if _is_silent(connection) and heads.is_begun(connection):
                 connection.transport.write(REFUSAL)
             connection.shutdown()
-        except h11.LocalProtocolError:  # its parser has seen an error, and cannot say goodbye
+        except h11.LocalProtocolError:  # its parser saw an error, and cannot close the connection properly
             connection.transport.close()
 
     async def _end_by_force(self) -> None:
@@ -130,10 +130,10 @@ class Ending:
             exchange.break_off()
         ours = {exchange.task for exchange in broken_off}
         for task in set(self._state.tasks) - ours:
-            task.cancel("the grace time is over")
+            task.cancel("the grace period is over")
         for connection in self._left():
             if not _has_sent(connection):
-                self._close(connection)  # one that is being answered ends with its answer
+                self._close(connection)  # a connection with a response under way ends with that
         if self._left():
             await asyncio.sleep(VISITOR_LOOK)
         if self._state.tasks:
@@ -148,20 +148,20 @@ class Ending:
 
 
 def _is_silent(connection: Any) -> bool:
-    """Whether no request is under way on a connection. A WebSocket never has one."""
+    """Return whether no request is under way on a connection. A WebSocket never has one."""
     cycle = getattr(connection, "cycle", None)
     return cycle is None or cycle.response_complete
 
 
 def _waits_for_an_answer(connection: Any) -> bool:
-    """Whether something has come in that was not answered, as the kernel sees it."""
+    """Return whether data arrived that was not answered, as the kernel sees it."""
     with contextlib.suppress(OSError, AttributeError):
         return connections.use_of(_descriptor_of(connection)) is Use.UNANSWERED
     return False
 
 
 def _has_sent(connection: Any) -> bool:
-    """Whether something has come in that is about to be read."""
+    """Return whether data arrived that is about to be read."""
     with contextlib.suppress(OSError, AttributeError):
         return connections.unread(_descriptor_of(connection)) > 0
     return False
@@ -173,12 +173,12 @@ def _descriptor_of(connection: Any) -> int:
 
 
 def _told(broken_off: list[Exchange]) -> str:
-    """What was broken off, in one line."""
+    """Return one line about the requests that were cancelled."""
     number = len(broken_off)
     cut = sum(exchange.head is not None for exchange in broken_off)
     names = [exchange.name for exchange in broken_off[:NAMED]]
     more = f" and {number - NAMED} more" if number > NAMED else ""
     return (
-        f"{number} request{'s' if number > 1 else ''} had not ended within the grace time: {number - cut} answered "
-        f"with status 503, {cut} cut in the middle of the answer ({', '.join(names)}{more})"
+        f"{number} request{'s' if number > 1 else ''} did not end within the grace period: {number - cut} answered "
+        f"with status 503, {cut} cut in the middle of the response ({', '.join(names)}{more})"
     )

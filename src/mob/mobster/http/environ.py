@@ -1,10 +1,10 @@
-"""What a WSGI application gets to know of its request: the `environ` of PEP 3333, made of an ASGI scope.
+"""The `environ` of PEP 3333, which a WSGI application gets for its request, made from an ASGI scope.
 
 Two rules keep forged headers out. A header with an underscore in its name is dropped, because `X_Remote_User` and
-`X-Remote-User` would have the same key and a proxy removes only the one that it sets. A header that comes twice is
-joined by a comma, cookies by a semicolon, so no value is lost and none hides another.
+`X-Remote-User` would have the same key and a proxy removes only the one that it sets. A repeated header is joined with
+commas, cookies with semicolons, so no value is lost and none hides another.
 
-Text is Latin-1 in the way of PEP 3333: one character for each byte of the request. Pure: no I/O, no state.
+Text is Latin-1 as PEP 3333 demands: one character for each byte of the request. Pure: no I/O, no state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEYS = {
         b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"x-request-id",
     )
 } | {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}  # fmt: skip
-"""The keys of usual headers, which need not be made for each request."""
+"""The keys of common headers, so that they are not built for each request."""
 
 
 def lasting(threads: int, is_multiprocess: bool) -> dict[str, Any]:
@@ -45,16 +45,16 @@ def lasting(threads: int, is_multiprocess: bool) -> dict[str, Any]:
 def environ_of(scope: Any, body: Any, length: int, base: dict[str, Any]) -> dict[str, Any]:
     """Return the environ of a request.
 
-    `scope`: of ASGI, with the target of the request as it was sent under "mob.target". `body`: the file with its body.
-    `length`: how many bytes that file has; it is said to the application if the body came in chunks. `base`: what
-    `lasting` has returned.
+    `scope`: the ASGI scope, with the target of the request as it was sent under "mob.target". `body`: a file with the
+    body. `length`: the bytes in that file; the application gets it if the body was sent in chunks. `base`: the result
+    of `lasting`.
     """
     root = scope["root_path"]
     target: bytes = scope["mob.target"]
     path, _, query = target.partition(b"#")[0].partition(b"?")
-    if not path.startswith(b"/"):  # "GET http://host/path", as a proxy is asked
+    if not path.startswith(b"/"):  # "GET http://host/path", the form for proxies
         path = scope["raw_path"][len(root) :]
-    elif path.startswith(b"//"):  # it would begin the name of a host where it is used as a URL
+    elif path.startswith(b"//"):  # used as a URL, it would begin a host name
         path = b"/" + path.lstrip(b"/")
     uri = target.decode("latin-1")
     environ = {
@@ -71,7 +71,7 @@ def environ_of(scope: Any, body: Any, length: int, base: dict[str, Any]) -> dict
         "wsgi.errors": sys.stderr,
     }
     _add_headers(environ, scope["headers"])
-    if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:  # the chunks are joined by now
+    if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:  # the chunks are joined here
         environ["CONTENT_LENGTH"] = str(length)
     _add_ends(environ, scope["server"], scope["client"])
     return environ
@@ -91,8 +91,11 @@ def _add_headers(environ: dict[str, Any], headers: Iterable[tuple[bytes, bytes]]
 
 
 def _add_ends(environ: dict[str, Any], server: tuple[str, int | None] | None, client: tuple[str, int] | None) -> None:
-    """Add the addresses of both ends. Those of a Unix socket say nothing, so the server is the one that was asked for,
-    and the client is "" unless a proxy names it."""
+    """Add the addresses of both ends.
+
+    Those of a Unix socket say nothing, so the server is taken from the request, and the client is "" unless a proxy
+    names it.
+    """
     if server is not None and server[1] is not None:
         environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
     else:

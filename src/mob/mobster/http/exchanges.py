@@ -1,13 +1,13 @@
-"""The requests under way and their answers: what was sent of each, and how each ends when its worker does.
+"""The requests under way and their responses: what was sent of each, and how each ends when its worker does.
 
-Stands next to the application, and sees the head of an answer before the server does. From the moment at which the
-worker begins to end, each head says `Connection: close`, once, whatever the application says of it. A request that
-comes too late to be served is answered with 503, and so is one that must be broken off before its answer has begun.
-What decides when that is the case is `ending`.
+This stands next to the application, and sees the head of a response before the server does. From the moment when the
+worker begins to shut down, each head says `Connection: close` exactly once, whatever the application sets. A request
+that arrives too late to be served gets a 503 response, and so does one that must be cancelled before its response
+began. `ending` decides when that is the case.
 
-An answer that has no end (an event stream) is ended by telling its application that the visitor has gone, as it would
-be told of one who has. What it still sends goes out all the same. An event stream is then brought to an orderly end;
-anything else of unknown length is cut, so that nobody takes a part of it for the whole.
+A response without an end (an event stream) is ended by telling its application that the client disconnected, in the
+same way as if it had. What the application still sends is delivered. An event stream is then ended properly; any other
+response of unknown length is cut, so that no client takes a part of it for the whole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RETRY_AFTER = (b"retry-after", b"1")  # the port has other workers, or will soon
 TEXT = b"This server is restarting. Try again."
 EVENTS = b"text/event-stream"
 ANSWER = "mob.answer"
-"""The name under which the answer of a WSGI application is in the scope of its request (`writing`)."""
+"""Key in the scope of a request under which the response of a WSGI application is kept (`writing`)."""
 REFUSAL_HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-type", b"text/plain; charset=utf-8"),
     (b"content-length", b"%d" % len(TEXT)),
@@ -35,11 +35,11 @@ REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (
     b"".join(b"%s: %s\r\n" % header for header in REFUSAL_HEADERS),
     TEXT,
 )
-"""The same refusal as bytes, for a request of which not all of the head has arrived."""
+"""The same refusal as bytes, for a request whose head has arrived only in part."""
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     __slots__ = (
         "_exchanges",
@@ -61,18 +61,18 @@ class Exchange:
         self._receive: Callable[[], Awaitable[Any]] = receive
         self.scope: Any = scope
         self.head: Any = None
-        """The message with the status and headers of the answer, once it was sent."""
+        """The message with the status and headers of the response; None before it was sent."""
         self.is_complete: bool = False
-        """Whether all of the answer was sent."""
+        """True if all of the response was sent."""
         self.is_broken_off: bool = False
-        """Whether the worker ends before the answer does."""
+        """True if the worker ended the request before its response was complete."""
         self.is_left: bool = False
-        """Whether it was cancelled because the visitor has gone."""
+        """True if it was cancelled because the client disconnected."""
         self.told_at: float | None = None
-        """When the application was told that the visitor has gone, though he has not."""
+        """The time when the application was made to end, as if the client had disconnected; None before that."""
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.work: ReaderWork = ReaderWork()
-        """What threads do for it."""
+        """The work that threads do for it."""
         WORK.set(self.work)
         if exchanges.are_last:
             self.make_last()
@@ -87,7 +87,7 @@ class Exchange:
         return f"{self.scope['method']} {self.scope['path']}"
 
     def send(self, message: Any) -> Awaitable[None]:
-        """Pass on what the application says."""
+        """Pass on a message of the application."""
         if self.head is None:
             if message["type"] == "http.response.start":
                 if self._exchanges.are_last:
@@ -101,7 +101,7 @@ class Exchange:
         return self._send(message)
 
     async def receive(self) -> Any:
-        """Pass on what the visitor says."""
+        """Pass on a message of the client."""
         if self.told_at is None:
             message = await self._receive()
             if self.told_at is None:
@@ -110,12 +110,12 @@ class Exchange:
 
     @property
     def is_without_end(self) -> bool:
-        """Whether the answer has begun, and nobody knows how long it is."""
+        """True if the response began and its length is unknown."""
         return self.head is not None and not self.is_complete and self._header(b"content-length") is None
 
     @property
     def has_events(self) -> bool:
-        """Whether the answer is an event stream, which its visitor asks for again when it ends."""
+        """True if the response is an event stream, which its client requests again when it ends."""
         return (self._header(b"content-type") or b"").lower().startswith(EVENTS)
 
     def _header(self, name: bytes) -> bytes | None:
@@ -124,39 +124,39 @@ class Exchange:
 
     @property
     def cycle(self) -> Any:
-        """The server's object for it."""
+        """The server's object for the request."""
         return getattr(self._receive, "__self__", None)
 
     def make_last(self) -> None:
-        """Have the connection closed after this answer."""
+        """Close the connection after this response."""
         if self.cycle is not None:
             self.cycle.keep_alive = False
 
     def tell_of_end(self, now: float) -> None:
-        """Tell the application that the visitor has gone."""
+        """Tell the application that the client disconnected."""
         self.told_at = now
         self.make_last()
         if self.cycle is not None:
-            self.cycle.message_event.set()  # wakes who receives
+            self.cycle.message_event.set()  # wakes the application if it receives
         if (answer := self.scope.get(ANSWER)) is not None:
             answer.tell_of_end()
 
     def handle_lost(self) -> None:
-        """The visitor has gone: nothing can be sent any more. What has not begun to answer may have another purpose."""
+        """Note that the client disconnected. Work for a response that did not begin may have another purpose."""
         if self.head is not None:
             self.work.close()
         if self._exchanges.cancels and self.task is not None:
             self.is_left = True
-            self.task.cancel("the visitor has gone")
+            self.task.cancel("the client disconnected")
 
     def break_off(self) -> None:
-        """End the request by force: the worker waits no longer."""
+        """Cancel the request, because the worker waits no longer."""
         self.is_broken_off = True
         if self.task is not None:
-            self.task.cancel("the grace time is over")
+            self.task.cancel("the grace period is over")
 
     async def end(self) -> None:
-        """End the answer of an application that has returned before it was complete."""
+        """End the response of an application that returned before it was complete."""
         if self.head is None:
             await refuse(self._send)
         elif self.has_events and self.cycle is not None and not self.cycle.flow.write_paused:
@@ -165,15 +165,18 @@ class Exchange:
             self.cut()
 
     def cut(self) -> None:
-        """Close the connection in the middle of the answer, so that the client sees that something is missing."""
+        """Close the connection in the middle of the response, so that the client sees that it is incomplete."""
         if self.cycle is not None:
             self.cycle.disconnected = True
-            self.cycle.transport.abort()  # to close would wait for a client that does not read
+            self.cycle.transport.abort()  # `close` would wait for a client that does not read
 
 
 class Exchanges:
-    """An ASGI application that knows what another one has in hand. `on_news()` is called as answers end. `cancels`: a
-    request is cancelled when its visitor goes before the answer is complete."""
+    """An ASGI application that keeps track of the requests of another one.
+
+    `on_news()` is called as responses end. `cancels`: a request is cancelled when its client disconnects before the
+    response is complete.
+    """
 
     __slots__ = ("_application", "are_last", "are_refused", "cancels", "on_news", "open")
 
@@ -182,30 +185,30 @@ class Exchanges:
         self._application: Callable[[Any, Any, Any], Awaitable[Any]] = application
         self.on_news: Callable[[], None] = on_news
         self.open: set[Exchange] = set()
-        """The requests whose application has not returned."""
+        """The requests whose application did not return yet."""
         self.are_last: bool = False
-        """Whether the worker has begun to end, so that each answer is the last one on its connection."""
+        """True if the worker began to shut down, so that each response is the last one on its connection."""
         self.are_refused: bool = False
-        """Whether it is too late to serve a request."""
+        """True if it is too late to serve a request."""
 
     def __repr__(self) -> str:
         return f"<Exchanges, {len(self.open)} open>"
 
     def make_last(self) -> None:
-        """Have each connection closed after the answer in hand, or the next one: the worker has begun to end."""
+        """Close each connection after its current or next response, because the worker begins to shut down."""
         self.are_last = True
         for exchange in self.open:
             if exchange.head is None:
                 exchange.make_last()
 
     def handle_lost(self, cycle: Any) -> None:
-        """The connection of a request was lost before its answer was complete."""
+        """Handle the loss of a request's connection before its response was complete."""
         for exchange in list(self.open):
             if exchange.cycle is cycle:
                 exchange.handle_lost()
 
     def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
-        """Run the application, as the server asks for it."""
+        """Run the application for a request of the server."""
         if scope["type"] != "http":
             return self._application(scope, receive, send)
         if self.are_refused:
@@ -224,24 +227,24 @@ class Exchanges:
         except Exception as error:
             if not exchange.is_broken_off:
                 raise
-            logging.getLogger("mob").error("%s raised when it was broken off: %r", exchange.name, error)
+            logging.getLogger("mob").error("%s raised when it was cancelled: %r", exchange.name, error)
         finally:
             self.open.discard(exchange)
             if not exchange.is_complete:
-                exchange.work.close()  # a thread may have begun to read after the visitor had gone
+                exchange.work.close()  # a thread may have begun to read after the client disconnected
         if (exchange.is_broken_off or exchange.told_at is not None) and not exchange.is_complete:
             await exchange.end()
         return result
 
 
 async def refuse(send: Any) -> None:
-    """Answer that the request was not served and can be repeated."""
+    """Respond that the request was not served and can be repeated."""
     await send({"type": "http.response.start", "status": 503, "headers": REFUSAL_HEADERS})
     await send({"type": "http.response.body", "body": TEXT})
 
 
 def last(message: Any, scope: Any) -> Any:
-    """Return the head of an answer after which the connection is closed. HTTP/2 has another word for that."""
+    """Return the head of a response after which the connection is closed. HTTP/2 has no such header."""
     if str(scope.get("http_version", "1.1")).startswith("2"):
         return message
     headers = [header for header in message.get("headers", ()) if bytes(header[0]).lower() != b"connection"]
@@ -249,7 +252,7 @@ def last(message: Any, scope: Any) -> Any:
 
 
 def watched(kind: Any, on_lost: Callable[[Any], None]) -> Any:
-    """Return one of uvicorn's classes of HTTP connections, which tells of requests whose visitor has gone."""
+    """Return one of uvicorn's classes of HTTP connections that reports requests whose client disconnected."""
 
     class Watched(kind):
         def connection_lost(self, exc: Exception | None) -> None:

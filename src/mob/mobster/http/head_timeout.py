@@ -1,8 +1,8 @@
-"""The time that a client has for the head of a request: a connection that does not send it is closed.
+"""The timeout for the head of a request: a connection that does not send it in time is closed.
 
 A connection waits for a head from its beginning, and again as soon as a part of the next head has arrived. One timer
-rings for the connection that has waited longest; a head that arrives in one piece, as nearly all do, touches nothing
-here. How long a connection may be silent between two requests is uvicorn's `timeout_keep_alive`.
+is set for the connection that has waited longest; a head that arrives in one piece, as nearly all do, touches nothing
+here. uvicorn's `timeout_keep_alive` limits how long a connection may be silent between two requests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REFUSAL = (
 
 
 class HeadTimeout:
-    """The connections of one server that wait for a head. `seconds`: how long each may; None for any time."""
+    """The connections of one server that wait for a head. `seconds`: the limit for each; None for no limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
@@ -29,7 +29,7 @@ class HeadTimeout:
         return f"<HeadTimeout of {self._seconds} s, {len(self._until)} waiting>"
 
     def begin(self, connection: Any) -> None:
-        """Note that a connection waits for the rest of a head from now on, unless it did already."""
+        """Note that a connection waits for the rest of a head from now on, unless it already does."""
         if self._seconds is None or connection in self._until:
             return
         loop = asyncio.get_running_loop()
@@ -38,7 +38,7 @@ class HeadTimeout:
             self._timer = loop.call_later(self._seconds, self._ring)
 
     def end(self, connection: Any) -> None:
-        """Note that its head has arrived, or that it is closed."""
+        """Note that the head of a connection arrived, or that it is closed."""
         self._until.pop(connection, None)
 
     def _ring(self) -> None:

@@ -1,11 +1,10 @@
-"""The heads of HTTP requests: what comes before the body is bounded in size and time, and refused beyond that with
-status 431 or 408.
+"""The heads of HTTP requests: limited in size and time, and refused beyond that with status 431 or 408.
 
-uvicorn's parsers differ: httptools keeps whatever comes, h11 has a bound and answers 400. Here both have the same bound
-and the same answer. What counts are bytes that have come in and have given the application nothing, no request and no
-part of a body; so trailers and the extensions of chunks are bounded as well, by the end of the connection.
+uvicorn's parsers differ: httptools keeps everything, h11 has a limit and answers 400. Here both have the same limit and
+the same response. The limit counts bytes that arrived and gave the application nothing, neither a request nor a part of
+a body; so trailers and chunk extensions are limited as well, by closing the connection.
 
-Limits: what one read brings (256 KiB) is parsed before it is looked at.
+Limits: the data of one read (256 KiB) is parsed before it is checked.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mob.mobster.http import head_timeout
 from mob.mobster.http.head_timeout import HeadTimeout
 
 LIMIT = 64 * 1024
-"""Bytes of a request line and headers; `serve_options={"h11_max_incomplete_event_size": ...}` sets another limit."""
+"""Maximum bytes of a request line and headers; `serve_options={"h11_max_incomplete_event_size": ...}` changes it."""
 TEXT = b"The headers of this request are too large."
 REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -36,7 +35,7 @@ def bounded(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
     class Timed(kind):
         def connection_made(self, transport: Any) -> None:
             kind.connection_made(self, transport)
-            self.access_log = False  # mob has one of its own
+            self.access_log = False  # mob writes its own
             timeout.begin(self)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -56,8 +55,10 @@ def bounded(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
 
 
 def is_begun(connection: Any) -> bool:
-    """Return whether a part of a request's head has arrived on a connection that is not busy with another request; on a
-    WebSocket none ever has."""
+    """Return whether a part of a request's head arrived on a connection without another request under way.
+
+    A WebSocket never has one.
+    """
     if hasattr(connection, "unused"):
         return connection.unused > 0 and not connection.is_too_large
     parser: Any = getattr(connection, "conn", None)
@@ -98,7 +99,7 @@ def _of_httptools(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
             if not self.is_too_large:
                 kind.send_400_response(self, msg)
                 return
-            if self.cycle is None or self.cycle.response_complete:  # else it would be in the middle of an answer
+            if self.cycle is None or self.cycle.response_complete:  # else it would be in the middle of a response
                 self.transport.write(REFUSAL)
             self.transport.close()
 

@@ -1,8 +1,9 @@
-"""The start and the end of an ASGI application as it hears of them: the lifespan part of ASGI.
+"""The lifespan part of ASGI: tells an application that it starts and ends.
 
-The application runs as one task from before the first request to after the last one; it is told to start and to end,
-and says when it has. One that does not know lifespans ends the task with an error before it has listened, and is served
-all the same. One that has listened and fails then is not: what it needs is not there.
+The application runs as one task from before the first request to after the last one; it gets a startup and a shutdown
+message, and answers when it is done. An application that does not support lifespans ends the task with an error before
+it receives anything, and is served nevertheless. If it fails after it received a message, it is not served: something
+that it needs is missing.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from mob.errors import MobError
 
 
 class LifespanFailed(MobError):
-    """The application has said that it cannot start, or has not ended well."""
+    """The application reported that it cannot start, or did not end properly."""
 
 
 class Lifespan:
-    """One application's start and end. `mode`: "auto", "on" (it must know lifespans) or "off"."""
+    """One application's start and end. `mode`: "auto", "on" (it must support lifespans) or "off"."""
 
     def __init__(self, application: Any, mode: str) -> None:
         self.state: dict[str, Any] = {}
-        """What the application keeps there, each request sees a copy of."""
+        """The state that the application sets; each request gets a copy."""
         self._application = application
         self._mode = mode
         self._task: asyncio.Task[Any] | None = None
@@ -35,7 +36,7 @@ class Lifespan:
         return f"<Lifespan, {'under way' if self._task is not None else 'not there'}>"
 
     async def start(self) -> None:
-        """Returns when the application is ready for requests. `LifespanFailed`, or what it has raised."""
+        """Wait until the application is ready for requests. `LifespanFailed`, or what it raised."""
         if self._mode == "off":
             return
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
@@ -44,12 +45,12 @@ class Lifespan:
         self._has_started = True
 
     async def end(self) -> None:
-        """Returns when the application has tidied up, if it has started. `LifespanFailed`, or what it has raised."""
+        """Wait until the application has cleaned up, if it started. `LifespanFailed`, or what it raised."""
         if self._has_started and self._task is not None and not self._task.done():
             await self._tell("shutdown")
 
     def cancel(self) -> None:
-        """It is not waited for any more."""
+        """Stop waiting for the application."""
         if self._task is not None:
             self._task.cancel()
 
@@ -62,9 +63,9 @@ class Lifespan:
         if answer.done():
             message = answer.result()
             if message["type"] == f"lifespan.{what}.failed":
-                raise LifespanFailed(f"the application says lifespan.{what}.failed: {message.get('message') or '-'}")
+                raise LifespanFailed(f"the application sent lifespan.{what}.failed: {message.get('message') or '-'}")
         elif task.cancelled():
-            raise LifespanFailed(f"the application's lifespan was cancelled before it said lifespan.{what}.complete")
+            raise LifespanFailed(f"the application's lifespan was cancelled before it sent lifespan.{what}.complete")
         elif (error := task.exception()) is not None and (self._has_listened or self._mode == "on"):
             raise error
 

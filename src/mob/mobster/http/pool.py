@@ -1,12 +1,12 @@
-"""The threads in which a WSGI application answers: a few, made on demand, with one bounded line of jobs before them.
+"""The threads in which a WSGI application answers: a few, made on demand, with one limited line of jobs.
 
-A thread that has finished takes the next job by itself; one that sleeps is woken only if there is a job left over. And
-only one is woken at a time: it wakes the next one when it runs. So as many threads run as the jobs can use. If the jobs
-compute, the interpreter's lock lets one thread run, and the others do not fight for it; if they wait, all are awake at
-once.
+A thread that finishes a job takes the next one by itself; a sleeping one is woken only if a job is left over. Only one
+is woken at a time, and wakes the next one when it runs. So as many threads run as the jobs can use: if the jobs
+compute, the interpreter's lock lets one thread run and the others do not compete for it; if they wait, all threads are
+awake soon.
 
-The thread that slept last is woken first, because its memory is warm. All threads are daemons: they end when they are
-asked to and idle, and never hold up the end of the process.
+The thread that went to sleep last is woken first, because its memory is warm. All threads are daemons: they end when
+they are asked to and idle, and never delay the end of the process.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from mob.rim.processes import start_thread
 
 
 class PoolJob(Protocol):
-    """Something that a thread of the pool does."""
+    """A task for a thread of the pool."""
 
     def run(self) -> None:
-        """Do it. In a thread of the pool."""
+        """Do the task, in a thread of the pool."""
         ...
 
 
 class ThreadPool:
-    """Threads that run jobs in the order given. `size`: how many at once; `limit`: how many may wait for a thread."""
+    """Threads that run jobs in the given order. `size`: maximum number of threads; `limit`: of waiting jobs."""
 
     def __init__(self, size: int, limit: int) -> None:
         self.size = size
         self.limit = limit
         self._lock = Lock()
         self._jobs: deque[PoolJob] = deque()
-        self._sleeping: list[Lock] = []  # what wakes each of them, the last one to sleep at the end
-        self._count = 0  # threads that there are
-        self._is_waking = False  # a thread was woken, or made, and does not run yet
+        self._sleeping: list[Lock] = []  # wakes each thread; the one that went to sleep last is at the end
+        self._count = 0  # number of threads
+        self._is_waking = False  # a thread was woken or made, and does not run yet
         self._is_over = False
         self._on_ended: Callable[[], object] | None = None
         self.running: set[PoolJob] = set()
@@ -49,16 +49,16 @@ class ThreadPool:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a thread. From any thread."""
+        """Number of jobs that wait for a thread. From any thread."""
         return len(self._jobs)
 
     @property
     def is_full(self) -> bool:
-        """Return whether no more jobs may wait."""
+        """True if no more jobs may wait."""
         return len(self._jobs) >= self.limit and len(self.running) >= self.size
 
     def submit(self, job: PoolJob) -> None:
-        """Have a job run. `RuntimeError` if there is no thread, and none can be made."""
+        """Run a job in a thread. `RuntimeError` if no thread exists and none can be started."""
         with self._lock:
             self._jobs.append(job)
             woken = self._to_wake()
@@ -74,7 +74,7 @@ class ThreadPool:
         return True
 
     def end(self, on_ended: Callable[[], object]) -> None:
-        """Have the threads end when no job is left. `on_ended` is called then, by the last of them."""
+        """End the threads when no job is left; the last one calls `on_ended` then."""
         with self._lock:
             self._is_over, self._on_ended = True, on_ended
             sleeping, self._sleeping = self._sleeping, []
@@ -85,7 +85,7 @@ class ThreadPool:
             on_ended()
 
     def _to_wake(self) -> Lock | None:
-        """Decide, holding the lock, which thread is woken for a job that waits; a locked Lock stands for a new one."""
+        """Return what wakes a thread for a waiting job; `_NEW` for a new thread. Called with the lock."""
         if self._is_waking or not self._jobs:
             return None
         if self._sleeping:
@@ -104,7 +104,7 @@ class ThreadPool:
             return
         try:
             start_thread(self._work, f"mob-wsgi-{self._count - 1}")
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system allows no more threads
             with self._lock:
                 self._is_waking = False
                 self._count -= 1
@@ -146,4 +146,4 @@ class ThreadPool:
 
 
 _NEW = Lock()
-"""Stands for a thread that is still to be made."""
+"""Stands for a thread that must be started."""

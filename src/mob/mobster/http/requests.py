@@ -1,8 +1,8 @@
-"""The HTTP requests of a role that serves an application: how many are in progress, and what became of the others.
+"""The HTTP requests of a role that serves an application: how many are in progress, and how the others ended.
 
-Stands between the server and the application, and looks at the status of each answer as it passes. Each request has an
-id, under which all is logged that it leads to, and a span if the app has traces. WebSockets are not requests: they stay
-for hours, and are counted as connections of their port.
+This stands between the server and the application, and reads the status of each response as it passes. Each request has
+an id, which is in all log lines that the request leads to, and a span if the app has traces. WebSockets are not
+requests: they stay for hours, and count as connections of their port.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from mob.peer.tracing import Tracing
 
 ServedApplication = Callable[[Any, Any, Any], Awaitable[str | None]]
-"""What serves a request; it may return the class of one that got no answer."""
+"""Serves a request; may return the class of a request that got no response."""
 BROKEN_OFF = "none"
-"""The class of a request that was broken off before its answer had begun."""
+"""The class of a request that was cancelled before its response began."""
 SENT_BY_KERNEL = "mob.sent"
-"""What a message of a body names that the kernel has sent: its bytes."""
+"""Key of a body message with the number of bytes that the kernel sent."""
 FAILED = "5xx"
-"""The class of a request whose application has failed, or said nothing: that is what the server answers."""
+"""The class of a request whose application failed or sent nothing, because the server answers with status 500."""
 STARTS = {
     "http.response.start": 0,
     "websocket.accept": 101,
     "websocket.close": 403,
     "websocket.http.response.start": 403,
 }
-"""The messages with which an answer begins, and the status that they mean if they name none."""
+"""The messages that begin a response, and their status if they give none."""
 
 
 class Queue(Protocol):
@@ -41,13 +41,15 @@ class Queue(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Return how many wait. From any thread."""
+        """Return the number of waiting requests. From any thread."""
         ...
 
 
 class Requests:
-    """An ASGI application that counts what another one answers. `queue`: where its requests wait, if they do;
-    `access`: the log of them."""
+    """An ASGI application that counts the responses of another one.
+
+    `queue`: where its requests wait, if they do; `access`: the access log.
+    """
 
     __slots__ = ("_access", "_application", "_queue", "_tracing", "answered", "open")
 
@@ -63,25 +65,25 @@ class Requests:
         self._tracing = tracing
         self._access = access
         self.open: int = 0
-        """Requests that have begun and not ended."""
+        """Number of requests that began and did not end."""
         self.answered: Counter[str] = Counter()
-        """Requests that have ended, by the class of their status: "2xx", "4xx"."""
+        """Number of requests that ended, by the class of their status: "2xx", "4xx"."""
 
     def __repr__(self) -> str:
         return f"<Requests, {self.open} open, {self.ended} ended>"
 
     @property
     def ended(self) -> int:
-        """How many requests have ended. From any thread."""
+        """Number of requests that ended. From any thread."""
         return sum(list(self.answered.values()))
 
     @property
     def waiting(self) -> int:
-        """How many of the open ones have not begun. From any thread."""
+        """Number of open requests that have not begun. From any thread."""
         return 0 if self._queue is None else self._queue.waiting
 
     def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
-        """Run the application, as the server asks for it."""
+        """Run the application for a request of the server."""
         if scope["type"] == "http":
             return self._count(scope, receive, send)
         if scope["type"] == "websocket" and self._access is not None:
@@ -101,7 +103,7 @@ class Requests:
                 raise
             finally:
                 if getattr(getattr(receive, "__self__", None), "disconnected", False):
-                    unanswered = BROKEN_OFF  # the visitor has gone, and the server says nothing
+                    unanswered = BROKEN_OFF  # the client disconnected, and the server sends nothing
                 self.open -= 1
                 self.answered[f"{passing.status // 100}xx" if passing.status else unanswered] += 1
                 if self._access is not None:
@@ -119,16 +121,16 @@ class Requests:
 
 
 class Passing:
-    """The `send` of one request, and what has passed through it."""
+    """The `send` of one request, and what passed through it."""
 
     __slots__ = ("_send", "headers", "size", "status")
 
     def __init__(self, send: Callable[[Any], Awaitable[None]]) -> None:
         self._send = send
         self.status: int = 0
-        """The status of the answer; of a WebSocket 101 if it was accepted and 403 if it was not; 0 before that."""
+        """The status of the response; for a WebSocket 101 if it was accepted, 403 if it was not; 0 before that."""
         self.headers: Any = ()
-        """Those of the answer."""
+        """The headers of the response."""
         self.size: Any = 0
         """Bytes of its body."""
 
@@ -136,7 +138,7 @@ class Passing:
         return f"<Passing, status {self.status}, {self.size} bytes>"
 
     def send(self, message: Any) -> Awaitable[None]:
-        """Pass on a part of the answer."""
+        """Pass on a part of the response."""
         kind = message["type"]
         if kind == "http.response.body":
             self.size += len(message.get("body", b"")) + message.get(SENT_BY_KERNEL, 0)

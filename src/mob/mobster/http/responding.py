@@ -1,12 +1,12 @@
 """One request of a WSGI application, in its thread: the call, `start_response`, `write`, and the iterable (PEP 3333).
 
-What the application gives is posted to the loop: blocks, the last of them, a failure. The rules of when:
+The output of the application is posted to the loop: blocks, the last block, a failure. The rules are:
 
-* A block is posted when it is yielded. A list or a tuple has been computed, so it is posted as one.
+* A block is posted when it is yielded. A list or a tuple is complete, so it is posted as one.
 * The head goes with the first block that is not empty; until then `start_response` may replace it.
-* An answer with a Content-Length is complete when that many bytes are there, and is posted as such before the
-  application tidies up. What is more is cut, what is less closes the connection.
-* A thread with more than `AHEAD` bytes on the way waits until the visitor has read some, or has left.
+* A response with a Content-Length is complete when that many bytes are there, and is posted as complete before the
+  application cleans up. Bytes beyond that are cut off; if bytes are missing the connection is closed.
+* A thread with more than `AHEAD` bytes under way waits until the client has read some, or has disconnected.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from mob.mobster.http.writing import NO_BODY, Response
 from mob.rim.places import PACKAGE
 
 AHEAD = 256 * 1024
-"""Bytes of an answer that may be on the way before its thread waits."""
+"""Maximum number of bytes of a response that may be under way before its thread waits."""
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-class VisitorLeft(ConnectionAbortedError):
-    """Ends an answer that nobody reads any more; `write` raises it."""
+class ClientDisconnected(ConnectionAbortedError):
+    """Ends a response that no client reads any longer; `write` raises it."""
 
 
 class Posted(NamedTuple):
-    """What has been posted since the last look."""
+    """What was posted since the last look."""
 
     body: bytes
     is_last: bool
     has_failed: bool
-    """The answer cannot be finished; if its head has not left yet, it is replaced by an error."""
+    """True if the response cannot be finished; if its head was not sent yet, an error replaces it."""
     wants_socket: bool
-    """The thread waits for the socket, to send a file."""
+    """True if the thread waits for the socket, to send a file."""
 
 
 def application_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without the frames of mob at its beginning and at its end."""
+    """Return a traceback without the frames of mob at its beginning and its end."""
     entries: list[TracebackType] = []
     while traceback is not None:
         entries.append(traceback)
@@ -63,7 +63,7 @@ def application_frames(traceback: TracebackType | None) -> TracebackType | None:
 
 
 class Responding:
-    """One request and its answer. `run` is called in the thread, all else that is public on the loop."""
+    """One request and its response. `run` is called in the thread, all other public methods on the loop."""
 
     def __init__(
         self, application: Any, environ: dict[str, Any], answer: Response, loop: asyncio.AbstractEventLoop
@@ -71,35 +71,35 @@ class Responding:
         self._application = application
         self._answer = answer
         self._environ = environ
-        self._input = environ["wsgi.input"]  # the application may put another one there
+        self._input = environ["wsgi.input"]  # the application may replace it in the environ
         self._context = copy_context()
         self._method: str = environ["REQUEST_METHOD"]
         self._loop = loop
-        self._future: asyncio.Future[None] | None = None  # of the loop, which waits for news
-        # The head, and how much of the body there is.
+        self._future: asyncio.Future[None] | None = None  # with it the loop waits for news
+        # The head, and how much of the body was written.
         self._status = 0
         self._reason = b""
         self._headers: Headers = []
         self._length: int | None = None
         self._sent = 0
         self.sent_by_kernel: int = 0
-        """Bytes of the body that did not pass through here."""
-        self._is_empty = False  # the answer has no body
+        """Bytes of the body that the kernel sent directly."""
+        self._is_empty = False  # the response has no body
         self.is_posted: bool = False
-        """The head was posted, and cannot be replaced any more."""
+        """True if the head was posted and can no longer be replaced."""
         self._is_too_long = False
-        # Between the thread and the loop, under the lock.
+        # Shared by the thread and the loop, under the lock.
         self._lock = Lock()
         self._blocks: list[bytes] = []
-        self._on_way = 0  # bytes that the visitor has not got yet
-        self._is_told = False  # the loop knows that there is something
+        self._on_way = 0  # bytes that the client has not received yet
+        self._is_told = False  # the loop knows that something was posted
         self._is_last = False
         self._has_failed = False
         self._wants_socket = False
         self._socket: socket.socket | None = None
-        self._gate: Lock | None = None  # what the thread waits at
+        self._gate: Lock | None = None  # the thread waits for it
         self.is_left: bool = False
-        """Nobody reads the answer any more."""
+        """True if no client reads the response any longer."""
 
     def __repr__(self) -> str:
         return f"<Responding to {self}>"
@@ -125,7 +125,7 @@ class Responding:
             return Posted(body, self._is_last, self._has_failed, wants)
 
     def start(self) -> dict[str, Any]:
-        """Return the start of the answer, as ASGI has it, with the reason."""
+        """Return the start of the response as in ASGI, with the reason."""
         return {
             "type": "http.response.start",
             "status": self._status,
@@ -134,14 +134,14 @@ class Responding:
         }
 
     def have_left(self, count: int) -> None:
-        """So many bytes are on the way no more."""
+        """Note that `count` bytes were sent."""
         with self._lock:
             self._on_way -= count
             if self._on_way <= AHEAD and self._gate is not None:
                 self._open_gate()
 
     def give_socket(self, sock: socket.socket | None) -> None:
-        """Let the thread send its file on this socket; None: it has to be sent in blocks."""
+        """Let the thread send its file on this socket; None if it must be sent in blocks."""
         with self._lock:
             self._socket = sock
             self._open_gate()
@@ -149,7 +149,7 @@ class Responding:
             self.leave()
 
     def leave(self) -> None:
-        """End the answer at its next block: nobody reads it."""
+        """End the response at its next block, because no client reads it."""
         with self._lock:
             self.is_left = True
             if self._socket is not None:
@@ -158,7 +158,7 @@ class Responding:
             self._open_gate()
 
     def abandon(self) -> None:
-        """Give up a request that no thread has begun."""
+        """Drop a request that no thread has begun."""
         self._release()
         self._end()
 
@@ -168,7 +168,7 @@ class Responding:
             self._input.close()
 
     def _end(self) -> None:
-        """Say that no more comes. From any thread."""
+        """Post that nothing more will come. From any thread."""
         with self._lock:
             self._is_last = True
             wake = self._is_to_wake()
@@ -181,7 +181,7 @@ class Responding:
     # ------------------------------------------------------------------------------------------------ in the thread
 
     def run(self) -> None:
-        """Call the application and post what it gives; raise nothing."""
+        """Call the application and post its output; raise nothing."""
         try:
             if not self.is_left:
                 self._context.run(self._respond)
@@ -198,13 +198,13 @@ class Responding:
             finally:
                 if hasattr(result, "close"):
                     result.close()
-        except VisitorLeft:
+        except ClientDisconnected:
             pass
-        except BaseException as error:  # noqa: BLE001  also sys.exit(): the thread is not the application's to end
+        except BaseException as error:  # noqa: BLE001  also sys.exit(): the application must not end the thread
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """Log an error once, with the frames of the application, and end the answer by it."""
+        """Log an error once, with the frames of the application, and end the response with it."""
         exc_info = type(error), error, application_frames(error.__traceback__)
         logging.getLogger("mob").error("%s failed", self, exc_info=exc_info)
         self._post_failure()
@@ -216,7 +216,7 @@ class Responding:
             if exc_info is not None and self.is_posted:
                 raise exc_info[1].with_traceback(exc_info[2])
             if exc_info is None and self._status:
-                raise AssertionError("start_response was called before; only with exc_info may it be called again")
+                raise AssertionError("start_response was already called; it may be called again only with exc_info")
         finally:
             exc_info = None  # it refers to this frame
         number, reason = status_of(status)
@@ -231,7 +231,7 @@ class Responding:
             return
         if isinstance(result, bytes | str) or not hasattr(result, "__iter__"):
             shown = "None" if result is None else f"{type(result).__name__} object"
-            raise TypeError(f"the application returned a {shown}; wanted is an iterable of bytes, such as [b'...']")
+            raise TypeError(f"the application returned a {shown}; expected an iterable of bytes, such as [b'...']")
         if isinstance(result, FileWrapper) and self._give_file(result.filelike):
             self._finish()
             return
@@ -247,7 +247,7 @@ class Responding:
         self._finish()
 
     def _give_computed(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
-        """Post blocks that are all there: as one, or with a length if they are many bytes."""
+        """Post blocks that are all there: as one, or with a Content-Length if they are large."""
         for block in blocks:
             _check_block(block)
         total = sum(map(len, blocks))
@@ -262,14 +262,14 @@ class Responding:
         self._finish()
 
     def _give_file(self, filelike: Any) -> bool:
-        """Have the kernel send a file; return False if it is to be sent in blocks."""
+        """Have the kernel send a file; return False if it must be sent in blocks."""
         self._check_started()
         part = None if self.is_posted or self._is_empty else part_to_send(filelike, self._length)
         if part is None:
             return self._is_empty
         descriptor, offset, count = part
         self._declare(count)
-        if count <= BLOCK:  # a copy costs less than the hops
+        if count <= BLOCK:  # copying costs less than the handover of the socket
             return False
         with self._lock:
             self._wants_socket = self.is_posted = True
@@ -283,7 +283,7 @@ class Responding:
         try:
             self._sent = self.sent_by_kernel = send_file(self._socket, descriptor, offset, count)
         except OSError:
-            raise VisitorLeft from None
+            raise ClientDisconnected from None
         finally:
             with self._lock:
                 sock, self._socket = self._socket, None
@@ -291,7 +291,7 @@ class Responding:
         return True
 
     def _write(self, block: bytes) -> None:
-        """Post a block: `write` of PEP 3333, and what is yielded."""
+        """Post a block: `write` of PEP 3333, and yielded blocks."""
         self._check_started()
         _check_block(block)
         if not block or self._is_empty:
@@ -306,16 +306,16 @@ class Responding:
             self._post(block, self._sent == self._length)
 
     def _finish(self) -> None:
-        """Post the end, if the last block has not been it."""
+        """Post the end, unless the last block was the end."""
         self._check_started()
         if self._is_last:
             return
         if self._is_empty or self._length is None or self._sent == self._length:
             self._post(b"", is_last=True)
             return
-        told = "%s: the answer has %d bytes and its Content-Length is %d; the connection is closed"
+        told = "%s: the response has %d bytes, but its Content-Length is %d; the connection was closed"
         logging.getLogger("mob").error(told, self, self._sent, self._length)
-        self.is_posted = True  # the head is right, and shows what is missing
+        self.is_posted = True  # the head is right, and shows that bytes are missing
         self._post_failure()
 
     def _post(self, block: bytes, is_last: bool) -> None:
@@ -324,7 +324,7 @@ class Responding:
         self.is_posted = True
         with self._lock:
             if self.is_left and not self._answer.is_written:
-                raise VisitorLeft  # a visitor who has got the whole answer has not missed any of it
+                raise ClientDisconnected  # unless the whole response was written: then the client missed nothing
             self._blocks.append(block)
             self._on_way += len(block)
             self._is_last = is_last
@@ -348,7 +348,7 @@ class Responding:
         self._wake(wake)
 
     def _declare(self, length: int) -> None:
-        """Say the length of the answer, if the application has not."""
+        """Set the Content-Length of the response, unless the application did."""
         self._check_started()
         if self._length is None:
             self._length = length
@@ -357,27 +357,27 @@ class Responding:
     def _say_too_long(self) -> None:
         if not self._is_too_long:
             self._is_too_long = True
-            told = "%s: the answer is longer than its Content-Length, %d; the rest is cut off"
+            told = "%s: the response is longer than its Content-Length of %d bytes; the rest was cut off"
             logging.getLogger("mob").error(told, self, self._length)
 
     def _check_started(self) -> None:
         if not self._status:
-            raise AssertionError("the application gave an answer without calling start_response")
+            raise AssertionError("the application returned a response without calling start_response")
 
     def _check_read(self) -> None:
         if self.is_left:
-            raise VisitorLeft
+            raise ClientDisconnected
 
     # ---------------------------------------------------------------------------------------- with the lock, and after
 
     def _is_to_wake(self) -> bool:
-        """Note that there is something new; return whether the loop has to be woken for it."""
+        """Note that there is something new; return whether the loop must be woken for it."""
         was_told, self._is_told = self._is_told, True
         return not was_told
 
     def _wake(self, is_to_wake: bool) -> None:
         if is_to_wake:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and this thread is about to
+            with contextlib.suppress(RuntimeError):  # the loop ended, and this thread is about to
                 self._loop.call_soon_threadsafe(self._handle_news)
 
     def _new_gate(self) -> Lock:
@@ -393,4 +393,4 @@ class Responding:
 
 def _check_block(block: Any) -> None:
     if not isinstance(block, bytes):
-        raise TypeError(f"a block of the answer is a {type(block).__name__}; wanted is bytes")
+        raise TypeError(f"a block of the response is a {type(block).__name__}; expected bytes")

@@ -1,9 +1,9 @@
-"""Files as answers of WSGI applications: sent by the kernel, without passing through Python.
+"""Files as responses of WSGI applications: sent by the kernel, without passing through Python.
 
 `os.sendfile` copies from the cache of the file system to the socket; a gigabyte costs a fifth of a second of a core. It
-is called in the thread of the request, on a descriptor of the socket that is the thread's own, so that nothing the
-loop does with its own descriptor can lead the bytes astray. Between two pieces the thread sleeps in poll(2), which
-returns when the client reads on and when it has gone.
+is called in the thread of the request, on a separate descriptor of the socket, so that the bytes cannot reach another
+client whatever the loop does with its own descriptor. Between two pieces the thread sleeps in poll(2), which returns
+when the client reads on or disconnects.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 BLOCK = 64 * 1024
-"""Bytes of a block where a file cannot be sent by the kernel and the application has named no size."""
+"""Bytes of a block if the kernel cannot send a file and the application gives no size."""
 MOST = 0x7FFFF000
-"""Bytes that one call of sendfile(2) sends at most."""
+"""Maximum number of bytes that one call of sendfile(2) sends."""
 
 
 class FileWrapper:
@@ -42,9 +42,9 @@ class FileWrapper:
 
 
 def part_to_send(filelike: Any, length: int | None) -> tuple[int, int, int] | None:
-    """Return descriptor, offset and count of what the kernel can send; None if the file is to be read in blocks.
+    """Return descriptor, offset and count of what the kernel can send; None if the file must be read in blocks.
 
-    `length`: the Content-Length of the answer, if it has one; then no more than that is sent.
+    `length` is the Content-Length of the response, if it has one; no more than that is sent.
     """
     file = _file_behind(filelike)
     if file is None:
@@ -61,8 +61,10 @@ def part_to_send(filelike: Any, length: int | None) -> tuple[int, int, int] | No
 
 
 def send_file(sock: socket.socket, descriptor: int, offset: int, count: int) -> int:
-    """Send a part of a file on a socket that does not block; return how many bytes were sent: fewer than `count` if
-    the file has become shorter. `OSError` if the client has gone."""
+    """Send a part of a file on a non-blocking socket; return the number of bytes sent.
+
+    That is less than `count` if the file became shorter. Raises `OSError` if the client disconnected.
+    """
     poller = select.poll()
     poller.register(sock, select.POLLOUT)
     sent = 0
@@ -79,13 +81,13 @@ def send_file(sock: socket.socket, descriptor: int, offset: int, count: int) -> 
 
 
 def _file_behind(filelike: Any) -> Any:
-    """Return the file whose bytes `filelike.read` returns as they are, if there is one.
+    """Return the file whose bytes `filelike.read` returns unchanged; None if there is no such file.
 
-    It is asked whose method `read` is, because a `fileno` alone says too little: gzip's files have one, and return
-    other bytes than lie there. Wrappers that hand `read` on (those of tempfile and of Django) are seen through.
+    This checks the owner of the method `read`, because a `fileno` alone says too little: gzip's files have one, and
+    return other bytes than the file contains. Wrappers that pass `read` on (those of tempfile and Django) are followed.
     """
     read: Any = inspect.unwrap(getattr(filelike, "read", None))  # pyright: ignore[reportArgumentType]
-    if not inspect.isbuiltin(read):  # it is Python's own, not one that a subclass has put before it
+    if not inspect.isbuiltin(read):  # a subclass of Python's file types has its own `read`
         return None
     file: Any = read.__self__
     is_buffered = isinstance(file, io.BufferedReader | io.BufferedRandom)

@@ -1,10 +1,10 @@
-"""The HTTP server of a role that says `serve=`: uvicorn's protocols, on mob's own loop and the shared port.
+"""The HTTP server of a role with `serve=`: uvicorn's protocols, on mob's own loop and the shared port.
 
-uvicorn parses requests and runs the application. What surrounds that is mob's: where connections come from, the start,
-the end, the signals; so its `Server` is not used, only what it is made of (Config, ServerState, the protocols). This
-file is imported, and uvicorn with it, only in a mobster that serves.
+uvicorn parses requests and runs the application. Everything around that is mob's: accepting connections, the start, the
+end, the signals. So uvicorn's `Server` is not used, only its parts (Config, ServerState, the protocols). This file is
+imported, and uvicorn with it, only in a mobster that serves HTTP.
 
-How the connections end is decided in `ending`.
+`ending` decides how connections end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class Web:
-    """One worker's server."""
+    """The HTTP server of one worker."""
 
     def __init__(self, peer: Peer, order: m.Fork, module: ModuleType) -> None:
         role = order.role
@@ -56,7 +56,7 @@ class Web:
         self._config.h11_max_incomplete_event_size = limit
         kind = self._config.http_protocol_class
         adapter = self._config.app if isinstance(self._config.app, wsgi.Adapter) else None
-        self._news = asyncio.Event()  # a connection or a request has come or gone
+        self._news = asyncio.Event()  # the connections or requests changed
         self._state = ServerState()
         self._state.connections = ObservedSet(self._handle_connections)
         self._state.tasks = ObservedSet(self._news.set)
@@ -70,7 +70,7 @@ class Web:
         )
         self._make = watched(bounded, exchanges.handle_lost)
         self.requests: Requests = Requests(exchanges.serve, peer.context.tracing, adapter, log)
-        """Counts what the application answers."""
+        """The counts of the application's responses."""
         serve_ = self.requests.serve
         self._config.loaded_app = serve_ if adapter is None else writing.answering(serve_)
         self._accepting: Accepting | None = None
@@ -81,7 +81,7 @@ class Web:
         return f"<Web, {len(self._state.connections)} connections, {len(self._state.tasks)} requests>"
 
     async def start(self) -> None:
-        """Starts the application, then lets connections in."""
+        """Start the application, then accept connections."""
         await self._lifespan.start()
         if self._ending.has_begun:
             return
@@ -93,24 +93,26 @@ class Web:
             print(f"serving on {binding.text_of(self._address, socks, self._config.is_ssl)}", flush=True)
 
     def begin_to_end(self, now: float, with_process: bool) -> None:
-        """Nobody comes in any more: from now on each answer is the last one on its connection. `with_process`: the
-        process ends as well, so libraries may note the end for good."""
+        """Accept no more connections; from now on each response is the last one on its connection.
+
+        `with_process`: the process ends as well, so libraries may treat the end as final.
+        """
         self._ending.begin(now)
         if self._accepting is not None:
             self._accepting.leave()
         if not with_process:
             return
         try:
-            uvicorn.Server(self._config).handle_exit(signal.SIGTERM, None)  # libraries replace it, to hear of the end
+            uvicorn.Server(self._config).handle_exit(signal.SIGTERM, None)  # libraries replace it to notice the end
         except Exception:
-            logging.getLogger("mob").exception("what was installed as `handle_exit` of uvicorn's server raised")
+            logging.getLogger("mob").exception("the function installed as `handle_exit` of uvicorn.Server raised")
 
     async def finish(self, until: float) -> None:
-        """Finish the requests, by force at that time."""
+        """Finish the requests; cancel those that are left at that time."""
         await self._ending.finish(until)
 
     async def end(self, seconds: float) -> None:
-        """End the application, whose requests are finished; `TimeoutError` if that takes longer."""
+        """End the application, whose requests are finished; `TimeoutError` if that takes longer than `seconds`."""
         if self._clock is not None:
             self._clock.cancel()
         try:
@@ -130,43 +132,43 @@ class Web:
         await loop.connect_accepted_socket(self._new_connection, sock, ssl=context, ssl_handshake_timeout=limit)
 
     def _handle_connections(self) -> None:
-        """One has come or gone."""
+        """Note that the connections changed."""
         self._news.set()
         if self._accepting is not None:
             self._accepting.handle_count(len(self._state.connections))
 
     def _set_headers(self) -> None:
-        """What every answer says; the date of it, once a second. In place: a request that has begun keeps the list."""
+        """Set the headers of every response; once a second, because of the date. In place: requests keep the list."""
         date = [(b"date", formatdate(usegmt=True).encode())] if self._config.date_header else []
         self._state.default_headers[:] = [*date, *self._config.encoded_headers]
         self._clock = asyncio.get_running_loop().call_later(1.0, self._set_headers)
 
 
 class ObservedSet(set[Any]):
-    """A set that says when something was put in or taken out, in the ways in which uvicorn does that."""
+    """A set that reports additions and removals, for the methods that uvicorn uses."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         super().__init__()
         self._on_change = on_change
 
     def add(self, element: Any, /) -> None:
-        """Put something in."""
+        """Add an element."""
         super().add(element)
         self._on_change()
 
     def discard(self, element: Any, /) -> None:
-        """Take it out, if it is in."""
+        """Remove an element if it is in the set."""
         super().discard(element)
         self._on_change()
 
     def remove(self, element: Any, /) -> None:
-        """Take it out."""
+        """Remove an element."""
         super().remove(element)
         self._on_change()
 
 
 def _config(role: RolePlan, module: ModuleType, own: ServeOptions, given: Mapping[str, Any]) -> uvicorn.Config:
-    """All that uvicorn has to know, its application loaded."""
+    """Return uvicorn's configuration, with the application loaded."""
     known = [*inspect.signature(uvicorn.Config).parameters, *serve_options.OWN]
     for option in given:
         if option not in known:
@@ -183,8 +185,8 @@ def _config(role: RolePlan, module: ModuleType, own: ServeOptions, given: Mappin
     if options["interface"] == "wsgi":
         if own.cancel_on_disconnect:
             raise PlanError(
-                f"role {role.name!r}: serve_options: cancel_on_disconnect is for ASGI applications, and {name!r} is "
-                f"WSGI: it runs in threads, which nobody can cancel."
+                f"role {role.name!r}: serve_options: cancel_on_disconnect is for ASGI applications, but {name!r} is "
+                f"WSGI: it runs in threads, which cannot be cancelled."
             )
         is_multiprocess = max(role.workers, role.max_workers or 1) > 1
         application = wsgi.Adapter(application, role.threads or wsgi.THREADS, own.wsgi_queue, is_multiprocess)

@@ -1,16 +1,16 @@
-"""The answers of WSGI applications on uvicorn's connections: head and body as bytes, and when the connection ends.
+"""The responses of WSGI applications on uvicorn's connections: head and body as bytes, and when the connection ends.
 
-uvicorn writes answers of ASGI applications, to which WSGI's are not equal: their reasons are their own, clients of
-HTTP/1.0 get no chunks, a 304 may name a length and have no body, names of headers keep their case, and a file is sent
-by the kernel. So a `Response` takes the place of uvicorn's `send`. It hears the same messages, and what lies between
-it and the application (counts, logs) sees no difference.
+uvicorn writes responses of ASGI applications, which differ from those of WSGI: WSGI responses have their own reasons,
+clients of HTTP/1.0 get no chunks, a 304 may give a length and have no body, names of headers keep their case, and the
+kernel sends files. So a `Response` replaces uvicorn's `send`. It gets the same messages, and the code between it and
+the application (counts, logs) sees no difference.
 
-Head and body of a short answer leave in one write, in the thread that has made it: the visitor need not wait until the
-loop has its turn, which then hears that the answer has left (`write_now`). The thread writes only if nothing else is on
-the way, and to a descriptor of its own, so a connection that ends meanwhile cannot lead its bytes to another visitor.
+Head and body of a short response leave in one write, in the thread that made them: the client does not wait for the
+loop's next turn; the loop is notified afterwards (`write_now`). The thread writes only if nothing else is under way,
+and to a descriptor of its own, so the bytes cannot reach another client if the connection ends in the meantime.
 
-Knows httptools' protocol of uvicorn: the state of its request (`RequestResponseCycle`), which it keeps up to date, and
-the connection, which tells it when the visitor leaves.
+This knows uvicorn's protocol for httptools: the state of a request (`RequestResponseCycle`), which it keeps up to date,
+and the connection, which reports when the client disconnects.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from mob.mobster.http.exchanges import ANSWER
 
 NO_BODY = (204, 304)
 JOINED = 64 * 1024
-"""Bytes of a body that are copied to leave together with the head."""
+"""Maximum bytes of a body that are copied to leave together with the head."""
 Application = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
 def connected(kind: Any) -> Any:
-    """Return uvicorn's class of HTTP connections, with what an answer has to know of them: the target of the request as
-    it was sent, and when the visitor leaves."""
+    """Return uvicorn's class of HTTP connections with two additions that a response needs.
+
+    These are the target of the request as it was sent, and a report when the client disconnects.
+    """
     if not hasattr(kind, "on_headers_complete"):
         raise PlanError(
-            f"a WSGI application needs the parser httptools, and {kind.__module__} has another one. Leave 'http' out "
-            f"of serve_options, or say {{'http': 'httptools'}}; pip install 'mobsters[web]' installs it."
+            f"a WSGI application needs the parser httptools, but {kind.__module__} uses another one. Leave 'http' out "
+            f"of serve_options, or set {{'http': 'httptools'}}; pip install 'mobsters[web]' installs it."
         )
 
     class AnswerableConnection(kind):
@@ -56,7 +58,7 @@ def connected(kind: Any) -> Any:
 
 
 def answering(application: Application) -> Application:
-    """Return an application whose answers are written here; it finds them in its scope, under `ANSWER`."""
+    """Return an application whose responses are written here; it finds them in its scope, under `ANSWER`."""
 
     def serve(scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
         if scope["type"] == "http":
@@ -80,7 +82,7 @@ def phrase_of(status: int) -> bytes:
 
 
 class Response:
-    """One answer, on its way to the connection. `send` is that of ASGI, the start has a "reason" too."""
+    """One response on its way to the connection. `send` is like that of ASGI, with a "reason" in the start."""
 
     __slots__ = (
         "_connection",
@@ -100,61 +102,61 @@ class Response:
         self._connection = cycle.on_response.__self__
         self._connection.answer = self
         self._start: Any = None
-        self._own = -1  # the descriptor for the thread
-        self._rest: bytes | None = None  # what the thread could not write, if it has written
-        self._keep_alive = True  # as the head says
+        self._own = -1  # the thread's descriptor
+        self._rest: bytes | None = None  # what the thread could not write; None if it wrote nothing
+        self._keep_alive = True  # as in the head
         self._is_chunked = False
-        self._is_empty = False  # the answer has no body, whatever the application says
+        self._is_empty = False  # the response has no body, whatever the application sends
         self.is_told: bool = False
-        """Whether the application is to end though the visitor has not left."""
+        """True if the application must end although the client is connected."""
         self.on_lost: Callable[[], None] | None = None
-        """Called when the visitor has left."""
+        """Called when the client disconnects."""
 
     def __repr__(self) -> str:
         return f"<Response, {'under way' if self._cycle.response_started else 'not begun'}>"
 
     @property
     def is_lost(self) -> bool:
-        """Return whether nobody reads it any more. From any thread."""
+        """True if no client reads the response any longer. From any thread."""
         return self._cycle.disconnected or self._cycle.transport.is_closing()
 
     @property
     def is_written(self) -> bool:
-        """Return whether the thread has written it."""
+        """True if the thread wrote the response."""
         return self._rest is not None
 
     @property
     def has_no_request_body(self) -> bool:
-        """Return whether the request is known to be complete, and had no body."""
+        """True if the request is known to be complete without a body."""
         return not (self._cycle.more_body or self._cycle.body)
 
     def tell_of_end(self) -> None:
-        """Have the application end, as if the visitor had left: its worker ends."""
+        """End the application as if the client had disconnected, because its worker ends."""
         self.is_told = True
         if self.on_lost is not None:
             self.on_lost()
 
     def handle_lost(self) -> None:
-        """The connection has ended."""
-        self._cycle.disconnected = True  # uvicorn says it to the last request of a pipeline only
+        """Handle the end of the connection."""
+        self._cycle.disconnected = True  # uvicorn sets it only for the last request of a pipeline
         if self.on_lost is not None:
             self.on_lost()
 
     def lend(self) -> None:
-        """Let the thread write, if it can. It gives back what it got, whether it has written or not."""
+        """Give the thread a descriptor to write to, if possible; it is always given back."""
         transport = self._cycle.transport
         if not transport.get_extra_info("sslcontext") and not self.is_lost:
-            with contextlib.suppress(OSError):  # no descriptor is free: the loop writes
+            with contextlib.suppress(OSError):  # no descriptor is free, so the loop writes
                 self._own = os.dup(transport.get_extra_info("socket").fileno())
 
     def give_back(self) -> None:
-        """Close the descriptor that the thread had."""
+        """Close the thread's descriptor."""
         own, self._own = self._own, -1
         if own >= 0:
             os.close(own)
 
     def write_now(self, start: Any, body: bytes) -> None:
-        """Write a whole answer, if it can be done at once. In the thread; the messages of it are to follow."""
+        """Write a whole response if that works at once; its messages must follow. In the thread."""
         if self._own < 0 or self._cycle.transport.get_write_buffer_size() or self.is_lost:
             return
         self._start = start
@@ -163,18 +165,18 @@ class Response:
             self._rest = data[os.write(self._own, data) :]
         except BlockingIOError:
             self._rest = data
-        except OSError:  # the visitor has left; the loop will hear of it
+        except OSError:  # the client disconnected; the loop will notice that
             self._rest = b""
         self.give_back()
 
     async def send(self, message: Any) -> None:
-        """Write a part of the answer; wait while the visitor reads slowly."""
+        """Write a part of the response; wait while the client reads slowly."""
         if message["type"] == "http.response.start":
             self._start = message
             return
         cycle = self._cycle
         if self.is_lost or cycle.response_complete:
-            cycle.disconnected = cycle.disconnected or self.is_lost  # else uvicorn misses the rest of the answer
+            cycle.disconnected = cycle.disconnected or self.is_lost  # else uvicorn expects the rest of the response
             return
         if self._rest is not None:
             if self._rest:
@@ -198,8 +200,10 @@ class Response:
             await cycle.flow.drain()
 
     async def lend_socket(self) -> socket.socket | None:
-        """Write the head, and return a socket of its own for the body, which must have a length, when all that was
-        written has left. None if the connection is encrypted, or was lost."""
+        """Write the head; when everything is sent, return a separate socket for the body, which must have a length.
+
+        Return None if the connection is encrypted or was lost.
+        """
         cycle = self._cycle
         transport = cycle.transport
         if transport.get_extra_info("sslcontext") or self.is_lost:
@@ -214,7 +218,7 @@ class Response:
         return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
     def break_off(self) -> None:
-        """Close the connection, because the answer cannot be finished and that must be seen."""
+        """Close the connection, so that the client sees that the response is incomplete."""
         self._cycle.disconnected = True
         self._cycle.transport.close()
 
@@ -229,7 +233,7 @@ class Response:
                 write(part)
 
     def _head(self) -> bytes:
-        """Return status and headers, and decide how the end of the body is shown."""
+        """Return status and headers, and decide how the end of the body is marked."""
         cycle, start = self._cycle, self._start
         cycle.response_started, cycle.waiting_for_100_continue = True, False
         status: int = start["status"]
@@ -240,7 +244,7 @@ class Response:
         for name, value in start["headers"]:
             lower = name.lower()
             names.add(lower)
-            if lower == b"connection":  # only "close" is left of it
+            if lower == b"connection":  # it can only be "close" here
                 cycle.keep_alive = False
             else:
                 lines.append(b"%s: %s\r\n" % (name, value))
@@ -251,7 +255,7 @@ class Response:
             elif name not in names:
                 first.append(b"%s: %s\r\n" % (name, value))
         if not self._is_empty and b"content-length" not in names:
-            if version == "1.0":  # the end of the body is that of the connection
+            if version == "1.0":  # the end of the connection ends the body
                 cycle.keep_alive = False
             else:
                 self._is_chunked = True

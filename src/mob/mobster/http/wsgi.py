@@ -1,15 +1,15 @@
-"""A WSGI application (PEP 3333) as an ASGI one, in threads.
+"""Runs a WSGI application (PEP 3333) as an ASGI one, in threads.
 
-A request takes one hop there and one back. The loop reads its body to the end, so that a slow upload occupies no
-thread: in memory up to a bound, in a temporary file beyond it. A thread of the pool calls the application. A short
-answer goes back in one piece; the blocks of a long one pass one by one as they are yielded, and the thread waits while
-more than a bound of them is on the way.
+A request takes one hop to a thread and one back. The loop reads its body to the end, so that a slow upload occupies no
+thread: in memory up to a limit, and in a temporary file beyond that. A thread of the pool calls the application. A
+short response goes back in one piece; the blocks of a long one pass one by one as they are yielded, and the thread
+waits while too many bytes are under way.
 
-When the visitor leaves, a request that waits for a thread is not begun, and one that runs ends at its next block: the
-iterable is closed and the thread is free. What waits for threads is bounded; beyond that the answer is 503.
+When the client disconnects, a request that waits for a thread is not begun, and one that runs ends at its next block:
+the iterable is closed and the thread is free. The number of waiting requests is limited; beyond that the response is a
+503.
 
-Limits: the temporary file is written on the loop. An application that computes on, and yields nothing, is not
-interrupted.
+Limits: the temporary file is written on the loop. An application that computes and yields nothing is not interrupted.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ from mob.mobster.http.responding import Responding
 from mob.mobster.http.writing import Response, phrase_of
 
 IN_MEMORY = 64 * 1024
-"""Bytes of a body that are kept in memory."""
+"""Maximum bytes of a request body that are kept in memory."""
 THREADS = 10
-"""Requests that are answered at once where the role does not say `threads`."""
+"""Number of requests that are answered at once if the role does not set `threads`."""
 RETRY_AFTER = 1
-"""Seconds after which a refused visitor may come again."""
+"""Seconds after which a refused client may try again."""
 
 
 class Adapter:
-    """An ASGI application that has a WSGI application answer in so many threads. `queue`: how many requests may wait
-    for one of them."""
+    """An ASGI application that runs a WSGI application in `threads` threads; `queue`: maximum waiting requests."""
 
     def __init__(self, application: Any, threads: int, queue: int, is_multiprocess: bool = True) -> None:
         self._application = application
@@ -52,11 +51,11 @@ class Adapter:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a thread. From any thread."""
+        """Number of requests that wait for a thread. From any thread."""
         return self.pool.waiting
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> str | None:
-        """Serve what the server asks for; return the class of a request that got no answer because nobody waits."""
+        """Serve a request of the server; return its class if it gets no response because its client left."""
         if scope["type"] == "http":
             return await self._serve(scope, receive, send)
         if scope["type"] == "lifespan":
@@ -79,7 +78,7 @@ class Adapter:
             self.pool.submit(responding)
         except RuntimeError as error:
             responding.abandon()
-            self._log.error("503: no thread can be made for a request (%s)", error)
+            self._log.error("503: cannot start a thread for a request (%s)", error)
             await send_text(send, 503, (b"Retry-After", b"%d" % RETRY_AFTER))
             return None
         answer.on_lost = partial(self._leave, responding)
@@ -95,7 +94,7 @@ class Adapter:
             responding.abandon()
 
     def _say_full(self) -> None:
-        """Once, until all who waited have been served."""
+        """Log that the queue is full: once, until it was empty."""
         if not self.pool.waiting:
             self._has_refused = False
         if not self._has_refused:
@@ -104,7 +103,7 @@ class Adapter:
             self._log.warning(told, self.pool.waiting, self.pool.size, self.pool.limit)
 
     async def _live(self, receive: Any, send: Any) -> None:
-        """Hear of the start and the end of the server; the threads end with it."""
+        """Handle the start and the end of the server; the threads end with it."""
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -115,13 +114,13 @@ class Adapter:
             await ended
         except asyncio.CancelledError:
             left = ", ".join(str(each) for each in list(self.pool.running))
-            self._log.error("requests still run at the end of the grace time, in threads that end with it: %s", left)
+            self._log.error("requests still run in threads after the grace period, and end with them: %s", left)
             raise
         await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _read(receive: Any) -> tuple[IO[bytes] | None, int]:
-    """Return the body of a request as a file, and its length; None if the visitor has left before its end."""
+    """Return the body of a request as a file, and its length; None if the client disconnects before its end."""
     file: IO[bytes] = io.BytesIO()
     length = 0
     while True:
@@ -141,7 +140,7 @@ async def _read(receive: Any) -> tuple[IO[bytes] | None, int]:
 
 
 async def _pass_on(responding: Responding, answer: Response, send: Any) -> str | None:
-    """Write what the thread gives, until it has given all."""
+    """Write what the thread posts, until it ends."""
     has_begun = False
     while True:
         await responding.news()
@@ -149,7 +148,7 @@ async def _pass_on(responding: Responding, answer: Response, send: Any) -> str |
         if (answer.is_lost or answer.is_told) and not (answer.is_written or responding.sent_by_kernel):
             responding.leave()
             if answer.is_lost:
-                answer.handle_lost()  # the server hears of it later, and would miss the rest of the answer
+                answer.handle_lost()  # the server notices it later, and would expect the rest of the response
         elif part.has_failed and not responding.is_posted:
             await send_text(send, 500)
         elif responding.is_posted:
@@ -170,7 +169,7 @@ async def _pass_on(responding: Responding, answer: Response, send: Any) -> str |
 
 
 async def send_text(send: Any, status: int, *headers: tuple[bytes, bytes]) -> None:
-    """Answer with the reason of a status, and close the connection."""
+    """Respond with the reason of a status, and close the connection."""
     text = phrase_of(status)
     plain = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(text))]
     all_headers = [*plain, (b"Connection", b"close"), *headers]
