@@ -197,4 +197,4 @@ def test_examples_in_docstrings(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_every_file_says_first_what_it_is(path: Path) -> None:
-    assert re.match(r'"""[A-Za-z`].+[.!:]', path.read_text("utf-8"))
+    assert re.match(r'r?"""[A-Za-z`].+[.!:]', path.read_text("utf-8"))
