@@ -46,7 +46,7 @@ FINE = [
     (CallKind.OWN, CallOutcome.YES, 0),
 ]
 FAULTY = [
-    (CallKind.PLAIN, CallOutcome.WRONG, 1, "answered wrongly"),
+    (CallKind.PLAIN, CallOutcome.WRONG, 1, "answered incorrectly"),
     (CallKind.PLAIN, CallOutcome.HUNG, 0, "never answered"),
     (CallKind.OWN, CallOutcome.HUNG, 0, "never answered"),
     (CallKind.PLAIN, CallOutcome.RIGHT, 2, "started twice"),
@@ -72,7 +72,7 @@ def test_what_must_not_happen_to_a_call(kind: CallKind, outcome: CallOutcome, st
 
 @pytest.mark.parametrize("outcome", [CallOutcome.NO, CallOutcome.MAYBE, CallOutcome.YES])
 def test_no_call_may_fail_when_the_faults_are_over(outcome: CallOutcome) -> None:
-    assert complaints(CallKind.OWN, outcome, 0, is_calm=True) == ["failed though the faults were over"]
+    assert complaints(CallKind.OWN, outcome, 0, is_calm=True) == ["failed although the faults were over"]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_books_of_all_processes_are_compared(directory: Path) -> None:
     assert judgement.calls == 3
     assert judgement.outcomes == {(CallKind.PLAIN, CallOutcome.RIGHT): 2, (CallKind.BIG, CallOutcome.BEGUN): 1}
     assert judgement.faults == {"started twice": 1}
-    assert judgement.samples[0].startswith("call 2.1 (plain), begun after ")
+    assert judgement.samples[0].startswith("call 2.1 (plain), made after ")
 
 
 def test_a_record_that_a_death_has_cut_is_not_read(directory: Path) -> None:

@@ -140,19 +140,19 @@ def test_every_option_of_the_plan_is_known(home: Path, option: str) -> None:
 
 
 WRONG: dict[str, tuple[str, str]] = {
-    "no TOML": ("name = ", "is no TOML: Invalid value (at end of document)."),
-    "no name": (BACK, 'the app has no name. Wanted: name = "myapp".'),
+    "no TOML": ("name = ", "is not valid TOML: Invalid value (at end of document)."),
+    "no name": (BACK, 'the app has no name. Expected: name = "myapp".'),
     "a name that is none": (f'name = "my app"\n{BACK}', "'my app' cannot name an app."),
     "an unknown option": ('name = "a"\ngrase = 3', "there is no option 'grase'. Did you mean 'grace'?"),
     "an option of the wrong type": ('name = "a"\ngrace = "long"', 'grace = "long": expected float, got str.'),
     "an option of another wrong type": ('name = "a"\nmetrics = 1', "metrics = 1: expected bool, got int."),
     "a list of the wrong": ('name = "a"\npreload = [1]', "preload = [1]: expected str, got int - at $[0]."),
     "a base that is not there": ('name = "a"\nbase = "srx"', "there is no such file or directory"),
-    "roles that are none": ('name = "a"\nroles = ["back"]', 'roles = ["back"] is no table. Wanted: [roles]'),
-    "a role that is none": ('name = "a"\nroles.back = "back.py"', 'roles.back = "back.py" is no table.'),
+    "roles that are none": ('name = "a"\nroles = ["back"]', 'roles = ["back"] is not a table. Expected: [roles]'),
+    "a role that is none": ('name = "a"\nroles.back = "back.py"', 'roles.back = "back.py" is not a table.'),
     "a role without a module": (
         'name = "a"\n[roles.back]\nworkers = 2',
-        '[roles.back] has no module. Wanted: the file that its mobsters run, module = "./back.py".',
+        '[roles.back] has no module. Expected: the file that its workers run, module = "./back.py".',
     ),
     "an unknown option of a role": (
         f'name = "a"\n{BACK}worker = 2',
@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_told_with_the_file(home: Path, fault: str) -> None
 
 def test_a_file_that_cannot_be_read(home: Path) -> None:
     (home / "mob.toml").write_bytes(b'name = "\xff"')
-    with pytest.raises(PlanError, match=r"is not UTF-8, as TOML wants it: invalid start byte at byte 8\."):
+    with pytest.raises(PlanError, match=r"is not UTF-8, which TOML requires: invalid start byte at byte 8\."):
         config.described(home / "mob.toml")
     with pytest.raises(PlanError, match="cannot be read: No such file or directory"):
         config.described(home / "other.toml")

@@ -13,7 +13,7 @@ from mob.errors import PlanError
 from mob.plan import RolePlan
 from mob.rim import cores
 
-UNREAD = "its name and its module must be written there as text, for nothing is run to find them out"
+UNREAD = "its name and its module must be string literals, because the script is read and not run"
 
 
 def written(place: Path, text: str, name: str = "main.py") -> Path:
@@ -66,9 +66,9 @@ def test_what_is_computed_keeps_its_default_and_is_told(tmp_path: Path) -> None:
     known = described(script)
     assert [(role.name, role.workers) for role in known.plan.roles] == [("back", 1), ("front", 1)]
     assert known.warnings == (
-        f"{script}:5: workers=N is computed, so it is taken for the default.",
-        f"{script}:6: .role(N, './other.py') is left out: {UNREAD}.",
-        f"{script}:7: what **more says is not known.",
+        f"{script}:5: workers=N is computed; using the default.",
+        f"{script}:6: .role(N, './other.py') is ignored: {UNREAD}.",
+        f"{script}:7: the options in **more are unknown.",
     )
     assert known.left_out == known.warnings[1:2]
 
@@ -108,7 +108,7 @@ def test_a_base_that_is_computed_is_told(tmp_path: Path) -> None:
     script = written(tmp_path, "import mob\nmob.start('a').base(HERE).role('b', './b.py')\n")
     known = described(script)
     assert known.warnings == (
-        f"{script}:2: mob.start('a').base(HERE): it is not known where that is; taken for {tmp_path}.",
+        f"{script}:2: mob.start('a').base(HERE): the directory is computed, so unknown; using {tmp_path}.",
     )
     assert known.left_out == known.warnings
 
@@ -119,7 +119,7 @@ def test_sums_that_cannot_be_done_are_computed_ones(tmp_path: Path) -> None:
     )
     known = described(script)
     assert [role.workers for role in known.plan.roles] == [1, 4]
-    assert known.warnings == (f"{script}:2: workers=1 // 0 is computed, so it is taken for the default.",)
+    assert known.warnings == (f"{script}:2: workers=1 // 0 is computed; using the default.",)
 
 
 def test_a_script_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_is_said_as_text_is_known_as_numbers(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("import os\n", "describes no app"),
-        ("def f(:\n", "is no Python: invalid syntax (line 1)."),
+        ("def f(:\n", "is not valid Python: invalid syntax (line 1)."),
         (
             'import mob\nmob.start("a").role("b", "./b.py", workers="many")\n',
             "main.py:2: role 'b': workers='many' is not a num",

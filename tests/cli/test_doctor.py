@@ -48,10 +48,10 @@ def test_a_good_machine_is_fine_for_a_small_app() -> None:
         ("kernel", None, {"kernel": (3, 10)}, WARN, "Linux 3.10"),
         ("kernel", None, {"system": "Darwin", "kernel": (24, 1)}, WARN, "Darwin 24.1"),
         ("open files", None, {"nofile": (256, 4096)}, WARN, "256 open files (hard limit 4096)"),
-        ("open files", LARGE, {}, FAIL, "the Kingpin may need 2040 and gets 1024"),
-        ("open files", LARGE, {"nofile": (3000, 4096)}, WARN, "room for few connections"),
+        ("open files", LARGE, {}, FAIL, "the Kingpin may need 2040, the limit is 1024"),
+        ("open files", LARGE, {"nofile": (3000, 4096)}, WARN, "room for only a few connections"),
         ("open files", LARGE, {"nofile": (-1, -1)}, OK, "no limit open files"),
-        ("open files", LIMITED, {}, FAIL, "a mobster of 'back' may need 44 and gets 30"),
+        ("open files", LIMITED, {}, FAIL, "a worker of 'back' may need 44, the limit is 30"),
         ("processes", SMALL, {"nproc": (40, 40), "threads": 20}, FAIL, "34 for this app"),
         ("processes", SMALL, {"nproc": (40, 40), "threads": 20, "is_root": True}, OK, "no limit"),
         ("processes", SMALL, {"cgroup_pids": 50}, WARN, "room for 50 more"),
@@ -67,9 +67,9 @@ def test_a_good_machine_is_fine_for_a_small_app() -> None:
         ("ptrace", None, {"ptrace": 0}, OK, "may attach"),
         ("clock", None, {"clock": "hpet"}, WARN, "some microseconds"),
         ("clock", None, {"clock": "tsc"}, OK, "tsc"),
-        ("shared memory", SHARING, {}, OK, "(1.0 GB at most)"),
-        ("fresh pages", None, {}, OK, "had in advance"),
-        ("fresh pages", None, {"can_populate": False}, OK, "Linux 5.14 can have them in advance"),
+        ("shared memory", SHARING, {}, OK, "at most 1.0 GB each)"),
+        ("fresh pages", None, {}, OK, "allocated in advance"),
+        ("fresh pages", None, {"can_populate": False}, OK, "Linux 5.14 can allocate them in advance"),
         ("fresh pages", None, {"shared_huge_pages": "advise"}, OK, "huge pages for shared memory: advise"),
         ("fresh pages", None, {"shared_huge_pages": "never"}, OK, "echo advise > /sys/kernel/mm/transparent_hugepage/"),
         ("/dev/shm", None, {"shm": 64 * MIB}, OK, "64 MB wanted  mob does not use it"),
@@ -112,9 +112,9 @@ def test_imports_that_cannot_be_found_are_told_without_running_anything(tmp_path
         "import os, json, nothere.sub\nfrom helper import x\ntry:\n    import perhaps\nexcept ImportError: ...\n1 / 0\n"
     )
     (each,) = of_modules(tmp_path, BACK, back=back, helper="raise SystemExit")
-    assert (each.check, each.verdict, each.seen) == ("imports of back", FAIL, "not to be found: nothere.sub")
+    assert (each.check, each.verdict, each.seen) == ("imports of back", FAIL, "not found: nothere.sub")
     (each,) = of_modules(tmp_path, BACK, back="import os, helper\nserve_for_ever()\n")
-    assert (each.verdict, each.seen) == (OK, "all 2 are found; 5 s to get ready (boot_timeout)")
+    assert (each.verdict, each.seen) == (OK, "all 2 found; boot_timeout=5 s")
     (each,) = of_modules(tmp_path, BACK, back="def f(:\n")
     assert (each.verdict, each.seen[:25]) == (FAIL, "back.py cannot be read: i")
 
@@ -191,11 +191,11 @@ def test_a_running_app_is_looked_at(apps: Apps) -> None:
         first = next(iter(running.apps(app.name)))
     finally:
         app.signal(signal.SIGCONT)
-    assert (first.verdict, first.seen) == (FAIL, f"its Kingpin {app.process.pid} is stopped")
+    assert (first.verdict, first.seen) == (FAIL, f"its Kingpin (supervisor, pid {app.process.pid}) is stopped")
     assert f"kill -CONT {app.process.pid}" in first.advice
     app.stop()
     (gone,) = running.apps(app.name)
-    assert (gone.verdict, gone.seen) == (FAIL, "does not run")
+    assert (gone.verdict, gone.seen) == (FAIL, "is not running")
 
 
 def test_what_a_dead_app_has_left_is_told(apps: Apps) -> None:
@@ -232,8 +232,8 @@ def test_the_command_draws_a_table_and_says_by_its_status_whether_it_works(tmp_p
     (tmp_path / "back.py").write_text("import nothere\n")
     bad = CliRunner().invoke(main, ["doctor", str(script)])
     assert bad.exit_code == 1
-    assert "not to be found: nothere" in bad.output
-    assert "1 will not work" in bad.output
+    assert "not found: nothere" in bad.output
+    assert "1 failed" in bad.output
 
 
 def test_the_command_prints_json(tmp_path: Path) -> None:

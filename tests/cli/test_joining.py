@@ -80,7 +80,7 @@ def test_another_name_alone(app: App, ran: list[Plan]) -> None:
 
 def test_a_name_without_a_cluster(app: App, ran: list[Plan]) -> None:
     prepare("--node", "n2")
-    with pytest.raises(click.UsageError, match=r"myapp is in no cluster\. Say which with --join URL"):
+    with pytest.raises(click.UsageError, match=r"myapp is not part of a cluster\. Name its server with --join URL"):
         app.run()
 
 
@@ -129,7 +129,7 @@ def test_the_environment_says_it_and_the_line_overrides_it(
 
 
 def test_an_option_without_its_value() -> None:
-    with pytest.raises(click.UsageError, match="--join wants a value"):
+    with pytest.raises(click.UsageError, match="--join requires a value"):
         joining.taken(("--join",))
 
 

@@ -62,7 +62,7 @@ def test_what_faulthandler_writes_is_turned_round() -> None:
 
 
 def test_an_error_is_no_stack() -> None:
-    assert read("it has ended meanwhile.") == ([], ["it has ended meanwhile."])
+    assert read("it has exited.") == ([], ["it has exited."])
     assert read("") == ([], [])
 
 

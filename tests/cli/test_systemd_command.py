@@ -113,7 +113,7 @@ def test_what_is_not_known_is_told_beside_the_unit(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text('import mob\nmob.start("shop", grace=N).role("back", "./back.py").run()\n')
     done = CliRunner().invoke(main, ["systemd", str(tmp_path / "main.py")])
     assert done.exit_code == 0
-    assert "grace=N is computed, so it is taken for the default." in done.stderr
+    assert "grace=N is computed; using the default." in done.stderr
     assert "Warning" not in done.stdout
 
 

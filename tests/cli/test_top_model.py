@@ -164,7 +164,7 @@ def test_a_restart_is_asked_about_and_left(top: Top) -> None:
     press(top, "R")
     assert top.question is not None
     press(top, "n")
-    assert (top.question, top.status, top.under_way) == (None, "left as it is.", [])
+    assert (top.question, top.status, top.under_way) == (None, "cancelled.", [])
 
 
 def test_what_is_under_way_is_said_until_it_is_answered(top: Top) -> None:
@@ -189,7 +189,7 @@ def test_a_mobster_without_a_process_cannot_be_asked(top: Top) -> None:
 def test_nothing_is_selected_in_an_empty_table() -> None:
     top = Top("myapp")
     assert press(top, "down", "R") is None
-    assert top.status == "there is nothing selected."
+    assert top.status == "nothing is selected."
 
 
 def test_a_question_ends_with_the_app_and_its_return_is_seen(top: Top) -> None:

@@ -59,8 +59,8 @@ def test_no_screen_is_larger_than_the_terminal(top: Top, size: tuple[int, int], 
 
 def test_a_wide_terminal_has_all_of_it(top: Top) -> None:
     lines = words(top)
-    assert lines[0] == "myapp up 1h 00m mobsters 1/3 calls/s 1,234 fails/s 4.0 queue 7 █"
-    assert lines[1] == "Kingpin 999 cpu 5.0% mem 17M mobsters 3 lines dropped 1,234 clients 2"
+    assert lines[0] == "myapp up 1h 00m workers 1/3 calls/s 1,234 fails/s 4.0 queue 7 █"
+    assert lines[1] == "Kingpin 999 cpu 5.0% mem 17M workers 3 lines dropped 1,234 clients 2"
     assert lines[2] == " ".join(column.name for column in COLUMNS)
     assert lines[3] == "back 1/2 1m 00s 2 1,234 3 7 42.0 32M 12.3ms 1.86ms 57.5ms █"
     assert lines[4] == "back.0 1001 ready 1m 00s 2 1,234 3 7 42.0 32M 12.3ms █"
@@ -98,7 +98,7 @@ def test_a_narrow_terminal_has_fewer_columns(width: int) -> None:
 
 
 def test_a_narrow_header_leaves_out_what_does_not_fit_whole(top: Top) -> None:
-    assert words(top, 60)[0] == "myapp up 1h 00m mobsters 1/3 calls/s 1,234 queue 7"
+    assert words(top, 60)[0] == "myapp up 1h 00m workers 1/3 calls/s 1,234 queue 7"
 
 
 def test_the_exports(top: Top) -> None:
@@ -122,7 +122,7 @@ def test_why_there_is_nothing(top: Top) -> None:
     top = Top("myapp")
     top.handle_metrics(0.0, metrics(mobster(1)))
     top.handle_key("e")
-    assert "No call of any export has ended yet." in shown(top, 80, 10)
+    assert "No call of an export has finished yet." in shown(top, 80, 10)
 
 
 def test_the_app_is_waited_for(top: Top) -> None:

@@ -178,14 +178,14 @@ def test_an_error_comes_with_the_traceback_of_where_it_was_raised(app: RunningAp
         (["back.fo"], 1, "'back' exports no function 'fo'. Did you mean 'foo'?"),
         (["bak.foo"], 1, "this app has no role 'bak'. Did you mean 'back'?"),
         (["foo"], 1, "this app has no role 'foo'. "),
-        (["foo", "1"], 2, "'foo' is not ROLE.EXPORT, such as back.foo."),
+        (["foo", "1"], 2, "'foo' does not have the form ROLE.EXPORT, as in back.foo."),
         (["back.foo"], 1, "back.foo() is missing the argument 'a'."),
         (["back.foo", "--timout", "3"], 2, "There is no option '--timout'. Did you mean '--timeout'?"),
-        (["back.echo", "-x"], 2, "For an argument that begins with a dash put `--` in front of it."),
-        (["back.echo", "-", "-"], 2, "which can be read once only"),
+        (["back.echo", "-x"], 2, "To pass an argument that begins with a dash, put `--` before it."),
+        (["back.echo", "-", "-"], 2, "so it can be used only once"),
         (["back.echo", "-"], 1, "is not one JSON value"),
         (["back.pid", "--pid", "1"], 1, "no ready worker of role 'back' has the pid 1. `mob ps` lists them."),
-        (["back.pid", "--pid", "1", "--all"], 2, "say one of the two"),
+        (["back.pid", "--pid", "1", "--all"], 2, "use only one of the two"),
         (["back._mob_peer"], 1, "'back' exports no function '_mob_peer'."),
         (["idle.foo"], 1, "'idle' exports no function 'foo'."),
     ],
@@ -208,7 +208,7 @@ def test_a_call_may_have_a_time(app: RunningApp) -> None:
     assert "took too long" in told or "did not answer within 0.2 s" in told  # whoever sees it first says it
 
 
-NOBODY = "No worker of 'none' is ready (none.0: ValueError: no); waiting for one. Ctrl-C gives up.\n"
+NOBODY = "No worker of 'none' is ready (none.0: ValueError: no); waiting for one. Press Ctrl-C to give up.\n"
 FAILS = "raise ValueError('no.')"
 
 
@@ -263,14 +263,14 @@ def test_exports_are_completed(app: RunningApp) -> None:
 def test_messages_are_sent(app: RunningApp) -> None:
     client = app.connect()
     first, second = app.ready(client, "back")
-    assert mob_(app, "send", "--all", '{"to": "all"}').stderr == "sent to 3 mobsters, 2 with a handler.\n"
+    assert mob_(app, "send", "--all", '{"to": "all"}').stderr == "sent to 3 workers, 2 with a handler.\n"
     app.wait_for(r"got \{'to': 'all'\}", 2)
-    assert mob_(app, "send", "--role", "back", "hi").stderr == "sent to 2 mobsters, 2 with a handler.\n"
+    assert mob_(app, "send", "--role", "back", "hi").stderr == "sent to 2 workers, 2 with a handler.\n"
     app.wait_for("got 'hi'", 2)
-    assert mob_(app, "send", "--any", "back", "--text", "7").stderr == "sent to 1 mobster, 1 with a handler.\n"
+    assert mob_(app, "send", "--any", "back", "--text", "7").stderr == "sent to 1 worker, 1 with a handler.\n"
     app.wait_for("got '7'")
     assert (
-        mob_(app, "send", "--pid", str(second.pid), "-", stdin="[1]").stderr == "sent to 1 mobster, 1 with a handler.\n"
+        mob_(app, "send", "--pid", str(second.pid), "-", stdin="[1]").stderr == "sent to 1 worker, 1 with a handler.\n"
     )
     app.wait_for(rf"back\.1 {second.pid} \| got \[1\]")
     assert mob_(app, "send", "--pid", str(first.pid), "-1").returncode == 0
@@ -281,22 +281,22 @@ def test_it_is_said_that_nobody_hears_a_message(apps: Apps) -> None:
     hears = "import mob\ndef hear(): mob.on('message', print)"
     app = apps.start('.role("deaf", "./deaf.py").role("late", "./late.py", workers=2)', deaf="", late=hears)
     client = app.wait_ready(3)
-    nobody = 'none of which has a handler: @mob.on("message")'
-    assert mob_(app, "send", "--all", "hi").stderr == f"sent to 3 mobsters, {nobody}.\n"
+    nobody = 'none of which has a handler (@mob.on("message"))'
+    assert mob_(app, "send", "--all", "hi").stderr == f"sent to 3 workers, {nobody}.\n"
     client.all("late").call.hear().result(patient(20))
     wait_until(lambda: client.roles()["late"].hears, "the Kingpin knows of the handler")
-    assert mob_(app, "send", "--all", "hi").stderr == "sent to 3 mobsters, 2 with a handler.\n"
-    assert mob_(app, "send", "--any", "deaf", "hi").stderr == f"sent to 1 mobster, {nobody}.\n"
+    assert mob_(app, "send", "--all", "hi").stderr == "sent to 3 workers, 2 with a handler.\n"
+    assert mob_(app, "send", "--any", "deaf", "hi").stderr == f"sent to 1 worker, {nobody}.\n"
 
 
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["1"], 2, "To whom? Say one of --all, --role ROLE, --any ROLE, --pid PID."),
-        (["--all", "--pid", "1", "1"], 2, "To whom?"),
+        (["1"], 2, "no receiver given. Use exactly one of --all, --role ROLE, --any ROLE, --pid PID."),
+        (["--all", "--pid", "1", "1"], 2, "Use exactly one of --all"),
         (["--role", "bak", "1"], 1, "Did you mean 'back'?"),
-        (["--pid", "1", "1"], 1, "no mobster has the pid 1. `mob ps` lists them."),
-        (["--pid", str(os.getpid()), "1"], 1, "`mob ps` lists them."),
+        (["--pid", "1", "1"], 1, "no worker has pid 1. `mob ps` lists the workers."),
+        (["--pid", str(os.getpid()), "1"], 1, "`mob ps` lists the workers."),
     ],
     ids=range(5),
 )

@@ -70,12 +70,12 @@ def test_several_nodes_under_faults_lose_nothing(apps: Apps) -> None:
     run = chaos(apps, "--seed", "7", "--minutes", "0.2", "--nodes", "2", *without)
     assert run.wait(patient(200)) == 0, run.output
     assert run.wait_for(r"SIGKILL of a gateway +\d")
-    assert run.wait_for(r"SIGKILL of all that a node has, which starts again later +\d")
+    assert run.wait_for(r"SIGKILL of all processes of a node, which starts again later +\d")
     assert run.wait_for("passed: nothing lost, nothing done twice, all roles at target")
     assert kept(apps.directory) == []
 
 
-LIES = {"wrong": "calls: answered wrongly", "twice": "calls: started twice"}
+LIES = {"wrong": "calls: answered incorrectly", "twice": "calls: started twice"}
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -93,12 +93,15 @@ def test_the_check_can_fail(apps: Apps, lie: str) -> None:
 def test_an_app_that_cannot_start_is_told_at_once(apps: Apps) -> None:
     run = chaos(apps, "--minutes", "0.05", main="raise SystemExit('the script has an opinion')\n")
     assert run.wait(PATIENCE) == 1
-    assert run.wait_for("Error: the app has ended with status 1")
+    assert run.wait_for("Error: the app exited with status 1")
     assert run.wait_for("the script has an opinion")
     assert kept(apps.directory) == []
 
 
-@pytest.mark.parametrize(("call", "complaint"), [("foo", "is not ROLE.EXPORT"), ("back.", "is not ROLE.EXPORT")])
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [("foo", "does not have the form ROLE.EXPORT"), ("back.", "does not have the form ROLE.EXPORT")],
+)
 def test_a_misspelled_export_is_refused(apps: Apps, call: str, complaint: str) -> None:
     run = chaos(apps, "--call", call)
     assert run.wait(PATIENCE) == 2

@@ -167,7 +167,7 @@ def test_workers_that_do_not_come_up(apps: Apps) -> None:
     apps.write(back="raise ValueError('no luck')")
     told = failed(app, 1, "restart", "-a", app.name, "back")
     assert told.startswith("Error: back: 0 of 1 ready. back.0: ValueError: no luck\n")
-    assert told.endswith("\nmob goes on trying; `mob crashes` has the reports.\n")
+    assert told.endswith("\nmob keeps trying; `mob crashes` shows the reports.\n")
     assert done(app, "restart", "-a", app.name, "--no-wait", "back").startswith("restarting")
     apps.write(back="")
     assert done(app, "restart", "-a", app.name, "back").endswith("back: 1 ready.\n")
@@ -178,7 +178,9 @@ def test_workers_that_take_too_long(apps: Apps) -> None:
     app.wait_ready()
     apps.write(back="import time; time.sleep(1000)")
     told = failed(app, 1, "scale", "-a", app.name, "back=3", "--timeout", "0.2")
-    assert told.startswith("Error: after 0.2 s: back: 1 of 3 ready.\nback.1 is booting.\nback.2 is booting.\n")
+    assert told.startswith(
+        "Error: after 0.2 s (--timeout): back: 1 of 3 ready.\nback.1 is booting.\nback.2 is booting.\n"
+    )
 
 
 def test_workers_that_are_held_and_a_role_that_has_given_up(apps: Apps) -> None:
@@ -189,7 +191,7 @@ def test_workers_that_are_held_and_a_role_that_has_given_up(apps: Apps) -> None:
     told = failed(app, 1, "restart", "-a", app.name, "held", "--timeout", "0.2")
     assert "\nheld.0 is held: waits for bad.\n" in told
     told = failed(app, 1, "restart", "-a", app.name, "bad")
-    assert told.endswith("bad.0 is failed: ValueError: no luck.\n`mob crashes` has the reports.\n")
+    assert told.endswith("bad.0 is failed: ValueError: no luck.\n`mob crashes` shows the reports.\n")
 
 
 def test_stop_ends_with_the_app(apps: Apps) -> None:
@@ -204,7 +206,7 @@ def test_stop_of_an_app_that_does_not(apps: Apps) -> None:
     app = apps.start('.role("deaf", "./deaf.py")', deaf=DEAF)
     app.wait_ready()
     told = failed(app, 1, "stop", "-a", app.name, "--timeout", "0.2")
-    assert told == f"Error: {app.name} is still stopping after 0.2 s. `mob stop --now` ends it at once.\n"
+    assert told == f"Error: {app.name} is still stopping after 0.2 s (--timeout). `mob stop --now` kills it at once.\n"
     assert done(app, "stop", "-a", app.name, "--now") == f"{app.name} has stopped.\n"
     app.wait_gone()
 
@@ -234,12 +236,12 @@ def test_a_misspelled_command(app: RunningApp) -> None:
         (("reload", "bakc"), 1, "this app has no role 'bakc'. Did you mean 'back'?"),
         (("scale", "bakc=2"), 1, "this app has no role 'bakc'. Did you mean 'back'?"),
         (("scale", "back=0"), 1, "'back' cannot have 0 workers"),
-        (("scale", "back"), 2, "'back' is not ROLE=N, such as back=8 or back=+1."),
-        (("scale", "back=+-1"), 2, "'back=+-1' is not ROLE=N, such as back=8 or back=+1."),
-        (("restart", "back", "1"), 2, "wanted are roles, or one pid."),
+        (("scale", "back"), 2, "'back' does not have the form ROLE=N, as in back=8 or back=+1."),
+        (("scale", "back=+-1"), 2, "'back=+-1' does not have the form ROLE=N, as in back=8 or back=+1."),
+        (("restart", "back", "1"), 2, "expected roles, or exactly one pid."),
         (("restart", "1"), 1, "no worker has pid 1"),
         (("crashes", "-n", "0"), 2, "0 is not in the range x>=1."),
-        (("crashes", "other"), 2, "two apps are named: 'other' and "),
+        (("crashes", "other"), 2, "two apps given: 'other' and "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -169,7 +169,7 @@ def test_the_environment_says_which_one_and_a_name_overrides_it(two: list[Runnin
     gone = mob_command(here.directory, "call", "back.answer", MOB_APP="t-is-not-there")
     assert gone.returncode == 3
     assert "no app named 't-is-not-there'" in gone.stderr
-    assert gone.stderr.endswith("MOB_APP names it.\n")
+    assert gone.stderr.endswith("Its name comes from MOB_APP.\n")
     named = mob_command(here.directory, "call", "-a", "t-is-no-app", "back.answer", MOB_APP="t-is-not-there")
     assert "MOB_APP" not in named.stderr
 
@@ -191,11 +191,11 @@ def test_a_command_acts_on_no_other_app_than_that_of_its_directory(
     (tmp_path / "main.py").write_text(text)
     shown = mob_command(tmp_path, "stop")
     assert shown.returncode == 3
-    refusal = "Error: 't-not-up', the app of this directory, is not running. 'another' is; if you mean that one, say "
+    refusal = "Error: 't-not-up', the app of this directory, is not running. 'another' is; to use that one, add "
     assert (shown.stderr == f"{refusal}-a another.\n") is is_refused
     assert ("no app named 'another'" in shown.stderr) is not is_refused
     crashes = mob_command(tmp_path, "crashes")
-    assert crashes.stdout == f"No crash of '{'t-not-up' if is_refused else 'another'}' is on record.\n"
+    assert crashes.stdout == f"No crash of '{'t-not-up' if is_refused else 'another'}' is recorded.\n"
 
 
 def test_commands_take_the_name_as_a_word(two: list[RunningApp], tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ def test_commands_take_the_name_as_a_word(two: list[RunningApp], tmp_path: Path)
         assert "back is up" in shown.stdout, shown
     both = mob_command(tmp_path, "stop", name, "-a", "t-another")
     assert both.returncode == 2
-    assert "two apps are named" in both.stderr
-    assert "wanted are an app and a role" in mob_command(tmp_path, "logs", "-a", name, "back", "more").stderr
+    assert "two apps given" in both.stderr
+    assert "expected at most an app and a role" in mob_command(tmp_path, "logs", "-a", name, "back", "more").stderr
 
 
 def test_stop_takes_the_name_as_a_word(apps: Apps, two: list[RunningApp]) -> None:
@@ -277,7 +277,7 @@ def test_mob_run_of_a_script_that_forgets_run_has_status_2(tmp_path: Path) -> No
     shown = run_in(tmp_path, *MOB, "run", "main.py")
     assert shown.returncode == 2
     assert shown.stderr == (
-        "Error: main.py describes the app 't-forgotten' and never runs it. Did you forget .run() at the end?\n"
+        "Error: main.py describes the app 't-forgotten' but never runs it. Did you forget .run() at the end?\n"
     )
 
 
@@ -304,7 +304,7 @@ def test_call_lists_the_exports(apps: Apps) -> None:
     assert shown.stdout == "back.add(a: int, b: int = 2) -> int    Adds two numbers.\nback.plain()\n"
     shown = mob_command(app.directory, "call", "-a", app.name)
     assert shown.stdout.endswith("back.plain()\nfront.page()\n")
-    assert shown.stderr == "No worker of 'late' has been ready yet, so its exports are not known.\n"
+    assert shown.stderr == "No worker of 'late' has been ready yet, so its exports are not known yet.\n"
     shown = mob_command(app.directory, "call", "bakc")
     assert shown.returncode == 1
     assert "this app has no role 'bakc'. Did you mean 'back'?" in shown.stderr
@@ -317,11 +317,11 @@ def test_a_role_that_cannot_be_imported_is_explained(apps: Apps) -> None:
     why = "bad.0: ModuleNotFoundError: No module named 'not_a_module'"
     shown = mob_command(app.directory, "call", "-a", app.name, "bad.run", "--timeout", "4")
     assert shown.returncode == 1
-    assert f"No worker of 'bad' is ready ({why}); waiting for one. Ctrl-C gives up.\n" in shown.stderr
+    assert f"No worker of 'bad' is ready ({why}); waiting for one. Press Ctrl-C to give up.\n" in shown.stderr
     shown = mob_command(app.directory, "call", "-a", app.name, "bad")
-    assert shown.stderr == f"No worker of 'bad' has been ready yet, so its exports are not known. {why}\n"
+    assert shown.stderr == f"No worker of 'bad' has been ready yet, so its exports are not known yet. {why}\n"
     shown = mob_command(app.directory, "logs", "-a", app.name, "mute")
-    assert shown.stderr == "mute has printed nothing. What mob says of it: `mob logs kingpin`.\n"
+    assert shown.stderr == "mute has printed nothing. For messages about it: `mob logs kingpin`.\n"
     assert "not_a_module" in mob_command(app.directory, "logs", "-a", app.name, "kingpin").stdout
 
 

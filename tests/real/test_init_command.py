@@ -56,7 +56,7 @@ def test_what_is_there_is_never_touched(tmp_path: Path) -> None:
     (tmp_path / "web.py").symlink_to("nowhere")
     done = CliRunner().invoke(main, ["init", str(tmp_path)])
     assert done.exit_code == 1
-    assert f"nothing was written, for {tmp_path} has back.py, web.py already." in done.output
+    assert f"nothing was written: {tmp_path} already has back.py, web.py." in done.output
     assert (tmp_path / "back.py").read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"back.py", "web.py"}
 

@@ -71,7 +71,7 @@ def test_it_lists_what_waits_runs_and_is_dead(apps: Apps) -> None:
     assert "\n   at back.0\n" in narrow
     assert "…" not in narrow
     assert "key k; priority 3" in text
-    assert "back: 1 later, 1 running, 1 dead. 0 done since the queue has started." in text
+    assert "back: 1 later, 1 running, 1 dead. 0 done since the queue started." in text
     assert [(row["id"], row["state"], row["job"]) for row in listed(app)] == [
         (job.id, state, "back.fail" if state == "dead" else "back.wait") for state, job in made.items()
     ]
@@ -91,29 +91,28 @@ def test_it_tries_again_and_drops(apps: Apps) -> None:
     wait_until(lambda: made["dead"].status().result(PATIENCE) == "dead", "it has failed again")
     refused = ran(app, "retry", made["running"].id, "nope")
     assert refused.returncode == 1
-    assert (
-        f"not {made['running'].id}, nope: no such job, or it is done, runs, or another has its key." in refused.stderr
-    )
+    why = "no such job, or it is done, is running, or another job has its key"
+    assert f"not tried again: {made['running'].id}, nope ({why})." in refused.stderr
     assert ran(app, "retry", "all").stdout == "1 job tried again.\n"
     assert ran(app, "drop", made["later"].id, made["running"].id).stdout == "2 jobs dropped.\n"
     wait_until(lambda: made["dead"].status().result(PATIENCE) == "dead", "it has failed again")
-    assert "needs --state or --role" in ran(app, "drop", "all").stderr
+    assert "requires --state or --role" in ran(app, "drop", "all").stderr
     assert ran(app, "drop", "all", "--state", "dead").stdout == "1 job dropped.\n"
     assert listed(app) == []
-    assert ran(app).stdout == "no jobs. 0 done since the queue has started.\n"
+    assert ran(app).stdout == "no jobs. 0 done since the queue started.\n"
 
 
 def test_an_app_without_jobs_says_so(apps: Apps) -> None:
     app, _ = start(apps, "")
-    assert ran(app).stdout == f"{app.name} has no durable jobs. options(durable=True) makes one.\n"
+    assert ran(app).stdout == f"{app.name} has no durable jobs. Calls made with options(durable=True) create them.\n"
     assert listed(app) == []
     assert f"{app.name} has no durable jobs." in ran(app, "retry", "x").stderr
 
 
 def test_words_that_make_no_sense(apps: Apps) -> None:
     app, _ = start(apps, "")
-    assert "say which, as in `mob jobs retry ID`" in ran(app, "retry").stderr
-    assert "one app can be named, not 2" in ran(app, "a", "b").stderr
+    assert "no job given. Use `mob jobs retry ID`" in ran(app, "retry").stderr
+    assert "expected at most one app, got 2 words" in ran(app, "a", "b").stderr
 
 
 def test_jobs_are_measured(apps: Apps) -> None:
@@ -169,5 +168,5 @@ def test_a_state_in_the_place_of_an_app_says_the_option(apps: Apps, word: str, s
     refused = mob_command(app.directory, "jobs", word)
     assert refused.returncode != 0
     assert f"no app named '{word}' is running here." in refused.stderr
-    assert f"`mob jobs --state {state}` lists the jobs that are {state}." in refused.stderr
+    assert f"To list jobs in the state {state}: `mob jobs --state {state}`." in refused.stderr
     assert "--state" not in mob_command(app.directory, "jobs", "nonsense").stderr

@@ -337,7 +337,7 @@ def test_lines_of_the_dead_are_kept_and_their_followers_hear_the_end(apps: Apps)
     seen.wait_for("last words")
     os.kill(member.pid, signal.SIGKILL)
     assert seen.wait() == 0
-    assert seen.lines[-1] == f"the mobster with pid {member.pid} has ended."
+    assert seen.lines[-1] == f"the worker with pid {member.pid} has ended."
     assert [line.text for line in client.logs(member.pid, last=5, follow=True)] == ["last words"]
 
 
@@ -441,11 +441,11 @@ def test_mob_logs_shows_lines_as_the_terminal_does(apps: Apps) -> None:
 def test_mob_logs_of_somebody_who_is_not_there(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=TALKS)
     app.wait_ready(1)
-    absent = "is not there, and no line of it is kept. `mob ps` lists what is there."
+    absent = "is not running, and none of its output is kept. `mob ps` lists the workers."
     for target, told in (
         ("bakc", "this app has no role 'bakc'. Did you mean 'back'?"),
         ("back.7", f"back.7 {absent}"),
-        ("4194999", f"the mobster with pid 4194999 {absent}"),
+        ("4194999", f"the worker with pid 4194999 {absent}"),
     ):
         for options in ((), ("-f",)):
             shown = logs(app, target, *options)

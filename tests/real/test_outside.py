@@ -368,7 +368,7 @@ def test_metrics_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
     shown = CliRunner().invoke(main, ["metrics"])
     assert shown.exit_code == 2
     assert re.fullmatch(
-        r"Error: several apps are running: .*\. Say which with -a NAME, or set MOB_APP\.\n", shown.output
+        r"Error: several apps are running: .*\. Choose one with -a NAME, or set MOB_APP\.\n", shown.output
     )
     assert {app.name, "t-second"} <= set(re.split(r"[ ,.]+", shown.output))
 

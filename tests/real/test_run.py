@@ -69,7 +69,7 @@ def test_an_app_of_a_file_of_any_name_is_upgraded_and_reloaded(apps: Apps) -> No
     client.reload(timeout=patient(30))
     assert client.require("back").answer().result(patient(10)) == 43
     path.write_text("name = ")
-    with pytest.raises(mob.MobError, match="is no TOML"):
+    with pytest.raises(mob.MobError, match="is not valid TOML"):
         client.upgrade(30)
     assert app.stop() == 0
 
@@ -113,7 +113,7 @@ def test_a_file_takes_no_arguments(apps: Apps) -> None:
     describe(apps, "t-x")
     app = apps.run("t-x", [*RUN, "mob.toml", "more"])
     assert app.wait() == 2
-    assert app.lines[-1] == "Error: nothing reads the arguments more: there is no script. Options come first."
+    assert app.lines[-1] == "Error: unexpected arguments more: there is no script to receive them. Put options first."
 
 
 # ------------------------------------------------------------------------------------------------------ the options
@@ -156,7 +156,7 @@ def test_a_dashboard_that_the_app_describes(apps: Apps) -> None:
     assert [line for line in app.lines if f":{port}/" in line and line.startswith("dashboard: ")]
     other = apps.run("t-board", [*RUN, "--dashboard-port", "5000"])
     assert other.wait() == 2
-    assert other.lines[-1] == "Error: t-board describes its dashboard itself: say its port there."
+    assert other.lines[-1] == "Error: t-board configures its dashboard itself: set its port there."
 
 
 def test_an_app_of_a_file_is_watched(apps: Apps) -> None:

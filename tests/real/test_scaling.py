@@ -116,7 +116,7 @@ def test_the_command(scaled: RunningApp, client: mob.Client) -> None:
     ]
     wrong = mob_command(scaled, "scale", "plain", "-a", scaled.name)
     assert wrong.exit_code == 2
-    assert "'plain' is not ROLE=N, such as back=8 or back=+1." in wrong.output
+    assert "'plain' does not have the form ROLE=N, as in back=8 or back=+1." in wrong.output
     refused = mob_command(scaled, "scale", "plain=0", "-a", scaled.name)
     assert (refused.exit_code, refused.output) == (1, "Error: 'plain' cannot have 0 workers (1 to 1,024).\n")
 

@@ -168,5 +168,5 @@ def test_mob_stop_ends_an_app_that_lets_nobody_in(apps: Apps, options: list[str]
     command = [sys.executable, "-m", "mob", "stop", app.name, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patient(90), check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "It was sent SIGTERM, and has stopped." in done.stdout
+    assert "It was sent SIGTERM and has stopped." in done.stdout
     app.wait()

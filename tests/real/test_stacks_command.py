@@ -120,7 +120,7 @@ def test_one_that_is_stopped_is_told_with_what_to_do(app: RunningApp) -> None:
         os.kill(victim.pid, signal.SIGCONT)
     assert done.exit_code == 1
     assert f"it is stopped (SIGSTOP, a debugger). `kill -CONT {victim.pid}` resumes it." in done.stdout
-    assert f"Error: nothing is known of back.1 (pid {victim.pid}).\n" in done.output
+    assert f"Error: no stacks from back.1 (pid {victim.pid}).\n" in done.output
     assert "waits for work" in done.stdout  # the other one
 
 

@@ -215,11 +215,11 @@ def test_one_that_runs_is_not_run_beside_itself(app: RunningApp, client: mob.Cli
         (
             ["run", "rare"],
             2,
-            "'rare' does not say of which role: a timer is named ROLE.NAME. Did you mean 'back.rare'?",
+            "'rare' does not name the role of the timer. Expected ROLE.NAME. Did you mean 'back.rare'?",
         ),
-        (["run", "tick"], 2, "a timer is named ROLE.NAME. `mob timers` lists them."),
-        (["run"], 2, "say which timer, as in `mob timers run back.report`."),
-        (["a", "b"], 2, "one app can be named, not 2"),
+        (["run", "tick"], 2, "Expected ROLE.NAME. `mob timers` lists them."),
+        (["run"], 2, "expected one timer, as in `mob timers run back.report`."),
+        (["a", "b"], 2, "expected at most one app, got 2 words"),
     ],
 )
 def test_what_cannot_be_run(app: RunningApp, client: mob.Client, words: list[str], status: int, text: str) -> None:
@@ -364,8 +364,8 @@ def test_a_role_that_cannot_be_imported_is_named_by_mob_timers(apps: Apps) -> No
     shown = mob_command(app.directory, "timers", app.name)
     assert (shown.returncode, shown.stdout) == (0, "")
     assert shown.stderr.startswith(
-        f"A role tells its timers when it is ready. These are not, and may have some; {app.name} knows of none yet:\n"
-        f"  back: 0 of 1 workers ready ("
+        "Timers of a role are known once it is ready. These roles are not ready and may have some; none are known "
+        "yet:\n  back: 0 of 1 workers ready ("
     )
     assert "missing_one" in shown.stderr
 
@@ -413,7 +413,7 @@ def test_a_limit_of_an_export_holds_for_the_runs_of_its_timer(apps: Apps, is_exp
 
 @pytest.mark.parametrize(
     ("word", "text"),
-    [("list", "`mob timers` alone lists all"), ("back.report", "`mob timers run back.report` runs one")],
+    [("list", "`mob timers` alone lists all"), ("back.report", "`mob timers run back.report` runs a timer")],
 )
 def test_a_word_that_names_no_app_is_told_what_it_may_mean(tmp_path: Path, word: str, text: str) -> None:
     done = mob_command(tmp_path, "timers", word)

@@ -63,7 +63,7 @@ def top_of(app: RunningApp, *options: str, size: tuple[int, int] = (120, 30), **
 def window(app: RunningApp) -> Iterator[Terminal]:
     """`mob top` of it, drawn."""
     with top_of(app) as window:
-        window.wait_for("mobsters 3/3", "back.1")
+        window.wait_for("workers 3/3", "back.1")
         yield window
 
 
@@ -119,14 +119,14 @@ def test_calls_are_counted_by_mobster_and_export(app: RunningApp, window: Termin
 
 def test_a_role_is_scaled_and_reloaded(app: RunningApp, window: Terminal) -> None:
     window.type("+")
-    window.wait_for("back.2", "mobsters 4/4")
+    window.wait_for("back.2", "workers 4/4")
     window.type("-")
-    window.wait_for("mobsters 3/3")
+    window.wait_for("workers 3/3")
     window.wait_without("back.2")
     before = {member.pid for member in app.ready(app.clients[0], "back")}
     window.type("L")
     wait_until(lambda: not before & {m.pid for m in app.ready(app.clients[0], "back")}, "all of back are new")
-    window.wait_for("mobsters 3/3")
+    window.wait_for("workers 3/3")
     window.type("q")
     assert window.wait() == 0
 
@@ -136,7 +136,7 @@ def test_a_mobster_is_restarted_when_that_is_confirmed(app: RunningApp, window: 
     window.type("jR")
     window.wait_for(f"Restart back.0 (pid {first})?")
     window.type("n")
-    window.wait_for("left as it is")
+    window.wait_for("cancelled")
     assert is_alive(first)
     window.type("Ry")
     wait_until(lambda: not is_alive(first), "the mobster has ended")
@@ -169,7 +169,7 @@ def test_stacks_and_help(app: RunningApp, window: Terminal) -> None:
     window.type("\x1b")
     window.wait_for("back.1", "q quit")
     window.type("?")
-    window.wait_for("help", "one worker more for its role")
+    window.wait_for("help", "one more worker for its role")
     window.type("q")
     window.wait_for("q quit")
     asleep.cancel()
@@ -192,12 +192,12 @@ def test_logs_are_followed(app: RunningApp, window: Terminal) -> None:
 
 def test_reports_of_crashes(app: RunningApp, window: Terminal) -> None:
     window.type("c")
-    window.wait_for(f"No crash of '{app.name}' is on record.")
+    window.wait_for(f"No crash of '{app.name}' is recorded.")
     window.type("q")
     victim = app.ready(app.clients[0], "back")[0].pid
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: str(victim) in mob_command(app.directory, "crashes", app.name).stdout, "it is on record")
-    window.wait_for("mobsters 3/3")
+    window.wait_for("workers 3/3")
     window.type("c")
     window.wait_for(f"back.0 (pid {victim})")
 
@@ -205,7 +205,7 @@ def test_reports_of_crashes(app: RunningApp, window: Terminal) -> None:
 def test_an_app_that_ends_is_waited_for_until_it_is_there_again(apps: Apps) -> None:
     app = started(apps)
     with top_of(app) as window:
-        window.wait_for("mobsters 3/3", "back.1")
+        window.wait_for("workers 3/3", "back.1")
         window.type("l")
         window.wait_for("logs of back")
         assert app.stop() == 0
@@ -213,10 +213,10 @@ def test_an_app_that_ends_is_waited_for_until_it_is_there_again(apps: Apps) -> N
         window.type("\x1b")
         window.wait_for(f"waiting for '{app.name}'")
         window.type("+")
-        window.wait_for("is not there at this moment")
+        window.wait_for("is not connected at the moment")
         again = apps.run(app.name, [sys.executable, "main.py"])
         again.wait_ready(3)
-        window.wait_for("mobsters 3/3", f"Kingpin {again.process.pid}")
+        window.wait_for("workers 3/3", f"Kingpin {again.process.pid}")
         window.type("q")
         assert window.wait() == 0
         assert_given_back(window)
@@ -236,14 +236,14 @@ def test_it_is_put_aside_by_ctrl_z_and_comes_back_by_fg(app: RunningApp) -> None
         window.wait_for("READY>")
         modes = window.modes()
         window.type(f"{sys.executable} -m mob top -a {app.name} -d 0.2\r")
-        window.wait_for("mobsters 3/3", "back.1")
+        window.wait_for("workers 3/3", "back.1")
         for count in (1, 2):
             window.type("\x1a")
             wait_until(lambda count=count: window.raw.count(b"Stopped") == count, "the shell is there")
             assert window.raw.count(b"\x1b[?1049l") == count
             window.type("fg\r")
             wait_until(lambda count=count: window.raw.count(b"\x1b[?1049h") == count + 1, "it is on the screen again")
-            window.wait_for("mobsters 3/3", "back.1")
+            window.wait_for("workers 3/3", "back.1")
         window.type("q")
         wait_until(lambda: window.raw.count(b"\x1b[?1049l") == 3, "the screen was given back")
         window.type("echo end$((1+1))\r")
@@ -261,7 +261,7 @@ def assert_same(modes: list[Any], others: list[Any]) -> None:
 
 def test_a_window_that_is_closed_ends_it(app: RunningApp) -> None:
     with top_of(app) as window:
-        window.wait_for("mobsters 3/3")
+        window.wait_for("workers 3/3")
         process = psutil.Process(window.process.pid)
     wait_until(lambda: not is_alive(process.pid), "it has ended")
 
@@ -279,10 +279,10 @@ def test_it_follows_the_size_of_the_window(window: Terminal) -> None:
 def test_a_kingpin_that_stands_still_is_told_and_the_screen_does_not_freeze(apps: Apps) -> None:
     app = started(apps)
     with top_of(app) as window:
-        window.wait_for("mobsters 3/3")
+        window.wait_for("workers 3/3")
         app.signal(signal.SIGSTOP)
         try:
-            window.wait_for("the Kingpin has not answered for")
+            window.wait_for("no answer from the Kingpin (supervisor) for")
             window.type("s")
             window.wait_for("by pid")
             window.type("+")
@@ -336,11 +336,11 @@ def test_without_a_terminal_it_says_what_there_is_instead(app: RunningApp) -> No
     assert "`mob top --once`" in done.stderr
     with top_of(app, TERM="dumb") as window:
         assert window.wait() == 2
-        window.wait_for("wants a terminal for its keys")
+        window.wait_for("needs a terminal")
     done = run(app, "--once", "--sort", "memm")
     assert done.returncode == 2
-    assert "there is no column 'memm' in the table of mobsters." in done.stderr
-    assert "mem" in done.stderr.rpartition("mobsters.")[2]
+    assert "there is no column 'memm' in the table of workers." in done.stderr
+    assert "mem" in done.stderr.rpartition("workers.")[2]
 
 
 def test_an_app_that_does_not_run_is_told_at_once(app: RunningApp) -> None:

@@ -218,7 +218,10 @@ def test_it_stops_in_order_and_leaves_nothing(apps: Apps) -> None:
         check=False,
         timeout=patient(60),
     )
-    assert (done.returncode, done.stdout) == (0, f"the Kingpin of {app.name} runs new code; its 2 workers went on.\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"the Kingpin of {app.name} runs new code; its 2 workers kept running.\n",
+    )
     everybody = app.processes()
     client.close()
     app.signal(signal.SIGTERM)

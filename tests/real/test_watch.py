@@ -104,7 +104,7 @@ def test_the_app_goes_on_without_its_watcher(apps: Apps) -> None:
     watcher = watcher_of(app)
     os.kill(watcher, signal.SIGKILL)
     wait_until(lambda: not psutil.pid_exists(watcher), "it is gone, and reaped")
-    app.wait_for(r"mob \| the watcher has ended: changes of files reload nothing any more\. Start the app again")
+    app.wait_for(r"mob \| the watcher exited: changed files no longer cause a reload\. Restart the app")
     assert versions(client) == {1}
     assert app.stop() == 0
     assert "Traceback" not in app.output
@@ -116,7 +116,7 @@ def test_the_end_of_the_watcher_is_no_news_at_a_stop(apps: Apps) -> None:
     app.wait_for(r"mob \| watching")
     assert app.stop() == 0
     app.wait_gone()
-    assert "the watcher has ended" not in app.output
+    assert "the watcher exited" not in app.output
 
 
 def test_what_is_written_into_environments_and_caches_reloads_nothing(apps: Apps) -> None:

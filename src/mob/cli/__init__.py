@@ -1,1 +1,1 @@
-"""The command line: `mob run`, `mob ps`."""
+"""The command line: the commands of `mob`."""

@@ -1,7 +1,7 @@
-"""What the commands that ask a running app share: which app is meant, a client of it, JSON, and completion.
+"""What the commands that connect to a running app share: choosing the app, a client of it, JSON, and completion.
 
-What goes wrong is said as the command's own error, with its exit code (the table `EXIT_CODES` is the only one). While a
-shell completes a word nothing is an error: what cannot be had is not offered.
+Problems are reported as `CommandError` with an exit code (the table `EXIT_CODES` is the only one). During shell
+completion nothing is an error: what cannot be determined is not offered.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ EXIT_CODES = {
     NOT_RUNNING: "no such app is running, or it belongs to another user",
     INTERRUPTED: "ended by Ctrl-C",
 }
-"""What a command's exit status says."""
+"""Meaning of each exit status."""
 VARIABLE = "MOB_APP"
-"""In the environment: which app is meant."""
+"""Environment variable that names the app."""
 
 
 class CommandError(click.ClickException):
-    """What has gone wrong, and the exit status that says so."""
+    """An error message and the exit status that goes with it."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(printable(message))
@@ -50,7 +50,7 @@ class CommandError(click.ClickException):
 
 
 def complete_app(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The apps that run."""
+    """Return the running apps."""
     try:
         return _items(running_apps(), incomplete)
     except OSError:
@@ -65,36 +65,41 @@ app_option: Decorator = click.option(
     "name",
     metavar="NAME",
     shell_complete=complete_app,
-    help="The app's name; needed only when several run. Default: $MOB_APP, or the app of this directory.",
+    help="Name of the app, needed only if several run. Default: $MOB_APP, or the app of this directory.",
 )
-"""Says which app is meant; the function gets it as `name`."""
+"""Option that names the app; the function receives it as `name`."""
 
 
 def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Has a command take the app's name as its argument, or as `-a NAME`; the function gets it as `name`."""
+    """Let a command take the app's name as its argument or as `-a NAME`; the function receives it as `name`."""
 
     @wraps(command)
     def named(app: str | None, name: str | None, **options: Any) -> Any:
         if app and name and app != name:
-            raise CommandError(f"two apps are named: {app!r} and {name!r}. Name one.", MISSPELLED)
+            raise CommandError(f"two apps given: {app!r} and {name!r}. Name only one.", MISSPELLED)
         return command(name=app or name, **options)
 
     return click.argument("app", required=False, metavar="[APP]", shell_complete=complete_app)(app_option(named))
 
 
 def complete_node(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The machines of the app that is meant."""
+    """Return the machines of the chosen app."""
     return _items(_ask(context, lambda app: [machine.name for machine in app.nodes()]), incomplete)
 
 
 def node_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Says which machine of the cluster is meant; the function gets it as `node`. `text`: what it is without it."""
-    return click.option("--node", metavar="NAME", shell_complete=complete_node, help=f"The machine; {text}.")
+    """Return the option that names a machine of the cluster; the function receives it as `node`.
+
+    `text` says what is meant without the option.
+    """
+    return click.option("--node", metavar="NAME", shell_complete=complete_node, help=f"Name of the machine; {text}.")
 
 
 def default_app() -> str:
-    """The app that is meant without a name, whatever else runs: that of $MOB_APP, else that of this directory's main
-    script or TOML file, if it runs; "" if there is none."""
+    """Return the app that is meant without a name, whatever else runs, or "".
+
+    That is the one in $MOB_APP, else the one of this directory's main script or TOML file, if it runs.
+    """
     if name := os.environ.get(VARIABLE, ""):
         return name
     name = described_here()
@@ -102,22 +107,24 @@ def default_app() -> str:
 
 
 def app_names() -> set[str]:
-    """The apps of this user that run here, by their own names: one may be several machines of a cluster."""
+    """Return this user's apps that run here, by their own names: one may run as several machines of a cluster."""
     return {name.partition("@")[0] for name in running_apps()}
 
 
 def described_here() -> str:
-    """The app that this directory's main script or TOML file describes, whether it runs or not; "" if there is none."""
+    """Return the app that this directory's main script or TOML file describes, running or not, or ""."""
     try:
         return app_of(Path.cwd())
-    except OSError:  # the directory is gone
+    except OSError:  # the directory was deleted
         return ""
 
 
 def only_app(any_node: bool = False) -> str:
-    """The name of the default app, or of the only one of this user that runs; for root, who has none, of anybody. A
-    `CommandError` if that is not clear. `any_node`: of several machines of a cluster that are this one, each will
-    do."""
+    """Return the name of the default app, or of the only running app of this user (for root without one: of any user).
+
+    Raises `CommandError` if that is ambiguous. `any_node`: if several machines of a cluster run here, any of them will
+    do.
+    """
     if os.environ.get(VARIABLE):
         return os.environ[VARIABLE]
     names, others = running_apps(), {name for user, name in all_apps() if user != os.getuid()}
@@ -126,7 +133,7 @@ def only_app(any_node: bool = False) -> str:
     known = {name.partition("@")[0] for name in names}
     if (here := described_here()) and here not in known and len(known) == 1:
         raise CommandError(
-            f"{here!r}, the app of this directory, is not running. {names[0]!r} is; if you mean that one, say "
+            f"{here!r}, the app of this directory, is not running. {names[0]!r} is; to use that one, add "
             f"-a {names[0]}.",
             NOT_RUNNING,
         )
@@ -136,35 +143,37 @@ def only_app(any_node: bool = False) -> str:
         return here
     if names:
         raise CommandError(
-            f"several apps are running: {', '.join(names)}. Say which with -a NAME, or set {VARIABLE}.", MISSPELLED
+            f"several apps are running: {', '.join(names)}. Choose one with -a NAME, or set {VARIABLE}.", MISSPELLED
         )
-    of_others = f" (Of other users: {', '.join(sorted(others))}.)" if others else ""
+    of_others = f" (Apps of other users: {', '.join(sorted(others))}.)" if others else ""
     hint = "Start one with `mob run main.py`."
     raise CommandError(f"no app of yours is running on this machine. {hint}{of_others}", NOT_RUNNING)
 
 
 def _one_node(name: str) -> str:
-    """Of an app that runs as several machines on this one, the first."""
+    """Return the first machine of an app that runs as several machines on this one."""
     names = running_apps()
     return next((each for each in names if each.startswith(f"{name}@")), name) if name not in names else name
 
 
 @contextmanager
 def connected(name: str | None, node: str | None = None, any_node: bool = False) -> Generator[client.Client]:
-    """A client of that app, or of the only one that runs, on that machine; what goes wrong is said as the command's own
-    error. `any_node`: whichever machine it runs on."""
+    """Yield a client of the named app, or of the only one that runs, on that machine; errors become `CommandError`.
+
+    `any_node`: connect to any machine on which the app runs.
+    """
     was_named = bool(name)
     try:
         name = name or only_app(any_node or node is not None)
         with client.connect(_one_node(name) if any_node and node is None else name, node) as app:
             yield app
     except AppNotRunning as error:
-        hint = f" {VARIABLE} names it." if name == os.environ.get(VARIABLE) and not was_named else ""
+        hint = f" Its name comes from {VARIABLE}." if name == os.environ.get(VARIABLE) and not was_named else ""
         raise CommandError(f"{error}{hint}", FAILED if error.pid else NOT_RUNNING) from error
     except MobError as error:
         raise CommandError(str(error)) from error
     except TimeoutError as error:
-        who = f"the Kingpin of {node!r}" if node else "the Kingpin"
+        who = f"the Kingpin (supervisor) of {node!r}" if node else "the Kingpin (supervisor)"
         raise CommandError(
             f"{who} did not answer within {client.CONNECT_TIMEOUT:g} s. Is it stopped (Ctrl-Z)?"
         ) from error
@@ -173,11 +182,11 @@ def connected(name: str | None, node: str | None = None, any_node: bool = False)
 # ----------------------------------------------------------------------------------------------------------- JSON
 
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
-"""The function gets it as `as_json`."""
+"""The function receives it as `as_json`."""
 
 
 def print_json(obj: Any) -> None:
-    """Prints it as JSON: indented for a person, one line for a program. Structs become objects with named fields."""
+    """Print an object as JSON: indented on a terminal, one line in a pipe. Structs become objects with named fields."""
     data = json_printable(msgspec.json.encode(_named(obj), enc_hook=repr))
     if sys.stdout.isatty():
         data = msgspec.json.format(data)
@@ -185,7 +194,7 @@ def print_json(obj: Any) -> None:
 
 
 def _named(obj: Any) -> Any:
-    """Messages are arrays on the wire; who reads JSON wants names."""
+    """Return messages as dicts, because they are arrays on the wire and readers of JSON expect names."""
     if isinstance(obj, msgspec.Struct):
         return {field: _named(getattr(obj, field)) for field in obj.__struct_fields__}
     if isinstance(obj, (list, tuple)):
@@ -199,12 +208,12 @@ def _named(obj: Any) -> Any:
 
 
 def complete_role(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The roles of the app that is meant."""
+    """Return the roles of the chosen app."""
     return _items(_ask(context, lambda app: app.roles()), incomplete)
 
 
 def complete_pid(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The pids of its mobsters on the machine that is meant, each with what it is."""
+    """Return the pids of the app's workers on the chosen machine, each with its place."""
     found = _ask(
         context, lambda app: [(member.pid, place_name(member.role, member.index)) for member in _mobsters(app)]
     )
@@ -212,7 +221,7 @@ def complete_pid(context: click.Context, _param: click.Parameter, incomplete: st
 
 
 def complete_role_or_pid(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Both."""
+    """Return roles and pids."""
     return [*complete_role(context, param, incomplete), *complete_pid(context, param, incomplete)]
 
 
@@ -221,7 +230,7 @@ def _mobsters(app: client.Client) -> list[Any]:
 
 
 def _ask(context: click.Context, question: Callable[[client.Client], Iterable[Any]]) -> list[Any]:
-    """What the app says; nothing if it says nothing."""
+    """Return the app's answer; an empty list if it does not answer."""
     try:
         node = context.params.get("node")
         node = None if node == "all" else node

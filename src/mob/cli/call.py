@@ -1,7 +1,7 @@
-"""`mob call` and `mob send`: an export called, a message sent, from a shell. JSON goes in and comes out.
+"""`mob call` and `mob send`: call an export or send a message from a shell. JSON goes in and comes out.
 
-A result is one JSON value, a stream is one line for each item, printed as it comes. An error goes to stderr, the remote
-traceback with it. Ctrl-C cancels the call, or closes the stream, at the other end too.
+A result is one JSON value; a stream is one line for each item, printed as it arrives. An error goes to stderr together
+with the remote traceback. Ctrl-C cancels the call, or closes the stream, at the other end too.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from mob.peer.results.call import Call
 
 NUMBER = re.compile(r"-[\d.].*")
 QUIET = 1.0
-"""Seconds after which a call that nobody can take is explained."""
+"""Seconds after which a call that no worker can take is explained."""
 
 
 class WithNumbers(click.Command):
-    """A command whose arguments may be negative numbers, which click would take for options."""
+    """A command whose arguments may be negative numbers, which click would parse as options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Numbers are let through; options that are not known are told as ever."""
+        """Let numbers through; report unknown options as usual."""
         known = [name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
         for arg in args:
-            if arg == "--" or ctx.resilient_parsing:  # which a shell does that completes a word
+            if arg == "--" or ctx.resilient_parsing:  # a shell is completing a word
                 break
             name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
             if arg.startswith("-") and arg != "-" and name not in known and not NUMBER.fullmatch(arg):
                 raise click.NoSuchOption(
                     name,
                     f"There is no option {name!r}. {nearest(name, [each for each in known if each.startswith('--')])} "
-                    f"For an argument that begins with a dash put `--` in front of it.",
+                    f"To pass an argument that begins with a dash, put `--` before it.",
                     ctx=ctx,
                 )
         return super().parse_args(ctx, args)
 
 
 def complete_export(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The exports of all roles, each with its signature."""
+    """Return the exports of all roles, each with its signature."""
     try:
         with connected(context.params.get("name")) as app:
             found = {
@@ -69,10 +69,12 @@ def complete_export(context: click.Context, _param: click.Parameter, incomplete:
 @click.command(cls=WithNumbers, context_settings={"ignore_unknown_options": True})
 @click.argument("export", required=False, metavar="ROLE.EXPORT", shell_complete=complete_export)
 @click.argument("arguments", nargs=-1, metavar="[VALUE | NAME=VALUE | -]...")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole call.")
-@click.option("--pid", type=int, shell_complete=complete_pid, help="Call this worker of the role, not any one.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Maximum number of seconds for the whole call."
+)
+@click.option("--pid", type=int, shell_complete=complete_pid, help="Call this worker of the role instead of any one.")
 @click.option("--all", "to_all", is_flag=True, help="Call all workers of the role; the result is {pid: value}.")
-@click.option("--text", "as_text", is_flag=True, help="Take all values as text, also those that are JSON.")
+@click.option("--text", "as_text", is_flag=True, help="Treat all values as text, even if they are JSON.")
 @app_option
 def call(
     export: str | None,
@@ -83,10 +85,10 @@ def call(
     as_text: bool,
     name: str | None,
 ) -> None:
-    """Call an export of a role, and print its result as JSON: `mob call back.foo 1 x=2`.
+    """Call an export of a role and print its result as JSON: `mob call back.foo 1 x=2`.
 
-    A VALUE is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument; - is one JSON value from
-    standard input. A stream is printed as it comes, one value on a line; Ctrl-C closes it.
+    A VALUE is parsed as JSON if possible, else taken as text; NAME=VALUE is a keyword argument; - reads one JSON value
+    from standard input. The items of a stream are printed as they arrive, one per line; Ctrl-C closes the stream.
 
     `mob call back` lists the exports of a role, `mob call` those of all roles.
     """
@@ -96,11 +98,13 @@ def call(
         return
     role, dot, function = export.rpartition(".")
     if not dot or not role or not function:
-        raise click.BadParameter(f"{export!r} is not ROLE.EXPORT, such as back.foo.", param_hint="ROLE.EXPORT")
+        raise click.BadParameter(
+            f"{export!r} does not have the form ROLE.EXPORT, as in back.foo.", param_hint="ROLE.EXPORT"
+        )
     if to_all and pid is not None:
-        raise click.UsageError("--pid calls one worker and --all calls all of them: say one of the two.")
+        raise click.UsageError("--pid calls one worker and --all calls all of them: use only one of the two.")
     if sum(word == "-" or word.endswith("=-") for word in arguments) > 1:
-        raise click.UsageError("'-' stands for what is read from standard input, which can be read once only.")
+        raise click.UsageError("'-' reads a value from standard input, so it can be used only once.")
     args, kwargs = arguments_of(arguments, lambda: _read(as_text), as_text=as_text)
     with connected(name) as app:
         if (
@@ -122,7 +126,7 @@ def call(
 
 
 def _list(app: Client, wanted: str | None) -> None:
-    """Prints the exports of a role, or of all: how each is called, and the first line of what it says of itself."""
+    """Print the exports of a role or of all roles: the signature and the first line of the docstring."""
     roles = app.roles()
     if wanted is not None and wanted not in roles:
         raise MobError(f"this app has no role {wanted!r}. {nearest(wanted, roles)}")
@@ -131,7 +135,7 @@ def _list(app: Client, wanted: str | None) -> None:
             continue
         if info.exports is None:
             why = f" {info.failing}" if info.failing else ""
-            echo(f"No worker of {role!r} has been ready yet, so its exports are not known.{why}", err=True)
+            echo(f"No worker of {role!r} has been ready yet, so its exports are not known yet.{why}", err=True)
         elif not info.exports and wanted is not None:
             echo(f"{role!r} exports nothing.", err=True)
         for each in info.exports or ():
@@ -141,8 +145,7 @@ def _list(app: Client, wanted: str | None) -> None:
 
 @contextmanager
 def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[list[Call[Any]]]:
-    """Say on stderr why nothing happens, if the calls that are put into the list still wait for a worker of the role a
-    second later, and none is ready."""
+    """Explain on stderr why nothing happens if calls in the list still wait after a second and no worker is ready."""
     made: list[Call[Any]] = []
     timer = threading.Timer(QUIET, _tell_if_nobody_is_ready, (app, role, made))
     timer.daemon = True
@@ -162,7 +165,7 @@ def _tell_if_nobody_is_ready(app: Client, role: str, made: list[Call[Any]]) -> N
     except (MobError, TimeoutError):  # the app has ended: the call says so
         return
     why = f" ({info.failing.removesuffix('.')})" if info.failing else ""
-    echo(f"No worker of {role!r} is ready{why}; waiting for one. Ctrl-C gives up.", err=True)
+    echo(f"No worker of {role!r} is ready{why}; waiting for one. Press Ctrl-C to give up.", err=True)
 
 
 def _results(
@@ -176,7 +179,10 @@ def _results(
     to_all: bool,
     made: list[Call[Any]],
 ) -> Generator[Any]:
-    """What is to be printed: one value, or the items of a stream. The call that may wait goes into `made`."""
+    """Yield what is to be printed: one value, or the items of a stream.
+
+    A call that may have to wait is added to `made`.
+    """
     proxy = app.require(role)
     if to_all:
         yield app.all(role).start_call(function, *args, **kwargs).result(timeout)
@@ -190,7 +196,7 @@ def _results(
 
 
 def results_of(running: Call[Any]) -> Generator[Any]:
-    """What a call brings: its one value, or the items of its stream as they come. Closing this cancels the call."""
+    """Yield the one value of a call, or the items of its stream as they arrive. Closing this cancels the call."""
     stream = running.stream()
     try:
         yield next(stream)
@@ -201,13 +207,13 @@ def results_of(running: Call[Any]) -> Generator[Any]:
         error = running.exception()
         if error is not None:
             raise error from error.__cause__
-        yield running.result()  # it was no stream
+        yield running.result()  # it was not a stream
     finally:
         stream.close()
 
 
 def _read(as_text: bool) -> Any:
-    """The value that stands on standard input."""
+    """Return the value read from standard input."""
     text = sys.stdin.read()
     if as_text:
         return text
@@ -216,12 +222,12 @@ def _read(as_text: bool) -> Any:
     except msgspec.DecodeError as error:
         shown = text.strip() if len(text.strip()) <= 60 else f"{text.strip()[:60]}..."
         raise CommandError(
-            f"what was read from standard input is not one JSON value: {error} ({shown!r}). For plain text say --text."
+            f"standard input is not one JSON value: {error} ({shown!r}). For plain text use --text."
         ) from error
 
 
 def _print(value: Any) -> None:
-    """On a line of its own; a terminal gets it indented and in colour."""
+    """Print a value on a line of its own; on a terminal indented and in colour."""
     data = json_printable(as_json(value)).decode()
     if sys.stdout.isatty():
         console().print_json(data)
@@ -230,7 +236,7 @@ def _print(value: Any) -> None:
 
 
 def told_of(error: RemoteError) -> str:
-    """The error as it looked where it was raised."""
+    """Return the error as it looked where it was raised."""
     where = f"\n\nIn the worker:\n{error.remote_traceback.strip()}" if error.remote_traceback else ""
     return f"the export raised {summary_of(error)}{where}"
 
@@ -245,11 +251,13 @@ def _partial(error: PartialFailure) -> str:
 
 @click.command(cls=WithNumbers, context_settings={"ignore_unknown_options": True})
 @click.argument("message", metavar="JSON|-")
-@click.option("--all", "to_all", is_flag=True, help="To all mobsters of the app.")
-@click.option("--role", shell_complete=complete_role, help="To all workers of this role.")
-@click.option("--any", "any_of", metavar="ROLE", shell_complete=complete_role, help="To any one worker of this role.")
-@click.option("--pid", type=int, shell_complete=complete_pid, help="To the mobster with this pid.")
-@click.option("--text", "as_text", is_flag=True, help="Take the message as text, also if it is JSON.")
+@click.option("--all", "to_all", is_flag=True, help="Send to all workers of the app.")
+@click.option("--role", shell_complete=complete_role, help="Send to all workers of this role.")
+@click.option(
+    "--any", "any_of", metavar="ROLE", shell_complete=complete_role, help="Send to any one worker of this role."
+)
+@click.option("--pid", type=int, shell_complete=complete_pid, help="Send to the worker with this pid.")
+@click.option("--text", "as_text", is_flag=True, help="Treat the message as text, even if it is JSON.")
 @app_option
 def send(
     message: str,
@@ -260,34 +268,34 @@ def send(
     as_text: bool,
     name: str | None,
 ) -> None:
-    """Send a message to mobsters, whose `mob.on("message")` handlers get it: `mob send --role back '{"x": 1}'`.
+    """Send a message to workers, which handle it with `mob.on("message")`: `mob send --role back '{"x": 1}'`.
 
-    It is JSON where it can be read as JSON, else text; - is one JSON value from standard input.
+    The message is parsed as JSON if possible, else taken as text; - reads one JSON value from standard input.
     """
     if sum((to_all, role is not None, any_of is not None, pid is not None)) != 1:
-        raise click.UsageError("To whom? Say one of --all, --role ROLE, --any ROLE, --pid PID.")
+        raise click.UsageError("no receiver given. Use exactly one of --all, --role ROLE, --any ROLE, --pid PID.")
     value = _read(as_text) if message == "-" else value_of(message, as_text=as_text)
     with connected(name) as app:
         receivers = _send(app, value, role, any_of, pid)
         roles = app.roles()
         hear = sum(roles[each].hears for each in receivers)
-    those = f"{hear:,} with a handler" if hear else 'none of which has a handler: @mob.on("message")'
-    echo(f"sent to {counted(len(receivers), 'mobster')}, {those}.", err=True)
+    those = f"{hear:,} with a handler" if hear else 'none of which has a handler (@mob.on("message"))'
+    echo(f"sent to {counted(len(receivers), 'worker')}, {those}.", err=True)
 
 
 def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: int | None) -> list[str]:
-    """Sends it; the role of each that gets it."""
+    """Send the message; return the role of each worker that receives it."""
     if pid is not None:
         there = next((member for member in app.members() if member.pid == pid and member.role), None)
         if there is None:
-            raise MobError(f"no mobster has the pid {pid}. `mob ps` lists them.")
+            raise MobError(f"no worker has pid {pid}. `mob ps` lists the workers.")
         app.pid(pid).send(value)
         return [there.role]
     of = role if role is not None else any_of
     target = None if of is None else app.all(of) if role is not None else app.any(of)
     ready = [member for member in app.members() if is_ready(member, of or "")]
     if not ready:
-        raise CommandError(f"no mobster {f'of {of!r} ' if of else ''}is ready, so nobody would get it.")
+        raise CommandError(f"not sent: no worker {f'of {of!r} ' if of else ''}is ready.")
     send_it = app.send if target is None else target.send
     send_it(value)
     return [member.role for member in ready[: 1 if any_of is not None else None]]

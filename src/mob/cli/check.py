@@ -1,4 +1,4 @@
-"""`mob check`: is the app alive, is it ready? For probes, which look at the exit status only."""
+"""`mob check`: tells whether the app is alive or ready. For probes, which look only at the exit status."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from mob.cli.output import echo
 
 @click.command()
 @app_argument
-@click.option("--ready", "is_ready", is_flag=True, help="Whether each role can take work, not only whether it lives.")
+@click.option(
+    "--ready", "is_ready", is_flag=True, help="Check that every role can take work, not only that the app is alive."
+)
 @click.option(
     "--role",
     "roles",
     multiple=True,
     metavar="ROLE",
     shell_complete=complete_role,
-    help="Look at this role only; may be repeated. Implies --ready.",
+    help="Check only this role; may be repeated. Implies --ready.",
 )
-@node_option("without it, this one")
+@node_option("default: this machine")
 @json_option
 def check(name: str | None, is_ready: bool, roles: tuple[str, ...], node: str | None, as_json: bool) -> None:
-    """Tell by the exit status whether an app is alive, or ready for work: 0 if so, 1 if not.
+    """Check whether an app is alive, or ready for work: exit status 0 if so, 1 if not.
 
-    It is alive when its Kingpin answers. With --ready each role must have a ready worker as well, and the app must not
-    be stopping.
+    The app is alive if its Kingpin (supervisor) answers. With --ready, every role must also have a ready worker,
+    and the app must not be stopping.
     """
     try:
         with connected(name, node, any_node=node is None) as app:

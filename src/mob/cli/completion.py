@@ -1,6 +1,6 @@
-"""`mob completion`: prints the script that makes a shell complete commands, options, apps, roles and pids.
+"""`mob completion`: prints the script with which a shell completes commands, options, apps, roles and pids.
 
-The script is click's own: at each Tab the shell runs `mob`, which answers by the functions in `cli/apps.py`.
+The script is click's own: at each Tab the shell runs `mob`, which answers with the functions in `cli/apps.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HOW = {
 @click.argument("shell", type=click.Choice(list(HOW)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that makes a shell complete `mob`."""
+    """Print the script with which a shell completes `mob` commands."""
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(ctx.find_root().command, {}, "mob", "_MOB_COMPLETE").source())

@@ -1,9 +1,8 @@
-"""An app that a TOML file describes: a `mob.toml`, or the table `[tool.mob]` of a `pyproject.toml`.
+"""Apps described by a TOML file: a `mob.toml`, or the table `[tool.mob]` of a `pyproject.toml`.
 
-The keys are the options that `plan.py` declares, under the same names, and nothing is listed here a second time; the
-values are checked where those of a main script are. An error names the file and the key. None, which TOML cannot say,
-is `false`, as in `boot_timeout = false`. Relative paths begin at the base, which is the file's own directory unless it
-says another one.
+The keys are the options declared in `plan.py`, under the same names; no list is repeated here, and values are checked
+by the same code as those of a main script. An error names the file and the key. None, which TOML cannot express, is
+written as `false`, as in `boot_timeout = false`. Relative paths start at `base`, by default the file's own directory.
 
     name = "myapp"                 # in a pyproject.toml all of it stands below [tool.mob]
     grace = 10
@@ -37,7 +36,7 @@ TomlTable = Mapping[str, Any]
 
 
 def find(start: Path) -> Path:
-    """The file that describes the app: in this directory, or in the nearest above that has one. `PlanError` if none."""
+    """Return the file that describes the app, in this directory or the nearest one above, or raise `PlanError`."""
     for place in (start, *start.parents):
         if (place / OWN).is_file():
             return place / OWN
@@ -50,7 +49,7 @@ def find(start: Path) -> Path:
 
 
 def described(path: Path) -> App:
-    """The app that a file describes. `PlanError` tells what does not fit, and where."""
+    """Return the app that a file describes. `PlanError` says what is wrong, and where."""
     whole = _parsed(path)
     table = _own_table(whole) if path.name == SHARED else whole
     if table is None:
@@ -67,9 +66,9 @@ def _parsed(path: Path) -> TomlTable:
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise PlanError(f"{path} is not UTF-8, as TOML wants it: {error.reason} at byte {error.start}.") from error
+        raise PlanError(f"{path} is not UTF-8, which TOML requires: {error.reason} at byte {error.start}.") from error
     except tomllib.TOMLDecodeError as error:
-        raise PlanError(f"{path} is no TOML: {error}.") from error
+        raise PlanError(f"{path} is not valid TOML: {error}.") from error
 
 
 def _own_table(whole: TomlTable) -> TomlTable | None:
@@ -79,12 +78,12 @@ def _own_table(whole: TomlTable) -> TomlTable | None:
 
 
 def _app(table: TomlTable, home: Path) -> App:
-    """Says to an `App` what the table says, each key with the method of its name."""
+    """Return an `App` built from the table, each key passed to the method of its name."""
     if "name" not in table:
-        raise PlanError('the app has no name. Wanted: name = "myapp".')
-    ways = {"base", "preload", "logs", "trace", "titles", "roles", "cluster"}  # of Plan's fields: those with a method
+        raise PlanError('the app has no name. Expected: name = "myapp".')
+    ways = {"base", "preload", "logs", "trace", "titles", "roles", "cluster"}  # fields of Plan that have a method
     options = {field.name: field.type for field in fields(Plan)}
-    extra = {"dashboard", "place", "queue", "store"}  # methods that no field of Plan has the name of
+    extra = {"dashboard", "place", "queue", "store"}  # methods without a field of that name in Plan
     _check_keys(table, [*options, *extra], "")
     plain = {key: _value(key, value, options[key]) for key, value in table.items() if key not in {*ways, *extra}}
     app = App(**plain).base(home / _value("base", table.get("base", "."), str))
@@ -120,13 +119,13 @@ def _add_role(app: App, name: str, table: TomlTable) -> None:
     _check_keys(table, options, f" in [roles.{name}]")
     if "module" not in table:
         raise PlanError(
-            f'[roles.{name}] has no module. Wanted: the file that its mobsters run, module = "./{name}.py".'
+            f'[roles.{name}] has no module. Expected: the file that its workers run, module = "./{name}.py".'
         )
     app.role(name, **{key: _none_if_false(value, options[key]) for key, value in table.items()})
 
 
 def _add_cluster(app: App, table: object) -> None:
-    options = {field.name: field.type for field in fields(Cluster) if field.name != "is_named"}  # which follows
+    options = {field.name: field.type for field in fields(Cluster) if field.name != "is_named"}  # derived from `node`
     settings = _values("cluster", table, options)
     app.cluster(*settings.pop("servers", ()), **settings)
 
@@ -143,9 +142,9 @@ def _values(where: str, table: object, types: Mapping[str, Any]) -> dict[str, An
 
 
 def _value(key: str, value: Any, kind: Any) -> Any:
-    """The value, if it is of that type, or a size as text."""
+    """Return the value if it has that type, or if it is a size as text."""
     if isinstance(value, str) and key.rpartition(".")[2] in sizes.SIZES:
-        return value  # whom it is said to reads it
+        return value  # the receiving method parses it
     try:
         return msgspec.convert(_none_if_false(value, kind), kind)
     except msgspec.ValidationError as error:
@@ -163,7 +162,7 @@ def _shown(value: object) -> str:
 
 def _table(key: str, value: object) -> TomlTable:
     if not isinstance(value, dict):
-        raise PlanError(f"{key} = {_shown(value)} is no table. Wanted: [{key}], and its options below it.")
+        raise PlanError(f"{key} = {_shown(value)} is not a table. Expected: [{key}], and its options below it.")
     return cast(TomlTable, value)
 
 

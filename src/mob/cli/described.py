@@ -1,7 +1,7 @@
-"""The plan of an app that does not run: read from its main script or its TOML file, and nothing of it is run.
+"""The plan of an app that is not running, read from its main script or its TOML file without executing anything.
 
-Of a script only what is written there as literals is known (`workers=4`, also `64 * 1024`); whatever is computed keeps
-its default, and a warning says so. The result is good for advice and for a unit file, not for running the app.
+Of a script only literals are known (`workers=4`, also `64 * 1024`); anything computed keeps its default, and a warning
+says so. The result is good enough for advice and for a unit file, not for running the app.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from mob.rim import cores
 from mob.serve import split
 
 DASHBOARD, DASHBOARD_MODULE = 4777, "mob.dashboard.app"
-"""The port of the dashboard, if none is said; and what its role runs."""
+"""The default port of the dashboard, and the module that its role runs."""
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
 }
 FROM_ENVIRONMENT = ("os.environ.get", "os.getenv", "environ.get", "getenv")
-"""With a default, which is what is taken for the value."""
+"""Functions whose default, if given, is taken as the value."""
 
 
 class AppDescription(msgspec.Struct, frozen=True):
-    """What is known of an app."""
+    """What is known about an app."""
 
     plan: Plan
     warnings: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    """The warnings about roles that are missing in the plan, or may be of another place than it says."""
+    """The warnings about roles that are missing from the plan, or that may run from another place than it says."""
     dashboard: int | None = None
-    """The port of its dashboard, if it has one."""
+    """Port of its dashboard; None if it has none."""
 
 
 def described(path: Path) -> AppDescription:
-    """The plan of the app that a main script or a TOML file describes. `PlanError` if it describes none."""
+    """Return the plan of the app that a main script or a TOML file describes. `PlanError` if it describes none."""
     return _from_toml(path) if path.suffix == ".toml" else _from_script(path)
 
 
 def _from_toml(path: Path) -> AppDescription:
     app = config.described(path)
-    app._has_run = True  # pyright: ignore[reportPrivateUsage]  it is not meant to
+    app._has_run = True  # pyright: ignore[reportPrivateUsage]  it is not meant to run
     ports = [role.env["MOB_DASHBOARD_PORT"] for role in app.plan.roles if "MOB_DASHBOARD_PORT" in role.env]
     return AppDescription(app.plan, dashboard=int(ports[0]) if ports else None)
 
@@ -60,7 +60,7 @@ def _from_script(path: Path) -> AppDescription:
     try:
         tree = ast.parse(path.read_text("utf-8"), str(path))
     except SyntaxError as error:
-        raise PlanError(f"{path} is no Python: {error.msg} (line {error.lineno}).") from error
+        raise PlanError(f"{path} is not valid Python: {error.msg} (line {error.lineno}).") from error
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
     reader = _Reader(path, starts_in(tree))
@@ -68,7 +68,7 @@ def _from_script(path: Path) -> AppDescription:
         reader.read(call)
     if not reader.name and not reader.roles and not reader.left_out:
         raise PlanError(
-            f"{path} describes no app. Wanted: the main script of one, which says "
+            f"{path} describes no app. Expected: a main script with "
             f'mob.start("myapp").role("back", "./back.py").run(), or a mob.toml.'
         )
     plan = Plan(
@@ -82,17 +82,17 @@ def _from_script(path: Path) -> AppDescription:
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """In the order in which they stand in the text; those of a chain begin where their names end."""
+    """Yield the calls in the order of the text; those of a chain begin where their names end."""
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     yield from sorted(found, key=lambda call: (call.func.end_lineno or 0, call.func.end_col_offset or 0))
 
 
 class _Computed(Exception):
-    """It is computed."""
+    """Raised for a value that is computed."""
 
 
 class _Reader:
-    """What has been read of a script so far."""
+    """What was read from a script so far."""
 
     def __init__(self, path: Path, starts: list[ast.Call]) -> None:
         self._path = path
@@ -107,7 +107,7 @@ class _Reader:
         self.left_out: list[str] = []
 
     def read(self, call: ast.Call) -> None:
-        """One call."""
+        """Read one call."""
         match call.func:
             case _ if call in self._starts:
                 self._read_start(call)
@@ -137,7 +137,7 @@ class _Reader:
             told = self._positional(call)[0]
             if not isinstance(told, str):
                 shown = ast.unparse(call)[-60:]
-                self._warn(call, f"{shown}: it is not known where that is; taken for {self.base}", self.left_out)
+                self._warn(call, f"{shown}: the directory is computed, so unknown; using {self.base}", self.left_out)
                 return
             place = Path(told).resolve()
             self.base = place if place.is_dir() else place.parent
@@ -150,8 +150,8 @@ class _Reader:
         name, module = given.get("name"), given.get("module")
         if not isinstance(name, str) or not isinstance(module, str):
             shown = ", ".join(map(ast.unparse, call.args))
-            why = "its name and its module must be written there as text, for nothing is run to find them out"
-            self._warn(call, f".role({shown}) is left out: {why}", self.left_out)
+            why = "its name and its module must be string literals, because the script is read and not run"
+            self._warn(call, f".role({shown}) is ignored: {why}", self.left_out)
             return
         path, given["application"] = split(module)
         given["module"] = str((self.base / path).resolve()) if path.endswith(".py") else path
@@ -165,7 +165,7 @@ class _Reader:
             raise PlanError(f"{self._path}:{call.func.end_lineno}: role {name!r}: {error}.") from error
 
     def _settled(self, call: ast.Call, given: dict[str, Any], whose: str) -> dict[str, Any]:
-        """The options, with numbers where they have text."""
+        """Return the options, with numbers in place of sizes and counts given as text."""
         try:
             return sizes.settled(given, cores.usable)
         except PlanError as error:
@@ -184,14 +184,12 @@ class _Reader:
         values: dict[str, Any] = {}
         for each in call.keywords:
             if each.arg is None:
-                self._warn(call, f"what **{ast.unparse(each.value)} says is not known")
+                self._warn(call, f"the options in **{ast.unparse(each.value)} are unknown")
             elif each.arg in known:
                 try:
                     values[each.arg] = _literal(each.value)
                 except _Computed:
-                    self._warn(
-                        call, f"{each.arg}={ast.unparse(each.value)} is computed, so it is taken for the default"
-                    )
+                    self._warn(call, f"{each.arg}={ast.unparse(each.value)} is computed; using the default")
         return values
 
     def _warn(self, call: ast.Call, text: str, *more: list[str]) -> None:
@@ -200,7 +198,7 @@ class _Reader:
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of what is written as a literal, as arithmetic with some, or as the default of a variable."""
+    """Return the value of a literal, of arithmetic with literals, or the default of an environment variable."""
     match node:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
             try:

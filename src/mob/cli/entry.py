@@ -1,8 +1,8 @@
-"""Where the `mob` command begins: Ctrl-C ends it quietly from its first moment on.
+"""Entry point of the `mob` command: from the first moment on, Ctrl-C ends it quietly.
 
-To import a command takes a few tenths of a second, and Ctrl-C there would show a traceback of imports, or be swallowed
-by one. So until the command is about to run, the signal ends the process at once, with the status of an interrupted
-command. Nothing has been begun by then. This file imports nothing heavy.
+Importing a command takes a few tenths of a second, and Ctrl-C during that time would show a traceback of imports, or be
+swallowed by one. So until the command is about to run, the signal ends the process at once, with the status of an
+interrupted command. Nothing has been started by then. This file imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import os
 import signal
 
 INTERRUPTED = 130
-"""The exit status of what Ctrl-C has ended, as shells have it."""
+"""Exit status of a command ended by Ctrl-C, as in shells."""
 
 
 def main() -> None:
     """Run the command that the arguments name."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the parent wants it ignored
         signal.signal(signal.SIGINT, _end)
     importlib.import_module("mob.cli.main").main()
 
 
 def begin() -> None:
-    """Have Ctrl-C raise `KeyboardInterrupt` again: the command is imported and about to run."""
+    """Let Ctrl-C raise `KeyboardInterrupt` again: the command is imported and about to run."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""`mob apps`: the apps that run on this machine."""
+"""`mob apps`: the apps running on this machine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from mob.rim.addresses import running_apps
 
 
 class AppRow(msgspec.Struct, frozen=True):
-    """A line of the table, under the names that JSON gives to its fields."""
+    """A line of the table; JSON uses the same field names."""
 
     app: str
     pid: int
-    """Of the Kingpin; 0 if it does not answer."""
+    """Pid of the Kingpin; 0 if it does not answer."""
     uptime: float
-    """Seconds."""
+    """Seconds since the app started."""
     ready: int
     workers: int
-    """How many there are to be."""
+    """Target number of workers."""
     roles: tuple[str, ...]
     problem: str = ""
-    """Why nothing is known of it."""
+    """Why nothing is known about the app; empty if it answered."""
 
 
 @click.command()
 @json_option
 def apps(as_json: bool) -> None:
-    """List the running apps of this user. Of several machines of a cluster that are this one, each is listed."""
+    """List the running apps of this user. If several machines of a cluster run here, each is listed."""
     with ThreadPoolExecutor(MOST, "mob-ask") as threads:
         found = [each for each in threads.map(_running, running_apps()) if each is not None]
     if as_json:
@@ -45,12 +45,12 @@ def apps(as_json: bool) -> None:
     elif found:
         console_for_tables().print(_table(found))
     else:
-        only_app()  # which says that there is none
+        only_app()  # raises if no app runs
         raise CommandError("no app of yours is running on this machine.", NOT_RUNNING)
 
 
 def _running(name: str) -> AppRow | None:
-    """None if it has ended meanwhile."""
+    """Return the row of an app; None if it has ended in the meantime."""
     try:
         with connected(name) as app:
             seen = app.metrics()

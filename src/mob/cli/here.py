@@ -1,4 +1,4 @@
-"""Which app the current directory is about: the one that its main.py or TOML file describes. Nothing of it is run."""
+"""Finds the app of the current directory: the one that its main.py or TOML file describes. Runs nothing of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCRIPT = "main.py"
 
 
 def app_of(directory: Path) -> str:
-    """Return the name of the app that is described in a directory, as far as it is written there as text; else ""."""
+    """Return the name of the app described in a directory, if it is written there as text; else ""."""
     return _of_script(directory / SCRIPT) or _of_toml(directory / "mob.toml", ()) or _of_project(directory)
 
 
@@ -29,7 +29,7 @@ def _of_script(path: Path) -> str:
 
 
 def starts_in(tree: ast.AST) -> list[ast.Call]:
-    """Return the calls of `mob.start` in a script, under whichever names it has imported that."""
+    """Return the calls of `mob.start` in a script, under any name it was imported as."""
     modules, functions, calls = {"mob"}, set[str](), list[ast.Call]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -54,7 +54,7 @@ def _is_one_of(function: ast.expr, modules: set[str], functions: set[str]) -> bo
 def _of_toml(path: Path, keys: tuple[str, ...]) -> str:
     try:
         table: Any = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):  # not there, or not TOML: `mob run` says so
+    except (OSError, ValueError):  # missing, or not TOML: `mob run` reports it
         return ""
     for key in (*keys, "name"):
         table = cast(dict[str, Any], table).get(key) if isinstance(table, dict) else None

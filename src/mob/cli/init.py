@@ -1,4 +1,4 @@
-"""`mob init`: writes a small app to start from. It never overwrites anything: all of it is written, or nothing."""
+"""`mob init`: writes a small app to start from. It overwrites nothing: it writes all files, or none."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mob.plan import check_app_name
 
 @click.command()
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--minimal", is_flag=True, help="Only main.py and back.py.")
+@click.option("--minimal", is_flag=True, help="Write only main.py and back.py.")
 def init(directory: Path, minimal: bool) -> None:
-    """Write a small app to start from, into DIRECTORY (this one, if none is said).
+    """Write a small app to start from into DIRECTORY (default: the current one).
 
-    Files that are there already are never touched: then nothing is written, and the exit code is 1.
+    Existing files are never touched: if one of the files exists already, nothing is written and the exit status is 1.
     """
     app = check_app_name(name_for(directory.resolve().name))
     new = files(app, is_minimal=minimal)
     there = [name for name in new if os.path.lexists(directory / name)]
     if there:
         raise CommandError(
-            f"nothing was written, for {directory} has {', '.join(there)} already. Name another directory: "
+            f"nothing was written: {directory} already has {', '.join(there)}. Name another directory: "
             f"`mob init my-{app}`."
         )
     try:
@@ -41,13 +41,13 @@ def init(directory: Path, minimal: bool) -> None:
 
 
 def _next(directory: Path, minimal: bool) -> list[tuple[str, str]]:
-    """What to do with it."""
+    """Return the next commands to try, each with an explanation."""
     enter = [] if directory.resolve() == Path.cwd() else [(f"cd {directory}", "")]
     whole = [("curl http://127.0.0.1:8000/Ada", ""), ("pytest", "the tests, in test_app.py")]
     return [
         *enter,
-        ("mob run --watch main.py", "Ctrl-C stops it; a changed file reloads it"),
-        ("mob ps", "in another terminal: who is there"),
+        ("mob run --watch main.py", "reloads when a file changes; Ctrl-C stops it"),
+        ("mob ps", "in another terminal: list its processes"),
         ("mob call back.greet Ada", "call a function of the role back"),
         *([] if minimal else whole),
     ]

@@ -1,4 +1,4 @@
-"""`mob jobs`: the durable jobs of an app, those that wait, run or are dead; `mob jobs retry` and `mob jobs drop`."""
+"""`mob jobs`: lists the durable jobs of an app (waiting, running or dead); `mob jobs retry` and `mob jobs drop`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from mob.plan import QUEUE
 
 STATES = tuple(map(str, JobState))
 STYLES = {"waiting": "yellow", "later": "white", "running": "green", "dead": "red"}
-"""The colour of a state."""
+"""Colour of each state."""
 HEADINGS = ("id", "job", "state", "age", "attempts")
 ALL = "all"
-"""Instead of the id of a job: all that are listed."""
+"""Word used instead of job ids for all jobs that match the filters."""
 MOST = 1_000_000
 MEANT = {
     **{state: state for state in STATES},
@@ -38,11 +38,11 @@ MEANT = {
     "active": "running",
     "started": "running",
 }
-"""What people may write in the place of the name of an app, and the state that they mean."""
+"""Words that users may type instead of an app's name, and the state that they mean."""
 
 
 def complete_words(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """`retry`, `drop` and the apps; after one of these, the ids of jobs."""
+    """Return `retry`, `drop` and the apps; after one of these, the ids of jobs."""
     words: list[str] = list(context.params.get("words") or ())
     if words and words[0] in ("retry", "drop"):
         try:
@@ -51,7 +51,7 @@ def complete_words(context: click.Context, _param: click.Parameter, incomplete: 
         except click.ClickException:
             return []
         return [CompletionItem(row.id, help=row.job) for row in found if row.id.startswith(incomplete)]
-    own = {"retry": "try dead ones again", "drop": "forget some"}
+    own = {"retry": "try dead jobs again", "drop": "delete jobs"}
     items = [CompletionItem(word, help=text) for word, text in own.items() if word.startswith(incomplete)]
     return [*items, *complete_app(context, _param, incomplete)]
 
@@ -59,33 +59,40 @@ def complete_words(context: click.Context, _param: click.Parameter, incomplete: 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[APP | retry ID... | drop ID...]", shell_complete=complete_words)
 @app_option
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option("--role", default="", metavar="ROLE", help="Only jobs of this role.")
-@click.option("--last", "-n", "most", default=50, show_default=True, help="How many are listed at most, oldest first.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(STATES), help="Show only jobs in this state; may be repeated."
+)
+@click.option("--role", default="", metavar="ROLE", help="Show only jobs of this role.")
+@click.option(
+    "--last", "-n", "most", default=50, show_default=True, help="Maximum number of jobs to list, oldest first."
+)
 @json_option
 def jobs(
     words: tuple[str, ...], name: str | None, states: tuple[str, ...], role: str, most: int, as_json: bool
 ) -> None:
-    """Show the durable jobs of a running app, or do something with them.
+    """List, retry or drop the durable jobs of a running app.
 
-    `mob jobs` lists those that wait, run, or are dead; those that are done are counted. `mob jobs retry ID` tries dead
-    ones again, or one now that waits for its time; `mob jobs drop ID` forgets them, whatever their state. `all` instead
-    of an id means all that `--state` and `--role` choose; without them `retry all` means those that are dead.
+    `mob jobs` lists jobs that are waiting, running or dead, and counts those that are done. `mob jobs retry ID` tries
+    dead jobs again, or runs a job now that waits for its time; `mob jobs drop ID` deletes jobs in any state. `all`
+    instead of an ID selects all jobs that match `--state` and `--role`; `retry all` without these selects all dead
+    jobs.
     """
     what, *ids = words or ("",)
     if what in ("retry", "drop"):
         if not ids:
-            raise click.UsageError(f"say which, as in `mob jobs {what} ID`. `mob jobs` lists them.")
+            raise click.UsageError(f"no job given. Use `mob jobs {what} ID`; `mob jobs` lists the ids.")
         _change(what, ids, name, states, role)
     elif ids:
-        raise click.UsageError(f"one app can be named, not {len(words)}; or: `mob jobs retry ID`, `mob jobs drop ID`.")
+        raise click.UsageError(
+            f"expected at most one app, got {len(words)} words. For jobs: `mob jobs retry ID`, `mob jobs drop ID`."
+        )
     else:
         try:
             _show(what or name, states, role, most, as_json)
         except CommandError as error:
             if what not in MEANT:
                 raise
-            how = f"`mob jobs --state {MEANT[what]}` lists the jobs that are {MEANT[what]}."
+            how = f"To list jobs in the state {MEANT[what]}: `mob jobs --state {MEANT[what]}`."
             raise CommandError(f"{error.message} {how}", error.exit_code) from error
 
 
@@ -93,15 +100,17 @@ def _change(what: str, ids: Sequence[str], name: str | None, states: Sequence[st
     with connected(name) as app:
         if ALL in ids:
             if what == "drop" and not states and not role:
-                raise click.UsageError("`mob jobs drop all` needs --state or --role, so that not all are meant.")
+                raise click.UsageError(
+                    "`mob jobs drop all` requires --state or --role, so that it cannot delete every job."
+                )
             chosen = states or (("dead",) if what == "retry" else ())
             ids = [row.id for row in _listed(app, chosen, role, MOST)]
         done = [id for id in ids if _ask(app, what, id)]
         missed = [id for id in ids if id not in set(done)]
         echo(f"{counted(len(done), 'job')} {'tried again' if what == 'retry' else 'dropped'}.")
         if missed:
-            why = "no such job, or it is done" + (", runs, or another has its key" if what == "retry" else "")
-            raise CommandError(f"not {', '.join(missed)}: {why}.")
+            why = "no such job, or it is done" + (", is running, or another job has its key" if what == "retry" else "")
+            raise CommandError(f"not {'tried again' if what == 'retry' else 'dropped'}: {', '.join(missed)} ({why}).")
 
 
 def _show(name: str | None, states: Sequence[str], role: str, most: int, as_json: bool) -> None:
@@ -111,7 +120,7 @@ def _show(name: str | None, states: Sequence[str], role: str, most: int, as_json
             print_json(rows)
             return
         if QUEUE not in app.roles():
-            echo(f"{app.app} has no durable jobs. options(durable=True) makes one.")
+            echo(f"{app.app} has no durable jobs. Calls made with options(durable=True) create them.")
             return
         if rows:
             notes = [printable(_note(row)) for row in rows]
@@ -138,7 +147,7 @@ def _summary(counts: dict[str, Any], shown: int, chosen_states: Sequence[str], r
     ]
     total = sum(states.get(state, 0) for states in chosen.values() for state in chosen_states or STATES)
     more = f" {counted(shown, 'job')} of {total:,} shown (--last)." if 0 < shown < total else ""
-    return f"{'; '.join(parts) or 'no jobs'}. {counts['done']:,} done since the queue has started.{more}"
+    return f"{'; '.join(parts) or 'no jobs'}. {counts['done']:,} done since the queue started.{more}"
 
 
 def _cells(row: JobRow) -> list[str]:

@@ -1,7 +1,7 @@
 """`--join`, `--roles` and `--node` of `mob run`: how this machine takes part in a cluster.
 
-They change what the app says about itself, through the methods that it could have called (`App.cluster`, `App.place`).
-An app that describes its cluster itself keeps what the options do not say: its credentials, its certificates.
+They change the app's own settings through the methods that it could have called (`App.cluster`, `App.place`). An app
+that describes its cluster itself keeps what the options do not mention: its credentials, its certificates.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from mob import app as apps, plan as plans
 
 F = TypeVar("F", bound=Callable[..., Any])
 REPLACED = ("servers", "node", "is_named")
-"""The fields of a cluster that the options replace, or that follow from those."""
+"""Fields of a cluster that the options replace, or that follow from these."""
 
 
 def options(command: F) -> F:
-    """Adds the options."""
+    """Add the options to a command."""
     for option in (
-        click.option("--node", help="What this machine is called in the cluster; no two have one name."),
-        click.option("--roles", help="What runs here, and nothing else: back=8,front=2."),
-        click.option("--join", multiple=True, metavar="URL", help="The app runs on several machines, which meet here."),
+        click.option("--node", help="Name of this machine, unique in the cluster."),
+        click.option("--roles", help="The only roles to run here, with their number of workers: back=8,front=2."),
+        click.option("--join", multiple=True, metavar="URL", help="NATS server of the app's cluster; may be repeated."),
     ):
         command = option(command)
     return command
 
 
 def taken(args: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The options that stand at the beginning of a script's arguments, and the rest, which is the script's own.
+    """Return the options at the beginning of a script's arguments, and the rest, which belongs to the script.
 
     >>> taken(("--join", "nats://a", "--roles=back=8", "-v"))
     ({'join': ('nats://a',), 'roles': 'back=8', 'node': None}, ('-v',))
@@ -43,7 +43,7 @@ def taken(args: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
         _, mark, value = rest.pop(0).partition("=")
         if not mark:
             if not rest:
-                raise click.UsageError(f"{name} wants a value.")
+                raise click.UsageError(f"{name} requires a value.")
             value = rest.pop(0)
         found[name[2:]].append(value)
     single = {name: values[-1] if values else None for name, values in found.items() if name != "join"}
@@ -51,7 +51,7 @@ def taken(args: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def prepare(join: tuple[str, ...], roles: str | None, node: str | None) -> None:
-    """Has the app that runs here do what the options say."""
+    """Register what the options change, to be applied to the app before it runs."""
     if join or node is not None:
         apps.before_run.append(partial(_join, join, node))
     if roles is not None:
@@ -62,7 +62,9 @@ def _join(servers: tuple[str, ...], node: str | None, app: apps.App) -> None:
     own = app.plan.cluster
     if own is None:
         if not servers:
-            raise click.UsageError(f"--node {node}: {app.plan.name} is in no cluster. Say which with --join URL.")
+            raise click.UsageError(
+                f"--node {node}: {app.plan.name} is not part of a cluster. Name its server with --join URL."
+            )
         app.cluster(*servers, node=node)
         return
     if node is None and own.is_named:

@@ -1,8 +1,8 @@
-"""`mob logs`: what the mobsters of a running app print, as its Kingpin keeps the latest of it, and what follows.
+"""`mob logs`: prints recent output of a running app's workers, as its Kingpin keeps it, and follows new output.
 
-A view of `Client.logs`; the lines have the forms in which the Kingpin writes them. In a cluster those of all machines
-come together, each with the name of its machine before it: in the order in which they arrive, for clocks disagree, but
-what is there already is sorted by its time. A machine that joins while one follows is followed as well.
+A view of `Client.logs`; the lines have the forms in which the Kingpin writes them. In a cluster the lines of all
+machines are merged, each preceded by its machine's name: existing lines are sorted by time, new ones are printed as
+they arrive, because clocks disagree. A machine that joins in the meantime is followed as well.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ LAST = 50
 @click.command()
 @click.argument("words", nargs=-1, metavar="[APP] [ROLE|ROLE.INDEX|PID]", shell_complete=complete_role_or_pid)
 @app_option
-@node_option("without it, all of them")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C or the end of the app.")
-@click.option("-n", "--last", type=click.IntRange(min=0), default=LAST, show_default=True, help="How many lines first.")
-@click.option("--json", "as_objects", is_flag=True, help="Print a JSON object for each line.")
-@click.option("--raw", is_flag=True, help="Print every byte that was printed, also what a terminal would obey.")
-@click.option("--no-color", is_flag=True, help="Print the prefixes without colour, as into a pipe.")
+@node_option("default: all machines")
+@click.option("-f", "--follow", is_flag=True, help="Follow new output until Ctrl-C or the end of the app.")
+@click.option(
+    "-n", "--last", type=click.IntRange(min=0), default=LAST, show_default=True, help="Number of recent lines to show."
+)
+@click.option("--json", "as_objects", is_flag=True, help="Print each line as a JSON object.")
+@click.option("--raw", is_flag=True, help="Print every byte unchanged, including terminal control sequences.")
+@click.option("--no-color", is_flag=True, help="Print the prefixes without colour, as in a pipe.")
 def logs(
     words: tuple[str, ...],
     name: str | None,
@@ -50,12 +52,12 @@ def logs(
     raw: bool,
     no_color: bool,
 ) -> None:
-    """Show what the mobsters print, on all machines of the app.
+    """Show what the workers of an app print, on all machines.
 
-    Those of a role, or one of them; or "kingpin", for the Kingpin's own words. A word that is the name of a running app
-    means that app.
-    Colours stay; what else would steer a terminal is left out, but for --raw.
-    The Kingpin keeps the latest 2,000 lines of the app (1 MiB at most), also of mobsters that have died.
+    Name a role or one worker to see only its lines, or "kingpin" for those of the Kingpin (supervisor). A word that is
+    the name of a running app selects that app. Colours are kept; other terminal control sequences are removed, unless
+    --raw is given. The Kingpin keeps the latest 2,000 lines of the app (at most 1 MiB), including those of workers that
+    have exited.
     """
     color = sys.stdout.isatty() and not no_color and "NO_COLOR" not in os.environ
     form = _form(as_json if as_objects else as_painted_text if color else as_text, raw)
@@ -74,10 +76,10 @@ def logs(
         count = _show(app, target, last, follow and is_there, form)
         if not is_there and not count:
             raise CommandError(
-                f"{_named(target)} is not there, and no line of it is kept. `mob ps` lists what is there."
+                f"{_named(target)} is not running, and none of its output is kept. `mob ps` lists the workers."
             )
         if not count and not follow and last:
-            hint = f" What mob says of it: `mob logs {KINGPIN}`." if target not in ("", KINGPIN) else ""
+            hint = f" For messages about it: `mob logs {KINGPIN}`." if target not in ("", KINGPIN) else ""
             echo(f"{_named(target) or app.app} has printed nothing.{hint}", err=True)
         if follow and app.wait_stopped(0.0 if has_pid else 1.0):
             echo(f"the app {app.app!r} has ended.", err=True)
@@ -86,7 +88,7 @@ def logs(
 
 
 def _form(form: Form, is_raw: bool) -> Form:
-    """Return how a line is written: cleaned, unless all is wanted."""
+    """Return how a line is written: cleaned, unless every byte is wanted."""
     if is_raw:
         return form
     if form is as_json:
@@ -95,9 +97,9 @@ def _form(form: Form, is_raw: bool) -> Form:
 
 
 def _meant(words: tuple[str, ...], name: str | None) -> tuple[str | None, str]:
-    """The name of the app, and whose lines are meant."""
+    """Return the name of the app, and the target whose lines are shown."""
     if len(words) > 2 or (len(words) == 2 and name is not None):
-        raise click.UsageError(f"wanted are an app and a role, at most; given: {' '.join(words)}.")
+        raise click.UsageError(f"expected at most an app and a role, got: {' '.join(words)}.")
     if len(words) == 2:
         return words
     word = "".join(words)
@@ -106,17 +108,17 @@ def _meant(words: tuple[str, ...], name: str | None) -> tuple[str | None, str]:
 
 
 def _show(app: Client, target: str, last: int, follow: bool, form: Form) -> int:
-    """Prints the lines; how many there were."""
+    """Print the lines; return their number."""
     color_of = _colors(app)
     out, count = sys.stdout.buffer, 0
-    for count, line in enumerate(app.logs(target, last=last, follow=follow), 1):  # noqa: B007  the last one is wanted
+    for count, line in enumerate(app.logs(target, last=last, follow=follow), 1):  # noqa: B007  the last one is used
         out.write(form(_chunk(line, color_of)))
-        out.flush()  # a line is seen when it comes
+        out.flush()  # show each line as it arrives
     return count
 
 
 def _show_all(app: Client, machines: list[str], target: str, last: int, form: Form) -> None:
-    """The last lines that there are on several machines."""
+    """Print the last lines of several machines."""
     answers = ask(app, machines, lambda there: list(there.logs(target, last=last)))
     lines = sorted(
         ((line.at, answer.machine, line) for answer in answers for line in answer.value or ()), key=lambda each: each[0]
@@ -129,7 +131,7 @@ def _show_all(app: Client, machines: list[str], target: str, last: int, form: Fo
 
 
 class _News(NamedTuple):
-    """A line from a machine; without one, how it has ended there. Without a machine: others may have come or gone."""
+    """A line from a machine, or why following it ended; without a machine, a hint that machines may have changed."""
 
     machine: str
     line: Line | None
@@ -151,7 +153,7 @@ class Together:
         return f"<Together {self._followed}>"
 
     def run(self) -> None:
-        """Until Ctrl-C, or the app has ended on this machine."""
+        """Print lines until Ctrl-C, or until the app ends on this machine."""
         app, last = self._app, self._last
         color_of = _colors(app)
         app._changes.listeners.append(self._handle_change)  # pyright: ignore[reportPrivateUsage]
@@ -169,48 +171,51 @@ class Together:
         echo(f"the app {app.app!r} has ended.", err=True)
 
     def _batch(self) -> list[_News]:
-        """What has come, at least one piece of news; by its time."""
+        """Wait for at least one piece of news; return all that are available, sorted by time."""
         batch = [self._news.get()]
         while not self._news.empty():
             batch.append(self._news.get())
         return sorted(batch, key=lambda news: news.line.at if news.line else float("inf"))
 
     def _handle_change(self) -> None:
-        """Machines may have come or gone, or the app has ended; on the client's thread, which must not wait."""
+        """Wake the reader: machines may have changed, or the app ended.
+
+        This runs on the client's thread, which must not wait.
+        """
         with contextlib.suppress(queue.Full):  # then there is news anyway
             self._news.put_nowait(_News("", None))
 
     def _follow(self, last: int, there: Client) -> None:
-        """What a machine says, until it ends; in a thread."""
+        """Pass on the lines of a machine until it ends; in a thread."""
         machine = there.node
         for line in there.logs(self._target, last=last, follow=True):
             self._news.put(_News(machine, line))
 
     def _handle_end(self, machine: str, problem: str) -> None:
-        self._news.put(_News(machine, None, problem or "has ended, or is out of reach."))
+        self._news.put(_News(machine, None, problem or "has ended, or cannot be reached."))
 
 
 def _from(machine: str, text: bytes) -> bytes:
-    """With the name of the machine: before the line, or as a field of its object."""
+    """Return the line with the name of its machine: as a prefix, or as a field of its JSON object."""
     if not text.startswith(b"{"):
         return plain(machine).encode() + b" " + text
     return text.rstrip()[:-1] + b',"node":' + msgspec.json.encode(machine) + b"}\n"
 
 
 def _chunk(line: Line, color_of: Callable[[str], int]) -> OutputChunk:
-    role = line.role or KINGPIN  # nobody's: what was left out
+    role = line.role or KINGPIN  # no role: a note about omitted lines
     origin = Origin(role, line.index, line.pid or os.getpid(), line.is_error, color_of(role))
     return OutputChunk(line.at, origin, f"{line.text}\n".encode(errors="replace"), 1)
 
 
 def _colors(app: Client) -> Callable[[str], int]:
-    """The colour of each role; the same as on the terminal of the Kingpin, as long as no role was slow to start."""
+    """Return the colour of each role; as on the Kingpin's terminal, unless a role was slow to start."""
     colors = {role: COLORS[number % len(COLORS)] for number, role in enumerate(app.roles())}
     return lambda role: colors.get(role, BOLD)
 
 
 def _is_there(app: Client, target: str) -> bool:
-    """Whether somebody prints there at this moment. A role always is, or `logs` says that it is none."""
+    """Return whether the target can print at this moment. For a role this is always so; `logs` reports unknown ones."""
     wanted = selector_of(target, app.roles())
     if wanted.pid is not None:
         return any(wanted.has(member) and member.role for member in app.members(here=True))
@@ -218,4 +223,4 @@ def _is_there(app: Client, target: str) -> bool:
 
 
 def _named(target: str) -> str:
-    return target if selector_of(target).pid is None else f"the mobster with pid {target}"
+    return target if selector_of(target).pid is None else f"the worker with pid {target}"

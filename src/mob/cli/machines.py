@@ -1,8 +1,8 @@
-"""Asking all machines of a cluster at the same time, and one after the other.
+"""Asks all machines of a cluster at the same time, or acts on them one by one.
 
-A command connects to the app here; what it wants to know of the others it asks their Kingpins (`Client.at`), each in a
-thread of its own, so the slowest decides how long it takes and not their number. A machine that does not answer costs
-its answer only: what was heard is shown, and then said what was not.
+A command connects to the app here; to ask the other machines it connects to their Kingpins (`Client.at`), each in a
+thread of its own, so the time is that of the slowest and does not depend on their number. A machine that does not
+answer costs only its own answer: the others are shown first, then the failures.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from mob.peer.operating.machines import Machine, newcomers
 
 T = TypeVar("T")
 ALL = "all"
-"""What `--node` is given for every machine."""
+"""Value of `--node` that selects every machine."""
 MOST = 32
-"""Machines that are asked at the same time."""
+"""Maximum number of machines that are asked at the same time."""
 
 
 @dataclass(frozen=True)
 class MachineReply(Generic[T]):
-    """What a machine has said."""
+    """The answer of one machine."""
 
     machine: str
-    """Its name; nothing if the app is in no cluster."""
+    """Name of the machine; empty if the app is not part of a cluster."""
     value: T | None
     problem: str = ""
-    """Why nothing was heard."""
+    """Why there is no answer; empty if there is one."""
 
 
 @contextmanager
 def at(app: Client, machine: str) -> Generator[Client]:
-    """A client of that machine's Kingpin; of this one it is the client itself."""
+    """Yield a client of that machine's Kingpin; for this machine, the client itself."""
     if machine == app.node:
         yield app
     else:
@@ -49,7 +49,7 @@ def at(app: Client, machine: str) -> Generator[Client]:
 
 
 def chosen(app: Client, node: str | None) -> list[str]:
-    """The machines that are meant, this one first: one, all, or this one. [""] if the app is in no cluster."""
+    """Return the selected machines, this one first: one, all, or this one. [""] if the app has no cluster."""
     if node is None:
         return [app.node]
     known = [machine.name for machine in app.nodes()]
@@ -61,9 +61,9 @@ def chosen(app: Client, node: str | None) -> list[str]:
 
 
 def ask(app: Client, machines: Sequence[str], question: Callable[[Client], T]) -> list[MachineReply[T]]:
-    """What each of them says, in that order."""
+    """Return the answers of the machines, in the given order."""
     if len(machines) == 1 and machines[0] == app.node:
-        return [MachineReply(app.node, question(app))]  # what goes wrong here is the command's own error
+        return [MachineReply(app.node, question(app))]  # a failure here is the command's own error
     with ThreadPoolExecutor(min(MOST, len(machines)), "mob-ask") as threads:
         asked = [threads.submit(_asked, app, machine, question) for machine in machines]
         return [each.result() for each in asked]
@@ -74,7 +74,7 @@ def _asked(app: Client, machine: str, question: Callable[[Client], T]) -> Machin
         with at(app, machine) as there:
             return MachineReply(machine, question(there))
     except TimeoutError:
-        return MachineReply(machine, None, f"the Kingpin of {machine!r} did not answer within {CONNECT_TIMEOUT:g} s.")
+        return MachineReply(machine, None, f"its Kingpin (supervisor) did not answer within {CONNECT_TIMEOUT:g} s.")
     except MobError as error:
         return MachineReply(machine, None, str(error))
     except CommandError as error:
@@ -82,19 +82,22 @@ def _asked(app: Client, machine: str, question: Callable[[Client], T]) -> Machin
 
 
 class Everywhere:
-    """A client of each machine, in a thread of its own, as long as the machine is there."""
+    """A client of each machine, in a thread of its own, as long as the machine is part of the cluster."""
 
     def __init__(self, handle_end: Callable[[str, str], None]) -> None:
         self._handle_end = handle_end
         self.clients: dict[str, Client | None] = {}
-        """By machine; None: on the way to it."""
+        """Clients by machine; None while connecting."""
 
     def __repr__(self) -> str:
         return f"<Everywhere: {', '.join(sorted(self.clients))}>"
 
     def look(self, app: Client, found: Iterable[Machine], work: Callable[[Client], None]) -> None:
-        """Begin to work at those machines that are new. When it ends, `handle_end` gets the machine and why, in its
-        thread; the machine is new again then."""
+        """Start `work` on each new machine, in a thread.
+
+        When it ends, `handle_end` gets the machine and the reason, in that thread; after that the machine counts as new
+        again.
+        """
         for machine in newcomers(found, self.clients):
             self.clients[machine] = None
             threading.Thread(target=self._work_at, args=(app, machine, work), name="mob-ask", daemon=True).start()
@@ -110,10 +113,12 @@ class Everywhere:
 
 
 def in_turn(app: Client, machines: Sequence[str], act: Callable[[Client], str]) -> None:
-    """Does it on one machine after the other, and prints what was done. `CommandError` at the first that fails: it says
-    on which it was done, and on which not."""
+    """Act on one machine after another and print the results; `CommandError` at the first that fails.
+
+    The error lists the machines on which it was done, and those that were not tried.
+    """
     if list(machines) == [app.node]:
-        echo(label(app) + act(app))  # what goes wrong here is the command's own error
+        echo(label(app) + act(app))  # a failure here is the command's own error
         return
     for number, machine in enumerate(machines):
         answer = _asked(app, machine, act)
@@ -123,7 +128,7 @@ def in_turn(app: Client, machines: Sequence[str], act: Callable[[Client], str]) 
 
 
 def label(app: Client) -> str:
-    """What stands before a line about a machine; nothing if the app is in no cluster."""
+    """Return the prefix of a line about a machine; empty if the app is not part of a cluster."""
     return f"{app.node}: " if app.node else ""
 
 
@@ -134,7 +139,7 @@ def _so_far(machines: Sequence[str], number: int) -> str:
 
 
 def complain(app: Client, answers: Sequence[MachineReply[T]]) -> None:
-    """Says what was not heard, on stderr: with status 1 if a machine has not answered."""
+    """Report on stderr which machines did not answer; exit status 1 if there are any."""
     if app.cut:
         echo(f"The other machines cannot be reached: {app.cut}", err=True)
     silent = [answer for answer in answers if answer.problem]

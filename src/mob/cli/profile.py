@@ -1,7 +1,7 @@
-"""`mob profile`: what workers spend their time with, as flame graphs; by py-spy, which looks in from outside.
+"""`mob profile`: shows where workers spend their time, as flame graphs made by py-spy, which reads their memory.
 
-The workers run on as they are: nothing of the app is changed, started or called. One py-spy runs for each of them; all
-end with this command, however that ends.
+The workers keep running: nothing of the app is changed, started or called. One py-spy runs for each worker; all end
+with this command, however that ends.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ FORMATS = {
     ".raw": "raw",
     ".folded": "raw",
 }
-"""The formats of py-spy by the end of the file's name."""
+"""Formats of py-spy by the extension of the file."""
 ENDING_TIME = 10.0
-"""Seconds that py-spy has to write its file when it is told to end."""
+"""Seconds that py-spy has to write its file after it is asked to end."""
 PR_SET_PDEATHSIG = 1
 REFUSED = ("permission denied", "operation not permitted")
 NO_SUCH = ("no such file or directory", "no such process", "check that the process is running")
@@ -45,7 +45,7 @@ NO_SUCH = ("no such file or directory", "no such process", "check that the proce
 
 @dataclass
 class Recording:
-    """One py-spy."""
+    """One py-spy and the worker that it records."""
 
     member: Member
     file: Path
@@ -53,32 +53,30 @@ class Recording:
 
     @property
     def who(self) -> str:
-        """The worker, as people read it."""
+        """The worker as shown to users."""
         return f"{self.member.role}.{self.member.index} (pid {self.member.pid})"
 
 
 @click.command()
 @click.argument("target", metavar="ROLE|ROLE.INDEX|PID", shell_complete=complete_role_or_pid)
-@click.option(
-    "--seconds", type=click.IntRange(1, 24 * 3600), default=10, show_default=True, help="How long to look at it."
-)
+@click.option("--seconds", type=click.IntRange(1, 24 * 3600), default=10, show_default=True, help="Seconds to record.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file: .svg is a flame graph, .json for speedscope.app, .txt folded stacks. Default: ROLE.INDEX.svg",
+    help="Output: .svg for a flame graph, .json for speedscope.app, .txt for folded stacks. Default: ROLE.INDEX.svg",
 )
 @click.option("--rate", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Samples per second.")
-@click.option("--idle", is_flag=True, help="Include threads that wait.")
-@click.option("--gil", is_flag=True, help="Only threads that hold the interpreter's lock.")
-@click.option("--threads", is_flag=True, help="Show each thread for itself.")
+@click.option("--idle", is_flag=True, help="Include idle threads.")
+@click.option("--gil", is_flag=True, help="Include only threads that hold the GIL.")
+@click.option("--threads", is_flag=True, help="Show each thread separately.")
 @click.option("--native", is_flag=True, help="Include frames of extensions in C, C++ and Cython.")
 @app_option
 def profile(target: str, seconds: int, output: Path | None, rate: int, name: str | None, **flags: bool) -> None:
-    """Record what workers spend their time with, as a flame graph.
+    """Record where workers spend their time, as a flame graph.
 
-    Needs py-spy (pip install 'mobsters[profile]'). The workers run on while they are looked at. Of several workers each
-    has a file of its own. Ctrl-C ends it early and keeps what was recorded.
+    Requires py-spy (pip install 'mobsters[profile]'). The workers keep running during the recording. If there are
+    several, each gets a file of its own. Ctrl-C ends the recording early and keeps what was recorded.
     """
     form = "flamegraph" if output is None else _format_of(output)
     program = _program()
@@ -90,7 +88,7 @@ def profile(target: str, seconds: int, output: Path | None, rate: int, name: str
         try:
             for member in members:
                 recordings.append(_begin(program, options, member, _file_for(output, member, len(members))))
-            echo(f"looking at {counted(len(members), 'worker')} for {seconds} s; Ctrl-C ends it early.", err=True)
+            echo(f"recording {counted(len(members), 'worker')} for {seconds} s; Ctrl-C ends it early.", err=True)
             _wait(recordings, None)
         except KeyboardInterrupt:
             for each in recordings:
@@ -108,14 +106,16 @@ def profile(target: str, seconds: int, output: Path | None, rate: int, name: str
 def _format_of(output: Path) -> str:
     if output.suffix not in FORMATS:
         known = ", ".join(FORMATS)
-        raise CommandError(f"-o {output}: the name must end with one of {known}, which says the format.", MISSPELLED)
+        raise CommandError(
+            f"-o {output}: the file extension selects the format and must be one of {known}.", MISSPELLED
+        )
     if not output.absolute().parent.is_dir():
         raise CommandError(f"-o {output}: there is no directory {str(output.parent)!r}.", MISSPELLED)
     return FORMATS[output.suffix]
 
 
 def _program() -> str:
-    """The path of py-spy; a `CommandError` says where to get it."""
+    """Return the path of py-spy; a `CommandError` says how to install it."""
     beside = Path(sys.executable).parent / "py-spy"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("py-spy")
     if found is None:
@@ -124,7 +124,7 @@ def _program() -> str:
 
 
 def _meant(name: str | None, target: str) -> list[Member]:
-    """The workers that are meant. They have to be here: another machine's processes can only be seen there."""
+    """Return the selected workers. They must run on this machine, because py-spy sees only local processes."""
     node, rest = parted(target)
     with connected(name, any_node=True) as app:
         if node and node != app.node:
@@ -138,7 +138,7 @@ def _meant(name: str | None, target: str) -> list[Member]:
 
 
 def _file_for(output: Path | None, member: Member, count: int) -> Path:
-    """The file of one worker.
+    """Return the file of one worker.
 
     >>> back = Member(1, 42, "back", 2, 1, "ready")
     >>> [_file_for(output, back, 4).name for output in (Path("flame.svg"), None)]
@@ -157,21 +157,21 @@ def _begin(program: str, options: Sequence[str], member: Member, file: Path) -> 
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        process_group=0,  # Ctrl-C is told to it by this process
+        process_group=0,  # this process forwards Ctrl-C
         preexec_fn=_end_with_the_parent,
     )
     return Recording(member, file, process)
 
 
 def _end_with_the_parent() -> None:
-    """In the child: should this command be killed, the kernel tells py-spy to end. Linux only."""
+    """In the child: have the kernel end py-spy if this command is killed. Linux only."""
     if sys.platform == "linux":
         libc: Any = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(recordings: Sequence[Recording], seconds: float | None) -> None:
-    """Wait until all have ended; those that have not after so many seconds stay as they are."""
+    """Wait until all have ended, for at most that many seconds; those that are still running are left as they are."""
     deadline = None if seconds is None else monotonic() + seconds
     for each in recordings:
         with suppress(subprocess.TimeoutExpired):
@@ -184,13 +184,13 @@ def _tell(recording: Recording, signum: signal.Signals) -> None:
 
 
 def _report(recordings: Sequence[Recording]) -> None:
-    """Say which files there are. `CommandError` if one is missing."""
+    """Print which files were written. `CommandError` if one is missing."""
     problems: list[str] = []
     for each in recordings:
         status = each.process.poll()
         said = "" if status is None or each.process.stdout is None else each.process.stdout.read()
         if status == 0 and each.file.exists():
-            ended = "; it ended meanwhile" if "process exited" in said else ""
+            ended = "; the worker exited during the recording" if "process exited" in said else ""
             echo(f"{each.file}: {each.who}{_samples(said)}{ended}")
         else:
             problems.append(f"{each.who}: {problem_of(said, status)}")
@@ -204,20 +204,20 @@ def _samples(said: str) -> str:
 
 
 def problem_of(said: str, status: int | None) -> str:
-    """What is said of a recording that has failed, by what py-spy has printed and its exit status."""
+    """Return why a recording failed, from the output of py-spy and its exit status."""
     lower = said.lower()
     if any(each in lower for each in REFUSED):
         return (
-            "the system does not let this user look into it (ptrace). In a container, give it the capability "
-            "SYS_PTRACE (docker run --cap-add SYS_PTRACE; in Kubernetes securityContext.capabilities.add); elsewhere "
-            "run `mob profile` as root, or allow it: sysctl kernel.yama.ptrace_scope=0. `mob stacks` needs none of "
-            "this."
+            "this user may not read other processes (ptrace). In a container, add the capability SYS_PTRACE "
+            "(docker run --cap-add SYS_PTRACE; in Kubernetes securityContext.capabilities.add); elsewhere "
+            "run `mob profile` as root, or allow it: sysctl kernel.yama.ptrace_scope=0. `mob stacks` needs no such "
+            "permission."
         )
     if "no stack counts found" in lower:
-        return "it did nothing while it was looked at. --idle shows where it waits."
+        return "it was idle during the recording. --idle shows where it waits."
     if any(each in lower for each in NO_SUCH):
-        return "it has ended."
+        return "it has exited."
     if status is None:
-        return f"py-spy has not ended {ENDING_TIME:g} s after it was told to."
+        return f"py-spy is still running {ENDING_TIME:g} s after it was asked to end."
     lines = [line.removeprefix("Error: ") for line in said.splitlines() if line.strip() and "py-spy>" not in line]
-    return f"py-spy failed with status {status}: {lines[0] if lines else 'it said nothing'}"
+    return f"py-spy failed with status {status}: {lines[0] if lines else 'no output'}"

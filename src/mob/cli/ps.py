@@ -1,4 +1,4 @@
-"""`mob ps`: the processes of a running app, on this machine and on the others of its cluster."""
+"""`mob ps`: lists the processes of a running app, on this machine and on the others of its cluster."""
 
 from __future__ import annotations
 
@@ -34,44 +34,44 @@ from mob.rim import titles
 from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row, TimerMetrics
 
 PIPE_WIDTH = 160
-"""Into a pipe: lines are for another program, not for a window."""
+"""Columns in a pipe, where lines are for another program and not for a window."""
 SHOWN_CALLERS = 3
-"""Callers that are named for each role: those with most calls that wait."""
+"""Number of callers that are named for each role: those with most waiting calls."""
 
 
 class ProcessRow(msgspec.Struct, frozen=True):
-    """A line of the table, under the names that JSON gives to its fields."""
+    """A line of the table; JSON uses the same field names."""
 
     role: str
     index: int
     pid: int
-    """0 where there is none at this moment."""
+    """Process id; 0 if the place has no process at this moment."""
     state: str
     uptime: float
-    """Seconds."""
+    """Seconds since the process started."""
     restarts: int
     calls: int
-    """Calls and HTTP requests that it has served."""
+    """Number of calls and HTTP requests that it has served."""
     cpu: float
-    """Processor time per second, of late: 1.0 is a whole core."""
+    """Recent processor time per second: 1.0 is a whole core."""
     memory: int
-    """Bytes of resident memory."""
+    """Resident memory in bytes."""
     shared: int
-    """Bytes of shared memory."""
+    """Shared memory in bytes."""
     note: str
     node: str = ""
-    """The machine; nothing if the app is in no cluster."""
+    """Name of the machine; empty if the app is not part of a cluster."""
     hand: int = 0
-    """Calls, messages and HTTP requests that it has accepted and not finished."""
+    """Number of calls, messages and HTTP requests that it has accepted and not finished."""
     waiting: int = 0
-    """Calls that wait at their callers for a worker of the role; the same in each line of the role."""
+    """Number of calls that wait at their callers for a worker of the role; the same in each line of the role."""
     waiting_bytes: int = 0
-    """What the arguments of those calls take."""
+    """Bytes that the arguments of those calls take."""
     app: str = ""
 
 
 class Seen(NamedTuple):
-    """What there is on a machine."""
+    """What was seen on one machine."""
 
     title: str
     processes: list[ProcessRow]
@@ -82,20 +82,22 @@ class Seen(NamedTuple):
 
 @click.command()
 @app_argument
-@node_option("without it, all of them are shown")
+@node_option("default: all machines")
 @json_option
 def ps(name: str | None, node: str | None, as_json: bool) -> None:
-    """Show the processes of a running app, on all of its machines; without a name, of all apps if several run.
+    """List the processes of a running app on all its machines; without a name, of all running apps.
 
-    hand: calls, messages and HTTP requests not finished. cpu: 100 % is a whole core. shared: memory in which large
-    buffers are on their way to others. Below the table: calls that wait at their callers for a worker, and timers whose
-    last run failed.
+    hand: calls, messages and HTTP requests not finished. cpu: 100 % is a whole core. shared: memory that holds large
+    buffers on their way to other processes. Below the table: calls that wait at their callers for a worker, and timers
+    whose last run failed.
     """
     names = [name] if name is not None or node is not None else shown_apps()
     if len(names) == 1:
         _show([_app(names[0], node)], as_json)
         return
-    with ThreadPoolExecutor(min(MOST, len(names)), "mob-ask") as threads:  # one that does not answer delays no other
+    with ThreadPoolExecutor(
+        min(MOST, len(names)), "mob-ask"
+    ) as threads:  # one that does not answer does not delay the others
         asked = [threads.submit(_app, each, node) for each in names]
     shown: list[tuple[list[Seen], Callable[[], None]]] = []
     problems: list[str] = []
@@ -103,7 +105,7 @@ def ps(name: str | None, node: str | None, as_json: bool) -> None:
         try:
             shown.append(answer.result())
         except CommandError as error:
-            if error.exit_code != NOT_RUNNING:  # else it has ended meanwhile
+            if error.exit_code != NOT_RUNNING:  # else it has ended in the meantime
                 problems.append(f"{each}: {error.message}")
     _show(shown, as_json)
     if problems:
@@ -111,13 +113,13 @@ def ps(name: str | None, node: str | None, as_json: bool) -> None:
 
 
 def shown_apps() -> list[str | None]:
-    """The apps that are shown without a name: all that run, each by one of its machines; [None] for the default."""
+    """Return the apps that are shown without a name: all that run, each once; [None] for the default one."""
     names = sorted(app_names())
     return list[str | None](names) if names and not default_app() else [None]
 
 
 def _app(name: str | None, node: str | None) -> tuple[list[Seen], Callable[[], None]]:
-    """What is seen of an app; and what complains of the machines that did not answer, when that has been shown."""
+    """Return what is seen of an app, and a function that then reports the machines that did not answer."""
     with connected(name, any_node=True) as app:
         answers = ask(app, chosen(app, node or ALL), _seen)
     return [answer.value for answer in answers if answer.value is not None], lambda: complain(app, answers)
@@ -134,7 +136,7 @@ def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool)
             for line in [
                 *waiting(seen.callers),
                 *failing(seen.timers),
-                *([f"the Kingpin tries again: {seen.lacks}"] if seen.lacks else []),
+                *([f"the Kingpin (supervisor) keeps retrying: {seen.lacks}"] if seen.lacks else []),
             ]:
                 screen.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for _, complains in shown:
@@ -142,8 +144,10 @@ def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool)
 
 
 def console_for_tables(cleans: bool = True) -> Console:
-    """Return a console as wide as the terminal or as COLUMNS says; into a pipe it is PIPE_WIDTH wide. `cleans`: it lets
-    only text and colours through."""
+    """Return a console as wide as the terminal or COLUMNS; PIPE_WIDTH in a pipe.
+
+    `cleans`: let only text and colours through.
+    """
     made = console() if cleans else Console()
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPE_WIDTH
@@ -151,7 +155,7 @@ def console_for_tables(cleans: bool = True) -> Console:
 
 
 def _seen(app: Client) -> Seen:
-    """What is there on a machine."""
+    """Return what is seen on a machine."""
     measured = app.metrics()
     by_pid = {each.pid: each for each in measured.mobsters}
     roles = {each.name: each for each in measured.roles}
@@ -175,7 +179,7 @@ def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None
 
 
 def waiting(callers: Sequence[CallerMetrics]) -> list[str]:
-    """Return a line for each role whose workers are waited for: how many calls, how many bytes, and who makes them.
+    """Return a line for each role that callers wait for: how many calls and bytes wait, and in which callers.
 
     >>> waiting([CallerMetrics(42, "", 0, "back", 1200, 30_000), CallerMetrics(7, "front", 1, "back", 1, 9)])
     ['1,201 calls to back wait at their callers for a worker, 29 KB: 1,200 in client (pid 42), 1 in front.1 (pid 7)']
@@ -185,14 +189,14 @@ def waiting(callers: Sequence[CallerMetrics]) -> list[str]:
         mine = [each for each in callers if each.waits_for == role]
         calls, taken = sum(each.calls for each in mine), size(sum(each.bytes for each in mine))
         who = [f"{each.calls:,} in {each.name}" for each in mine[:SHOWN_CALLERS]]
-        more = [f"{len(mine) - SHOWN_CALLERS:,} callers more"] if len(mine) > SHOWN_CALLERS else []
+        more = [f"{len(mine) - SHOWN_CALLERS:,} more callers"] if len(mine) > SHOWN_CALLERS else []
         what = "1 call to {} waits at its caller" if calls == 1 else f"{calls:,} calls to {{}} wait at their callers"
         lines.append(f"{what.format(role)} for a worker, {taken}: {', '.join(who + more)}")
     return lines
 
 
 def failing(timers: Sequence[TimerMetrics]) -> list[str]:
-    """Return a line for each timer whose last run went wrong.
+    """Return a line for each timer whose last run failed or was lost.
 
     >>> failing([TimerMetrics("back", "report", "every 60 s", 0.0, outcome="failed", error="ValueError: no")])
     ['the last run of the timer back.report failed: ValueError: no']
@@ -205,7 +209,7 @@ _ENDS = {"failed": "failed", "lost": "was lost"}
 
 
 def table(title: str, processes: list[ProcessRow]) -> Table:
-    """The table. What nobody has is left out: shared memory, notes."""
+    """Return the table. Columns that are empty everywhere are left out: shared memory, notes."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     headings = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "hand", "cpu", "memory"]
     headings += [each for each in ("shared", "note") if any(getattr(process, each) for process in processes)]

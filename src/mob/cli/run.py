@@ -1,7 +1,7 @@
 """`mob run`: runs an app in this process, which becomes its Kingpin.
 
 The app is described by a main script, run as `python SCRIPT` would run it, or by a TOML file (`cli/config.py`). The
-options change what it says about itself, through the very methods that it could have called.
+options change the app's settings through the same methods that it could have called.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from mob.plan import LOG_FORMATS, Logs
 
 F = TypeVar("F", bound=Callable[..., Any])
 FLAGS = ("--watch", "--dashboard")
-"""May stand right after the script as well."""
+"""Flags that may also follow the script."""
 LOGS = {field.name: f"log_{field.name}" for field in fields(Logs)}
-"""The options of the logs, and under which names the command has them."""
+"""Options of the logs, and their parameter names in the command."""
 
 
 class Script(click.Path):
-    """A main script or a TOML file that is there; one that is not is told the nearest."""
+    """An existing main script or TOML file; for a missing one the error suggests the nearest name."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path."""
+        """Return the path."""
         path = Path(value)
         if not path.exists():
             near = [each.name for each in path.parent.glob("*") if each.suffix in (".py", ".toml")]
@@ -49,28 +49,28 @@ else:
 
 
 class Permissions(Number):
-    """The permissions of a file as chmod takes them: 640."""
+    """Permissions of a file as in chmod: 640."""
 
     name = "octal"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
+        """Return the number."""
         try:
             return value if isinstance(value, int) else int(str(value).removeprefix("0o"), 8)
         except ValueError:
-            self.fail(f"{value!r} is not the permissions of a file, such as 640.", param, ctx)
+            self.fail(f"{value!r} is not a file mode in octal, such as 640.", param, ctx)
 
 
 def log_options(command: F) -> F:
-    """Adds `--log-format` and the like: an option for each that `plan.Logs` declares."""
+    """Add `--log-format` and the like: an option for each that `plan.Logs` declares."""
     for field in reversed(fields(Logs)):
         if field.name == "raw":
-            text = "Let a terminal have every byte that is printed, as logs(raw=True) does."
+            text = "Write every printed byte to a terminal unchanged, as logs(raw=True) does."
             command = click.option("--raw", "--log-raw", "log_raw", is_flag=True, default=None, help=text)(command)
             continue
         kind = next((each for each in get_args(field.type) if each is not NoneType), field.type)
         choice = {"format": click.Choice(LOG_FORMATS), "mode": Permissions()}.get(field.name, kind)
-        text = f"Instead of what the app says in logs({field.name}=)."
+        text = f"Override logs({field.name}=) of the app."
         command = click.option(f"--log-{field.name.replace('_', '-')}", type=choice, help=text)(command)
     return command
 
@@ -78,9 +78,9 @@ def log_options(command: F) -> F:
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("script", required=False, type=Script(dir_okay=False, path_type=Path))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@click.option("--watch", is_flag=True, help="Reload whenever a Python file below the app's base has changed.")
+@click.option("--watch", is_flag=True, help="Reload whenever a Python file below the app's base directory changes.")
 @click.option("--dashboard", is_flag=True, help="Serve the web dashboard.")
-@click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Where it listens; implies --dashboard.")
+@click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Port of the dashboard; implies --dashboard.")
 @joining.options
 @log_options
 def run(
@@ -94,13 +94,13 @@ def run(
     node: str | None,
     **logs: Any,
 ) -> None:
-    """Run an app: its main script, or what a TOML file says.
+    """Run an app from its main script or a TOML file.
 
-    SCRIPT is run as `python SCRIPT` would run it. A name that ends in .toml is a file that describes the app; without
-    one, a mob.toml or the [tool.mob] of a pyproject.toml is looked for, here and above.
+    SCRIPT is run as `python SCRIPT` would run it; a name that ends in .toml is a file that describes the app. Without
+    SCRIPT, mob looks for a mob.toml or the [tool.mob] of a pyproject.toml, here and in the directories above.
 
-    Options stand before SCRIPT; what comes after it goes to the script, but for --watch, --dashboard, --join, --roles
-    and --node right after it.
+    Options stand before SCRIPT. Arguments after it go to the script, except --watch, --dashboard, --join, --roles and
+    --node directly after it.
     """
     joined: dict[str, Any] = {"join": join, "roles": roles, "node": node}
     while True:
@@ -131,14 +131,14 @@ def _run_script(script: Path, args: tuple[str, ...]) -> None:
         apps.run_script(script, *args)
     except (MobError, click.ClickException, click.exceptions.Exit):
         raise
-    except Exception as error:  # noqa: BLE001  whatever the script raises is shown as the interpreter would show it
+    except Exception as error:  # noqa: BLE001  any exception of the script is shown as the interpreter would show it
         error.__traceback__ = _of_script(error.__traceback__)
         sys.last_value = error  # as the interpreter says that it has shown an error
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(FAILED) from None
     if (app := apps.forgotten()) is not None:
         told = CommandError(
-            f"{script} describes the app {app.plan.name!r} and never runs it. Did you forget .run() at the end?",
+            f"{script} describes the app {app.plan.name!r} but never runs it. Did you forget .run() at the end?",
             MISSPELLED,
         )
         sys.last_value = told  # as the interpreter says that it has shown an error
@@ -146,7 +146,7 @@ def _run_script(script: Path, args: tuple[str, ...]) -> None:
 
 
 def _of_script(tb: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that is about the script: what is behind the frames that have started it."""
+    """Return the part of a traceback that concerns the script, without the frames that started it."""
     found, runs = tb, False
     while tb is not None and not (runs and not _is_runpy(tb)):
         runs = runs or _is_runpy(tb)
@@ -161,24 +161,29 @@ def _is_runpy(tb: TracebackType) -> bool:
 
 def _run_file(path: Path | None, args: tuple[str, ...]) -> None:
     if args:
-        raise click.UsageError(f"nothing reads the arguments {' '.join(args)}: there is no script. Options come first.")
+        raise click.UsageError(
+            f"unexpected arguments {' '.join(args)}: there is no script to receive them. Put options first."
+        )
     app = config.described(path or config.find(Path.cwd()))
     sys.path[0] = app.plan.base
     app.run()
 
 
 def _set_logs(given: dict[str, Any], app: apps.App) -> None:
-    """What the command line does not say is as the app says it. A file is one of where the user is, not of the base."""
+    """Set the given options and keep the app's own for the rest.
+
+    A log file is relative to the current directory, not to the base.
+    """
     if given.get("file"):
         given = {**given, "file": str(Path(given["file"]).absolute())}
     app.logs(**{**msgspec.structs.asdict(app.plan.logs), **given})
 
 
 def _add_dashboard(port: int | None, app: apps.App) -> None:
-    """Unless the app has one: then that one is served, and says itself where."""
+    """Add a dashboard, unless the app has one, which then keeps its own address."""
     if any(role.name == "dashboard" for role in app.plan.roles):
         if port is not None:
-            raise click.UsageError(f"{app.plan.name} describes its dashboard itself: say its port there.")
+            raise click.UsageError(f"{app.plan.name} configures its dashboard itself: set its port there.")
         return
     if port is None:
         app.dashboard()

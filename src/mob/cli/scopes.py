@@ -1,7 +1,7 @@
-"""What the source of a module tells of it without running it: the names that it binds, and the functions it exports.
+"""What the source of a module says without running it: the names that it binds, and the functions that it exports.
 
-Pure. What is exported is decided as in `peer/serving/selection.py`, only from the text: what is decorated, else what is
-in `__all__`, else the public functions and services that are defined here. Methods, partials and callable objects that
+Pure. What is exported is decided as in `peer/serving/selection.py`, but only from the text: what is decorated, else
+what is in `__all__`, else the public functions and services defined here. Methods, partials and callable objects that
 are bound to a name are not seen.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 STREAMS = ("AsyncGenerator", "AsyncIterable", "AsyncIterator", "Generator", "Iterable", "Iterator")
-"""What a generator is annotated to return."""
+"""Names with which generators annotate their result."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Binding:
 
     module: str = ""
     name: str = ""
-    """The name in that module; "" if the module itself is meant."""
+    """The name in that module; "" if the module itself is bound."""
     is_guarded: bool = False
-    """Whether it is imported under TYPE_CHECKING only."""
+    """True if it is imported only under TYPE_CHECKING."""
     binds_top: bool = False
-    """Whether it is the first part of the module's name that is bound, as by `import a.b`."""
+    """True if only the first part of the module's name is bound, as by `import a.b`."""
 
     @property
     def is_own(self) -> bool:
-        """Whether it is made in this very module."""
+        """True if it is defined in this module."""
         return not self.module
 
     @property
     def target(self) -> str:
-        """The same for all names of one thing."""
+        """A key that is equal for all names of one thing."""
         return self.module.partition(".")[0] if self.binds_top else f"{self.module}.{self.name}".rstrip(".")
 
 
@@ -48,14 +48,14 @@ class Scope:
     functions: dict[str, FunctionNode] = field(default_factory=dict[str, FunctionNode])
     marked: list[str] = field(default_factory=list[str])
     batched: set[str] = field(default_factory=set[str])
-    """Those that take lists, and are called with single values: `@mob.export(batch=...)`."""
+    """Functions that take lists and are called with single values: `@mob.export(batch=...)`."""
     listed: list[str] | None = None
-    """`__all__`, if it is there."""
+    """`__all__`, if it is defined."""
     services: dict[str, FunctionNode] = field(default_factory=dict[str, FunctionNode])
-    """How an object of each class is made whose objects live in a worker."""
+    """Constructor of each class whose objects live in a worker."""
 
     def exports(self) -> dict[str, FunctionNode | None]:
-        """The exported functions by name; None for one whose definition stands elsewhere."""
+        """Return the exported functions by name; None for one that is defined elsewhere."""
         known = {**self.functions, **self.services}
         if self.marked:
             return {name: known[name] for name in known if name in self.marked}
@@ -66,7 +66,7 @@ class Scope:
 
 
 def scope_of(tree: ast.Module, module: str = "") -> Scope:
-    """Reads the top level of a module, whose import string is `module`."""
+    """Read the top level of a module, whose import string is `module`."""
     scope = Scope()
     for node, is_guarded in _statements(tree.body, False):
         match node:
@@ -117,8 +117,10 @@ def _put(scope: Scope, name: str, function: FunctionNode | None = None) -> None:
 
 
 def _has_own_bases_only(node: ast.ClassDef, scope: Scope) -> bool:
-    """Whether a class has public methods, derives from such classes of this module, `ABC` and `Generic` alone, and is
-    not abstract."""
+    """Return whether objects of a class can be exported as a service.
+
+    It has public methods, is not abstract, and derives only from such classes of this module, `ABC` and `Generic`.
+    """
     bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
     methods = [each for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]
     decorators = [ast.unparse(mark) for each in methods for mark in each.decorator_list]
@@ -129,7 +131,7 @@ def _has_own_bases_only(node: ast.ClassDef, scope: Scope) -> bool:
 
 
 def _maker(node: ast.ClassDef) -> FunctionNode:
-    """Return the function that a class is to its callers: the arguments of `__init__`, and the doc of the class."""
+    """Return a function as callers see the class: with the arguments of `__init__` and the doc of the class."""
     found = (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__")
     made = copy.deepcopy(next(found, ast.FunctionDef("__init__", _NO_ARGUMENTS, [], [])))
     if made.args.posonlyargs:
@@ -153,7 +155,7 @@ def _assign(scope: Scope, target: ast.expr, value: ast.expr | None) -> None:
 
 
 def _statements(body: Iterable[ast.stmt], is_guarded: bool) -> Iterator[tuple[ast.stmt, bool]]:
-    """All statements that run in the module itself, and whether type checkers only see them."""
+    """Yield all statements that run in the module itself, and whether only type checkers see them."""
     for node in body:
         if isinstance(node, ast.If):
             test = ast.unparse(node.test)
@@ -171,7 +173,7 @@ def _statements(body: Iterable[ast.stmt], is_guarded: bool) -> Iterator[tuple[as
 
 
 def yields(function: FunctionNode) -> bool:
-    """Whether it is a generator: a `yield` in a function within it is not its own."""
+    """Return whether a function is a generator; a `yield` in a nested function does not count."""
     todo: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else list(function.body)
     while todo:
         node = todo.pop()
@@ -183,7 +185,7 @@ def yields(function: FunctionNode) -> bool:
 
 
 def says_what_it_yields(function: FunctionNode) -> bool:
-    """Whether a generator is annotated as one: `-> Iterator[int]` and the like, also in quotes."""
+    """Return whether a generator is annotated as one: `-> Iterator[int]` and the like, also in quotes."""
     returns = None if isinstance(function, ast.Lambda) else function.returns
     text = "" if returns is None else returns.value if isinstance(returns, ast.Constant) else ast.unparse(returns)
     kind, bracket, _ = str(text).partition("[")
@@ -198,7 +200,7 @@ def _absolute(node: ast.ImportFrom, module: str) -> str:
 
 
 def _is_mark(decorator: ast.expr, scope: Scope) -> bool:
-    """Whether it is `mob.export`, by whatever name."""
+    """Return whether a decorator is `mob.export`, under any name."""
     if isinstance(decorator, ast.Call):
         decorator = decorator.func
     match decorator:
@@ -216,7 +218,7 @@ def _has_option(decorator: ast.expr, option: str) -> bool:
 
 
 def item_of(annotation: ast.expr | None) -> ast.expr | None:
-    """Return the annotation of an item of a list, None if it does not say: of `list[int]`, also in quotes, `int`."""
+    """Return the annotation of a list's items: `int` for `list[int]`, also in quotes; None if it does not say."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         return _item_of_quoted(annotation)
     if not isinstance(annotation, ast.Subscript):
@@ -231,5 +233,5 @@ def _item_of_quoted(annotation: ast.Constant) -> ast.expr | None:
     try:
         found = item_of(ast.parse(str(annotation.value).strip(), mode="eval").body)
     except SyntaxError:
-        return annotation  # to be told of as it stands
+        return annotation  # reported unchanged
     return None if found is None else ast.copy_location(ast.Constant(ast.unparse(found)), annotation)

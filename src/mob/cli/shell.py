@@ -1,8 +1,8 @@
 """`mob shell`: a REPL that is a client of a running app.
 
-Its namespace has a proxy for each role; a call at the prompt is waited for and its value shown, a stream as it comes,
-and Ctrl-C cancels it. IPython is used if it is there. Without a terminal standard input is run as a script, statement
-by statement, and the first error ends it.
+Its namespace has a proxy for each role. A call at the prompt is awaited and its value shown, a stream as it arrives;
+Ctrl-C cancels it. IPython is used if it is installed. Without a terminal, standard input is run as a script, statement
+by statement; the first error ends it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from mob.rim.places import state_directory
 from mob.wire.messages import Member
 
 HISTORY = 10_000
-"""Lines that are kept."""
+"""Maximum number of lines in the history."""
 WIDTH = 110
 """Columns of the banner."""
 
 
 class MemberTable(list[Member]):
-    """The processes of an app; as a table, if they are shown."""
+    """The processes of an app; its repr is a table."""
 
     def __repr__(self) -> str:
         rows = [(place_name(each.role, each.index) if each.role else "client", each.pid, each.state) for each in self]
@@ -52,10 +52,10 @@ class MemberTable(list[Member]):
 
 
 def namespace_of(app: Client) -> dict[str, Any]:
-    """The names that are there from the start. A role whose name is no name in Python gets one: `image_worker`."""
+    """Return the initial names. A role whose name is not a Python name gets one: `image_worker`."""
 
     def members() -> MemberTable:
-        """The processes of the app."""
+        """Return the processes of the app."""
         return MemberTable(sorted(app.members(), key=lambda each: (each.role == "", each.role, each.index, each.pid)))
 
     names: dict[str, Any] = {"app": app, "mob": mob, "members": members}
@@ -68,16 +68,16 @@ def namespace_of(app: Client) -> dict[str, Any]:
 
 
 def banner(app: Client, names: dict[str, Any]) -> str:
-    """What is told at the start."""
+    """Return the text shown at the start."""
     lines = [f"mob {version('mobsters')} · Python {platform.python_version()} · {app.app} · Kingpin {app.kingpin_pid}"]
     by_role = {repr(value): name for name, value in names.items()}
     for role, info in app.roles().items():
         name = by_role.get(repr(app.require(role)), role)
-        exports = "no worker was ready yet" if info.exports is None else ", ".join(e.name for e in info.exports)
+        exports = "no worker has been ready yet" if info.exports is None else ", ".join(e.name for e in info.exports)
         line = f"  {name:<10} {exports or 'no exports'}"
         lines.append(line if len(line) <= WIDTH else line[: WIDTH - 3] + "...")
-    lines.append("A call is waited for and its value shown: role.export(1, x=2); Ctrl-C cancels it, Ctrl-D leaves.")
-    lines.append("app is the client, members() shows who is there, mob is the module; Tab completes.")
+    lines.append("A call such as role.export(1, x=2) is awaited and its value shown; Ctrl-C cancels it, Ctrl-D exits.")
+    lines.append("app is the client, members() lists the processes, mob is the module; Tab completes names.")
     return "\n".join(lines)
 
 
@@ -85,7 +85,7 @@ def banner(app: Client, names: dict[str, Any]) -> str:
 
 
 class Display:
-    """Shows values, in the place of `sys.displayhook`. A call's value is waited for."""
+    """A replacement for `sys.displayhook` that shows values; it waits for the value of a call."""
 
     def __init__(self, show: Callable[[Any], None]) -> None:
         self._show = show
@@ -94,7 +94,7 @@ class Display:
         return "<Display>"
 
     def __call__(self, value: Any) -> None:
-        """Shows one. What the call ended with is raised, without the frames on the way here."""
+        """Show one value. An exception of a call is raised without the frames in between."""
         if not isinstance(value, Call):
             self._show(value)
             return
@@ -111,7 +111,7 @@ class Display:
 
 
 def told(error: BaseException) -> str:
-    """An error as it is shown: a remote one as it looked where it was raised, another as ever."""
+    """Return an error as it is shown: a remote one as it looked where it was raised, others as usual."""
     if isinstance(error, RemoteError):
         return printable(f"Error: {told_of(error)}\n")
     if isinstance(error, MobError):
@@ -123,14 +123,14 @@ def told(error: BaseException) -> str:
 
 
 FILE = "<mob shell>"
-"""As what a file the typed lines are known."""
+"""File name under which the typed lines are compiled."""
 
 
 # --------------------------------------------------------------------------------------------------------- the prompt
 
 
 class Prompt(code.InteractiveConsole):
-    """The REPL of the standard library, with errors as mob tells them."""
+    """The REPL of the standard library, with errors as mob shows them."""
 
     def __init__(self, app: Client, names: dict[str, Any]) -> None:
         super().__init__(names, FILE)
@@ -141,13 +141,13 @@ class Prompt(code.InteractiveConsole):
         return f"<Prompt of {self._app!r}>"
 
     def showtraceback(self) -> None:
-        """The error that is being handled."""
+        """Show the error that is being handled."""
         error = sys.exception()
         if error is not None:
             self.write(told(error))
 
     def raw_input(self, prompt: str = "") -> str:
-        """A line. The end of the app is told once; what was found out can still be looked at."""
+        """Read a line. The end of the app is reported once; earlier results can still be inspected."""
         if not self._has_told and self._app.wait_stopped(0):
             self._has_told = True
             self.write(f"The app {self._app.app!r} has ended.\n")
@@ -155,7 +155,7 @@ class Prompt(code.InteractiveConsole):
 
 
 def _prompt(app: Client, names: dict[str, Any]) -> None:
-    """Until it is left."""
+    """Run the prompt until the user leaves it."""
     history = _remember(names)
     before, sys.displayhook = sys.displayhook, Display(sys.displayhook)
     try:
@@ -166,10 +166,10 @@ def _prompt(app: Client, names: dict[str, Any]) -> None:
 
 
 def _remember(names: dict[str, Any]) -> Callable[[], None]:
-    """Completion and the history of earlier shells, if this Python has readline; what keeps the history."""
+    """Set up completion and history, if this Python has readline; return a function that saves the history."""
     if importlib.util.find_spec("readline") is None:
         return lambda: None
-    import readline  # here because it takes hold of the terminal
+    import readline  # here because it takes over the terminal
     import rlcompleter
 
     readline.set_completer(rlcompleter.Completer(names).complete)
@@ -179,11 +179,11 @@ def _remember(names: dict[str, Any]) -> Callable[[], None]:
     try:
         file = history_file()
     except FileNotFoundError:
-        return lambda: None  # a user without a home keeps none
+        return lambda: None  # without a home directory there is no history
     try:
         readline.read_history_file(file)
     except OSError:
-        pass  # there is none yet
+        pass  # there is no history yet
 
     def keep() -> None:
         try:
@@ -191,18 +191,21 @@ def _remember(names: dict[str, Any]) -> Callable[[], None]:
             readline.write_history_file(file)
             file.chmod(0o600)
         except OSError as error:
-            print(f"The history could not be kept in {file}: {error.strerror}.", file=sys.stderr)
+            print(f"The history could not be saved to {file}: {error.strerror}.", file=sys.stderr)
 
     return keep
 
 
 def history_file() -> Path:
-    """Beside the reports of crashes; its name cannot be an app's. `FileNotFoundError` if there is no place for it."""
+    """Return the file of the history, next to the crash reports; its name cannot be that of an app.
+
+    Raises `FileNotFoundError` if there is no directory for it.
+    """
     return state_directory() / ".shell_history"
 
 
 def _ipython(app: Client, names: dict[str, Any]) -> None:
-    """IPython's prompt, in which a call is shown as its value."""
+    """Run the prompt of IPython, in which a call is shown as its value."""
     ipython: Any = importlib.import_module("IPython")
     config: Any = importlib.import_module("traitlets.config").Config()
 
@@ -227,12 +230,12 @@ def _ipython(app: Client, names: dict[str, Any]) -> None:
 
 
 def run_script(text: str, names: dict[str, Any]) -> None:
-    """Statement by statement, as if they were typed. An error is told, and ends this process with status 1."""
+    """Run a script statement by statement, as if typed. An error is printed, and ends this process with status 1."""
     before, sys.displayhook = sys.displayhook, Display(sys.displayhook)
     try:
         for statement in ast.parse(text, FILE).body:
             exec(compile(ast.Interactive([statement]), FILE, "single", dont_inherit=True), names)
-    except Exception as error:  # noqa: BLE001  whatever the script has raised
+    except Exception as error:  # noqa: BLE001  any exception of the script
         sys.stdout.flush()
         echo(told(error), nl=False, err=True)
         raise SystemExit(FAILED) from None
@@ -241,12 +244,12 @@ def run_script(text: str, names: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("--plain", is_flag=True, help="The prompt of the standard library, also where IPython is installed.")
+@click.option("--plain", is_flag=True, help="Use Python's own prompt even if IPython is installed.")
 @app_argument
 def shell(plain: bool, name: str | None) -> None:
-    """Open a Python prompt that is a client of an app: each role is there by its name, calls show their values.
+    """Open a Python prompt that is a client of an app: each role is available by its name, and calls show their values.
 
-    Without a terminal it runs what stands on standard input: `echo 'back.foo(1)' | mob shell`.
+    Without a terminal it runs standard input as a script: `echo 'back.foo(1)' | mob shell`.
     """
     with connected(name) as app:
         names = namespace_of(app)

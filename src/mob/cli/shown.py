@@ -1,4 +1,4 @@
-"""How the commands show durations, sizes and states. Pure."""
+"""Formats durations, sizes and states for all commands. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ STATE_STYLES = {
     "failing": "red",
     "failed": "red",
 }
-"""The colour of a state."""
+"""Colour of each state."""
 
 
 def duration(seconds: float) -> str:
-    """Short and readable: `8s`, `3m 05s`, `2h 10m`, `4d 6h`.
+    """Return a duration, short and readable: `8s`, `3m 05s`, `2h 10m`, `4d 6h`.
 
     >>> [duration(s) for s in (8.4, 185, 7800, 367200)]
     ['8s', '3m 05s', '2h 10m', '4d 6h']
@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes, short and readable.
+    """Return a number of bytes, short and readable.
 
     >>> [size(n) for n in (0, 900, 250_000, 34_000_000, 5_600_000_000)]
     ['0 B', '900 B', '244 KB', '32 MB', '5.2 GB']
@@ -46,8 +46,10 @@ def size(count: float) -> str:
 
 
 def moment(when: float, now: float) -> str:
-    """Return a time as the clock of this machine shows it, with the date if it is not today's; "-" for 0. If the clock
-    differs from now's by then (summer time), it names its zone."""
+    """Return a time as this machine's clock shows it, with the date if it is not today; "-" for 0.
+
+    The zone is added if it differs from the current one (summer time).
+    """
     if not when:
         return "-"
     at, today = datetime.fromtimestamp(when).astimezone(), datetime.fromtimestamp(now).astimezone()
@@ -59,5 +61,5 @@ def moment(when: float, now: float) -> str:
 
 
 def zone(now: float) -> str:
-    """Return what this machine's time zone is called now."""
+    """Return the current name of this machine's time zone."""
     return datetime.fromtimestamp(now).astimezone().tzname() or "local"

@@ -1,8 +1,8 @@
-"""`mob stacks`: where the threads and tasks of live mobsters stand, also of stuck ones.
+"""`mob stacks`: shows what the threads and tasks of running workers are executing, even if they are stuck.
 
-The text comes from the mobster's liveness thread, or, if code in C holds the interpreter, from faulthandler. It is read
-here into the same shape, the most recent call last, with lines of source where they can be had. mob's own frames at the
-outer end say nothing of the application; they are left out unless `--full` wants them.
+The text comes from the worker's liveness thread or, if C code holds the interpreter, from faulthandler. Both are
+converted to the same shape, the most recent call last, with source lines where available. mob's own outer frames say
+nothing about the application; they are left out without `--full`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAULT = re.compile(r"(?:Current thread|Thread) (?P<name>0x[0-9a-f]+)(?: \[(?P<ow
 
 @dataclass(frozen=True)
 class StackFrame:
-    """One call on the way to where something stands."""
+    """One call of a stack."""
 
     file: str
     line: int
@@ -43,7 +43,7 @@ class StackFrame:
 
 @dataclass(frozen=True)
 class Stack:
-    """Where a thread or a task stands, the most recent call last."""
+    """The stack of a thread or a task, the most recent call last."""
 
     kind: str
     """"thread" or "task"."""
@@ -53,7 +53,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a mobster stands."""
+    """What a worker is executing."""
 
     pid: int
     role: str
@@ -61,16 +61,16 @@ class Standing:
     state: str
     stacks: list[Stack] = field(default_factory=list[Stack])
     notes: list[str] = field(default_factory=list[str])
-    """What is said besides: the calls that are being served, and why there is no more."""
+    """Other facts: the calls that are being served, and why there are no stacks."""
 
     @property
     def is_known(self) -> bool:
-        """Whether it has told."""
+        """True if there are stacks."""
         return bool(self.stacks)
 
 
 def read(text: str) -> tuple[list[Stack], list[str]]:
-    """The stacks in a mobster's text, and what else it says."""
+    """Return the stacks in a worker's text, and its other lines."""
     stacks, notes, backwards = list[Stack](), list[str](), list[Stack]()
     for line in text.splitlines():
         if found := FAULT.fullmatch(line):
@@ -92,7 +92,7 @@ def read(text: str) -> tuple[list[Stack], list[str]]:
 
 
 def _with_sources(stack: Stack) -> Stack:
-    """faulthandler tells no source; the files are here as well."""
+    """Add source lines, which faulthandler does not print; the files are on this machine."""
     frames = [each if each.source else replace(each, source=_source(each)) for each in stack.frames]
     return replace(stack, frames=frames)
 
@@ -102,17 +102,17 @@ def _source(frame: StackFrame) -> str:
 
 
 def is_own(frame: StackFrame) -> bool:
-    """Whether it is mob's, or the interpreter's way into it."""
+    """Return whether a frame belongs to mob, or to the interpreter before it."""
     return frame.file.startswith(PACKAGE) or frame.file == "<string>"
 
 
 def _is_below(frame: StackFrame) -> bool:
-    """Whether threads begin in it."""
+    """Return whether it is one of the frames in which threads start."""
     return frame.file.endswith("/threading.py") and frame.function in ("_bootstrap", "_bootstrap_inner", "run")
 
 
 def without_own(stack: Stack) -> Stack:
-    """What the application does: without the frames through which every stack goes."""
+    """Return the part of a stack that belongs to the application, without the outer frames that every stack has."""
     frames = stack.frames
     at = next((at for at, frame in enumerate(frames) if not (is_own(frame) or _is_below(frame))), len(frames))
     return replace(stack, frames=frames[at:])
@@ -122,13 +122,13 @@ def without_own(stack: Stack) -> Stack:
 
 
 def standings(app: Client, target: str) -> list[Standing]:
-    """Where the mobsters that are meant stand. `MobError` if there are none."""
+    """Return what the selected workers are executing. `MobError` if there are none."""
     context = app._context  # pyright: ignore[reportPrivateUsage]
     wanted = mobsters_meant(context.roster, context.uid, target)
     told = app.stacks(target)
     found: list[Standing] = []
     for member in wanted:
-        stacks, notes = read(told.get(member.pid, "it has ended meanwhile."))
+        stacks, notes = read(told.get(member.pid, "it has exited."))
         found.append(Standing(member.pid, member.role, member.index, member.state, stacks, notes))
     return found
 
@@ -138,11 +138,11 @@ def standings(app: Client, target: str) -> list[Standing]:
 @click.option("--full", is_flag=True, help="Show mob's own frames and threads too.")
 @json_option
 @app_option
-@node_option("without it, this one")
+@node_option("default: this machine")
 def stacks(target: str, full: bool, as_json: bool, name: str | None, node: str | None) -> None:
-    """Show where the threads and tasks of mobsters stand, even if they are stuck.
+    """Show what the threads and tasks of workers are executing, even if they are stuck.
 
-    The exit code is 1 if one of them could not tell.
+    The exit status is 1 if a worker could not report its stacks.
     """
     with connected(name, node) as app:
         found = standings(app, target)
@@ -157,14 +157,14 @@ def stacks(target: str, full: bool, as_json: bool, name: str | None, node: str |
     unknown = [each for each in found if not each.is_known]
     if unknown:
         raise CommandError(
-            "nothing is known of "
+            "no stacks from "
             + ", ".join(f"{place_name(each.role, each.index)} (pid {each.pid})" for each in unknown)
             + "."
         )
 
 
 def as_data(standing: Standing) -> dict[str, Any]:
-    """For other programs."""
+    """Return the data for other programs."""
     return {
         "pid": standing.pid,
         "role": standing.role,
@@ -189,7 +189,7 @@ def _lines(standing: Standing, full: bool) -> Iterator[Text]:
     for stack in standing.stacks:
         shown = stack if full else without_own(stack)
         if not shown.frames and stack.name != "MainThread":
-            continue  # a thread of mob's own, or a task that has not begun
+            continue  # a thread of mob's own, or a task that has not started
         yield Text(f"  {stack.kind} ", "cyan").append(stack.name, "bold")
         if not shown.frames:
             yield Text("    waits for work", "green")
@@ -210,6 +210,6 @@ def _is_of_a_library(file: str) -> bool:
 
 
 def _short(file: str) -> str:
-    """Relative to where the user is, if it is there."""
+    """Return a path relative to the current directory, if it lies below it."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -1,11 +1,11 @@
-"""The app that `mob init` writes: its files as text, `NAME` standing for the app's name. Pure."""
+"""The app that `mob init` writes: its files as text, where `NAME` stands for the app's name. Pure."""
 
 from __future__ import annotations
 
 import re
 
 MAIN = '''\
-"""The main script: running it makes this process the Kingpin, which starts all others and looks after them."""
+"""The main script: the process that runs it becomes the Kingpin, which starts and supervises all others."""
 
 import mob
 
@@ -23,24 +23,24 @@ import mob
 mob.start("NAME").base(__file__).role("back", "./back.py", workers=2).run()
 """
 BACK = '''\
-"""The role `back`: every public function is an export, which other roles and clients call."""
+"""The role `back`: every public function is an export, which other roles and clients can call."""
 
 import os
 from collections.abc import Iterator
 
 
 def greet(name: str) -> str:
-    """Greets somebody."""
-    print(f"greets {name}")
+    """Return a greeting."""
+    print(f"greeting {name}")
     return f"Hello {name}, says process {os.getpid()}."
 
 
 def count(to: int) -> Iterator[int]:
-    """A generator is a stream: who calls it gets the items one by one."""
+    """Yield the numbers up to `to`. A generator is a stream: its caller gets the items one by one."""
     yield from range(1, to + 1)
 '''
 WEB = '''\
-"""The role `web`: a server. Its workers listen on one port, and the kernel gives each connection to one of them."""
+"""The role `web`: a server. Its workers listen on the same port; the kernel gives each connection to one of them."""
 
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,10 +51,10 @@ back = mob.require("back")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers requests."""
+    """Answers HTTP requests."""
 
     def do_GET(self) -> None:
-        """GET /Ada greets Ada."""
+        """Greet the name in the path: GET /Ada greets Ada."""
         text = back.greet(self.path.strip("/") or "world").result(timeout=10)
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
@@ -66,7 +66,7 @@ address = ("127.0.0.1", int(os.environ.get("PORT", "8000")))
 ThreadingHTTPServer(address, Handler).serve_forever()
 '''
 TEST = '''\
-"""The app is started as a user would start it, and tested from outside. Run: pytest"""
+"""Tests of the app, which is started as a user would start it. Run: pytest"""
 
 import os
 import socket
@@ -86,7 +86,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def app(port: int) -> Iterator[testing.AppUnderTest]:
-    os.environ["PORT"] = str(port)  # main.py's processes get it from here
+    os.environ["PORT"] = str(port)  # main.py's processes inherit it
     with testing.start("main.py", directory=Path(__file__).parent, one_process=False) as app:
         yield app
 
@@ -106,24 +106,24 @@ def test_web_answers(app: testing.AppUnderTest, port: int) -> None:
 README = """\
 # NAME
 
-    pip install mobsters           # which brings the command `mob`
-    mob run main.py                # Ctrl-C stops it; --watch reloads when a file has changed
+    pip install mobsters           # includes the command `mob`
+    mob run main.py                # Ctrl-C stops it; with --watch it reloads when a file changes
 
 In another terminal:
 
-    mob ps                         # who is there
+    mob ps                         # list the processes
     mob call back.greet Ada        # call an export
     mob call back.count 3          # a stream
     curl http://127.0.0.1:8000/Ada
     mob scale back=4               # more workers
-    mob reload                     # new code, without a gap
-    mob shell                      # a Python prompt inside
+    mob reload                     # load new code without downtime
+    mob shell                      # a Python prompt connected to the app
 
 | file | what |
 |---|---|
-| `main.py` | which roles there are, and how many workers each has |
-| `back.py` | the role `back`: functions that others call |
-| `web.py` | the role `web`: a server, with several processes on one port |
+| `main.py` | the roles, and the number of workers of each |
+| `back.py` | the role `back`: functions that other processes call |
+| `web.py` | the role `web`: a server with several processes on one port |
 | `test_app.py` | tests of the running app: `pytest` |
 """
 IGNORED = "__pycache__/\n*.pyc\n.venv/\n.pytest_cache/\n"
@@ -140,7 +140,7 @@ MINIMAL = {"main.py": MINIMAL_MAIN, "back.py": BACK}
 
 
 def files(app: str, *, is_minimal: bool = False) -> dict[str, str]:
-    """The files of a new app.
+    """Return the files of a new app.
 
     >>> list(files("shop", is_minimal=True))
     ['main.py', 'back.py']
@@ -152,7 +152,7 @@ def files(app: str, *, is_minimal: bool = False) -> dict[str, str]:
 
 
 def name_for(directory: str) -> str:
-    """An app's name for a directory's.
+    """Return a name for an app in that directory.
 
     >>> [name_for(each) for each in ("shop", "My Shop", "3 shops", "...", "kingpin")]
     ['shop', 'My-Shop', 'app-3-shops', 'app', 'kingpin']

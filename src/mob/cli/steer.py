@@ -1,7 +1,7 @@
-"""The commands that do something with a running app: reload, restart, scale, stop, upgrade.
+"""The commands that change a running app: reload, restart, scale, stop, upgrade.
 
-They end when it is done, and with status 1 if it does not come to that. In a cluster a reload goes over all machines,
-one after the other; all else is for this machine, unless `--node` says otherwise.
+They return when the change is complete, with status 1 if it failed. In a cluster a reload covers all machines, one by
+one; the other commands act on this machine, unless `--node` names others.
 """
 
 from __future__ import annotations
@@ -37,31 +37,30 @@ from mob.rim.processes import is_stopped
 
 STEER_TIMEOUT = 60.0
 STOP_RETRY = 2.0
-"""Seconds after which `mob stop --now` sends another signal to a Kingpin that lets nobody in."""
-HERE = f"without it, this one; {ALL!r}: all of them"
+"""Seconds after which `mob stop --now` sends another signal to a Kingpin that accepts no connection."""
+HERE = f"default: this machine; {ALL!r} for all machines"
 
 wait_option: Decorator = click.option(
-    "--wait/--no-wait", default=True, help="Whether to wait until the new ones are ready (yes)."
+    "--wait/--no-wait", default=True, help="Wait until the new workers are ready (default), or return at once."
 )
 timeout_option: Decorator = click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     default=STEER_TIMEOUT,
     show_default=True,
-    help="Seconds to wait for that.",
+    help="Seconds to wait until the new workers are ready.",
 )
 
 
 @click.command()
 @click.argument("roles", nargs=-1, shell_complete=complete_role)
 @app_option
-@node_option("without it, all of them, one after the other")
+@node_option("default: all machines, one by one")
 def reload(roles: tuple[str, ...], name: str | None, node: str | None) -> None:
-    """Replace workers by new ones with new code, without a gap.
+    """Replace the workers of ROLES, or of all roles, with new ones that run new code, without downtime.
 
-    Those of ROLES, or of all roles.
-    If the new ones do not come up, the old ones stay, and the exit status is 1; machines whose turn has not come are
-    left as they are.
+    If the new workers do not start, the old ones keep running, and the exit status is 1; the remaining machines are
+    left unchanged.
     """
     with connected(name, any_node=True) as app:
         in_turn(app, chosen(app, node or ALL), lambda there: _reload(there, app, roles))
@@ -73,7 +72,7 @@ def _reload(there: Client, here: Client, roles: tuple[str, ...]) -> str:
     except AppNotRunning:
         if GATEWAY not in roles or there is here:
             raise
-        return "its gateways are replaced, and the link to it has ended with the old one; `mob ps` shows the new ones."
+        return "its gateways are being replaced, which closed the connection to it; `mob ps` shows the new ones."
 
 
 @click.command()
@@ -83,16 +82,16 @@ def _reload(there: Client, here: Client, roles: tuple[str, ...]) -> str:
 @wait_option
 @timeout_option
 def restart(targets: tuple[str, ...], name: str | None, node: str | None, wait: bool, timeout: float) -> None:
-    """End workers and launch others in their places.
+    """Stop workers and start new ones in their places.
 
-    Those of these roles, or the one with that pid. Each finishes what it has first. There is a gap; for new code
-    without one there is `mob reload`.
+    Name roles, or the pid of one worker. Each worker finishes its current work first. There is a gap until the new
+    workers are ready; `mob reload` loads new code without downtime.
     """
     pids = [pid for target in targets if (pid := selector_of(target).pid) is not None]
     if pids and len(targets) > 1:
-        raise click.BadParameter("wanted are roles, or one pid.")
+        raise click.BadParameter("expected roles, or exactly one pid.")
     if pids and node == ALL:
-        raise click.BadParameter("a pid is of one machine: say which.", param_hint="--node")
+        raise click.BadParameter("a pid belongs to one machine: name it instead of 'all'.", param_hint="--node")
 
     def act(app: Client) -> str:
         before = app.metrics()
@@ -111,12 +110,12 @@ def restart(targets: tuple[str, ...], name: str | None, node: str | None, wait: 
 
 
 def _lost(app: Client, since: float) -> list[str]:
-    """Return what the log says of data that was to be handed over since then, and is lost."""
+    """Return the log lines since then about data that should have been handed over and was lost."""
     return [event.text for event in app.history(since).events if event.text.endswith(STARTS_WITHOUT)]
 
 
 def complete_size(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The roles, each with the sign that follows."""
+    """Return the roles, each with the sign that follows."""
     return [CompletionItem(f"{item.value}=") for item in complete_role(context, param, incomplete)]
 
 
@@ -127,9 +126,9 @@ def complete_size(context: click.Context, param: click.Parameter, incomplete: st
 @wait_option
 @timeout_option
 def scale(sizes: tuple[str, ...], name: str | None, node: str | None, wait: bool, timeout: float) -> None:
-    """Give roles another number of workers.
+    """Change the number of workers of roles.
 
-    `mob scale back=8` makes it eight, `back=+1` one more, `back=-1` one less.
+    `mob scale back=8` sets it to eight, `back=+1` adds one, `back=-1` removes one.
     """
     wanted = [_size(size) for size in sizes]
 
@@ -146,27 +145,28 @@ def scale(sizes: tuple[str, ...], name: str | None, node: str | None, wait: bool
 
 
 def _size(text: str) -> tuple[str, int, bool]:
-    """The role, the number, and whether it is so many more."""
+    """Return the role, the number, and whether the number is relative."""
     role, _, count = text.partition("=")
     if not role or not count.lstrip("+-").isdigit():
-        raise click.BadParameter(f"{text!r} is not ROLE=N, such as back=8 or back=+1.")
+        raise click.BadParameter(f"{text!r} does not have the form ROLE=N, as in back=8 or back=+1.")
     try:
         return role, int(count), count[0] in "+-"
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not ROLE=N, such as back=8 or back=+1.") from None
+        raise click.BadParameter(f"{text!r} does not have the form ROLE=N, as in back=8 or back=+1.") from None
 
 
 @click.command()
 @app_argument
 @node_option(HERE)
-@click.option("--now", is_flag=True, help="Kill, without waiting for what is under way.")
+@click.option("--now", is_flag=True, help="Kill the workers without waiting for running calls.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the end; without it, as long as it takes."
+    "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the end; by default there is no limit."
 )
 def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -> None:
-    """Stop an app in order, and wait until it has ended.
+    """Stop an app gracefully, and wait until it has ended.
 
-    As Ctrl-C and SIGTERM do. --now is for an app that hangs. A Kingpin that lets nobody in is sent the signal.
+    This does the same as Ctrl-C or SIGTERM. --now is for an app that hangs. If the Kingpin (supervisor) accepts no
+    connection, it is sent a signal instead.
     """
 
     def act(app: Client) -> str:
@@ -174,25 +174,27 @@ def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -
             app.stop(at_once=now)
         except AppNotRunning:
             if app is not here:
-                raise  # perhaps it is only out of reach
+                raise  # it may only be unreachable
         if not app.wait_stopped(timeout):
-            raise CommandError(f"{app.app} is still stopping after {timeout:g} s. `mob stop --now` ends it at once.")
+            raise CommandError(
+                f"{app.app} is still stopping after {timeout:g} s (--timeout). `mob stop --now` kills it at once."
+            )
         return f"{app.app} has stopped."
 
     try:
         with connected(name, any_node=node is not None) as here:
-            in_turn(here, chosen(here, node)[::-1], act)  # this machine last: the others are reached through it
+            in_turn(here, chosen(here, node)[::-1], act)  # this machine last, because the others are reached through it
     except CommandError as failure:
         error = failure.__cause__
         if not isinstance(error, AppNotRunning) or not error.pid or is_stopped(error.pid):
             raise
         if not _stop_by_signal(error.pid, now, timeout):
             raise
-        echo(f"{error} It was sent SIGTERM, and has stopped.")
+        echo(f"{error} It was sent SIGTERM and has stopped.")
 
 
 def _stop_by_signal(pid: int, now: bool, timeout: float | None) -> bool:
-    """Stop an app whose Kingpin lets nobody in; return whether it has ended in time."""
+    """Stop an app whose Kingpin accepts no connection; return whether it ended in time."""
     deadline = math.inf if timeout is None else monotonic() + timeout
     with suppress(ProcessLookupError), closing(ProcessHandle(pid)) as kingpin:
         kingpin.signal(signal.SIGTERM)
@@ -200,7 +202,7 @@ def _stop_by_signal(pid: int, now: bool, timeout: float | None) -> bool:
             if monotonic() >= deadline:
                 return False
             if now:
-                kingpin.signal(signal.SIGTERM)  # the second one is "at once"
+                kingpin.signal(signal.SIGTERM)  # the second signal means "at once"
     return True
 
 
@@ -208,10 +210,10 @@ def _stop_by_signal(pid: int, now: bool, timeout: float | None) -> bool:
 @app_argument
 @node_option(HERE)
 def upgrade(name: str | None, node: str | None) -> None:
-    """Replace the Kingpin by one with new code, without a gap.
+    """Replace the Kingpin (supervisor) with one that runs new code, without downtime.
 
-    New code of mob, of the main script. If the new one does not come up, the old one stays, and the exit status is 1.
-    The workers go on as they are; `mob reload` replaces them.
+    New code of mob and of the main script. If the new Kingpin does not start, the old one keeps running, and the exit
+    status is 1. The workers keep running unchanged; `mob reload` replaces them.
     """
     with connected(name, any_node=node is not None) as app:
         in_turn(app, chosen(app, node), _upgrade)
@@ -220,4 +222,4 @@ def upgrade(name: str | None, node: str | None) -> None:
 def _upgrade(app: Client) -> str:
     app.upgrade()
     count = sum(1 for row in app.overview() if row.pid)
-    return f"the Kingpin of {app.app} runs new code; its {counted(count, 'worker')} went on."
+    return f"the Kingpin of {app.app} runs new code; its {counted(count, 'worker')} kept running."

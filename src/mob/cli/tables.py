@@ -1,7 +1,7 @@
-"""Tables of rows with notes, of which nothing is ever cut: `mob timers`, `mob jobs`.
+"""Prints tables of rows with notes without ever truncating them: `mob timers`, `mob jobs`.
 
-If all fits into the width of the screen, the note is the last column. Else each note stands below its row. A row that
-is too wide even so is left to the terminal, which goes on in its next line.
+If everything fits into the width of the screen, the note is the last column. Otherwise each note is on the line below
+its row. If a row is still too wide, the terminal wraps it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 
 HEAD = 3
-"""Lines before the first row: an empty one, the headings, a rule."""
+"""Number of lines before the first row: an empty one, the headings, a rule."""
 NO_LIMIT = 10_000
 INDENT = "   "
 
@@ -24,8 +24,11 @@ INDENT = "   "
 def print_with_notes(
     screen: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], right: Sequence[str]
 ) -> None:
-    """Print a table. `rows`: their cells, as markup. `notes`: plain text for each row, "" for none. `right`: the
-    headings of columns with numbers."""
+    """Print a table.
+
+    `rows`: their cells, as markup. `notes`: plain text for each row, "" for none. `right`: the headings of columns that
+    are aligned to the right.
+    """
     if any(notes):
         beside = _made([*headings, "note"], right)
         for row, note in zip(rows, notes, strict=True):
@@ -60,5 +63,5 @@ def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Seque
 
 
 def _width(screen: Console, table: Table) -> int:
-    """Return how wide a table is if nothing of it is cut."""
+    """Return the width of a table that is not truncated."""
     return Measurement.get(screen, screen.options.update(width=NO_LIMIT), table).maximum

@@ -1,4 +1,4 @@
-"""`mob timers`: when the timers of an app run next, and how they last went; `mob timers run`: to run one now."""
+"""`mob timers`: shows when the timers of an app run next, and how they last ended; `mob timers run` runs one now."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from mob.core.timer_state import duration_text
 from mob.wire.messages import TimerMetrics
 
 OUTCOME_STYLES = {"ok": "green", "failed": "red", "lost": "red"}
-"""The colour of an outcome."""
+"""Colour of each outcome."""
 LIST = ("list", "ls", "show")
-"""As other commands call what this one does without a word."""
+"""Words that other programs use for what `mob timers` does by itself."""
 
 
 class TimerRow(msgspec.Struct, frozen=True):
-    """A line of the table, under the names that JSON gives to its fields."""
+    """A line of the table; JSON uses the same field names."""
 
     timer: str
     schedule: str
     next: float
-    """Seconds since the epoch; 0 if it is not known."""
+    """Time of the next run in seconds since the epoch; 0 if unknown."""
     last: float
-    """When the last run began that has ended, in seconds since the epoch; 0 if none has."""
+    """Start of the last finished run in seconds since the epoch; 0 if there is none."""
     seconds: float
-    """How long it took."""
+    """Duration of that run in seconds."""
     outcome: str
-    """"ok", "failed" or "lost"; "" if none has ended."""
+    """"ok", "failed" or "lost"; "" if no run has finished."""
     error: str
     running: int
     runs: dict[str, int]
-    """Runs since the app was started, by outcome; "missed" are those that never began."""
+    """Number of runs since the start of the app, by outcome; "missed" ones never started."""
     note: str
     node: str = ""
-    """The machine; nothing if the app is in no cluster."""
+    """Name of the machine; empty if the app is not part of a cluster."""
     app: str = ""
 
 
 def complete_words(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """`run` and the apps; after `run`, the timers."""
+    """Return `run` and the apps; after `run`, the timers."""
     words = context.params.get("words") or ()
     if words[:1] == ("run",):
         try:
@@ -60,32 +60,34 @@ def complete_words(context: click.Context, _param: click.Parameter, incomplete: 
         except click.ClickException:
             return []
         return [CompletionItem(each) for each in found if each.startswith(incomplete)]
-    own = [CompletionItem("run", help="run one now")] if "run".startswith(incomplete) else []
+    own = [CompletionItem("run", help="run a timer now")] if "run".startswith(incomplete) else []
     return [*own, *complete_app(context, _param, incomplete)]
 
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[APP | run ROLE.NAME]", shell_complete=complete_words)
 @app_option
-@node_option("without it, all of them are shown, and a run is on that which has the timer")
+@node_option("default: all machines; `run` uses the one that has the timer")
 @json_option
 def timers(words: tuple[str, ...], name: str | None, node: str | None, as_json: bool) -> None:
-    """Show the timers of a running app, or run one of them now.
+    """Show the timers of a running app, or run one now.
 
-    `mob timers` shows when each runs next, and when its last run began, how long that took and how it went. Times are
-    in this machine's zone, which a heading names, whatever zone a schedule names.
-    `mob timers run back.report` runs one, waits for its end and says how it went, with status 1 if it failed; when it
-    is due next stays as it is.
+    `mob timers` shows when each timer runs next, when its last run started, how long it took and how it ended. Times
+    are in this machine's zone, which is named in the heading, even if a schedule names another zone. `mob timers run
+    back.report` runs a timer, waits for its end and prints the outcome, with status 1 if it failed; the time of its
+    next run does not change.
     """
     if words[:1] == ("run",):
         if len(words) != 2:
-            raise click.UsageError("say which timer, as in `mob timers run back.report`. `mob timers` lists them.")
+            raise click.UsageError("expected one timer, as in `mob timers run back.report`. `mob timers` lists them.")
         _run(words[1], name, node)
     elif words and words[0] not in app_names() and (words[0] in LIST or "." in words[0]):
-        meant = f"`mob timers run {words[0]}` runs one" if "." in words[0] else "`mob timers` alone lists all"
+        meant = f"`mob timers run {words[0]}` runs a timer" if "." in words[0] else "`mob timers` alone lists all"
         raise click.UsageError(f"no app named {words[0]!r} is running here. {meant}; `mob timers APP` names the app.")
     elif len(words) > 1:
-        raise click.UsageError(f"one app can be named, not {len(words)}; to run a timer: `mob timers run ROLE.NAME`.")
+        raise click.UsageError(
+            f"expected at most one app, got {len(words)} words. To run a timer: `mob timers run ROLE.NAME`."
+        )
     else:
         _show(words[0] if words else name, node, as_json)
 
@@ -95,7 +97,7 @@ def _run(timer: str, name: str | None, node: str | None) -> None:
         if "." not in timer:
             meant = [each.label for each in app.timers() if each.label.endswith(f".{timer}")]
             hint = f"Did you mean {meant[0]!r}?" if meant else "`mob timers` lists them."
-            raise click.UsageError(f"{timer!r} does not say of which role: a timer is named ROLE.NAME. {hint}")
+            raise click.UsageError(f"{timer!r} does not name the role of the timer. Expected ROLE.NAME. {hint}")
         machines = chosen(app, node or ALL)
         if len(machines) > 1:  # the one that has the lease of its timers, if there is one
             having = [each.machine for each in ask(app, machines, partial(_has, timer)) if each.value]
@@ -124,10 +126,10 @@ def _show(name: str | None, node: str | None, as_json: bool) -> None:
         elif rows:
             _print(rows)
         elif not not_ready:
-            echo(f"{app.app} has no timers. @mob.every(60) on a function of a role makes one.")
+            echo(f"{app.app} has no timers. To add one, put @mob.every(60) on a function of a role.")
         if not_ready:
-            more = "may have more" if rows else f"may have some; {app.app} knows of none yet"
-            echo(f"A role tells its timers when it is ready. These are not, and {more}:", err=True)
+            more = "may have more" if rows else "may have some; none are known yet"
+            echo(f"Timers of a role are known once it is ready. These roles are not ready and {more}:", err=True)
             for each in not_ready:
                 echo(f"  {each}", err=True)
         complain(app, answers)

@@ -1,4 +1,4 @@
-"""`mob stubs`: writes the typed interfaces of the roles of an app. The work is done by `cli/stubs.py`."""
+"""`mob stubs`: writes the typed interfaces of an app's roles. `cli/stubs.py` does the work."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from mob.errors import MobError
 @click.command()
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write into this file, not to the screen."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file instead of standard output.",
 )
 def stubs(script: Path, output: Path | None) -> None:
     """Write a typed interface of every role of an app.
 
-    For `mob.require("back", Back)`. SCRIPT is the app's main script or its TOML file. Neither it nor the
+    The result is for `mob.require("back", Back)`. SCRIPT is the app's main script or its TOML file. Neither it nor the
     modules of the roles are run.
     """
     try:
@@ -30,7 +33,7 @@ def stubs(script: Path, output: Path | None) -> None:
     for warning in (*warnings, *made.warnings):
         echo(f"Warning: {warning}", err=True)
     if not sources:
-        raise click.ClickException(f"nothing is known of any role of {script}.")
+        raise click.ClickException(f"no role of {script} could be read.")
     if output is None:
         echo(made.text, nl=False)
     else:

@@ -1,8 +1,8 @@
-"""Between what a person types, what crosses to a mobster, and what is printed: JSON both ways. Pure.
+"""Converts between what a user types, what crosses to a worker, and what is printed: JSON both ways. Pure.
 
-An argument is JSON where it can be read as JSON, else text: `1` is a number, `"1"` and `one` are text. What is printed
-is what msgspec makes of a value (bytes as base64, dates as ISO 8601, sets as arrays); what not even it knows is shown
-by its `repr`, for a result that cannot be printed helps nobody.
+An argument is parsed as JSON if possible, else taken as text: `1` is a number, `"1"` and `one` are text. Values are
+printed as msgspec encodes them (bytes as base64, dates as ISO 8601, sets as arrays); what it cannot encode is shown by
+its `repr`, because a result that cannot be printed is useless.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
 def value_of(text: str, *, as_text: bool = False) -> Any:
-    """What an argument stands for.
+    """Return the value of an argument.
 
     >>> [value_of(text) for text in ("1", '"1"', "one", "[1, null]", "true", "NaN", "")]
     [1, '1', 'one', [1, None], True, 'NaN', '']
@@ -37,7 +37,7 @@ def value_of(text: str, *, as_text: bool = False) -> Any:
 def arguments_of(
     words: tuple[str, ...], read: Callable[[], Any], *, as_text: bool = False
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of a call; `read` gives what `-` stands for.
+    """Return the arguments of a call; `read` returns the value for `-`.
 
     >>> arguments_of(("1", "x=2", "name=-"), lambda: "read")
     ([1], {'x': 2, 'name': 'read'})
@@ -55,7 +55,7 @@ def arguments_of(
 
 
 def as_json(value: Any) -> bytes:
-    """A value as JSON, on one line.
+    """Return a value as JSON, on one line.
 
     >>> as_json({1: b"abc", "x": (1.5, {2}, float("nan"))})
     b'{"1":"YWJj","x":[1.5,[2],null]}'
@@ -69,14 +69,16 @@ def as_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What msgspec does not know: arrays and numbers of NumPy as lists and numbers, a table as its rows, all else as it
-    is shown."""
+    """Return what msgspec cannot encode in plain types.
+
+    Arrays and numbers of NumPy become lists and numbers, a table becomes its rows, and everything else its repr.
+    """
     to_list = getattr(value, "tolist", None) or getattr(value, "to_pylist", None)
     return to_list() if to_list is not None else _shown(value)
 
 
 def _all_plain(value: Any, depth: int) -> Any:
-    """The slow way, for keys that JSON cannot have, text that UTF-8 cannot carry, and what is nested without end."""
+    """Return a value in plain types, the slow way: for keys that JSON cannot have, invalid text, endless nesting."""
     if not depth:
         return _shown(value)
     if isinstance(value, Mapping):
@@ -95,7 +97,7 @@ def _all_plain(value: Any, depth: int) -> Any:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001  it is foreign code, and may be nested more deeply than Python goes
+    except Exception:  # noqa: BLE001  `repr` is foreign code, and may exceed the recursion limit
         return f"<{type(value).__name__}>"
 
 

@@ -1,7 +1,7 @@
-"""Waits until workers that were asked for are ready, and shows on a terminal how far it is.
+"""Waits until requested workers are ready, and shows the progress on a terminal.
 
-It asks the Kingpin again after each change of the roster, because what is waited for may be given up, scaled or
-reloaded by others meanwhile. Whoever waits is told at once when the role is seen to fail; the Kingpin goes on trying.
+It asks the Kingpin again after each change of the roster, because in the meantime the role may have failed for good, or
+others may scale or reload it. If the role fails, waiting ends at once; the Kingpin keeps trying.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RolePlace = tuple[str, int]
 
 
 class Workers:
-    """What is waited for: in `places`, or else in all of the places of `roles`, a ready worker that is not `old`."""
+    """What is waited for: in each of `places`, or else of the places of `roles`, a ready worker that is not old."""
 
     def __init__(self, before: Metrics, roles: Collection[str], places: Collection[RolePlace] = ()) -> None:
         self._roles = sorted(roles)
@@ -36,12 +36,12 @@ class Workers:
         return f"<Workers of {', '.join(self._roles)}>"
 
     def replacing(self, before: Metrics) -> Workers:
-        """Those that are there do not count."""
+        """Exclude the workers that exist now."""
         self._old = {each.uid for each in before.mobsters if self._is_meant(each.role, each.index)}
         return self
 
     def progress(self, now: Metrics) -> dict[str, tuple[int, int]]:
-        """How many are ready, and how many there are to be, by role."""
+        """Return by role how many are ready, and how many there should be."""
         targets = {role.name: role.target for role in now.roles}
         shown: dict[str, tuple[int, int]] = {}
         for role in self._roles:
@@ -55,19 +55,19 @@ class Workers:
         return shown
 
     def problem(self, now: Metrics) -> str:
-        """Why they do not come up, if one has failed since; else nothing."""
+        """Return why workers do not start, if one failed since; else ""."""
         for role in now.roles:
             if role.name in self._roles and role.failing and role.crashes > self._crashes.get(role.name, 0):
                 return role.failing
         return ""
 
     def outlook(self, rows: Iterable[Row]) -> str:
-        """What is to be known of the places that have no ready worker."""
+        """Return the state of the places that have no ready worker, and what happens next."""
         lacking = [row for row in rows if row.role in self._roles and row.state != "ready" and row.index >= 0]
         notes = [f"{place_name(row.role, row.index)} is {row.state}{row.note and ': '}{row.note}." for row in lacking]
         goes_on = not lacking or any(row.state != "failed" for row in lacking)
         notes.append(
-            "mob goes on trying; `mob crashes` has the reports." if goes_on else "`mob crashes` has the reports."
+            "mob keeps trying; `mob crashes` shows the reports." if goes_on else "`mob crashes` shows the reports."
         )
         return "\n".join(notes)
 
@@ -76,7 +76,7 @@ class Workers:
 
 
 def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
-    """Waits until they are ready, and says so. `CommandError` if they do not come up, telling why."""
+    """Wait until they are ready; return a line that says so. `CommandError` with the reason if they do not start."""
     deadline = time.monotonic() + timeout
     changes = app._changes  # pyright: ignore[reportPrivateUsage]
     console = Console(stderr=True)
@@ -91,7 +91,7 @@ def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
             if why := workers.problem(now):
                 raise CommandError(f"{shown}. {why}\n{workers.outlook(app.overview())}")
             if time.monotonic() >= deadline:
-                raise CommandError(f"after {timeout:g} s: {shown}.\n{workers.outlook(app.overview())}")
+                raise CommandError(f"after {timeout:g} s (--timeout): {shown}.\n{workers.outlook(app.overview())}")
             if status is not None:
                 status.update(plain(shown))
             changes.wait(seen, max(0.0, deadline - time.monotonic()))

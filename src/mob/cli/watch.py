@@ -1,13 +1,13 @@
-"""`mob run --watch`: a reload whenever a Python file of the app has changed.
+"""`mob run --watch`: reloads whenever a Python file of the app changes.
 
-The watcher is a process of its own, a client like any other, so nothing that happens to it can harm the Kingpin. It
-ends with the Kingpin, however that ends: its standard input is a pipe from there. What a reload has brought, an error
-too, the Kingpin tells; the watcher only says what has changed.
+The watcher is a separate process, an ordinary client, so nothing that happens to it can harm the Kingpin. It ends with
+the Kingpin, however that ends: its standard input is a pipe from there. The Kingpin reports the outcome of a reload,
+including errors; the watcher only reports what changed.
 
-What lies below the base and is not the app's is left alone: virtual environments, caches, what a version control keeps.
-If the watcher ends although the app goes on, this is said, because the user waits for reloads that do not come.
+Files below the base that are not the app's are ignored: virtual environments, caches, version control. If the watcher
+exits while the app continues, this is reported, because the user waits for reloads that do not come.
 
-Limit: changes of the main script want a restart of the app, for the Kingpin has read it already.
+Limit: changes of the main script require a restart of the app, because the Kingpin has read it already.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mob.client import connect
 from mob.errors import AppNotRunning, MobError
 
 STEP = 50
-"""Milliseconds without a further change after which what has changed counts as one change: editors write in steps."""
+"""Milliseconds without a further change after which changes count as one: editors write in steps."""
 CACHES = frozenset(
     {
         "__pycache__",
@@ -49,27 +49,27 @@ CACHES = frozenset(
         ".venv",
     }
 )
-"""Directories whose content is nobody's code to be edited."""
+"""Directories whose content is never edited by hand."""
 ENVIRONMENTS = ("pyvenv.cfg", "conda-meta")
-"""What the top directory of an environment of Python has in it."""
+"""Entries in the top directory of a Python environment."""
 WATCH_INTERVAL = 200
-"""Milliseconds between two looks at whether the watcher is to go on."""
+"""Milliseconds between two checks of whether the watcher should continue."""
 
 
 def prepare() -> None:
-    """From now on the app that this process runs is watched. `click.ClickException` if that cannot be."""
+    """Watch the app that this process is about to run. `click.ClickException` if watchfiles is missing."""
     if importlib.util.find_spec("watchfiles") is None:
         raise click.ClickException(
             "--watch needs the package watchfiles, which is not installed. Install it with "
             "`pip install 'mobsters[dev]'`, or run without --watch and reload with `mob reload`."
         )
-    # Python takes a compiled file for current whose source has the same size and was changed within the same second.
+    # Python considers a compiled file current if its source has the same size and changed within the same second.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     apps.before_run.append(start)
 
 
 def start(app: apps.App) -> None:
-    """Starts the watcher of an app that is about to run in this process."""
+    """Start the watcher of an app that is about to run in this process."""
     alive, watchers_end = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, app.plan.name, app.plan.base],
@@ -83,19 +83,21 @@ def start(app: apps.App) -> None:
 
 
 _watchers: list[subprocess.Popen[bytes]] = []
-"""Kept as long as this process lives, and with each the other end of its standard input."""
+"""Kept as long as this process lives, each with the other end of its standard input."""
 
 
 def _tell_end(alive: int) -> None:
-    """In the Kingpin's process: wait until the watcher has ended, and say so. It outlives the Kingpin, so this is not
-    said at a stop."""
+    """Wait until the watcher exits, and report it; in the Kingpin's process.
+
+    The watcher outlives the Kingpin, so nothing is reported at a stop.
+    """
     os.read(alive, 1)
     os.close(alive)
-    _say("the watcher has ended: changes of files reload nothing any more. Start the app again, or use `mob reload`.")
+    _say("the watcher exited: changed files no longer cause a reload. Restart the app, or use `mob reload`.")
 
 
 def is_of_the_app(base: str, path: str) -> bool:
-    """Return whether a file below the base can be code of the app: it lies in no cache and no environment of Python.
+    """Return whether a file below the base can be code of the app, outside of caches and Python environments.
 
     >>> is_of_the_app("/app", "/app/shop/cart.py"), is_of_the_app("/app", "/app/.tox/py311/x.py")
     (True, False)
@@ -109,8 +111,8 @@ def is_of_the_app(base: str, path: str) -> bool:
 
 
 def main(name: str, base: str) -> None:
-    """The watcher's process."""
-    from watchfiles import Change, PythonFilter, watch  # here because it is wanted by those who watch only
+    """Run the watcher in this process."""
+    from watchfiles import Change, PythonFilter, watch  # here because only the watcher needs it
 
     threading.Thread(target=_end_with_the_kingpin, daemon=True).start()
     is_watching, is_python = False, PythonFilter()
@@ -140,9 +142,9 @@ def _reload(name: str, changed: list[str]) -> None:
         with connect(name) as client:
             client.reload()
     except AppNotRunning:
-        pass  # it starts just now, and reads what is there; or it ends
+        pass  # it is starting and will read the current files; or it is stopping
     except MobError:
-        pass  # the Kingpin has told it, with all that belongs to it
+        pass  # the Kingpin has reported it with all details
 
 
 def _end_with_the_kingpin() -> None:
@@ -156,7 +158,7 @@ def _say(text: str) -> None:
 
 
 def _short(directory: str) -> str:
-    """As it is shown: relative to where the user is, if it is there."""
+    """Return a path relative to the current directory, if it lies below it."""
     path = Path(directory)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else directory
 

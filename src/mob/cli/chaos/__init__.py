@@ -1,1 +1,1 @@
-"""`mob chaos`: an app under faults, while a load checks every answer."""
+"""`mob chaos`: runs an app under faults, while a load checks every answer."""

@@ -1,7 +1,7 @@
-"""Carries out the faults of a chaos run on the processes of the app, from outside, and undoes what it has done.
+"""Carries out the faults of a chaos run on the processes of the app, from another process, and undoes them.
 
-One method for each kind. A victim that has gone meanwhile is no victim; a request that the app refuses (a reload while
-another is under way) is no fault of the app. What was stopped is continued, whatever happens.
+There is one method for each kind. A victim that has already exited counts as no victim; a request that the app refuses
+(a reload during another) is not a fault of the app. Stopped processes are always continued.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from mob.wire.messages import Member, node_of
 RELOAD_PATIENCE = 60.0
 CALL_PATIENCE = 30.0
 HOG = (50, 300)  # MiB
-ORDERS = 12  # to scale, in a storm
-FLOOD = 20_000  # lines; about 2 MiB, more than all pipes on the way hold
+ORDERS = 12  # requests to scale in a storm
+FLOOD = 20_000  # lines; about 2 MiB, more than all pipes on the way can hold
 
 
 class Attacks:
@@ -45,7 +45,7 @@ class Attacks:
         self._spared = spared
         self._machines = machines
         self.output_flows: threading.Event = threading.Event()
-        """Whether the app's output is read."""
+        """Set while the app's output is read."""
         self.output_flows.set()
         self._acts: dict[str, Callable[[ChaosFault, random.Random], None]] = {
             "kill": self._kill,
@@ -69,11 +69,11 @@ class Attacks:
         }
 
     def carry_out(self, fault: ChaosFault) -> str:
-        """Makes a fault and undoes it; "" or why there was none. `AssertionError` if the app misbehaves meanwhile."""
+        """Make a fault and undo it; return why it was impossible, or "". `AssertionError` if the app misbehaves."""
         try:
             self._acts[fault.kind](fault, random.Random(fault.seed))
         except (ProcessLookupError, psutil.NoSuchProcess):
-            return "the victim had gone"
+            return "the victim had already exited"
         except (MobError, IndexError) as error:
             return f"{type(error).__name__}: {error}"
         return ""
@@ -142,7 +142,7 @@ class Attacks:
         try:
             self._client.reload(role, timeout=RELOAD_PATIENCE)
         except CallTimeout:
-            raise AssertionError(f"a reload of {role!r} has not ended within {RELOAD_PATIENCE} s") from None
+            raise AssertionError(f"a reload of {role!r} did not end within {RELOAD_PATIENCE} s") from None
 
     def _scale(self, fault: ChaosFault, chance: random.Random) -> None:
         before = self._targets[ECHO]
@@ -165,7 +165,7 @@ class Attacks:
 
     @contextlib.contextmanager
     def _where_echo_runs(self, chance: random.Random) -> Generator[Client]:
-        """A client of a node with that role. It needs no NATS, so what was made larger is made smaller again."""
+        """Yield a client of a node with that role. It needs no NATS, so the role can always be scaled back."""
         if self._machines is None:
             yield self._client
         else:
@@ -199,27 +199,30 @@ class Attacks:
         machines = self._several
         with machines.server_lock:
             if (process := machines.server.process) is not None:
-                # a child that is waited for under this lock
+                # a child that is only reaped under this lock
                 with contextlib.closing(ProcessHandle(process.pid)) as held:
                     _freeze(held, fault.seconds)
 
     @property
     def _several(self) -> ChaosMachines:
-        assert self._machines is not None, "these faults come with several nodes only"
+        assert self._machines is not None, "these faults require several nodes"
         return self._machines
 
     # ----------------------------------------------------------------------------------------------- victims
 
     def _address_of(self, victim: Member) -> int | str:
-        """Its pid, as it is called from the first node."""
+        """Return the address of a worker as seen from the first node."""
         nodes = {node.number: node for node in self._client.nodes()}
         node = nodes.get(node_of(victim.uid))
         return victim.pid if node is None or node.is_here else f"{node.name}:{victim.pid}"
 
     @contextlib.contextmanager
     def _held(self, pid: int) -> Generator[ProcessHandle]:
-        """Hold a process of the app, so that a signal reaches it or nobody. It is known by its title or, as roles may
-        change theirs, by its parent's; `ProcessLookupError` if it has ended, or its number is another's by now."""
+        """Hold a process of the app, so that a signal reaches only that process.
+
+        It is recognized by its title or, because roles may change theirs, by its parent's. `ProcessLookupError` if it
+        exited, or if another process has its pid now.
+        """
         name = self._client.app.partition("@")[0]
         with contextlib.closing(ProcessHandle(pid)) as held:
             process = psutil.Process(pid)
@@ -236,7 +239,10 @@ class Attacks:
             _freeze(held, seconds)
 
     def _victims(self, role: str = "", is_ready: bool = True) -> Sequence[Member]:
-        """Mobsters that may be attacked, in a certain order; `is_ready=False`: also those that start or drain."""
+        """Return the workers that may be attacked, in a fixed order.
+
+        `is_ready=False` includes those that start or drain.
+        """
         known = [m for m in self._client.members() if m.role and m.pid and m.role not in self._spared]
         found = [m for m in known if role in ("", m.role) and (roster.is_ready(m) or not is_ready)]
         return sorted(found, key=lambda m: (m.role, m.index))
@@ -251,12 +257,12 @@ def _freeze(held: ProcessHandle, seconds: float) -> None:
 
 
 def _ended(call: object) -> None:
-    """Waits until a call has ended, by whatever; `AssertionError` if it does not."""
+    """Wait until a call ends in any way; `AssertionError` if it does not."""
     try:
         call.result(CALL_PATIENCE)  # type: ignore[attr-defined]
     except CallError:
         if not call.done():  # type: ignore[attr-defined]
-            raise AssertionError(f"{call!r} has not ended within {CALL_PATIENCE} s") from None
+            raise AssertionError(f"{call!r} did not end within {CALL_PATIENCE} s") from None
 
 
 def _title(process: psutil.Process) -> str:

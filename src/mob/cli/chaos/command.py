@@ -1,4 +1,4 @@
-"""The command `mob chaos`: reads the options, shows the progress, draws the report."""
+"""The command `mob chaos`: reads the options, shows the progress, prints the report."""
 
 from __future__ import annotations
 
@@ -35,28 +35,32 @@ COLUMNS = {
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--seed", type=int, help="Repeats the faults of an earlier run; else chosen by chance and told.")
+@click.option("--seed", type=int, help="Repeat the faults of an earlier run. Default: a random seed, which is printed.")
 @click.option(
-    "--minutes", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long faults are made."
+    "--minutes",
+    type=click.FloatRange(0.05),
+    default=1.0,
+    show_default=True,
+    help="Minutes during which faults are injected.",
 )
 @click.option(
     "--every",
     type=click.FloatRange(0.1),
     default=FAULT_INTERVAL,
     show_default=True,
-    help="Seconds between two faults, on average.",
+    help="Average number of seconds between two faults.",
 )
 @click.option(
-    "--call", "calls", multiple=True, metavar="ROLE.EXPORT", help="Calls this export of yours too, without arguments."
+    "--call", "calls", multiple=True, metavar="ROLE.EXPORT", help="Also call this export of the app, without arguments."
 )
-@click.option("--without", multiple=True, type=click.Choice(list(ALL_KINDS)), help="Leaves a kind of fault out.")
-@click.option("--only", multiple=True, type=click.Choice(list(ALL_KINDS)), help="Makes faults of this kind only.")
+@click.option("--without", multiple=True, type=click.Choice(list(ALL_KINDS)), help="Leave out this kind of fault.")
+@click.option("--only", multiple=True, type=click.Choice(list(ALL_KINDS)), help="Inject only this kind of fault.")
 @click.option(
     "--nodes",
     type=click.IntRange(1, 9),
     default=1,
     show_default=True,
-    help="Runs so many nodes of a cluster on this machine, with a NATS server of their own, and harms those too.",
+    help="Number of cluster nodes to run on this machine, with a NATS server of their own; they are attacked too.",
 )
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -73,14 +77,14 @@ def chaos(
 ) -> None:
     """Run an app under faults, and check that nothing is lost.
 
-    SCRIPT is the app's main script; what is no option of this command is given to it. Two roles are added: one calls
-    the other in every way and compares each answer. Meanwhile processes of the app are killed, stopped, starved and
-    reloaded. The exit code is 1 if a call was answered wrongly, ran twice, never ended, or if the app did not come back
-    to its full size. Never do it in production.
+    SCRIPT is the app's main script; it receives all arguments that are not options of this command. Two roles are
+    added: one calls the other in every way and compares each answer. Meanwhile processes of the app are killed,
+    stopped, starved and reloaded. The exit status is 1 if a call was answered incorrectly, ran twice or never ended, or
+    if the app did not return to its full size. Never run this in production.
     """
     for call in calls:
         if not all(part.isidentifier() for part in call.rpartition(".")[2:]) or "." not in call:
-            raise click.BadParameter(f"--call {call!r} is not ROLE.EXPORT, such as back.foo.")
+            raise click.BadParameter(f"--call {call!r} does not have the form ROLE.EXPORT, as in back.foo.")
     seed = random.randrange(10_000) if seed is None else seed
     kinds = ALL_KINDS if nodes > 1 else KINDS
     chosen = tuple(kind for kind in kinds if kind in (only or kinds) and kind not in without)
@@ -106,12 +110,12 @@ def chaos(
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the run as Ctrl-C does: with what it has started."""
+    """End the run and what it started, as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
 def draw(console: Console, report: ChaosReport, seed: int) -> None:
-    """The tables and the verdict."""
+    """Print the tables and the verdict."""
     console.print(_faults(report))
     console.print(_calls(report.judgement))
     if report.recoveries:
@@ -119,7 +123,7 @@ def draw(console: Console, report: ChaosReport, seed: int) -> None:
         text = f"roles were below target {len(report.recoveries)} times: median {median:.2f} s, worst {worst:.2f} s"
         console.print(text, highlight=False)
     if report.spared:
-        console.print(f"left alone, for a death would use them up: {', '.join(report.spared)}")
+        console.print(f"skipped, because one more crash would exceed the restart limit: {', '.join(report.spared)}")
     for problem in (*report.problems, *(report.judgement.samples if report.problems else ())):
         console.print(problem, markup=False, highlight=False)
     if report.problems:

@@ -1,7 +1,7 @@
-"""A chaos run: starts the app with a load, makes faults by the clock, waits until all is well, and compares the books.
+"""A chaos run: starts the app with a load, injects faults on schedule, waits for recovery, and compares the books.
 
-It watches the app as a client does, and asks the kernel whether who is said to be ready is alive. It shows nothing
-itself: what became of the run is a `ChaosReport`, which `command.py` draws.
+It watches the app as a client does, and asks the kernel whether processes that are reported as ready are alive. It
+prints nothing: the outcome is a `ChaosReport`, which `command.py` prints.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ from mob.errors import AppNotRunning, CallError, MobError, PlanError
 from mob.plan import GATEWAY, Plan
 
 BOOT = 90.0
-"""Seconds until all roles are there for the first time."""
+"""Seconds until all roles must be ready for the first time."""
 SETTLE = 60.0
-"""Seconds until all roles are there again after the last fault: a pause before a successor lasts up to 16.5."""
+"""Seconds until all roles must be ready again after the last fault: the backoff before a restart is up to 16.5 s."""
 CALM = 2.0
-"""Seconds for which every call must succeed when all is well again."""
+"""Seconds for which every call must succeed after recovery."""
 LAST_CALLS = 60.0
-"""Seconds in which every call must have ended."""
+"""Seconds in which every call must end."""
 APP_STOP_TIMEOUT = 10.0
-"""Seconds in which the app has to stop, beyond its grace."""
+"""Seconds beyond its grace period in which the app must stop."""
 CHAOS_INTERVAL = 0.02
 ENDS_IN_UPGRADE = ("upgrade", "signals")
-"""A run with these ends with a SIGTERM in the midst of an upgrade."""
+"""A run with one of these faults ends with a SIGTERM during an upgrade."""
 
 
 class ChaosReport(msgspec.Struct, frozen=True):
-    """What became of a run."""
+    """The outcome of a run."""
 
     faults: dict[str, int]
     missed: tuple[str, ...]
-    """Faults that could not be made, and why."""
+    """Faults that could not be injected, and why."""
     recoveries: tuple[float, ...]
-    """Seconds that each time has lasted in which not all roles were there."""
+    """Durations in seconds of the times when some role was below target."""
     judgement: Judgement
     problems: tuple[str, ...]
-    """What the app did that it must not; nothing: the run has passed."""
+    """What the app did wrong; empty if the run passed."""
     spared: tuple[str, ...]
-    """Roles that a death would use up, so they were left alone."""
+    """Roles that were left alone because a crash would exceed their restart limit."""
 
 
 class ChaosRun:
@@ -88,7 +88,7 @@ class ChaosRun:
         self._problems: list[str] = []
         self._missed: list[str] = []
         self._late: list[psutil.Process] = []
-        """What has begun with the last upgrade."""
+        """Processes that started with the last upgrade."""
         self._recoveries: list[float] = []
         self._app = ""
         self._grace = 0.0
@@ -107,7 +107,7 @@ class ChaosRun:
     def carry_out(
         self, faults: Sequence[ChaosFault], seconds: float, on_fault: Callable[[ChaosFault], None]
     ) -> ChaosReport:
-        """All of it; faults are made for so many seconds."""
+        """Do the whole run; faults are injected for that many seconds."""
         calm_at = float("inf")
         spared: list[str] = []
         try:
@@ -123,7 +123,7 @@ class ChaosRun:
                 time.sleep(CALM)
                 self._end_load()
         except AppNotRunning as error:
-            self._problems.append(f"the app has ended: {error}")
+            self._problems.append(f"the app ended: {error}")
         finally:
             self._stop()
         judgement = judge(self._directory, calm_at)
@@ -143,7 +143,7 @@ class ChaosRun:
         if self._machines is not None:
             self._machines.start()
         path = self._directory / PLAN
-        self._wait(path.exists, deadline, "the script has not said .run()")
+        self._wait(path.exists, deadline, "the script did not call .run()")
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
         self._targets = self._targets_of(plan)
         self._grace = plan.grace
@@ -154,17 +154,17 @@ class ChaosRun:
                 self._client = client.connect(self._app)
             return self._client is not None and self._client.kingpin_pid == self._process.pid
 
-        self._wait(is_in, deadline, "the app lets nobody in")
+        self._wait(is_in, deadline, "the app accepts no connection")
         self._wait(lambda: not self._missing(), deadline, lambda: f"not all roles are ready: {self._missing()}")
         return plan
 
     def _targets_of(self, plan: Plan) -> dict[str, tuple[int, int]]:
-        """How many workers each role is to have, at least and at most, on all nodes together."""
+        """Return the minimum and maximum number of workers of each role, on all nodes together."""
         targets = {role.name: (role.workers, role.max_workers or role.workers) for role in plan.roles}
         if self._machines is None:
             return targets
         nodes = dict.fromkeys(targets, len(self._machines.names) + 1)
-        nodes[ECHO] -= 1  # none on the first
+        nodes[ECHO] -= 1  # the first node has none
         nodes.update((role.name, 1) for role in plan.roles if role.singleton)
         targets = {name: (nodes[name] * least, nodes[name] * most) for name, (least, most) in targets.items()}
         return {**targets, GATEWAY: (nodes[LOAD], nodes[LOAD])}
@@ -185,12 +185,12 @@ class ChaosRun:
         while (left := when - time.monotonic()) > 0:
             time.sleep(min(left, 0.5))
             if self._process.poll() is not None:
-                raise AppNotRunning(f"its Kingpin has ended with status {self._process.returncode}.")
+                raise AppNotRunning(f"its Kingpin (supervisor) exited with status {self._process.returncode}.")
             if self._machines is not None and (ended := self._machines.ended()):
                 raise AppNotRunning(f"{ended}.")
 
     def _make(self, fault: ChaosFault) -> None:
-        """In a thread of its own."""
+        """Inject a fault, in a thread of its own."""
         assert self._attacks is not None
         try:
             missed = self._attacks.carry_out(fault)
@@ -201,7 +201,7 @@ class ChaosRun:
             self._missed.append(f"{fault.kind}: {missed}")
 
     def _watch(self) -> None:
-        """In a thread of its own: how long each time lasts in which not all roles are there."""
+        """Measure, in a thread of its own, for how long some role is below target."""
         since = 0.0
         while not self._is_over.wait(CHAOS_INTERVAL):
             try:
@@ -215,33 +215,35 @@ class ChaosRun:
                 since = 0.0
 
     def _settle(self) -> bool:
-        """Whether all roles are at target, now that no fault comes any more."""
+        """Wait until all roles are at target after the last fault; return whether they are."""
         deadline = time.monotonic() + SETTLE
         while missing := self._missing() or self._missing_elsewhere():
             if time.monotonic() > deadline:
-                self._problems.append(f"{SETTLE:g} s after the last fault there was still missing: {missing}")
+                self._problems.append(f"{SETTLE:g} s after the last fault roles were still below target: {missing}")
                 return False
             time.sleep(CHAOS_INTERVAL)
         return True
 
     def _missing_elsewhere(self) -> str:
-        """What other nodes do not see yet, though the first one does."""
+        """Return what other nodes do not see yet, although the first one does."""
         for name in () if self._machines is None else self._machines.names:
             try:
                 with client.connect(f"{self._app.removesuffix(FIRST)}{name}") as there:
                     if missing := self._missing(there=there):
                         return f"{missing}, as {name} sees it"
             except (MobError, CallError) as error:
-                return f"{name} lets nobody in ({error})"
+                return f"{name} accepts no connection ({error})"
         return ""
 
     def _end_load(self) -> None:
-        """No call begins any more, and all have to end."""
+        """Stop making calls, and wait until all have ended."""
         (self._directory / "quiet").touch()
         deadline = time.monotonic() + LAST_CALLS
         while still_open := self._open_calls():
             if time.monotonic() > deadline:
-                self._problems.append(f"{still_open} calls have not ended {LAST_CALLS:g} s after the last one was made")
+                self._problems.append(
+                    f"{still_open} calls were still open {LAST_CALLS:g} s after the last one was made"
+                )
                 return
             time.sleep(CHAOS_INTERVAL)
 
@@ -253,7 +255,7 @@ class ChaosRun:
         return sum(answers.values())
 
     def _stop(self) -> None:
-        """The app ends in order, and nothing of it is left."""
+        """Stop the app gracefully, and check that nothing of it is left."""
         left = self._processes()
         self._is_over.set()
         if self._watcher.is_alive():
@@ -288,12 +290,12 @@ class ChaosRun:
         try:
             status = self._process.wait(limit)
         except subprocess.TimeoutExpired:
-            self._problems.append(f"the app has not stopped within {limit:g} s (grace={self._grace:g})")
+            self._problems.append(f"the app did not stop within {limit:g} s (grace={self._grace:g})")
             self._process.kill()
             self._process.wait()
         else:
             if status:
-                self._problems.append(f"the app has stopped with status {status}")
+                self._problems.append(f"the app stopped with status {status}")
 
     # ------------------------------------------------------------------------------------------------ watching
 
@@ -303,7 +305,10 @@ class ChaosRun:
         return self._client
 
     def _missing(self, or_more: bool = False, there: Client | None = None) -> str:
-        """The roles that are not at target; nothing if all are. `or_more`: some may be above it, or on their way."""
+        """Return the roles that are not at target, or "".
+
+        `or_more`: a role may be above its target, or still starting workers.
+        """
         ready: Counter[str] = Counter()
         others: Counter[str] = Counter()
         for member in (there or self._connected).members():
@@ -321,13 +326,13 @@ class ChaosRun:
         while not question():
             if self._process.poll() is not None:
                 self._reader.join(5)
-                raise PlanError(f"the app has ended with status {self._process.returncode}.\n{self.last_lines()}")
+                raise PlanError(f"the app exited with status {self._process.returncode}.\n{self.last_lines()}")
             if time.monotonic() > deadline:
                 raise PlanError(f"{why if isinstance(why, str) else why()} ({BOOT:g} s).\n{self.last_lines()}")
             time.sleep(CHAOS_INTERVAL)
 
     def last_lines(self) -> str:
-        """What the app has printed last."""
+        """Return the last lines that the app printed."""
         log = self._directory / "output.log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
 
@@ -339,7 +344,7 @@ class ChaosRun:
             return []
 
     def _read(self) -> None:
-        """In a thread: the app's output goes to a file, unless it is to get stuck."""
+        """Write the app's output to a file, in a thread, unless a fault blocks it."""
         assert self._process.stdout is not None
         with (self._directory / "output.log").open("wb") as log:
             while data := os.read(self._process.stdout.fileno(), 64 * 1024):

@@ -1,6 +1,6 @@
-"""The role of a chaos run that is called: gives back what it gets, in every way that mob knows, and keeps a book.
+"""The called role of a chaos run: returns what it gets, in every way that mob offers, and keeps a book.
 
-It writes down that a call has started before it does anything else, so `executed` can be checked.
+It records the start of a call before it does anything else, so that `executed` can be checked.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ def _begin(number: int, kind: CallKind) -> None:
 
 @export
 def plain(number: int, value: Any) -> list[Any]:
-    """An ordinary call."""
+    """Return the arguments: an ordinary call."""
     _begin(number, CallKind.PLAIN)
     return [number, "spoilt" if _spoils and number % 20 == 0 else value]
 
 
 @export(idempotent=True)
 def again(number: int, value: Any) -> list[Any]:
-    """May be repeated after a death."""
+    """Return the arguments; the call may be repeated after a crash."""
     _begin(number, CallKind.AGAIN)
     return [number, value]
 
 
 @export
 async def waits(number: int, value: Any, seconds: float) -> list[Any]:
-    """Answers later, while others run."""
+    """Return the arguments later, while other calls run."""
     _begin(number, CallKind.WAITS)
     await asyncio.sleep(seconds)
     return [number, value]
@@ -50,7 +50,7 @@ async def waits(number: int, value: Any, seconds: float) -> list[Any]:
 
 @export
 def stream(number: int, count: int) -> Iterator[int]:
-    """So many items."""
+    """Yield that many items."""
     _begin(number, CallKind.STREAM)
     for item in range(count):
         yield number + item
@@ -58,7 +58,7 @@ def stream(number: int, count: int) -> Iterator[int]:
 
 @export
 async def calls_back(number: int, double: Callable[[int], Any], count: int) -> list[Any]:
-    """Calls the caller's function so often; the sum of what it says."""
+    """Call the caller's function that many times; return the sum of its results."""
     _begin(number, CallKind.CALLBACK)
     total = 0
     for item in range(count):
@@ -68,21 +68,21 @@ async def calls_back(number: int, double: Callable[[int], Any], count: int) -> l
 
 @export
 def big(number: int, data: bytes) -> list[Any]:
-    """A large buffer, there and back."""
+    """Return a large buffer."""
     _begin(number, CallKind.BIG)
     return [number, data]
 
 
 @export
 def fails(number: int) -> None:
-    """Raises, which has to arrive."""
+    """Raise an exception, which must arrive at the caller."""
     _begin(number, CallKind.FAILS)
     raise ValueError(number)
 
 
 @export
 def hog(megabytes: int, seconds: float) -> int:
-    """Takes so much memory for so long, and stands still meanwhile."""
+    """Allocate that much memory for that long, and block in the meantime."""
     block = bytearray(megabytes * MIB)
     block[::PAGE] = b"x" * len(range(0, len(block), PAGE))
     time.sleep(seconds)
@@ -91,6 +91,6 @@ def hog(megabytes: int, seconds: float) -> int:
 
 @export
 def chatter(lines: int) -> None:
-    """Prints a lot."""
+    """Print that many lines."""
     for line in range(lines):
         print(f"line {line} of {lines}: {'chaos ' * 10}")

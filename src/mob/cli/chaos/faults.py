@@ -1,7 +1,7 @@
-"""Which faults a chaos run makes, and when: the same for the same seed. Decides only; `attacks.py` carries them out.
+"""Decides which faults a chaos run injects, and when: the same for the same seed. `attacks.py` carries them out.
 
-Kinds are dealt like cards, so each comes once before any comes twice; what remains to chance is the order, the pauses,
-the victims and how long each lasts. (The victims also depend on who is there at the moment.)
+Kinds are dealt like cards, so each occurs once before any occurs twice; the order, the pauses, the victims and the
+durations are random. (The victims also depend on which processes run at the moment.)
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from collections.abc import Iterator
 import msgspec
 
 KINDS = {
-    "kill": "SIGKILL of a mobster",
-    "kill several": "SIGKILL of several mobsters at once",
-    "ask": "SIGTERM of a mobster, which may still be starting",
-    "freeze": "SIGSTOP of a mobster, SIGCONT up to 3 s later",
-    "memory": "a mobster takes a few hundred MiB",
-    "descriptors": "a mobster may open no more files",
+    "kill": "SIGKILL of a worker",
+    "kill several": "SIGKILL of several workers at once",
+    "ask": "SIGTERM of a worker, which may still be starting",
+    "freeze": "SIGSTOP of a worker, SIGCONT up to 3 s later",
+    "memory": "a worker allocates a few hundred MiB",
+    "descriptors": "a worker may open no more files",
     "garbage": "random bytes on a link",
     "fork server": "SIGKILL of the fork server",
     "freeze Kingpin": "SIGSTOP of the Kingpin for up to 4 s",
-    "slow output": "a flood of output that nobody reads for seconds",
+    "slow output": "a flood of output that is not read for seconds",
     "reload": "a role is replaced",
     "scale": "a role grows, and shrinks again",
     "scale storm": "a role grows and shrinks a dozen times at once",
     "upgrade": "the Kingpin is replaced by one with new code",
-    "signals": "SIGHUP and SIGUSR2 to the Kingpin, SIGKILL of a mobster between them",
+    "signals": "SIGHUP and SIGUSR2 to the Kingpin, SIGKILL of a worker between them",
     "Kingpin's descriptors": "the Kingpin may open no more files for up to 3 s",
-    "strangers": "150 connections that never say hello",
-    "deaf client": "a client that asks 20,000 questions and reads no answer",
+    "strangers": "150 connections that send no handshake",
+    "deaf client": "a client that sends 20,000 requests and reads no answer",
 }
 CLUSTER_KINDS = {
     "gateway": "SIGKILL of a gateway",
-    "node": "SIGKILL of all that a node has, which starts again later",
+    "node": "SIGKILL of all processes of a node, which starts again later",
     "NATS": "SIGKILL of the NATS server, which starts again later",
     "freeze NATS": "SIGSTOP of the NATS server for up to 3 s",
 }
-"""With several nodes these come as well."""
+"""Additional kinds with several nodes."""
 FAULT_INTERVAL = 1.2
-"""Seconds on average between two faults."""
+"""Average number of seconds between two faults."""
 LEAST_PAUSE = 0.05
 
 
 class ChaosFault(msgspec.Struct, frozen=True):
-    """One fault: when, what, for how long, and the number that chooses the victims."""
+    """One fault: its time, kind and duration, and the number that selects the victims."""
 
     at: float
     kind: str
@@ -55,7 +55,7 @@ class ChaosFault(msgspec.Struct, frozen=True):
 def schedule(
     seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), pause: float = FAULT_INTERVAL
 ) -> list[ChaosFault]:
-    """The faults of a run, one each `pause` seconds on average.
+    """Return the faults of a run, one every `pause` seconds on average.
 
     >>> schedule(7, 60) == schedule(7, 60)
     True

@@ -1,7 +1,7 @@
-"""The books of a chaos run: who called what, what has started, and whether the two agree.
+"""The books of a chaos run: which calls were made, which have started, and whether the two agree.
 
-Every process writes its own file, one record by one `write` before it goes on, so a book is true up to the moment of
-a SIGKILL. `judge` compares them when all is over. Books know nothing of how the calls are made.
+Every process writes its own file, one record in one `write` before it goes on, so a book is correct up to the moment of
+a SIGKILL. `judge` compares them at the end. Books do not know how the calls are made.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = "MOB_CHAOS"
-"""The environment variable that names the directory of the run."""
+"""Environment variable with the directory of the run."""
 CALLS = "MOB_CHAOS_CALLS"
-"""The one with the user's own exports that are called as well: `back.foo,front.bar`."""
+"""Environment variable with the app's own exports that are called as well: `back.foo,front.bar`."""
 NATS = "MOB_CHAOS_NATS"
-"""The one with the address of the run's own NATS server, if it has several nodes."""
+"""Environment variable with the address of the run's own NATS server, if it has several nodes."""
 LIE = "MOB_CHAOS_LIE"
-"""The one that proves the checker: "wrong" spoils some answers, "twice" starts some calls twice."""
+"""Environment variable that tests the checker: "wrong" spoils some answers, "twice" starts some calls twice."""
 RECORD = struct.Struct("<QBBxxf")
 """Number of the call, kind, outcome, seconds since the start of the run."""
 SAMPLES = 5
 
 
 class CallKind(IntEnum):
-    """What is called."""
+    """Kinds of calls."""
 
     PLAIN = 0
     AGAIN = 1  # idempotent: may start more than once
@@ -40,21 +40,21 @@ class CallKind(IntEnum):
     CALLBACK = 4
     BIG = 5
     FAILS = 6
-    OWN = 7  # an export of the user's: it keeps no book
+    OWN = 7  # an export of the app, which keeps no book
 
 
 class CallOutcome(IntEnum):
-    """What became of a call; BEGUN alone if its caller has ended before it."""
+    """Outcomes of a call; only BEGUN if its caller exited before the end."""
 
     BEGUN = 0
     RIGHT = 1
     NO = 2
     MAYBE = 3
     YES = 4
-    REFUSED = 5  # in quarantine: mob takes the export for the cause of the deaths
+    REFUSED = 5  # in quarantine: mob considers the export the cause of the crashes
     WRONG = 6
     HUNG = 7
-    STARTED = 8  # in the book of who was called
+    STARTED = 8  # in the book of the called role
 
 
 class Book:
@@ -76,34 +76,34 @@ class Book:
         return f"<Book {self.serial}>"
 
     def next_number(self) -> int:
-        """A number that no other call of this run has; from any thread."""
+        """Return a number that is unique in this run; callable from any thread."""
         return self.serial << 32 | next(self._numbers)
 
     def write(self, number: int, kind: CallKind, outcome: CallOutcome) -> None:
-        """Writes down what has happened, now."""
+        """Record an event now."""
         os.write(self._fd, RECORD.pack(number, kind, outcome, time.monotonic() - self._start))
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What the books say."""
+    """The result of comparing the books."""
 
     outcomes: dict[tuple[CallKind, CallOutcome], int]
     faults: dict[str, int]
-    """Kinds of misbehaviour, and how often."""
+    """Number of calls for each kind of misbehaviour."""
     samples: tuple[str, ...]
 
     def count(self, kind: CallKind, *outcomes: CallOutcome) -> int:
-        """How many calls of a kind had one of these outcomes."""
+        """Return the number of calls of a kind with one of these outcomes."""
         return sum(self.outcomes.get((kind, outcome), 0) for outcome in outcomes)
 
     @property
     def calls(self) -> int:
-        """All calls."""
+        """Number of all calls."""
         return sum(self.outcomes.values())
 
 
 def judge(directory: Path, calm_at: float) -> Judgement:
-    """Compares the books of all processes. `calm_at`: seconds since the start from which on every call must succeed."""
+    """Compare the books of all processes. `calm_at`: seconds since the start after which every call must succeed."""
     started = Counter(number for number, _, _, _ in _records(directory, "started"))
     calls: dict[int, tuple[CallKind, CallOutcome, float]] = {}
     for number, kind, outcome, at in _records(directory, "calls"):
@@ -118,14 +118,14 @@ def judge(directory: Path, calm_at: float) -> Judgement:
             faults[fault] += 1
             if faults[fault] <= SAMPLES:
                 samples.append(
-                    f"call {number >> 32}.{number & 0xFFFFFFFF} ({kind.name.lower()}), begun after {began:.1f} s, "
+                    f"call {number >> 32}.{number & 0xFFFFFFFF} ({kind.name.lower()}), made after {began:.1f} s, "
                     f"ended {outcome.name.lower()}, started {started[number]} times: {fault}"
                 )
     return Judgement(dict(outcomes), dict(faults), tuple(samples))
 
 
 def complaints(kind: CallKind, outcome: CallOutcome, started: int, is_calm: bool = False) -> list[str]:
-    """What is wrong with a call of that outcome that has started so often.
+    """Return what is wrong with a call of that outcome that has started that many times.
 
     >>> complaints(CallKind.PLAIN, CallOutcome.RIGHT, started=1)
     []
@@ -134,11 +134,11 @@ def complaints(kind: CallKind, outcome: CallOutcome, started: int, is_calm: bool
     """
     found: list[str] = []
     if outcome is CallOutcome.WRONG:
-        found.append("answered wrongly")
+        found.append("answered incorrectly")
     if outcome is CallOutcome.HUNG:
         found.append("never answered")
     if is_calm and outcome in (CallOutcome.NO, CallOutcome.MAYBE, CallOutcome.YES):
-        found.append("failed though the faults were over")
+        found.append("failed although the faults were over")
     if kind is CallKind.OWN:
         return found
     if started > 1 and kind is not CallKind.AGAIN:

@@ -1,7 +1,7 @@
-"""The role of a chaos run that calls: always a few calls at once, in every way, each answer compared with the question.
+"""The calling role of a chaos run: always a few calls at once, in every way, each answer compared with the question.
 
-Players are tasks, and one thread for calls from sync code. Each call is in the book before it is made and when it has
-ended. They stop when the file `quiet` is there.
+Players are tasks, plus one thread for calls from sync code. Each call is recorded before it is made and when it ends.
+They stop when the file `quiet` exists.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mob.mobster import api
 from mob.peer.serving.selection import export
 
 PLAYERS = 16
-CALL_INTERVAL = 0.02  # seconds at most between two calls of a player
+CALL_INTERVAL = 0.02  # maximum number of seconds between two calls of a player
 HANGS_AFTER = 40.0
-"""Seconds; a call waits for a ready worker for 15 s at most, and no fault lasts so long."""
+"""Seconds; a call waits for a ready worker for at most 15 s, and no fault lasts that long."""
 EXECUTED = {"no": CallOutcome.NO, "maybe": CallOutcome.MAYBE, "yes": CallOutcome.YES}
 
 _directory = Path(os.environ[DIRECTORY])
@@ -39,7 +39,7 @@ _ends = threading.Event()
 
 
 class Wrong(Exception):
-    """An answer that is not the one that was asked for."""
+    """Raised for an answer that differs from the expected one."""
 
 
 # --- one call of each kind --------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ async def _call_own(number: int, chance: random.Random) -> None:
     try:
         await getattr(api.require(role), name)()
     except (RemoteError, ArgumentError):
-        pass  # the export's own affair
+        pass  # expected: the export may raise
 
 
 ACTS: dict[CallKind, Callable[[int, random.Random], Awaitable[None]]] = {
@@ -131,7 +131,7 @@ async def _play(player: int) -> None:
         try:
             async with asyncio.timeout(HANGS_AFTER):
                 outcome = await _outcome_of(kind, number, chance)
-        except TimeoutError:  # a `CallTimeout` is none that comes out here
+        except TimeoutError:  # not a `CallTimeout`, which `_outcome_of` handles
             outcome = CallOutcome.HUNG
             _note("problems", kind, number, "no answer")
         _end(number, kind, outcome)
@@ -140,13 +140,13 @@ async def _play(player: int) -> None:
 async def _outcome_of(kind: CallKind, number: int, chance: random.Random) -> CallOutcome:
     try:
         await ACTS[kind](number, chance)
-    except Exception as error:  # noqa: BLE001  whatever it is, it is what a caller would have got
+    except Exception as error:  # noqa: BLE001  a caller would receive the same exception
         return _judged(kind, number, error)
     return CallOutcome.RIGHT
 
 
 def _play_in_thread() -> None:
-    """Calls from sync code, whose thread waits."""
+    """Make calls from sync code, which blocks its thread."""
     chance = random.Random(f"{_book.serial} thread")
     while not _is_over():
         time.sleep(chance.uniform(0, CALL_INTERVAL))
@@ -173,7 +173,7 @@ def _end(number: int, kind: CallKind, outcome: CallOutcome) -> None:
 
 
 def _judged(kind: CallKind, number: int, error: Exception) -> CallOutcome:
-    """What an exception says of the call; anything but a `CallError` is mob's mistake."""
+    """Return what an exception says of the call; anything except a `CallError` is a mistake of mob."""
     if isinstance(error, Quarantined):
         return CallOutcome.REFUSED
     is_excused = isinstance(error, CallError) and (kind is CallKind.CALLBACK or not isinstance(error, RemoteError))
@@ -209,16 +209,16 @@ async def _stop_playing() -> None:
 
 @export
 async def open_calls() -> int:
-    """How many calls have not ended; a player that has failed counts as one that never will."""
+    """Return how many calls are open; a player that failed counts as a call that never ends."""
     failed = [player for player in _players if player.done() and player.exception() is not None]
     for player in failed:
-        print("a player has failed:", player.exception(), file=sys.stderr)
+        print("a player failed:", player.exception(), file=sys.stderr)
     return len(_open) + len(failed)
 
 
 @export
 async def garble(seed: int) -> str:
-    """Writes random bytes to one of the links to the echo role, between two frames; to whom."""
+    """Write random bytes between two frames to a link to the echo role; return the name of the link."""
     chance = random.Random(seed)
     contacts = [each for each in api.current("garble").contacts if each.member.role == "chaos-echo"]
     links = [each.link for each in contacts if each.link is not None and not each.link.is_closed]
@@ -226,7 +226,7 @@ async def garble(seed: int) -> str:
         return ""
     link = chance.choice(links)
     body = chance.randbytes(chance.randrange(8, 200))
-    length = chance.choice([len(body), 0, 2**32 - 1])  # a frame of nonsense, or what is none
+    length = chance.choice([len(body), 0, 2**32 - 1])  # a frame of nonsense, or an impossible one
     with link._lock:  # pyright: ignore[reportPrivateUsage]
         if not link._backlog:  # pyright: ignore[reportPrivateUsage]
             os.write(link._fd, length.to_bytes(4, "little") + body)  # pyright: ignore[reportPrivateUsage]

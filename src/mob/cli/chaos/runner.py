@@ -1,6 +1,6 @@
 """`python -m mob.cli.chaos.runner main.py ...`: runs an app's main script with the two roles of a chaos run added.
 
-The script is run as `mob run` does it. What it has described is written down for the conductor when it says `.run()`.
+The script is run as by `mob run`. When it calls `.run()`, the plan is written to a file for the conductor.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ PLAN = "plan.json"
 
 
 def with_chaos(app: App) -> App:
-    """The app with the role that is called and the role that calls."""
+    """Return the app with the calling role and the called role added."""
     app.role(ECHO, "mob.cli.chaos.echo", workers=3)
     return app.role(LOAD, "mob.cli.chaos.load", workers=2)
 
 
 def joined(app: App) -> App:
-    """The app as one of several nodes, which meet at the run's own NATS server and nowhere else. On the first one
-    nobody is called, so that its callers always call another node."""
+    """Return the app as one of several nodes, which meet only at the run's own NATS server.
+
+    The first node has no worker of the called role, so its callers always call another node.
+    """
     app.cluster(os.environ[NATS])
     if os.environ[NODE] == FIRST:
         workers = {role.name: role.workers for role in app.plan.roles if role.name != GATEWAY}
@@ -40,7 +42,7 @@ def joined(app: App) -> App:
 
 def _amend(app: App) -> None:
     directory = Path(os.environ[DIRECTORY])
-    unfinished = directory / f"{PLAN}.{os.getpid()}"  # several nodes do this at once, and say the same
+    unfinished = directory / f"{PLAN}.{os.getpid()}"  # several nodes write the same plan at once
     unfinished.write_bytes(msgspec.json.encode(with_chaos(app).plan))
     unfinished.rename(directory / PLAN)
     if NATS in os.environ:
@@ -48,7 +50,7 @@ def _amend(app: App) -> None:
 
 
 def main() -> None:
-    """Becomes the app."""
+    """Run the app in this process."""
     apps.before_run.append(_amend)
     try:
         apps.run_script(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""Attacks on the Kingpin: it replaces itself, gets no descriptors, and meets strangers who do not behave.
+"""Attacks on the Kingpin: it replaces itself, runs out of descriptors, and gets connections that misbehave.
 
-After each of them the Kingpin has to go on with the same pid, to end every request within its time, and to let others
-in. Each attack undoes what it has done. What is done to mobsters, and to what surrounds them, lies in `attacks.py`.
+After each attack the Kingpin must continue with the same pid, end every request in time, and accept connections. Each
+attack is undone. Attacks on workers and their environment are in `attacks.py`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from mob.wire import messages as m
 from mob.wire.frames import frame
 
 UPGRADE_TIMEOUT = 60.0
-"""Seconds in which an upgrade has to end, whatever becomes of it."""
+"""Seconds in which an upgrade must end, in any way."""
 LETS_IN = 10.0 + 5.0
-"""Seconds in which a client is let in or knows that it is not: what mob promises, and what a busy machine adds."""
+"""Seconds in which a connection is accepted or refused: what mob promises, plus a margin for a busy machine."""
 STRANGERS = 150
-"""Connections that say nothing; more than the queue of the listening socket holds."""
+"""Number of silent connections; more than the backlog of the listening socket."""
 QUESTIONS = 20_000
-"""What a client asks that reads no answer; about 10 MiB of answers."""
+"""Number of requests of a client that reads no answer; about 10 MiB of answers."""
 HELLO = frame(m.encode([m.Hello(m.PROTOCOL, os.getpid())]))
 SCARCE = (-2, 0, 0, 1, 2, 4)
-"""How many descriptors more than it has the Kingpin may open."""
+"""Number of descriptors that the Kingpin may open in addition to the open ones."""
 
 
 class Sieges:
@@ -45,16 +45,16 @@ class Sieges:
         self._client = client
         self._pid = client.kingpin_pid
         self._limits = threading.Lock()
-        """Held by the attack that has changed the Kingpin's limits."""
+        """Held by the attack that changed the Kingpin's limits."""
         self._scarcities = 0
-        """How many attacks have changed them so far."""
+        """Number of attacks that changed them so far."""
 
     def __repr__(self) -> str:
         return f"<Sieges of pid {self._pid}>"
 
     @property
     def acts(self) -> dict[str, Callable[[ChaosFault, random.Random], None]]:
-        """The kinds of faults that are carried out here."""
+        """Functions that carry out the faults, by kind."""
         return {
             "upgrade": self._upgrade,
             "signals": self._signal,
@@ -67,13 +67,13 @@ class Sieges:
         try:
             self._client.upgrade(UPGRADE_TIMEOUT)
         except CallTimeout:
-            raise AssertionError(f"an upgrade has not ended within {UPGRADE_TIMEOUT:g} s") from None
+            raise AssertionError(f"an upgrade did not end within {UPGRADE_TIMEOUT:g} s") from None
         if (pid := self._client.metrics().kingpin_pid) != self._pid:
-            raise AssertionError(f"an upgrade has changed the Kingpin's pid from {self._pid} to {pid}")
+            raise AssertionError(f"an upgrade changed the Kingpin's pid from {self._pid} to {pid}")
         self._check_lets_in()
 
     def _signal(self, fault: ChaosFault, chance: random.Random) -> None:
-        """SIGHUP and SIGUSR2 in either order, and a mobster that dies somewhere in between."""
+        """Send SIGHUP and SIGUSR2 in either order, and kill a worker at some point."""
         steps = [(self._pid, signal.SIGHUP), (self._pid, signal.SIGUSR2)]
         steps += [(victim, signal.SIGKILL) for victim in chance.sample(self._replaceable(), 1)]
         for pid, signum in chance.sample(steps, len(steps)):
@@ -99,8 +99,8 @@ class Sieges:
         with contextlib.ExitStack() as open_sockets:
             for number in range(STRANGERS):
                 sock = open_sockets.enter_context(self._knock())
-                if number % 3 == 0:  # some begin a sentence
-                    with contextlib.suppress(ConnectionError):  # it was refused, for descriptors are scarce
+                if number % 3 == 0:  # some send an incomplete frame
+                    with contextlib.suppress(ConnectionError):  # refused, because descriptors are scarce
                         sock.send(chance.choice([b"\0", b"\x08\0\0\0", HELLO[:-1]]))
             self._check_lets_in()
             time.sleep(fault.seconds)
@@ -121,7 +121,7 @@ class Sieges:
     # ---------------------------------------------------------------------------------------------- questions
 
     def _check_lets_in(self) -> None:
-        """`AssertionError` if a client has no answer within its time, or is refused though there are descriptors."""
+        """Raise `AssertionError` if a client is not answered in time, or is refused although there are descriptors."""
         was_scarce, before = self._limits.locked(), self._scarcities
         begun, why = time.monotonic(), ""
         try:
@@ -130,9 +130,9 @@ class Sieges:
             why = str(error)
         seconds = time.monotonic() - begun
         if seconds > LETS_IN:
-            raise AssertionError(f"a client waited {seconds:.1f} s to be let in ({why or 'it was'})")
+            raise AssertionError(f"a client waited {seconds:.1f} s for a connection ({why or 'it succeeded'})")
         if why and not was_scarce and before == self._scarcities:
-            raise AssertionError(f"a client was not let in: {why}")
+            raise AssertionError(f"a client could not connect: {why}")
 
     def _knock(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
@@ -148,7 +148,7 @@ class Sieges:
         return sock
 
     def _replaceable(self) -> Sequence[int]:
-        """The pids of ready mobsters of the run's own roles, which every app can spare for a moment."""
+        """Return the pids of ready workers of the run's own roles, which every app can spare for a moment."""
         members = self._client.members(here=True)
         found = sorted(each.pid for each in members if is_ready(each) and each.role.startswith("chaos-"))
         if not found:
@@ -158,7 +158,7 @@ class Sieges:
     @contextlib.contextmanager
     def _scarcity(self) -> Generator[None]:
         if not self._limits.acquire(blocking=False):
-            raise MobError("the Kingpin has no descriptors already")
+            raise MobError("the Kingpin is already short of descriptors")
         try:
             self._scarcities += 1
             yield
@@ -167,5 +167,5 @@ class Sieges:
 
 
 def _highest(pid: int) -> int:
-    """One more than the highest descriptor of a process: the limit at which it can open none above those it has."""
+    """Return the highest descriptor of a process plus one: a limit at which it can open no higher descriptor."""
     return 1 + max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))

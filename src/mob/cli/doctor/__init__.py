@@ -1,1 +1,1 @@
-"""The doctor: what of a machine, of running apps and of an app's plan will make trouble."""
+"""`mob doctor`: finds likely problems of the machine, of running apps and of an app's plan."""

@@ -1,4 +1,4 @@
-"""`mob doctor`: gathers what the doctor finds, and draws it."""
+"""`mob doctor`: collects the findings and draws them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ADVICE = {OK: "dim", WARN: "yellow", FAIL: "red"}
 
 @click.command()
 @click.argument("script", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--imports", is_flag=True, help="Measure how long the imports of each role take. Runs them.")
+@click.option("--imports", is_flag=True, help="Measure how long the imports of each role take; this runs them.")
 @json_option
 @app_option
 def doctor(script: Path | None, imports: bool, as_json: bool, name: str | None) -> None:
-    """Look for what will make trouble: limits, ports, memory, slow imports, settings of the kernel.
+    """Look for likely problems: limits, ports, memory, slow imports, kernel settings.
 
-    SCRIPT is the main script of an app, or a TOML file that describes one; it is read, not run (what is in preload(...)
-    is imported in a process of its own). Without it the machine and the running apps are looked at.
+    SCRIPT is the main script of an app, or a TOML file that describes one; it is read, not run (modules in preload(...)
+    are imported in a separate process). Without it, this machine and the running apps are checked.
 
-    The exit code is 1 if something will not work.
+    The exit status is 1 if something will not work.
     """
     try:
         known = None if script is None else described(script)
@@ -67,12 +67,12 @@ def _draw(found: list[Finding], known: AppDescription | None) -> None:
         echo(f"Warning: {warning}", err=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title=_title(known))
     table.add_column("", no_wrap=True)
-    table.add_column("looked at", no_wrap=True)
-    table.add_column("seen", overflow="fold", ratio=1)
+    table.add_column("check", no_wrap=True)
+    table.add_column("found", overflow="fold", ratio=1)
     for each in found:
         told = Text(each.seen)
         if each.wanted and each.verdict != OK:
-            told.append(f"\nwanted: {each.wanted}", "dim")
+            told.append(f"\nexpected: {each.wanted}", "dim")
         if each.advice:
             told.append(f"\n{each.advice}", ADVICE[each.verdict])
         table.add_row(Text(each.verdict, STYLES[each.verdict]), each.check, told)
@@ -90,10 +90,10 @@ def _title(known: AppDescription | None) -> str:
 def _sum(found: list[Finding]) -> Text:
     fails, warns = (sum(each.verdict == verdict for each in found) for verdict in (FAIL, WARN))
     if not fails and not warns:
-        return Text(f"All {len(found)} are fine.", STYLES[OK])
+        return Text(f"All {len(found)} checks passed.", STYLES[OK])
     told = Text()
     if fails:
-        told.append(f"{fails} will not work", STYLES[FAIL]).append(", " if warns else ".")
+        told.append(f"{fails} failed", STYLES[FAIL]).append(", " if warns else ".")
     if warns:
-        told.append(f"{warns} may make trouble", STYLES[WARN]).append(".")
+        told.append(f"{warns} may cause problems", STYLES[WARN]).append(".")
     return told

@@ -1,4 +1,4 @@
-"""The machine, looked at: limits, memory, control group, kernel settings. What cannot be seen is None, no error."""
+"""Facts about the machine: limits, memory, control group, kernel settings. What cannot be read is None."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def look() -> Facts:
-    """The facts of this machine, as this user sees them."""
+    """Return the facts of this machine, as this user sees them."""
     memory, pids = _control_group()
     return Facts(
         system=platform.system(),
@@ -62,7 +62,7 @@ def _number(path: str | Path) -> int | None:
 
 
 def _chosen(path: str) -> str | None:
-    """The word in brackets."""
+    """Return the word in brackets."""
     found = re.search(r"\[(\w+)\]", _read(path) or "")
     return found[1] if found else None
 
@@ -76,7 +76,7 @@ def _limit(which: int) -> tuple[int, int]:
 
 
 def _threads() -> int:
-    """What counts against the limit of processes."""
+    """Return the number of threads that count against the limit of processes."""
     user, count = os.getuid(), 0
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -86,7 +86,7 @@ def _threads() -> int:
 
 
 def _has_memfd() -> bool:
-    """Whether large buffers can be shared: there is memfd_create, and nothing (a sandbox) forbids it."""
+    """Return whether large buffers can be shared: memfd_create exists, and no sandbox forbids it."""
     if not segments.IS_AVAILABLE:
         return False
     try:
@@ -104,7 +104,7 @@ def _can_populate() -> bool:
 
 
 def _control_group() -> tuple[int | None, int | None]:
-    """Bytes of memory, and processes, that the control group still gives."""
+    """Return the bytes of memory and the number of processes that the control group still allows."""
     memory = pids = None
     for line in (_read("/proc/self/cgroup") or "").splitlines():
         _, names, path = line.split(":", 2)
@@ -120,15 +120,15 @@ def _control_group() -> tuple[int | None, int | None]:
 
 
 def _room(group: Path, most: str, used: str) -> int | None:
-    """What is left; None where there is no limit."""
+    """Return how much is left; None if there is no limit."""
     limit, now = _number(group / most), _number(group / used)
-    if limit is None or now is None or limit >= 2**60:  # as good as none
+    if limit is None or now is None or limit >= 2**60:  # practically no limit
         return None
     return max(limit - now, 0)
 
 
 def _state() -> str:
-    """Why crash reports cannot be kept."""
+    """Return why crash reports cannot be kept; "" if they can."""
     try:
         state = state_directory().absolute()
         place = next(each for each in (state, *state.parents) if each.exists())

@@ -1,9 +1,8 @@
-"""What the modules of an app do when they are imported: whether they are there, how long they take, whether they start
-threads before the fork.
+"""Checks an app's modules: that they exist, how long their imports take, and which start threads before the fork.
 
-Whether they can be found is read from the source of the roles, and nothing is run. The time is measured, if asked for,
-in a process of its own, for importing runs code of the application; there the imports of a role run, not the role
-itself, which may block for ever or call others.
+Existence is determined from the source of the roles, and nothing is run. The time is measured only on request, in a
+separate process, because importing runs code of the application; it runs the imports of a role and not the role itself,
+which may block forever or call others.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
 from mob.plan import Plan, RolePlan
 
 IMPORT_TIMEOUT = 120.0
-"""Seconds that imports may take here, if the role has no `boot_timeout`."""
+"""Seconds that imports may take here if the role has no `boot_timeout`."""
 SHOWN = 3
-"""Slow imports that are named."""
+"""Number of slow imports that are named."""
 LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| (.*)")
 COUNT = """
 import importlib, sys, threading
@@ -37,7 +36,7 @@ print("threads:", native_threads(), *extra, sep="\\n")
 
 
 def findings(plan: Plan, is_measured: bool) -> Iterator[Finding]:
-    """What is found of the modules of an app."""
+    """Yield the findings about the modules of an app."""
     for role in plan.roles:
         yield from _role(plan, role, is_measured)
     if plan.preload:
@@ -48,24 +47,24 @@ def _role(plan: Plan, role: RolePlan, is_measured: bool) -> Iterator[Finding]:
     label = f"imports of {role.name}"
     path = _file_of(plan, role.module)
     if path is None:
-        yield Finding(label, FAIL, f"{role.module} is not there", "the role's module", "Is the path or the name right?")
+        yield Finding(label, FAIL, f"{role.module} not found", "the role's module", "Check its path or name.")
         return
     try:
         tree = ast.parse(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError, SyntaxError) as error:
-        yield Finding(label, FAIL, f"{path.name} cannot be read: {error}", "a Python file", "Mend it.")
+        yield Finding(label, FAIL, f"{path.name} cannot be read: {error}", "a Python file", "Fix the file.")
         return
     needed = list(dict.fromkeys(_imported(tree)))
     places = [str(path.parent), plan.base]
     missing = [name for name in needed if not _can_find(name.partition(".")[0], places)]
     if missing:
         names = ", ".join(missing)
-        yield Finding(label, FAIL, f"not to be found: {names}", "all of them", f"Install them for {sys.executable}.")
+        yield Finding(label, FAIL, f"not found: {names}", "all of them", f"Install them for {sys.executable}.")
     elif is_measured:
         yield _measured(label, role, needed, places)
     elif role.boot_timeout is not None:
-        found = {0: "none", 1: "found"}.get(len(needed), f"all {len(needed)} are found")
-        about = f"{found}; {role.boot_timeout:g} s to get ready (boot_timeout)"
+        found = {0: "none", 1: "found"}.get(len(needed), f"all {len(needed)} found")
+        about = f"{found}; boot_timeout={role.boot_timeout:g} s"
         yield Finding(label, OK, about)
 
 
@@ -79,7 +78,7 @@ def _file_of(plan: Plan, module: str) -> Path | None:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """The modules that are imported in any case, when the module itself is."""
+    """Yield the modules that are imported unconditionally with the module."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -102,11 +101,11 @@ def _measured(label: str, role: RolePlan, needed: list[str], places: list[str]) 
     try:
         done = _run(["-X", "importtime", "-c", _program(needed)], places, allowed)
     except subprocess.TimeoutExpired:
-        advice = "Import less, or later; or give the role more: boot_timeout=."
+        advice = "Import less, or later; or raise boot_timeout= of the role."
         return Finding(label, FAIL, f"took longer than {allowed:g} s", wanted, advice)
     failed = re.findall(r"^failed: (.*)$", done.stdout, re.MULTILINE)
     if failed:
-        return Finding(label, FAIL, failed[0], "no error", "Mend it; a mobster of this role would end like this.")
+        return Finding(label, FAIL, failed[0], "no error", "Fix it; a worker of this role would exit with this error.")
     times = sorted(_times(done.stderr), reverse=True)
     seconds = float(done.stdout.rpartition("took: ")[2] or 0)
     slow = ", ".join(f"{name} {took:.2f} s" for took, name in times[:SHOWN] if took >= 0.05)
@@ -114,7 +113,8 @@ def _measured(label: str, role: RolePlan, needed: list[str], places: list[str]) 
     if seconds < allowed / 3:
         return Finding(label, OK, shown, wanted)
     advice = (
-        "On a busy machine it takes several times as long. Import less, or later; preload(...); or raise boot_timeout=."
+        "On a busy machine it takes several times as long. Import less, or later, use preload(...), or raise"
+        " boot_timeout=."
     )
     return Finding(label, WARN if seconds < allowed else FAIL, shown, wanted, advice)
 
@@ -123,14 +123,14 @@ def _program(needed: list[str]) -> str:
     lines = ["import time", "began = time.perf_counter()", f"for name in {needed!r}:"]
     lines += ["    try:", "        __import__(name)"]
     lines += ["    except BaseException as error:"]
-    lines += ["        if type(error).__name__ != 'NotInMobster':"]  # it asks for mob, which is not there
+    lines += ["        if type(error).__name__ != 'NotInMobster':"]  # it uses mob, which does not run here
     lines += ["            print('failed:', f'import {name}: {type(error).__name__}: {error}'.splitlines()[0])"]
     lines += ["print('took:', time.perf_counter() - began)"]
     return "\n".join(lines)
 
 
 def _times(text: str) -> Iterator[tuple[float, str]]:
-    """How long each module took, with what it imports: of those that were imported by name, not by another."""
+    """Yield how long each module took, including its own imports: those imported by name, not by others."""
     for line in text.splitlines():
         found = LINE.fullmatch(line)
         if found and not found[3].startswith(" "):
@@ -138,7 +138,7 @@ def _times(text: str) -> Iterator[tuple[float, str]]:
 
 
 def _preload(plan: Plan) -> Finding:
-    """Whether what is imported before the fork starts threads: they do not live on in the mobsters."""
+    """Check whether modules imported before the fork start threads, which would not exist in the workers."""
     names = ", ".join(plan.preload)
     label = "preload"
     try:
@@ -150,14 +150,16 @@ def _preload(plan: Plan) -> Finding:
     head, _, told = done.stdout.rpartition("threads:\n")
     if done.returncode or not told:
         last = (done.stderr or head).strip().splitlines()[-1:]
-        return Finding(label, FAIL, f"{names}: {' '.join(last)}", "no error", "The app would not start. Mend it.")
+        return Finding(label, FAIL, f"{names}: {' '.join(last)}", "no error", "The app would not start. Fix it.")
     count, *own = told.split("\n")[:-1]
     if own:
-        advice = "Of threads only the one that forks lives on. Start them in the roles, or take it out of preload(...)."
+        advice = (
+            "A fork keeps only the thread that forks. Start them in the roles, or remove the module from preload(...)."
+        )
         return Finding(label, FAIL, f"{names}: starts threads: {', '.join(own)}", "no threads before the fork", advice)
     if more := int(count):
-        advice = "A pool of OpenMP, a driver or a client does not live on in a fork: compute and connect in the roles."
-        return Finding(label, WARN, f"{names}: {more} threads of libraries in C", "no threads before the fork", advice)
+        advice = "Thread pools (OpenMP, drivers, clients) do not survive a fork: compute and connect in the roles."
+        return Finding(label, WARN, f"{names}: {more} threads of C libraries", "no threads before the fork", advice)
     return Finding(label, OK, f"{names}: no threads")
 
 

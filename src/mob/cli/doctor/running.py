@@ -1,6 +1,7 @@
-"""What the doctor sees of running apps: open files against their limits, Kingpins that stand still, what dead ones have
-left, and who holds the ports. Only looked at from outside, so it works with an app that does not answer as well; but
-whether the other machines of a cluster can be reached is asked of its Kingpin.
+"""Checks running apps: open files and limits, stopped Kingpins, leftovers of dead apps, and who holds the ports.
+
+It only looks from another process, so it works also for an app that does not answer; but whether the other machines of
+a cluster can be reached is a question to its Kingpin.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ LEFT = re.compile(r"(?P<app>\S+) \(fork server\)|(?P<name>\S+) - \S+ \(mobster\)
 
 
 def apps(name: str | None) -> Iterator[Finding]:
-    """How each running app of this user is, or the one of that name."""
+    """Yield the findings about each running app of this user, or the named one."""
     names = running_apps()
     for app in names:
         if name in (None, app):
             yield from _app(app)
     if name is not None and name not in names:
-        yield Finding(f"app {name}", FAIL, "does not run", "a running app", "Start it, or name its main script.")
+        yield Finding(f"app {name}", FAIL, "is not running", "a running app", "Start it, or name its main script.")
     if name is None:
         yield _left_behind(names)
 
@@ -42,12 +43,16 @@ def _app(app: str) -> Iterator[Finding]:
             raise ProcessLookupError
         kingpin = psutil.Process(pid)
     except (OSError, psutil.Error):
-        yield Finding(label, WARN, "its socket does not answer", "a Kingpin that listens", "It may just have ended.")
+        yield Finding(
+            label, WARN, "its socket does not answer", "a listening Kingpin (supervisor)", "It may have just ended."
+        )
         return
     with contextlib.suppress(psutil.Error):
         if kingpin.status() == psutil.STATUS_STOPPED:
-            advice = f"`kill -CONT {kingpin.pid}` lets it go on. Until then nobody is revived."
-            yield Finding(label, FAIL, f"its Kingpin {kingpin.pid} is stopped", "one that runs", advice)
+            advice = f"`kill -CONT {kingpin.pid}` resumes it. Until then no worker is restarted."
+            yield Finding(
+                label, FAIL, f"its Kingpin (supervisor, pid {kingpin.pid}) is stopped", "a running one", advice
+            )
         else:
             yield from _cluster(app)
     family: list[psutil.Process] = []
@@ -58,24 +63,24 @@ def _app(app: str) -> Iterator[Finding]:
 
 
 def _cluster(app: str) -> Iterator[Finding]:
-    """Whether NATS can be reached, if the app is to find others there."""
+    """Check whether NATS can be reached, if the app is part of a cluster."""
     label = f"cluster of {app}"
     try:
         with client.connect(app) as asked:
             machines, cut = asked.nodes(), asked.cut
     except (MobError, TimeoutError):
-        return  # it has just ended, or does not answer, which is told above
+        return  # it has just ended, or does not answer, which is reported above
     names = ", ".join(machine.name for machine in machines)
     if cut:
-        advice = "Does the server run, and let this machine in? `mob nats` starts one. Local work goes on meanwhile."
-        yield Finding(label, FAIL, f"the other machines cannot be reached: {cut}", "NATS within reach", advice)
+        advice = "Check that the server runs and accepts this machine; `mob nats` starts one. Local work continues."
+        yield Finding(label, FAIL, f"the other machines cannot be reached: {cut}", "a reachable NATS server", advice)
     elif machines:
         yield Finding(label, OK, f"{len(machines)} machines: {names}" if len(machines) > 1 else f"only {names} so far")
 
 
 def _open_files(label: str, family: list[psutil.Process]) -> Finding:
-    """The process that has come nearest to its limit."""
-    worst, shown = 0.0, "nothing can be seen of it"
+    """Report the process that is nearest to its limit."""
+    worst, shown = 0.0, "its open files cannot be read"
     for process in family:
         with contextlib.suppress(psutil.Error):
             used, (limit, _) = process.num_fds(), process.rlimit(psutil.RLIMIT_NOFILE)
@@ -87,26 +92,26 @@ def _open_files(label: str, family: list[psutil.Process]) -> Finding:
                 )
     if worst < 0.8:
         return Finding(label, OK, shown)
-    advice = "Does it close what it opens? Else raise the limit: limits={'nofile': ...} of the role, `ulimit -n`."
+    advice = "Check for leaks, or raise the limit: limits={'nofile': ...} of the role, or `ulimit -n`."
     return Finding(label, WARN if worst < 0.95 else FAIL, shown, "less than 80 % of the limit", advice)
 
 
 def _ports(label: str, family: list[psutil.Process]) -> Iterator[Finding]:
-    """Strangers on the ports of the app: they may listen beside it (SO_REUSEPORT), and take a part of the requests."""
+    """Report other programs on the app's ports: with SO_REUSEPORT they receive a part of the requests."""
     own = {process.pid for process in family}
     listening = _listening()
     ports = sorted({port for port, pids in listening.items() if pids & own})
     strangers = {port: sorted(listening[port] - own - {0}) for port in ports if listening[port] - own - {0}}
     for port, pids in strangers.items():
         who = ", ".join(map(name_of, pids))
-        advice = "On one address it gets a part of the requests. End it, or take another port."
-        yield Finding(label, WARN, f"on its port {port} listens also {who}", "the app alone", advice)
+        advice = "On the same address it receives a part of the requests. Stop it, or use another port."
+        yield Finding(label, WARN, f"{who} also listens on its port {port}", "only the app", advice)
     if ports and not strangers:
         yield Finding(label, OK, f"listens on {', '.join(map(str, ports))}")
 
 
 def port(number: int) -> Finding:
-    """Whether a port is free, for the dashboard."""
+    """Report whether a port is free for the dashboard."""
     label = f"port {number}"
     holders = _listening().get(number)
     if holders is None:
@@ -115,12 +120,12 @@ def port(number: int) -> Finding:
     if any(is_title_of_mob(_command_of(pid)) for pid in holders):
         return Finding(label, OK, f"held by {who}: an app of mob")
     return Finding(
-        label, WARN, f"held by {who}", "free", f"Have the dashboard on another: dashboard(port={number + 1})."
+        label, WARN, f"held by {who}", "free", f"Use another port for the dashboard: dashboard(port={number + 1})."
     )
 
 
 def _listening() -> dict[int, set[int]]:
-    """Who listens, by port; 0 for one that this user may not see."""
+    """Return the pids of the processes that listen, by port; 0 for one that this user may not see."""
     found: dict[int, set[int]] = {}
     with contextlib.suppress(psutil.Error, OSError):
         for each in psutil.net_connections("tcp"):
@@ -137,7 +142,7 @@ def _command_of(pid: int) -> str:
 
 
 def name_of(pid: int) -> str:
-    """A process as people know it."""
+    """Return a process as shown to users."""
     if not pid:
         return "a process of another user"
     shown = _command_of(pid)
@@ -145,7 +150,7 @@ def name_of(pid: int) -> str:
 
 
 def _left_behind(names: list[str]) -> Finding:
-    """Processes of apps that do not run any more."""
+    """Report processes of apps that are no longer running."""
     left: list[str] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, IndexError):
@@ -154,5 +159,5 @@ def _left_behind(names: list[str]) -> Finding:
                 left.append(f"{found[0]} (pid {process.pid})")
     if not left:
         return Finding("leftovers", OK, "none: no socket, shared memory or process of a dead app")
-    advice = "They end by themselves within the grace time of their app. If they do not, end them by `kill`."
+    advice = "They exit by themselves within the grace period of their app. If they do not, `kill` them."
     return Finding("leftovers", WARN, ", ".join(left), "no process of a dead app", advice)

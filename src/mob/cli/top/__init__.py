@@ -1,1 +1,1 @@
-"""`mob top`: a running app, live, on a whole terminal."""
+"""`mob top`: shows a running app live on the whole terminal."""

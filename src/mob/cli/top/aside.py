@@ -1,4 +1,4 @@
-"""The lines of `mob top` about timers, durable jobs and stores, above the table: one each, if the app has such things.
+"""Lines of `mob top` about timers, durable jobs and stores, above the table: one for each that the app has.
 
 Pure: the time is passed in.
 """
@@ -13,13 +13,13 @@ from mob.cli.shown import duration, size
 from mob.core.jobs import JobState
 
 StyledText = tuple[str, str]
-"""Some text and its style."""
+"""A text and its style."""
 SHOWN_FAILING = 3
-"""Timers that are named because their last run failed; more are counted."""
+"""Number of failing timers that are named; the rest are counted."""
 
 
 def asides(looks: Sequence[Look], now: float) -> list[list[list[StyledText]]]:
-    """Return the lines, each in parts of which the first matters most. `now`: seconds since the epoch."""
+    """Return the lines, each as a list of parts, the most important first. `now`: seconds since the epoch."""
     return [line for line in (_timers(looks, now), _jobs(looks), _stores(looks)) if line]
 
 

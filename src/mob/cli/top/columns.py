@@ -1,6 +1,7 @@
-"""The columns of the two tables of `mob top`, how their values are written, and which of them fit into a line.
+"""Columns of the two tables of `mob top`: how their values are written, and which of them fit into a line.
 
-Pure. A column that does not fit is left out whole, the least important one first; the last column takes what is left.
+Pure. A column that does not fit is left out entirely, the least important one first; the last column gets the remaining
+width.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from mob.cli.shown import duration
 from mob.core.printable import plain
 
 NAME_WIDTH = (8, 24)
-"""The least and the most that the first column takes."""
+"""Minimum and maximum width of the first column."""
 LEAST_REST = 10
-"""The least width that is worth a column of free text."""
+"""Minimum width for a column of free text."""
 GAP = 1
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -25,7 +26,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def rate(per_second: float) -> str:
-    """Something per second.
+    """Return a number per second as text.
 
     >>> [rate(n) for n in (0, 0.04, 3.21, 48.9, 12345.6, 2_500_000)]
     ['0', '0.0', '3.2', '49', '12,346', '2.5M']
@@ -38,7 +39,7 @@ def rate(per_second: float) -> str:
 
 
 def count(number: float) -> str:
-    """A number.
+    """Return a number as text.
 
     >>> [count(n) for n in (0, 1234, 123_456, 9_876_543_210)]
     ['0', '1,234', '123,456', '9876.5M']
@@ -47,7 +48,7 @@ def count(number: float) -> str:
 
 
 def percent(part: float) -> str:
-    """A part of one core.
+    """Return a share of one core as text, in percent.
 
     >>> [percent(n) for n in (0, 0.004, 0.123, 1.5)]
     ['0', '0.4', '12.3', '150']
@@ -58,7 +59,7 @@ def percent(part: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes, in as few characters as a table wants.
+    """Return a number of bytes as text, short enough for a table.
 
     >>> [size(n) for n in (0, 250_000, 34_000_000, 5_600_000_000)]
     ['-', '244K', '32M', '5.2G']
@@ -73,7 +74,7 @@ def size(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """A time that something took; "-" if nothing is known.
+    """Return a duration as text; "-" if it is unknown.
 
     >>> [seconds(n) for n in (0, 0.0000042, 0.00085, 0.0123, 3.21, 75.0)]
     ['-', '4µs', '850µs', '12.3ms', '3.21s', '75s']
@@ -88,7 +89,7 @@ def seconds(number: float) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A small picture of how something went. Little is more than nothing; what was not yet there (below 0) is blank.
+    """Return a small chart of values. Small values are distinct from 0; unknown ones (below 0) are blank.
 
     >>> sparkline([-1, 0, 0.01, 4, 8])
     ' ▁▂▅█'
@@ -109,13 +110,13 @@ class Column:
     """One column."""
 
     name: str
-    """Its heading, and what `--sort` takes."""
+    """Heading, and value of `--sort`."""
     width: int
     rank: int
-    """The lower, the longer it stays when there is less room."""
+    """Importance: columns with lower ranks stay when there is less room."""
     write: Callable[[Any], str] = str
     is_text: bool = False
-    """Stands to the left, and is sorted from a to z; a number stands to the right, and the largest comes first."""
+    """True for text: left-aligned, sorted from a to z. Numbers are right-aligned, the largest first."""
 
 
 def _or_dash(number: int) -> str:
@@ -123,7 +124,7 @@ def _or_dash(number: int) -> str:
 
 
 NODE = Column("node", 10, 1, is_text=True)
-"""Which machine; only where there are several."""
+"""Name of the machine; only shown if there are several."""
 MOBSTERS = (
     Column("name", 0, 0, is_text=True),
     Column("pid", 7, 3, _or_dash),
@@ -158,7 +159,7 @@ EXPORTS = (
 
 
 def fit(columns: Sequence[Column], width: int, names: Iterable[str]) -> list[tuple[Column, int]]:
-    """The columns that fit into so many cells, each with its width; `names` are to stand in the first one."""
+    """Return the columns that fit into that width, each with its width; `names` go into the first one."""
     low, high = NAME_WIDTH
     name_width = min(max(low, *(cell_len(name) for name in names), low), high, max(width, 1))
     left = width - name_width

@@ -1,4 +1,4 @@
-"""The command `mob top`: puts terminal, state and session together."""
+"""The command `mob top`: connects terminal, state and session."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from mob.client import Client
 from mob.errors import nearest
 
 FRAME_TIME = 0.05
-"""Seconds between two frames, at least, when what is new was not typed."""
+"""Minimum number of seconds between two frames that no key has caused."""
 ANSWER_TIMEOUT = 3.0
-"""Seconds beyond the delay after which it is said that the Kingpin does not answer."""
+"""Seconds beyond the delay after which a missing answer of the Kingpin is reported."""
 
 
 def complete_column(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The columns of the table that is meant."""
+    """Return the columns of the selected table."""
     columns = EXPORTS if context.params.get("exports") else MOBSTERS
     return [CompletionItem(column.name) for column in columns if column.name.startswith(incomplete)]
 
 
 @click.command()
 @app_argument
-@node_option("without it, all of them")
+@node_option("default: all machines")
 @click.option(
     "-d",
     "--delay",
@@ -45,32 +45,32 @@ def complete_column(context: click.Context, _param: click.Parameter, incomplete:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two readings.",
+    help="Seconds between two updates.",
 )
 @click.option(
     "-s",
     "--sort",
     metavar="COLUMN",
     shell_complete=complete_column,
-    help="Sort by this column, such as cpu% or calls/s.",
+    help="Sort by this column, for example cpu% or calls/s.",
 )
-@click.option("-f", "--filter", "words", default="", metavar="WORDS", help="Only lines with these words.")
-@click.option("-e", "--exports", is_flag=True, help="Begin with the exports, not with the mobsters.")
-@click.option("--once", is_flag=True, help="Print the table once, and end; for pipes.")
+@click.option("-f", "--filter", "words", default="", metavar="WORDS", help="Show only lines that contain these words.")
+@click.option("-e", "--exports", is_flag=True, help="Start with the table of exports instead of workers.")
+@click.option("--once", is_flag=True, help="Print the table once and exit; for pipes.")
 def top(
     name: str | None, node: str | None, delay: float, sort: str | None, words: str, exports: bool, once: bool
 ) -> None:
-    """Watch an app live: its mobsters and exports, and act on them by keys; ? shows which.
+    """Watch the workers and exports of an app live, and act on them with keys; press ? for a list.
 
-    It goes on when the app ends or restarts, and waits until it is there again.
+    It keeps running when the app ends or restarts, and waits for it to come back.
     """
     view = View.EXPORTS if exports else View.MOBSTERS
-    console = console_for_tables(cleans=False)  # which moves the cursor: `Screen` cleans
+    console = console_for_tables(cleans=False)  # it moves the cursor; `Screen` cleans the text
     is_terminal = sys.stdin.isatty() and console.is_terminal and not console.is_dumb_terminal
     if not once and not is_terminal:
         raise click.UsageError(
-            "`mob top` wants a terminal for its keys and its screen, and this is none. For a pipe there are "
-            "`mob top --once` and `mob ps --json`."
+            "`mob top` needs a terminal, and stdin or stdout is not one. For a pipe use `mob top --once` or "
+            "`mob ps --json`."
         )
     column = _column(sort, view)
     only = None if node == ALL else node
@@ -93,7 +93,7 @@ def _column(sort: str | None, view: View) -> str:
 
 
 def _print_once(app: Client, state: Top, only: str | None, console: Console, delay: float) -> None:
-    """Two readings of each machine, and the table."""
+    """Read each machine twice, and print the table."""
     machines = chosen(app, only or ALL)
     for pause in (delay, 0.0):
         answers = ask(app, machines, Client.metrics)
@@ -111,7 +111,7 @@ def _print(console: Console, state: Top) -> None:
 
 
 def _watch(app: Client, state: Top, console: Console, delay: float, only: str | None) -> int:
-    """Until "q"; the exit status."""
+    """Run until the user quits; return the exit status."""
     with Terminal(console) as terminal:
         news: queue.SimpleQueue[TopChange] = queue.SimpleQueue()
 
@@ -124,7 +124,7 @@ def _watch(app: Client, state: Top, console: Console, delay: float, only: str | 
 
 
 class Watch:
-    """The loop: draws, waits, passes on what has come."""
+    """The main loop: draws, waits, and handles keys, signals and news."""
 
     def __init__(
         self, state: Top, terminal: Terminal, session: Session, news: queue.SimpleQueue[TopChange], delay: float
@@ -141,7 +141,7 @@ class Watch:
         return f"<Watch of {self._state.app!r}>"
 
     def run(self) -> int:
-        """Until it ends; the exit status."""
+        """Run until the user quits; return the exit status."""
         drawn = 0.0
         while self._status < 0:
             now = monotonic()
@@ -165,11 +165,11 @@ class Watch:
     def _draw(self) -> None:
         try:
             self._terminal.show(Screen(self._state, *self._terminal.size, time.time()))
-        except OSError:  # the window was closed, and its signal is still on its way
+        except OSError:  # the window was closed; its signal has not arrived yet
             self._status = 128 + signal.SIGHUP
 
     def _handle_news(self) -> None:
-        for _ in range(self._news.qsize()):  # what comes meanwhile waits for the frame
+        for _ in range(self._news.qsize()):  # later news wait for the next frame
             self._news.get()(self._state)
 
     def _handle_wish(self, wish: Action | None) -> None:
@@ -189,8 +189,8 @@ class Watch:
             self._terminal.suspend()
 
     def _check_answers(self, now: float) -> None:
-        """A Kingpin that stands still is not gone, and says nothing."""
+        """Report a Kingpin that does not answer: it may be blocked although its connection is open."""
         last = self._state.rates.last
         if now > last + self._delay + ANSWER_TIMEOUT and self._state.trouble in ("", self._silence):
-            self._silence = f"the Kingpin has not answered for {now - last:.0f} s"
+            self._silence = f"no answer from the Kingpin (supervisor) for {now - last:.0f} s"
             self._state.handle_gone(self._silence)

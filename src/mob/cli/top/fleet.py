@@ -1,7 +1,7 @@
-"""The readings of all machines of a cluster, side by side: the tables and the header that `mob top` shows.
+"""The readings of all machines of a cluster together: the tables and the header that `mob top` shows.
 
-Each machine is read by itself and has its rates for itself (`rates.py`), for they answer at different moments and start
-anew at different times. An app that is in no cluster is a fleet of one, whose name is nothing. Pure.
+Each machine is read separately and has its own rates (`rates.py`), because machines answer and restart at different
+times. An app that is not part of a cluster is a fleet of one machine with an empty name. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mob.wire.messages import Metrics
 
 
 class Fleet:
-    """The rates by machine, the one that was connected to first."""
+    """Rates by machine; the one that `mob top` connected to comes first."""
 
     def __init__(self) -> None:
         self._rates: dict[str, Rates] = {}
@@ -24,47 +24,47 @@ class Fleet:
 
     @property
     def is_several(self) -> bool:
-        """Whether lines say on which machine they are."""
+        """True if lines show their machine."""
         return any(self._rates)
 
     def add(self, at: float, metrics: Metrics, node: str = "") -> None:
-        """Another reading of a machine."""
+        """Add a reading of a machine."""
         if node not in self._rates:
             self._rates[node] = Rates(node)
         self._rates[node].add(at, metrics)
 
     def drop(self, node: str) -> None:
-        """A machine is there no more."""
+        """Remove a machine that left the cluster."""
         self._rates.pop(node, None)
 
     @property
     def last(self) -> float:
-        """When the last reading of the machine here was made."""
+        """Time of the last reading of this machine."""
         return next((rates.last for rates in self._rates.values()), 0.0)
 
     @property
     def looks(self) -> list[Look]:
-        """The last reading of each machine."""
+        """Last reading of each machine."""
         return [(node, rates.metrics) for node, rates in self._rates.items() if rates.metrics is not None]
 
     @property
     def mobsters(self) -> tuple[TableLine, ...]:
-        """A line for each mobster."""
+        """Lines of all workers."""
         return tuple(line for rates in self._rates.values() for line in rates.mobsters)
 
     @property
     def roles(self) -> tuple[TableLine, ...]:
-        """A line for each role of each machine."""
+        """Lines of all roles of all machines."""
         return tuple(line for rates in self._rates.values() for line in rates.roles)
 
     @property
     def exports(self) -> tuple[TableLine, ...]:
-        """A line for each export of each machine."""
+        """Lines of all exports of all machines."""
         return tuple(line for rates in self._rates.values() for line in rates.exports)
 
     @property
     def totals(self) -> Totals | None:
-        """The header: sums over all machines; the Kingpin is the one here."""
+        """Header: sums over all machines, with the Kingpin of this machine."""
         each = [rates.totals for rates in self._rates.values() if rates.totals is not None]
         if len(each) < 2:
             return each[0] if each else None

@@ -1,7 +1,7 @@
-"""What was typed: from the bytes of a terminal to the names of keys.
+"""Decodes the bytes of a terminal to names of keys.
 
-Pure. A key that is more than a character comes as an escape sequence, and the key Esc as the beginning of one: whoever
-reads waits a moment, then asks for what is `left`.
+Pure. A special key arrives as an escape sequence, and the key Esc looks like the beginning of one: after a short pause
+the reader calls `left` to flush it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import codecs
 import re
 
 ESCAPE_TIME = 0.05
-"""Seconds after which the beginning of a sequence was the key Esc."""
+"""Seconds after which an unfinished sequence is the key Esc."""
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[ -~])")
 UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
 SEQUENCES = {
@@ -44,7 +44,7 @@ CHARACTERS = {
 
 
 class Keyboard:
-    """Takes bytes, gives keys; a character goes by itself ("j", "é"), the others by name ("up", "esc")."""
+    """Converts bytes to keys: a character by itself ("j", "é"), other keys by name ("up", "esc")."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -55,11 +55,11 @@ class Keyboard:
 
     @property
     def is_within(self) -> bool:
-        """Whether what has come may be the beginning of a key."""
+        """True if the bytes so far may be the beginning of a key."""
         return bool(self._left)
 
     def feed(self, data: bytes) -> list[str]:
-        """The keys that are complete now."""
+        """Return the keys that are complete now."""
         text = self._left + self._decoder.decode(data)
         self._left = ""
         keys: list[str] = []
@@ -68,7 +68,7 @@ class Keyboard:
             found = SEQUENCE.match(text, at)
             if found:
                 name = SEQUENCES.get(re.sub(r"\A\x1b[\[O](?:1;\d)?", "", found[0]))
-                keys += [name] if name else []  # one that is not known here is passed over whole
+                keys += [name] if name else []  # unknown sequences are skipped
                 at = found.end()
             elif UNFINISHED.match(text, at):
                 self._left = text[at:]
@@ -79,7 +79,7 @@ class Keyboard:
         return keys
 
     def left(self) -> list[str]:
-        """No more comes: then it was Esc, and what stands after it."""
+        """Return the pending characters as keys: Esc and what follows it."""
         text, self._left = self._left, ""
         return [key for character in text for key in _key(character)]
 

@@ -1,7 +1,7 @@
-"""The state of `mob top`, and what each key does with it.
+"""The state of `mob top`, and the effect of each key.
 
-Pure: keys and news go in; out comes a `Action` if something is to be asked of the app. What is selected stays selected
-when the order changes, and passes on to the successor when a mobster is replaced.
+Pure: keys and news go in; an `Action` comes out if the app has to be asked. The selected line stays selected when the
+order changes; when a worker is replaced, its successor becomes selected.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from mob.cli.top.rates import RowKind, TableLine, place
 from mob.wire.messages import Metrics
 
 HELP = """\
-The table
-  up down k j  the line before, the next one
-  PgUp PgDn    a page (also Ctrl-B, Ctrl-F)
-  Home End     the first line, the last one
-  Tab  e       mobsters or exports
-  /            only lines with these words: in role, pid, state or note; Esc: all
-  s  <  >      the column to sort by: the next, the one to its left, to its right
-  r            the other way round
-  Sorted by name, the mobsters stand below their role; else they stand in one row.
+Table
+  up down k j  previous line, next line
+  PgUp PgDn    previous page, next page (also Ctrl-B, Ctrl-F)
+  Home End     first line, last line
+  Tab  e       switch between workers and exports
+  /            filter: only lines with these words in role, pid, state or note; Esc: all
+  s  <  >      sort by the next column, the one to the left, the one to the right
+  r            reverse the order
+  Sorted by name, workers are grouped by role; otherwise they form one list.
 
-The line that is selected: a mobster, or a role with all its mobsters
-  R            restart: ends it, launches another (asks first)
-  L            reload its role: new processes with new code, without a gap
-  + -          one worker more for its role, one less
-  l            what it prints, as it comes
-  t            its stacks: where each thread and task stands, even if it is stuck
+Selected line: a worker, or a role with all its workers
+  R            restart: stops it and starts a new one (asks first)
+  L            reload its role: new processes with new code, without downtime
+  + -          one more worker for its role, one less
+  l            its output, as it is printed
+  t            its stacks: what each thread and task is executing, even if it is stuck
 
-The app
-  c            its reports of crashes, the latest first
+App
+  c            crash reports, the latest first
   Ctrl-Z       back to the shell; `fg` returns
-  q  Ctrl-C    leave; the app goes on
+  q  Ctrl-C    quit; the app keeps running
 
 Columns
-  hand         calls, messages and HTTP requests that were accepted and not finished
-  queue        calls that wait until they may begin; of a role also those that wait at their callers, clients too
-  calls/s      calls and HTTP requests that were served
-  lag          how late the loop of the process came round, or for how long it has been stuck
-  p50 p99      half of the calls, 99 of 100, took less; wait50, wait99: what they waited before
-  flight       calls that run
+  hand         calls, messages and HTTP requests accepted and not finished
+  queue        calls waiting to start; for a role also those waiting at their callers and clients
+  calls/s      calls and HTTP requests served per second
+  lag          delay of the event loop, or for how long it has been blocked
+  p50 p99      half of the calls, 99 %, took less; wait50, wait99: their waiting time
+  flight       calls that are running
   minute       calls per second in the last minute
 
 Reading a text
   arrows       scroll, also sideways; PgUp, PgDn, Home, End too
-  /            only lines with these words
+  /            filter: only lines with these words
   Esc q        back
 """
 
@@ -59,7 +59,7 @@ Reading a text
 class View(StrEnum):
     """The two tables."""
 
-    MOBSTERS = "mobsters"
+    MOBSTERS = "workers"
     EXPORTS = "exports"
 
 
@@ -68,22 +68,24 @@ COLUMNS: Mapping[View, tuple[Column, ...]] = {View.MOBSTERS: MOBSTERS, View.EXPO
 
 @dataclass(frozen=True)
 class Action:
-    """What is to be asked of the app: "restart", "reload", "scale", "logs", "stacks" or "crashes"; or "unfollow",
-    "redraw", "quit" of this program."""
+    """A request to the app ("restart", "reload", "scale", "logs", "stacks", "crashes") or to this program.
+
+    The latter are "unfollow", "redraw" and "quit".
+    """
 
     what: str
     role: str = ""
     pid: int = 0
-    """0: the role is meant."""
+    """Pid of the worker; 0 for the whole role."""
     count: int = 0
     node: str = ""
-    """The machine; nothing if there is one only."""
+    """Name of the machine; empty if there is only one."""
     label: str = ""
-    """As a person would say whom it is about."""
+    """Name of the target as shown to users."""
 
     @property
     def sentence(self) -> str:
-        """What is being done."""
+        """Description of what is being done."""
         if self.what == "scale":
             return f"{self.label} {self.count:+}"
         return f"{self.what} of {self.label}"
@@ -91,7 +93,7 @@ class Action:
 
 @dataclass
 class Sorting:
-    """How a table is sorted and filtered."""
+    """Sort order and filter of a table."""
 
     column: str = "name"
     reverse: bool = False
@@ -100,51 +102,51 @@ class Sorting:
 
 @dataclass
 class Top:
-    """All that the screen shows."""
+    """Everything that the screen shows."""
 
     app: str
     rates: Fleet = field(default_factory=Fleet)
     view: View = View.MOBSTERS
     orders: dict[View, Sorting] = field(default_factory=lambda: {view: Sorting() for view in View})
     selected: str = ""
-    """The key of a line."""
+    """Key of the selected line."""
     position: int = 0
     first: int = 0
-    """The first line that is seen."""
+    """Number of the first visible line."""
     rows: int = 20
-    """How many lines are seen; the screen says so."""
+    """Number of visible lines; set by the screen."""
     prompt: str | None = None
-    """The filter while it is being typed."""
+    """Filter while it is being typed."""
     question: Action | None = None
-    """What is done after a "y"."""
+    """Action that "y" starts."""
     status: str = ""
     is_error: bool = False
     under_way: list[Action] = field(default_factory=list[Action])
-    """What the app was asked to do, and has not answered."""
+    """Requests that the app has not answered yet."""
     trouble: str = ""
-    """Why nothing new comes, if so."""
+    """Why there are no new readings; empty if there are."""
     pager: Pager | None = None
 
     @property
     def order(self) -> Sorting:
-        """That of the table that is seen."""
+        """Order of the visible table."""
         return self.orders[self.view]
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Those of the table that is seen."""
+        """Columns of the visible table."""
         first, *others = COLUMNS[self.view]
         return (first, *((NODE,) if self.rates.is_several else ()), *others)
 
     @property
     def filter(self) -> str:
-        """The one that counts: of the text, or of the table."""
+        """Filter in effect: that of the text, or of the table."""
         return self.pager.filter if self.pager else self.order.filter
 
     # ------------------------------------------------------------------------------------------- the table
 
     def lines(self) -> list[TableLine]:
-        """The lines of the table, filtered and sorted."""
+        """Return the lines of the table, filtered and sorted."""
         if self.view is View.EXPORTS:
             return self._sorted([line for line in self.rates.exports if self._is_wanted(line)])
         mobsters = [line for line in self.rates.mobsters if self._is_wanted(line)]
@@ -159,7 +161,7 @@ class Top:
         return groups
 
     def settle(self, lines: list[TableLine]) -> TableLine | None:
-        """Keeps what is selected among the lines, and in sight; the selected one."""
+        """Keep the selection among the lines and in view; return the selected line."""
         keys = [line.key for line in lines]
         if self.selected in keys:
             self.position = keys.index(self.selected)
@@ -174,7 +176,7 @@ class Top:
         return chosen
 
     def _is_heir(self, line: TableLine) -> bool:
-        """Whether it takes over from what was selected: a mobster in the same place; any one of the role."""
+        """Return whether a line succeeds the selected one: a worker in the same place, or any worker of the role."""
         what, _, role = self.selected.partition(" ")
         if what == RowKind.ROLE:
             return place(line.node, line.role) == role
@@ -202,30 +204,30 @@ class Top:
     # ---------------------------------------------------------------------------------------------- the news
 
     def handle_metrics(self, at: float, metrics: Metrics, node: str = "") -> None:
-        """Another reading, of the machine here."""
+        """Take a reading of this machine."""
         self.trouble = ""
         self.rates.add(at, metrics, node)
 
     def handle_other(self, at: float, metrics: Metrics, node: str) -> None:
-        """A reading of another machine."""
+        """Take a reading of another machine."""
         self.rates.add(at, metrics, node)
 
     def handle_other_gone(self, node: str, why: str) -> None:
-        """Another machine has ended, or does not answer."""
+        """Remove another machine, which ended or does not answer."""
         self.rates.drop(node)
         self.say(f"{node}: {why}", is_error=True)
 
     def handle_gone(self, why: str) -> None:
-        """The app has ended, or does not answer."""
+        """Show that the app ended or does not answer."""
         self.trouble = why
         self.question = None
 
     def say(self, text: str, is_error: bool = False) -> None:
-        """Something for the line of messages."""
+        """Show a text in the line of messages."""
         self.status, self.is_error = text, is_error
 
     def handle_answer(self, wish: Action, text: str, is_error: bool = False) -> None:
-        """The app has done what it was asked for, or not."""
+        """Show the outcome of a request."""
         if wish in self.under_way:
             self.under_way.remove(wish)
         self.say(text, is_error)
@@ -233,7 +235,7 @@ class Top:
     # ---------------------------------------------------------------------------------------------- the keys
 
     def handle_key(self, key: str) -> Action | None:
-        """A key was typed; what is to be asked of the app."""
+        """Handle a key; return the action that it starts."""
         if key == "redraw":
             return Action("redraw")
         if self.prompt is not None:
@@ -248,7 +250,7 @@ class Top:
         return self._read(key, self.pager) if self.pager else self._choose(key)
 
     def _edit(self, key: str, typed: str) -> None:
-        """The filter is being typed; it counts at once."""
+        """Edit the filter, which takes effect at once."""
         if key == "enter":
             self.prompt = None
             return
@@ -270,7 +272,7 @@ class Top:
         self.question = None
         if key.lower() == "y":
             return self._begin(question)
-        self.say("left as it is.")
+        self.say("cancelled.")
         return None
 
     def _read(self, key: str, pager: Pager) -> Action | None:
@@ -308,7 +310,7 @@ class Top:
         return None
 
     def _step(self, key: str) -> None:
-        """One of the keys that move."""
+        """Handle a key that moves the selection."""
         page = max(1, self.rows - 1)
         far = 1_000_000
         steps = {"up": -1, "k": -1, "down": 1, "j": 1, "pgup": -page, "pgdn": page, "home": -far, "end": far}
@@ -327,13 +329,13 @@ class Top:
     def _act(self, key: str) -> Action | None:
         line = self.settle(self.lines())
         if line is None:
-            self.say("there is nothing selected.", is_error=True)
+            self.say("nothing is selected.", is_error=True)
             return None
         node, pid = line.node, line.pid
         on = f" on {node}" if node else ""
         label = f"{line.name} (pid {pid}){on}" if pid else f"{line.role}{on}"
         if line.kind is RowKind.MOBSTER and not pid and key in "Rlt":
-            self.say(f"{line.name} has no process yet: wait until it is there.", is_error=True)
+            self.say(f"{line.name} has no process yet. Try again when it has one.", is_error=True)
             return None
         match key:
             case "R":
@@ -363,4 +365,4 @@ class Top:
 
 
 ACTIONS = ("R", "L", "l", "t", "+", "=", "-")
-"""Keys that do something with the line that is selected; "=" is "+" without Shift."""
+"""Keys that act on the selected line; "=" is "+" without Shift."""

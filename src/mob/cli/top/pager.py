@@ -1,6 +1,6 @@
-"""A text that is read within `mob top`: logs, stacks, crash reports, the help. Scrolls, filters, follows what comes.
+"""A text shown within `mob top`: logs, stacks, crash reports, the help. Scrolls, filters, and follows new lines.
 
-Pure. It keeps the last `MOST` lines; what is read stays where it is while others come.
+Pure. It keeps the last `MOST` lines; the visible part does not move while new lines arrive.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import NamedTuple
 from mob.core.printable import plain
 
 MOST = 10_000
-"""Lines that are kept."""
+"""Maximum number of lines that are kept."""
 PAN = 8
-"""Characters that an arrow moves the text sideways."""
+"""Characters by which an arrow key moves the text sideways."""
 
 
 class PagerLine(NamedTuple):
-    """A line: what stands before it, and whether it is of the bad kind."""
+    """A line with its prefix; `is_error` for stderr and notes about missing lines."""
 
     label: str
     text: str
@@ -26,19 +26,19 @@ class PagerLine(NamedTuple):
 
 
 class Pager:
-    """The text, and which part of it is seen."""
+    """A text and its visible part."""
 
     def __init__(self, title: str, text: str | None = None, *, follows: bool = False) -> None:
         self.title = title
         self.follows = follows
-        """Whether more comes; the end is shown then, unless someone has scrolled back."""
+        """True if more lines are to come; the end is shown then, unless the user scrolled back."""
         self.is_loading: bool = text is None and not follows
         self.filter: str = ""
         self.pan: int = 0
         self.rows = 20
-        """How many lines are seen; the screen says so."""
+        """Number of visible lines; set by the screen."""
         self.label_width: int = 0
-        """Of the longest label there was."""
+        """Width of the longest label so far."""
         self._lines: deque[PagerLine] = deque(maxlen=MOST)
         self._shown: list[PagerLine] = []
         self._top = 0
@@ -50,27 +50,27 @@ class Pager:
 
     @property
     def count(self) -> int:
-        """Lines that match."""
+        """Number of lines that match the filter."""
         return len(self._shown)
 
     @property
     def top(self) -> int:
-        """The first line that is seen."""
+        """Number of the first visible line."""
         most = max(0, len(self._shown) - self.rows)
         return most if self._at_end else min(self._top, most)
 
     def visible(self) -> list[PagerLine]:
-        """The lines that are seen."""
+        """Return the visible lines."""
         return self._shown[self.top : self.top + self.rows]
 
     def show(self, text: str) -> None:
-        """The text, whole."""
+        """Set the complete text."""
         self.is_loading = self.is_loading and not text
         self._lines.extend(PagerLine("", plain(line)) for line in text.splitlines())
         self._choose()
 
     def add(self, lines: Iterable[PagerLine]) -> None:
-        """More of it has come."""
+        """Add lines at the end."""
         before = len(self._lines)
         new = [PagerLine(line.label, plain(line.text), line.is_error) for line in lines]
         self._lines.extend(new)
@@ -85,18 +85,18 @@ class Pager:
             self._shown += new
 
     def look_for(self, text: str) -> None:
-        """Only lines with this in them."""
+        """Keep only lines that contain this text."""
         self.filter = text
         self._choose()
 
     def move(self, lines: int) -> None:
-        """Scrolls; at the end, what comes is followed again."""
+        """Scroll by that many lines; at the end, new lines are followed again."""
         wanted = self.top + lines
         self._top = max(0, wanted)
         self._at_end = self.follows and wanted >= len(self._shown) - self.rows
 
     def handle_key(self, key: str) -> None:
-        """One of the keys that move."""
+        """Handle a key that scrolls."""
         page = max(1, self.rows - 1)
         steps = {
             "up": -1,

@@ -1,7 +1,7 @@
-"""From two readings of `client.metrics()` to what happens per second: the lines of the tables of `mob top`.
+"""Computes rates from readings of `client.metrics()`: the lines of the tables of `mob top`.
 
-Pure. Mobsters beat once a second, and the readings do not keep their time, so a difference is taken over `WINDOW`
-seconds: over one second it would be nothing in one frame and the double in the next.
+Pure. Workers report once a second, and readings are not aligned with that, so differences are taken over `WINDOW`
+seconds: over one second they would be zero in one frame and double in the next.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from mob.rim.titles import SUPERVISORS
 from mob.wire.messages import ExportMetrics, Metrics, MobsterMetrics
 
 WINDOW = 3.0
-"""Seconds over which a difference is taken; longer if the readings are further apart."""
+"""Seconds over which differences are taken; more if readings are further apart."""
 PICTURE = 60.0
-"""Seconds that a sparkline shows."""
+"""Seconds that a sparkline covers."""
 BARS, HEADER_BARS = 12, 30
-"""Bars of a sparkline in a line, and of the one in the header."""
+"""Number of bars of a sparkline in a line, and of the one in the header."""
 
 
 class RowKind(StrEnum):
-    """What a line is about."""
+    """What a line describes."""
 
     ROLE = "role"
     MOBSTER = "mobster"
@@ -39,26 +39,26 @@ class TableLine:
 
     kind: RowKind
     key: str
-    """Its own, as long as that which it tells of is there."""
+    """Unique key, as long as the thing exists that the line describes."""
     name: str
-    """As it is shown: `back`, `back.0`, `back.foo`."""
+    """Name as shown: `back`, `back.0`, `back.foo`."""
     role: str
     pid: int
     values: dict[str, Any]
-    """By column."""
+    """Values by column."""
     node: str = ""
-    """The machine; nothing if the app is in no cluster."""
+    """Name of the machine; empty if the app is not part of a cluster."""
 
     @property
     def text(self) -> str:
-        """What the filter looks into."""
+        """Text that the filter searches."""
         values = self.values
         return f"{self.name} {self.node} {self.pid or ''} {values.get('state', '')} {values['note']}".lower()
 
 
 @dataclass(frozen=True)
 class Totals:
-    """The header."""
+    """Values of the header."""
 
     app: str
     uptime: float
@@ -70,9 +70,9 @@ class Totals:
     ready: int
     target: int
     calls: float
-    """Per second."""
+    """Calls per second."""
     failures: float
-    """Per second."""
+    """Failures per second."""
     queue: int
     clients: int
     dropped_lines: int
@@ -81,7 +81,7 @@ class Totals:
 
 
 class Reading(NamedTuple):
-    """What was measured, and when it was read."""
+    """A set of metrics, and when it was read."""
 
     at: float
     metrics: Metrics
@@ -90,7 +90,7 @@ class Reading(NamedTuple):
 
 
 class Course:
-    """How a rate went in the last minute: means over a few seconds each."""
+    """History of a rate in the last minute, as means over a few seconds each."""
 
     def __init__(self, bars: int) -> None:
         self._step = PICTURE / bars
@@ -99,7 +99,7 @@ class Course:
         self.last: int = 0
 
     def add(self, at: float, value: float) -> None:
-        """Another reading."""
+        """Add a reading."""
         self.last = number = int(at / self._step)
         total, count = 0.0, 0
         if self._means and self._means[-1][0] == number:
@@ -107,13 +107,13 @@ class Course:
         self._means.append((number, total + value, count + 1))
 
     def values(self) -> tuple[float, ...]:
-        """Oldest first; -1 where nothing is known."""
+        """Return the means, oldest first; -1 where nothing is known."""
         means = {number: total / count for number, total, count in self._means}
         return tuple(means.get(number, -1.0) for number in range(self.last - self._bars + 1, self.last + 1))
 
 
 class Rates:
-    """The readings of the last seconds, and what follows from them."""
+    """The readings of the last seconds, and the lines computed from them."""
 
     def __init__(self, node: str = "") -> None:
         self._node = node
@@ -125,18 +125,18 @@ class Rates:
         self.exports: tuple[TableLine, ...] = ()
         self.totals: Totals | None = None
         self.last: float = 0.0
-        """When the last reading was made."""
+        """Time of the last reading."""
 
     def __repr__(self) -> str:
         return f"<Rates of {len(self.mobsters)} mobsters and {len(self.exports)} exports>"
 
     @property
     def metrics(self) -> Metrics | None:
-        """The last reading."""
+        """Metrics of the last reading."""
         return self._readings[-1].metrics if self._readings else None
 
     def add(self, at: float, metrics: Metrics) -> None:
-        """Another reading."""
+        """Add a reading."""
         if self._readings and self._is_another_run(metrics):
             self._readings.clear()
             self._courses.clear()
@@ -182,14 +182,14 @@ class Rates:
             calls=calls,
             failures=sum(line.values["fails/s"] for line in self.exports),
             queue=sum(line.values["queue"] for line in self.roles),
-            clients=max(0, metrics.clients - 1),  # all but this one
+            clients=max(0, metrics.clients - 1),  # all except this program
             dropped_lines=metrics.dropped_lines,
             picture=self._all.values(),
         )
 
     def _mobster(self, now: MobsterMetrics, then: MobsterMetrics | None, passed: float, at: float) -> TableLine:
         key = f"{place(self._node, place_name(now.role, now.index))} {now.uid}"
-        # One that was launched since the reading before has had less time for its calls.
+        # A worker launched since the previous reading had less time for its calls.
         calls = _per(now.calls - (then.calls if then else 0), passed if then else min(passed, now.uptime))
         values = {
             "name": (now.role, now.index),
@@ -268,7 +268,7 @@ class Rates:
 
 
 def place(node: str, name: str) -> str:
-    """A name with its machine.
+    """Return a name with its machine.
 
     >>> place("b", "back.0"), place("", "back.0")
     ('b:back.0', 'back.0')
@@ -277,7 +277,7 @@ def place(node: str, name: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """The name of an export as it can be shown: callers make them up, so anything may stand in one."""
+    """Return the name of an export as it can be shown: callers choose it, so it may contain anything."""
     return name if name.isprintable() else repr(name)[1:-1]
 
 

@@ -1,8 +1,8 @@
-"""How `mob top` looks: from its state to lines of styled text, as many as there are rows.
+"""Draws `mob top`: from its state to lines of styled text, as many as there are rows.
 
-Only the lines that are seen are made, each as a few segments of text, without rich's tables and their measuring. With
-200 mobsters and 40 exports a frame of 80 by 24 takes 2 ms of processor time, one of 200 by 50 takes 5 ms, and a reading
-of the metrics 3 ms (CPython 3.11, AMD EPYC). All of `mob top` at an app of 102 mobsters takes 0.6 % of a core.
+Only visible lines are made, each as a few segments of text, without the tables of rich and their measuring. With 200
+workers and 40 exports a frame of 80 by 24 takes 2 ms of processor time, one of 200 by 50 takes 5 ms, and a reading of
+the metrics 3 ms (CPython 3.11, AMD EPYC). `mob top` for an app of 102 workers takes 0.6 % of a core in total.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mob.core.printable import plain
 
 ScreenRow = list[StyledText]
 EDGES = 5
-"""Rows that are not of the table: two of the header, the headings, the messages, the keys."""
+"""Rows outside of the table: two of the header, the headings, the messages, the keys."""
 ROOM_FOR_ASIDES = 15
-"""Rows of a terminal that is high enough for lines about timers, jobs and stores."""
+"""Minimum number of rows of a terminal for lines about timers, jobs and stores."""
 PAGER_EDGES = 3
-"""Rows that are not of the text: its title, the messages, the keys."""
+"""Rows outside of the text: its title, the messages, the keys."""
 
 APART = "   "
-BAR = "reverse cyan"  # reversed, not on a colour: it is seen without colours as well
+BAR = "reverse cyan"  # reversed, so that it is visible without colours as well
 ROLE = "bold"
 SELECTED = "reverse green"
 ASKS = "bold reverse yellow"
@@ -54,8 +54,10 @@ PAGER_KEYS = (("Esc", "back"), ("/", "filter"), ("PgUp PgDn", "scroll"), ("End",
 
 
 class Screen:
-    """The whole screen, as rich draws it; `height` None: as many rows as there are, as lines for a pipe.
-    `now`: the time, in seconds since the epoch."""
+    """The whole screen as a renderable of rich.
+
+    `height` None: as many rows as needed, as lines for a pipe. `now`: the time, in seconds since the epoch.
+    """
 
     def __init__(self, top: Top, width: int, height: int | None, now: float = 0.0) -> None:
         self.rows: list[ScreenRow] = frame(top, width, height, now)
@@ -69,7 +71,7 @@ class Screen:
                 yield Segment.line()
             left = self._width if self._is_screen else min(self._width, cell_len("".join(t for t, _ in row).rstrip()))
             for text, style in row:
-                text = plain(text)  # whoever has written it
+                text = plain(text)  # it may come from anyone
                 width = cell_len(text)
                 if width > left:
                     text, width = set_cell_size(text, left), left
@@ -82,7 +84,7 @@ class Screen:
 
 
 def frame(top: Top, width: int, height: int | None, now: float = 0.0) -> list[ScreenRow]:
-    """All rows of the screen."""
+    """Return all rows of the screen."""
     if height is not None and top.pager is not None:
         top.pager.rows = max(1, height - PAGER_EDGES)
         return _pager(top, top.pager, width)[:height]
@@ -115,7 +117,7 @@ def _header(top: Top, width: int, count: int) -> list[ScreenRow]:
     if totals.machines > 1:
         parts.append([("machines ", "dim"), (f"{totals.machines}", "")])
     parts += [
-        [("mobsters ", "dim"), (f"{totals.ready}/{totals.target}", "green" if all_there else "bold yellow")],
+        [("workers ", "dim"), (f"{totals.ready}/{totals.target}", "green" if all_there else "bold yellow")],
         [("calls/s ", "dim"), (rate(totals.calls), "bold")],
         [("fails/s ", "dim"), (rate(totals.failures), "bold red" if totals.failures else "")],
         [("queue ", "dim"), (f"{totals.queue:,}", "yellow" if totals.queue else "")],
@@ -142,7 +144,7 @@ def _second(top: Top, totals: Totals, count: int) -> list[ScreenRow]:
 
 
 def _fitting(parts: list[ScreenRow], width: int) -> ScreenRow:
-    """Those that fit into one row, the first in any case, well apart."""
+    """Return the parts that fit into one row with space between them; the first one in any case."""
     row = [*parts[0]]
     for part in parts[1:]:
         if _width(row) + len(APART) + _width(part) <= width:
@@ -201,7 +203,7 @@ def _cell(text: str, column: Column, width: int) -> str:
 
 
 def _style(line: TableLine, column: str, value: object) -> str:
-    """What deserves attention has a colour."""
+    """Return the style of a cell: what deserves attention has a colour."""
     number = value if isinstance(value, float | int) else 0
     if column == "state":
         if line.kind is not RowKind.ROLE:
@@ -227,7 +229,7 @@ def _why_empty(top: Top) -> str:
     if top.order.filter:
         return f"Nothing matches {top.order.filter!r}. Esc shows all."
     if top.view is View.EXPORTS and top.rates.totals is not None:
-        return "No call of any export has ended yet."
+        return "No call of an export has finished yet."
     return ""
 
 
@@ -253,7 +255,7 @@ def _pager(top: Top, pager: Pager, width: int) -> list[ScreenRow]:
 
 
 def _message(top: Top, chosen: TableLine | None) -> ScreenRow:
-    """What was answered last; else the note of the selected line, which may have found no room above."""
+    """Return the latest message; else the note of the selected line, which may not fit into its row."""
     if top.question is not None:
         return [(f" {top.question.what.capitalize()} {top.question.label}? ", ASKS), ("  y/n", KEY)]
     if top.status:
@@ -276,7 +278,7 @@ def _footer(top: Top, keys: Iterable[StyledText], width: int) -> ScreenRow:
     row: ScreenRow = []
     for key, what in keys:
         if key == "Tab" and top.view is View.EXPORTS:
-            what = "mobsters"
+            what = "workers"
         parts: ScreenRow = [(f" {key}", KEY), (f" {what} ", BAR)]
         if _width(row) + _width(parts) <= width:
             row += parts

@@ -1,8 +1,8 @@
-"""How `mob top` talks with the app: in threads, so that the screen never waits for an answer.
+"""How `mob top` talks to the app: in threads, so that the screen never waits for an answer.
 
-What comes back is posted as a function to be called with the state, in the main thread. When the app ends, it is looked
-for until it is there again. Each other machine of its cluster has a connection and a thread of its own, so one that
-does not answer holds up nobody; a wish goes to the machine of the line that it is about.
+Results are posted as functions that the main thread calls with the state. When the app ends, the session tries to
+connect until it is back. Each other machine of its cluster has its own connection and thread, so one that does not
+answer does not delay the others; a request goes to the machine of its line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from mob.wire.messages import Lines
 
 TopChange = Callable[[Top], None]
 RECONNECT_INTERVAL = 0.3
-"""Seconds between two looks at whether an app that has ended is there again."""
+"""Seconds between two attempts to connect to an app that has ended."""
 PAST_LINES = 1000
-"""Lines of the past that logs begin with."""
+"""Number of past lines that logs start with."""
 JOIN_TIME = 0.5
-"""Seconds that a question under way may take at the end."""
+"""Seconds to wait at the end for a request that is still running."""
 
 
 class LineFeed:
-    """Lines on their way from the client's thread to a pager, no more than that keeps: so none waits in vain, however
-    fast they come."""
+    """Lines on their way from the client's thread to a pager; at most as many as the pager keeps."""
 
     def __init__(self, pager: Pager, post: Callable[[TopChange], None], end: str) -> None:
         self._pager = pager
@@ -45,11 +44,11 @@ class LineFeed:
         return f"<LineFeed of {self._pager}, {len(self._lines)} lines wait>"
 
     def put(self, lines: Lines) -> None:
-        """They have come; in the client's thread."""
+        """Add lines; in the client's thread."""
         with self._lock:
             is_known = bool(self._lines)
             if lines.dropped:
-                self._lines.append(PagerLine("mob", f"{lines.dropped:,} lines were left out here.", is_error=True))
+                self._lines.append(PagerLine("mob", f"{lines.dropped:,} lines are missing here.", is_error=True))
             for line in lines.lines:
                 self._lines.append(PagerLine(place_name(line.role, line.index), line.text, line.is_error))
             if lines.is_end:
@@ -66,13 +65,13 @@ class LineFeed:
 
 
 class Session:
-    """The connection to an app, again and again."""
+    """The connection to an app; reconnects when the app comes back."""
 
     def __init__(
         self, app: client.Client, delay: float, post: Callable[[TopChange], None], only: str | None = None
     ) -> None:
         self.name: str = app.app
-        self._only = only  # the one machine that is watched
+        self._only = only  # the only machine to watch
         self._others = Everywhere(self._handle_other_gone)
         self._delay = delay
         self._post = post
@@ -82,7 +81,7 @@ class Session:
         self._thread = threading.Thread(target=self._poll, name="mob-top-poll", daemon=True)
 
     def __repr__(self) -> str:
-        return f"<Session with {self.name!r}{'' if self._app else ', which is not there'}>"
+        return f"<Session with {self.name!r}{'' if self._app else ', not connected'}>"
 
     def __enter__(self) -> Session:
         self._thread.start()
@@ -93,12 +92,12 @@ class Session:
         self._thread.join(JOIN_TIME)
         app, self._app = self._app, None
         if app is not None:
-            app.close()  # what a thread waits for fails with it
+            app.close()  # this ends the waits of the threads
 
     # ---------------------------------------------------------------------------------------------- to ask
 
     def handle(self, wish: Action, pager: Pager | None) -> None:
-        """Asks the app for it; `pager` gets the text, if it is one."""
+        """Send a request to the app; `pager` gets the text, if there is one."""
         self.unfollow()
         app = self._client_of(wish)
         if wish.what == "crashes" and pager:
@@ -115,12 +114,12 @@ class Session:
             self._start(lambda: self._do(app, wish))
 
     def _client_of(self, wish: Action) -> client.Client | None:
-        """Of the machine that it is about."""
+        """Return the client of the machine that the request concerns."""
         near = self._app
         return near if near is None or wish.node in ("", near.node) else self._others.clients.get(wish.node)
 
     def unfollow(self) -> None:
-        """Nobody reads the logs any more."""
+        """Stop following logs."""
         if self._following is not None:
             app, number = self._following
             self._following = None
@@ -145,13 +144,13 @@ class Session:
                 pause = RECONNECT_INTERVAL
                 self._lose()
             except TimeoutError:
-                pass  # for how long there was no answer is seen from the readings
+                pass  # the time of the last reading shows how long there was no answer
             except MobError as error:
                 self._post(lambda top, why=str(error): top.handle_gone(why))
             self._ended.wait(pause)
 
     def _poll_other(self, other: client.Client) -> None:
-        """Another machine, until it is there no more."""
+        """Read another machine until it ends."""
         node = other.node
         while not self._ended.is_set():
             metrics = other.metrics()
@@ -187,11 +186,11 @@ class Session:
     def _follow(self, app: client.Client, wish: Action, pager: Pager) -> None:
         feed = LineFeed(pager, self._post, f"{wish.label if wish.pid else 'the app'} has ended.")
         role = "" if wish.pid else wish.role
-        steering = app._steering  # pyright: ignore[reportPrivateUsage]  # `Client.logs` would want a thread
+        steering = app._steering  # pyright: ignore[reportPrivateUsage]  # `Client.logs` would need a thread
         self._following = (app, steering.follow(feed.put, role, wish.pid, PAST_LINES, goes_on=True))
 
     def _refuse(self, wish: Action, pager: Pager | None) -> None:
-        text = f"{wish.node or self.name!r} is not there at this moment."
+        text = f"{wish.node or self.name!r} is not connected at the moment."
         if pager:
             pager.show(text)
         else:
@@ -203,7 +202,7 @@ class Session:
         else:
             found = app.crashes(KEPT)
         reports = found[::-1]
-        return "\n\n".join(report.text() for report in reports) or f"No crash of {self.name!r} is on record."
+        return "\n\n".join(report.text() for report in reports) or f"No crash of {self.name!r} is recorded."
 
     def _start(self, work: Callable[[], None]) -> None:
         threading.Thread(target=work, name="mob-top-ask", daemon=True).start()
@@ -211,7 +210,7 @@ class Session:
 
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "the Kingpin does not answer; what it was asked for it may still do."
+        return "no answer from the Kingpin (supervisor); it may still carry out the request."
     return str(error)
 
 

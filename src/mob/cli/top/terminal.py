@@ -1,7 +1,7 @@
-"""The terminal while `mob top` has it: its modes, the alternate screen, keys, signals, and news from other threads.
+"""The terminal while `mob top` uses it: its modes, the alternate screen, keys, signals, and news from other threads.
 
-Whatever happens, it is given back as it was: at the end, after an exception, at SIGTERM and SIGHUP, and while the
-program is stopped by Ctrl-Z. Signals only make `wait` return.
+The terminal is always restored: at the end, after an exception, at SIGTERM and SIGHUP, and while Ctrl-Z stops the
+program. Signals only make `wait` return.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from mob.cli.top.keys import ESCAPE_TIME, Keyboard
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 NEWS = 0
-"""The byte that wakes for news; the number of a signal wakes for that."""
+"""The byte that reports news; other bytes are numbers of signals."""
 SMALLEST = (80, 24)
-"""What is taken for the size of a terminal that does not tell it."""
+"""Size assumed for a terminal that does not report its own."""
 
 
 class Terminal:
-    """Has the terminal within a `with`."""
+    """Controls the terminal within a `with` block."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -43,7 +43,7 @@ class Terminal:
         self._old_waker = -1
 
     def __repr__(self) -> str:
-        return f"<Terminal on {self._fd}{'' if self._live else ', given back'}>"
+        return f"<Terminal on {self._fd}{'' if self._live else ', restored'}>"
 
     def __enter__(self) -> Terminal:
         self._awake.setblocking(False)
@@ -75,18 +75,18 @@ class Terminal:
         return SMALLEST
 
     def show(self, frame: RenderableType) -> None:
-        """Draws the whole screen."""
+        """Draw the whole screen."""
         if self._live is not None:
             self._console.size = ConsoleDimensions(*self.size)
             self._live.update(frame, refresh=True)
 
     def wake(self) -> None:
-        """Makes `wait` return; from any thread."""
-        with contextlib.suppress(OSError):  # full: it is awake; closed: nobody waits
+        """Make `wait` return; callable from any thread."""
+        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: nothing waits
             self._waker.send(bytes([NEWS]))
 
     def wait(self, seconds: float) -> tuple[list[str], list[int]]:
-        """Waits for keys, signals or news; the keys and the signals. The end of the input is a SIGHUP."""
+        """Wait for keys, signals or news; return the keys and the signals. The end of the input counts as SIGHUP."""
         if self._keyboard.is_within:
             seconds = min(seconds, ESCAPE_TIME)
         ready, _, _ = select.select([self._fd, self._awake], [], [], max(0.0, seconds))
@@ -106,10 +106,10 @@ class Terminal:
         return keys, signals
 
     def suspend(self) -> None:
-        """Ctrl-Z: back to the shell, until it says `fg`."""
+        """Suspend the program (Ctrl-Z) until the shell resumes it with `fg`."""
         self._give_back()
         mine = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # stands still here
+        os.kill(os.getpid(), signal.SIGTSTP)  # stops here until SIGCONT
         signal.signal(signal.SIGTSTP, mine)
         self._take()
 
@@ -123,7 +123,7 @@ class Terminal:
         live, self._live = self._live, None
         try:
             if live is not None:
-                with contextlib.suppress(OSError):  # there may be no terminal any more
+                with contextlib.suppress(OSError):  # the terminal may no longer exist
                     live.stop()
         finally:
             if self._saved:
@@ -132,4 +132,4 @@ class Terminal:
 
 
 def _only_wakes(_number: int, _frame: FrameType | None) -> None:
-    """The number has come through the wakeup descriptor."""
+    """Do nothing: the number arrives through the wakeup descriptor."""
