@@ -187,7 +187,7 @@ def test_a_row_that_makes_no_sense_is_damage(shelf: Shelf, path: Path, change: s
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute(f"UPDATE jobs SET {change} WHERE id = 'b'")
     other = Shelf(path)
-    with pytest.raises(QueueBroken, match=r"is damaged: the row of job 'b' makes no sense: Expected .*\.recover"):
+    with pytest.raises(QueueBroken, match=r"is damaged: the row of job 'b' is invalid: Expected .*\.recover"):
         other.open()
     other.close()
 
@@ -218,7 +218,7 @@ def test_a_file_that_a_program_for_databases_has_is_refused(
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(QueueBroken, match=r"is used by another process, which does not hold its lock"):
+        with pytest.raises(QueueBroken, match=r"is used by another process that does not hold its lock"):
             shelf.open()
 
 
@@ -227,7 +227,7 @@ def test_a_file_of_another_program_is_left_alone(shelf: Shelf, path: Path) -> No
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE mine (a)")
     before = path.read_bytes()
-    with pytest.raises(QueueBroken, match=r"holds no jobs of mob's, but something else\. Say another path\."):
+    with pytest.raises(QueueBroken, match=r"is not a job queue of mob\. Choose another path\."):
         shelf.open()
     error = shelf.put(entry("a"))
     assert isinstance(error, QueueBroken)
@@ -242,7 +242,7 @@ def test_a_file_of_a_later_version_is_left_alone(shelf: Shelf, path: Path) -> No
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     other = Shelf(path)
-    with pytest.raises(QueueBroken, match=r"its tables have version 99, and this mob writes 1"):
+    with pytest.raises(QueueBroken, match=r"its tables have version 99, and this one needs 1"):
         other.open()
     other.close()
 
@@ -314,8 +314,8 @@ def test_on_a_full_disk_new_jobs_are_refused_and_what_has_ended_is_written_later
     assert isinstance(error, QueueFull)
     path = shelf.store.path
     assert str(error) == (
-        f"the queue {path} cannot be written: database or disk is full. Nothing was stored. Make space on its disk; "
-        f"the queue goes on by itself."
+        f"the queue {path} cannot be written: database or disk is full. Nothing was stored. Free some space on "
+        f"its disk; the queue continues by itself."
     )
     written = threading.Event()
     shelf.store.write(JobEnded("a", 7.0, RETURNED, b"y" * 100_000), written.set)
@@ -327,7 +327,7 @@ def test_on_a_full_disk_new_jobs_are_refused_and_what_has_ended_is_written_later
     assert shelf.put(entry("c"), body=b"x" * 100_000) is None
     full = f"the queue {path} cannot be written: database or disk is full."
     assert shelf.said == [
-        f"{full} New jobs are refused; what has ended is written when that is possible.",
+        f"{full} New jobs are refused; results are written as soon as that is possible.",
         f"the queue {path} can be written again.",
     ]
     again, found = reopened(shelf)

@@ -53,8 +53,10 @@ def test_what_was_acknowledged_outlives_a_file_that_is_deleted(apps: Apps, what:
         delete(kept, what)
         jobs.append(store_job(client, 2))
         cache.set(f"after {round}", 2).result(PATIENCE)
-    app.wait_for(r"the queue, .*jobs\.db, was deleted while the app ran\. All jobs were written to a new one", count=2)
-    app.wait_for(r"store 'cache': .*store\.db was deleted while the app ran\. Everything was written", count=2)
+    app.wait_for(
+        r"the queue, .*jobs\.db, was deleted while the app was running\. All jobs were written to a new one", count=2
+    )
+    app.wait_for(r"store 'cache': .*store\.db was deleted while the app was running\. Everything was written", count=2)
     client = killed_and_started_again(apps, app)
     assert [client.job(job.id).status().result(PATIENCE) for job in jobs] == ["later"] * 3
     keys = ["before", "after 0", "after 1"]
@@ -94,7 +96,7 @@ def test_a_file_that_was_replaced_is_left_alone_and_what_was_stored_lies_beside_
         (kept / name).unlink()
     later = store_job(client, 3)
     app.wait_for(r"jobs\.db can be written again")
-    app.wait_for(r"store\.db is written again")
+    app.wait_for(r"store\.db can be written again")
     client = killed_and_started_again(apps, app)
     assert [client.job(each.id).status().result(PATIENCE) for each in (job, later)] == ["later", "later"]
     assert client.store("cache").get("key").result(PATIENCE) == 2

@@ -177,8 +177,8 @@ def test_jobs_on_a_disk_that_is_full_under_load(apps: Apps, running: RunningApp,
         maker.end()
     path = disk.directory / "disk" / "jobs.db"
     text = f"storing back.note: the queue {path} cannot be written: database or disk is full. Nothing was stored. "
-    assert set(maker.refused.values()) == {f"{text}Make space on its disk; the queue goes on by itself."}
-    running.wait_for(r"disk is full\. New jobs are refused; what has ended is written when that is possible")
+    assert set(maker.refused.values()) == {f"{text}Free some space on its disk; the queue continues by itself."}
+    running.wait_for(r"disk is full\. New jobs are refused; results are written as soon as that is possible")
     running.wait_for(r"jobs\.db can be written again")
     kill(running)
     app, client = again(apps, running, disk, ready=2)  # there may be no room for the index of the store's log
@@ -209,13 +209,13 @@ def test_a_store_on_a_disk_that_is_full(apps: Apps, running: RunningApp, disk: S
         written.append(f"k{number}")
     path = disk.directory / "disk" / "store.db"
     assert (
-        f"store 'cache': {path} cannot be written: database or disk is full. The change is made in memory, and is "
-        f"written as soon as that is possible."
+        f"store 'cache': {path} cannot be written: database or disk is full. The change was made in memory, and "
+        f"will be written as soon as that is possible."
     ) in text
     missed = f"k{len(written)}"
     assert cache.get(missed).result(PATIENCE) == bytes(50_000)
     disk.make_room()
-    running.wait_for(r"store 'cache': .*store\.db is written again")
+    running.wait_for(r"store 'cache': .*store\.db can be written again")
     cache.set("after", 2).result(PATIENCE)
     kill(running)
     app, client = again(apps, running, disk)
@@ -227,7 +227,7 @@ def test_a_store_on_a_disk_that_is_full(apps: Apps, running: RunningApp, disk: S
     disk.fill()
     app, client = again(apps, running, disk, ready=1)
     app.wait_for(
-        r"store 'cache': .*store\.db cannot be opened: disk I/O error\. Its disk is full: make space\. It is tried"
+        r"store 'cache': .*store\.db cannot be opened: disk I/O error\. Its disk is full: free some space\. Writing is"
     )
     disk.make_room()
     app.wait_ready()

@@ -807,7 +807,7 @@ def test_a_full_disk_is_told_to_the_caller_and_it_goes_on(apps: Apps) -> None:
     errors = (back.big(b"x" * 50_000).stored.exception(PATIENCE) for _ in range(100))
     text = str(next(error for error in errors if isinstance(error, mob.QueueFailed)))
     assert f"the queue {app.directory / 'jobs.db'} cannot be written: " in text
-    assert "Nothing was stored. Make space on its disk; the queue goes on by itself." in text
+    assert "Nothing was stored. Free some space on its disk; the queue continues by itself." in text
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))  # not even a few bytes
     (app.directory / "go").touch()
     wait_until(lambda: {"5", "6"} <= set(book(app)), "what ran has ended meanwhile")
@@ -847,7 +847,7 @@ def test_a_damaged_file_is_named_and_nothing_is_dropped(apps: Apps) -> None:
         text = str(caught.value)
         assert f"{path}, is damaged: " in text
         assert ".recover" in text
-        assert "Then: mob restart queue." in text
+        assert "Then run: mob restart queue." in text
     app.wait_for("is damaged: ")
     assert path.read_bytes() == damaged
     path.write_bytes(sound)
@@ -878,7 +878,7 @@ def test_two_apps_cannot_share_a_file(apps: Apps) -> None:
     wait_until(waits, "its note says so")
     assert durable(client).double(2).result(PATIENCE) == 4
     assert app.stop() == 0
-    other.wait_for("is not used by the other process any more")
+    other.wait_for("is no longer used by the other process")
     assert durable(second).double(3).result(PATIENCE) == 6
     wait_until(lambda: not waits(), "nothing is waited for")
     assert other.stop() == 0

@@ -92,7 +92,7 @@ def test_what_is_no_number_is_not_added_to() -> None:
     book, _ = listened()
     book.set("n", b"x", None, 0)
     with pytest.raises(
-        TypeError, match=r"^store 'cache': add\('n'\) needs a number, and the key holds another value\.$"
+        TypeError, match=r"^store 'cache': add\('n'\) needs a number, but the key holds another value\.$"
     ):
         book.add("n", 1, None, 0)
     assert book.get("n", 0) == b"x"
@@ -104,7 +104,7 @@ def test_a_sum_that_no_file_can_hold_is_refused() -> None:
     assert book.add("n", 1, None, 0) == 2**63 - 1
     for write in (lambda: book.add("n", 1, None, 0), lambda: book.set("n", 2**63, None, 0)):
         with pytest.raises(
-            OverflowError, match=r"^store 'cache': 'n' would be 9223\d+, which takes more than 64 bits\.$"
+            OverflowError, match=r"^store 'cache': 'n' would become 9223\d+, which does not fit in 64 bits\.$"
         ):
             write()
     assert book.get("n", 0) == 2**63 - 1
@@ -174,7 +174,9 @@ def test_beyond_its_bound_the_least_recently_used_key_goes() -> None:
 def test_what_is_larger_than_the_bound_is_refused_and_changes_nothing() -> None:
     book, told = listened(1000)
     book.set("a", 1, None, 0)
-    with pytest.raises(ValueError, match=r"^store 'cache': 'a' would take 5,\d\d\d bytes, and max_memory is 1,000\.$"):
+    with pytest.raises(
+        ValueError, match=r"^store 'cache': 'a' would take 5,\d\d\d bytes, more than max_memory=1,000\.$"
+    ):
         book.set("a", bytes(5000), None, 0)
     assert book.get("a", 0) == 1
     assert len(told) == 1

@@ -59,7 +59,7 @@ def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path, change: str) -> Non
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as db, db:
         db.execute(f"UPDATE entries SET {change}")
     file = opened(tmp_path / "store.db")
-    with pytest.raises(OSError, match=r"cannot be read: the row of .* makes no sense\. The file is damaged"):
+    with pytest.raises(OSError, match=r"cannot be read: the row of .* is invalid\. The file is damaged"):
         list(file.rows())
     file.close()
 
@@ -113,7 +113,7 @@ def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
         other.execute("CREATE TABLE mine (x)")
     other.close()
     with pytest.raises(
-        OSError, match=r"other\.db is the database of another program, and this is version 1 of a store's"
+        OSError, match=r"other\.db is the database of another program; expected a store's file of version 1"
     ):
         opened(path)
     later = tmp_path / "later.db"
@@ -121,7 +121,7 @@ def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(later) as other:
         other.execute("PRAGMA user_version=2")
     other.close()
-    with pytest.raises(OSError, match=r"later\.db has version 2, and this is version 1"):
+    with pytest.raises(OSError, match=r"later\.db has version 2; expected a store's file of version 1"):
         opened(later)
 
 
@@ -207,9 +207,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     directory.mkdir()
     os.mkfifo(pipe)
     dangling.symlink_to(tmp_path / "missing" / "store.db")
-    with pytest.raises(OSError, match=r"^store 'cache': .*directory is a directory\. Name a file in file=\.$"):
+    with pytest.raises(
+        OSError, match=r"^store 'cache': .*directory is a directory\. Give the path of a file in file=\.$"
+    ):
         opened(directory)
-    with pytest.raises(OSError, match=r"^store 'cache': .*pipe is no regular file\. Name a file in file=\.$"):
+    with pytest.raises(
+        OSError, match=r"^store 'cache': .*pipe is not a regular file\. Give the path of a file in file=\.$"
+    ):
         opened(pipe)
     with pytest.raises(
         OSError, match=r"^\[Errno 2\] store 'cache': .*dangling cannot be opened: No such file or directory\.$"

@@ -45,7 +45,7 @@ def test_a_lock_ends_with_its_ttl_unless_it_is_renewed() -> None:
     assert locks.end_due(10) == []
     assert locks.next_due() == 25
     assert locks.end_due(25) == [first, second]
-    assert first.why == "its ttl of 20 s was over"
+    assert first.why == "its ttl of 20 s expired"
     assert locks.renew("a", first.fence, 20, 25) is None
     assert locks.renew("b", 1, 20, 25) is None
     assert locks.renew("a", second.fence, None, 25) is second

@@ -44,9 +44,7 @@ def test_the_file_of_a_store_lies_below_the_base(tmp_path: Path) -> None:
     app = mob.start("app").base(tmp_path).store("cache", file="cache.db")
     app._has_run = True
     assert settings_in(app.plan.role("cache")).file == str(tmp_path / "cache.db")
-    with pytest.raises(
-        mob.PlanError, match=r"store 'other': file='.*/missing/x' would lie in a directory that does not"
-    ):
+    with pytest.raises(mob.PlanError, match=r"store 'other': the directory of file='.*/missing/x' does not exist"):
         app.store("other", file="missing/x")
 
 
@@ -56,7 +54,7 @@ def settings_in(role: mob.RolePlan) -> StoreSettings:
 
 def test_two_stores_in_one_file_are_refused(tmp_path: Path) -> None:
     app = mob.start("app").base(tmp_path).store("a", file="x").store("free").store("b", file="./x")
-    with pytest.raises(mob.PlanError, match=r"^the stores 'a' and 'b' have one file: .*/x\. Give each its own\.$"):
+    with pytest.raises(mob.PlanError, match=r"^the stores 'a' and 'b' share a file: .*/x\. Give each its own\.$"):
         app.hand_over()
 
 
@@ -64,7 +62,7 @@ def test_a_file_in_a_cluster_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("nats")
     app = mob.start("app").base(tmp_path).store("a", file="x").role("other", "json").cluster("nats://127.0.0.1:1")
     with pytest.raises(
-        mob.PlanError, match=r"^store 'a': file='.*/x' cannot be in a cluster: a store moves to another"
+        mob.PlanError, match=r"^store 'a': file='.*/x' cannot be used in a cluster: a store moves to another"
     ):
         app.hand_over()
     app = mob.start("app").base(tmp_path).store("a").cluster("nats://127.0.0.1:1")

@@ -19,8 +19,8 @@ from mob.stores.store import Store
 from mob.testing import AppUnderTest
 from tests.patience import PATIENCE
 
-NO_DICT = "the store 'cache' is not a dict, because it is in another process. Here it is "
-PLAIN = ": `await` it, or in plain code ask for its .result()."
+NO_DICT = "the store 'cache' is not a dict, because it is in another process. Use "
+PLAIN = ": `await` it, or call its .result() in sync code."
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ AROUND = "Here it is `with` around the block that holds it, or `async with` in a
         (
             lambda cache: cache.get_many("ab"),
             TypeError,
-            "get_many() takes a list of keys, and was given the text 'ab'. Here it is ['ab'].",
+            "get_many() takes a list of keys, not the text 'ab'. Write ['ab'].",
         ),
         (
             lambda cache: cache.delete(["a"]),
             TypeError,
-            "delete() takes keys, and was given a list: (['a'],). Here it is .delete(*keys).",
+            "delete() takes keys, not a list: (['a'],). Write .delete(*keys).",
         ),
         (lambda cache: cache.lock("n").acquire(), AttributeError, f"{LOCK}'acquire'. {AROUND}"),
         (lambda cache: cache.lock("n").extend(5), AttributeError, f"{LOCK}'extend'. Here it is .renew(ttl)."),
@@ -121,7 +121,7 @@ def test_what_is_no_way_to_use_a_store(
 
 
 def test_a_lock_is_not_awaited(cache: Any) -> None:
-    with pytest.raises(TypeError, match=re.escape("Here it is `async with cache.lock('n'):`.")):
+    with pytest.raises(TypeError, match=re.escape("Use `async with cache.lock('n'):`.")):
         asyncio.run(wait(cache.lock("n")))
 
 

@@ -115,7 +115,7 @@ class JobPlace(Protocol):
 
     @property
     def most(self) -> int:
-        """Maximum number of bytes."""
+        """Maximum bytes of a job."""
         ...
 
     async def open(self, now: float) -> list[Entry]:

@@ -1,1 +1,1 @@
-"""Durable jobs on one machine: the process that keeps them, and the file that they lie in."""
+"""Durable jobs on one machine: the process that keeps them, and the file that stores them."""

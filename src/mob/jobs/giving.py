@@ -1,13 +1,13 @@
-"""Jobs that are due are given to ready workers, and what comes back decides what becomes of them.
+"""Gives due jobs to ready workers, and handles what comes back.
 
-Strategy. A worker is called, few jobs at a time; none asks for work, so nothing looks at intervals: a job that comes, a
-worker that comes or goes, an answer, and the time of the next job that is due begin a look. How a call has ended goes
-into the ledger (`jobs/ledger.py`). A job that was under way when its worker died is given to another one.
+Strategy. A worker is called, with few jobs at a time; none asks for work, so nothing polls: a job that comes, a worker
+that comes or goes, an answer, and the time of the next due job trigger a check. How a call ended is noted in the ledger
+(`jobs/ledger.py`). A job that was under way when its worker died is given to another one.
 
-A worker may not have the export that a job calls, and others have it: in a reload, or on another machine. So each
-worker is asked, once; if none has it, and none is about to come or go, the job is dead, for no attempt would help.
+A worker may lack the export that a job calls while others have it: in a reload, or on another machine. So each worker
+is asked, once; if none has it, and none is about to come or go, the job is dead, because no attempt would help.
 
-Limits. Knows nothing of senders, of the store, and of those who wait for an end.
+Limits. Knows nothing of senders, of the store, and of callers that wait for an end.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from mob.wire.failures import Failure, describe, rebuild
 AHEAD = 2000
 """Microseconds of work that a worker may have in hand beyond the number of jobs that it may always have."""
 MOST_IN_HAND = 64
-"""Jobs that it may have then."""
+"""Maximum number of jobs that it may have then."""
 PAUSE = 1.0
-"""Seconds until a job that its worker has refused is tried again."""
+"""Seconds until a job that its worker refused is tried again."""
 LOOK = 30.0
-"""Seconds after which the clock on the wall is looked at, while a job waits for a certain time of it."""
+"""Seconds after which the wall clock is checked while a job waits for a certain time of it."""
 FINAL = (Forbidden, ArgumentError)
 """Errors that another attempt would bring, too."""
 NEW_CODE = 60.0
-"""Seconds for which a job whose export no worker has waits for those that come or go."""
+"""Seconds for which a job whose export no worker has waits for workers that come or go."""
 COUNT_AFTER = 0.5
-"""Seconds after which a change is counted: what is measured is told once a second."""
+"""Seconds after which a change is counted: metrics are reported once a second."""
 
 JOBS = own_gauge(COUNTED, "Durable jobs that are not done, by the role that runs them.", ["of", "state"])
 ENDED = own_counter("queue_attempts", "Attempts of durable jobs that have ended.", ["of", "outcome"])
@@ -58,19 +58,19 @@ _read_body: Callable[[bytes], m.DurableBody] = msgspec.msgpack.Decoder(m.Durable
 
 
 class _Refusals(msgspec.Struct):
-    """Workers that do not have the export of a job."""
+    """The workers that do not have the export of a job."""
 
     until: float
-    """When the job is dead at the latest."""
+    """Time at which the job is dead at the latest."""
     uids: set[int] = msgspec.field(default_factory=set[int])
 
 
 class Giver:
-    """What the keeper's workers have in hand."""
+    """The jobs that workers have in hand."""
 
     def __init__(self, peer: Peer, ledger: Ledger, in_hand: int) -> None:
         self.done: int = 0
-        self.failed: int = 0  # attempts, since this process has begun
+        self.failed: int = 0  # attempts, since this process began
         self._peer = peer
         self._context = peer.context
         self._log = peer.context.log
@@ -78,15 +78,15 @@ class Giver:
         self._ledger = ledger
         self._book = ledger.book
         self._in_hand_limit = in_hand
-        self._in_hand: dict[int, dict[str, int]] = {}  # by the worker's uid, with what each is expected to take
+        self._in_hand: dict[int, dict[str, int]] = {}  # by the worker's uid, with the expected time of each job
         self._running: dict[str, Call[Any]] = {}
-        self._dropped: set[str] = set()  # of those that run
+        self._dropped: set[str] = set()  # jobs that were dropped while they run
         self._refusals: dict[str, _Refusals] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_ending = False
         self._is_due = False
         self._is_counted = True
-        self._shown: dict[tuple[str, JobState], int] = {}  # what was told of them last
+        self._shown: dict[tuple[str, JobState], int] = {}  # the counts that were reported last
 
     def __repr__(self) -> str:
         return f"<Giver, {len(self._running)} jobs run>"
@@ -94,33 +94,33 @@ class Giver:
     # ----------------------------------------------------------------------------------------- for the keeper
 
     def open(self) -> None:
-        """Give from now on."""
+        """Give jobs from now on."""
         self._peer.control.changes.listeners.append(self.look_soon)
         for role in self._book.roles():
             self.want(role)
         self.look_soon()
 
     def want(self, role: str) -> None:
-        """Be linked with the workers of a role."""
+        """Request links to the workers of a role."""
         self._peer.contacts.route(role)
 
     async def drain(self) -> None:
-        """Begin no job any more; return when those that run are over."""
+        """Begin no more jobs; return when the running ones are over."""
         self._is_ending = True
         while self._running:
             await self._context.reactor.change()
 
     def close(self) -> None:
-        """Set no timer any more."""
+        """Set no more timers."""
         if self._timer is not None:
             self._timer.cancel()
 
     def holders(self) -> Mapping[str, int]:
-        """Return who has which job in hand: the uid, by the id of the job."""
+        """Return the uid of the worker that has each job in hand, by the id of the job."""
         return {id: uid for uid, ids in self._in_hand.items() for id in ids}
 
     def drop(self, id: str) -> Call[Any] | None:
-        """Want nothing of a job any more; return the call that runs it, which is to be cancelled then."""
+        """Ignore the rest of a job; return the call that runs it, which the caller has to cancel."""
         self._refusals.pop(id, None)
         running = self._running.pop(id, None)
         if running is not None:
@@ -130,7 +130,7 @@ class Giver:
     # ---------------------------------------------------------------------------------------------- giving
 
     def look_soon(self) -> None:
-        """Something has changed: a worker has come or gone."""
+        """Check soon: something changed, or a worker came or went."""
         if not self._is_due:
             self._is_due = True
             self._context.reactor.call(self.look)
@@ -153,7 +153,7 @@ class Giver:
         self._set_timer(now)
 
     def _count(self) -> None:
-        """Tell how many jobs there are."""
+        """Report the number of jobs."""
         self._is_counted = True
         counts = self._book.counts()
         for (role, state), count in {**dict.fromkeys(self._shown, 0), **counts}.items():
@@ -161,7 +161,7 @@ class Giver:
         self._shown = counts
 
     def _free_worker(self, role: str) -> Contact | None:
-        """Return the worker of a role that has least to do, None if each has as many jobs as it may."""
+        """Return the worker of a role with the least to do; None if each has as many jobs as it may."""
         best: Contact | None = None
         least, limit = (0, False, 0), self._in_hand_limit
         for contact in self._peer.contacts.ready(role):
@@ -175,8 +175,9 @@ class Giver:
         return best
 
     def _is_short(self, held: dict[str, int]) -> bool:
-        """Return whether all that a worker has in hand takes so little time that nothing is lost by giving it more: it
-        would wait for each answer to cross, and the answers would cross one by one.
+        """Return True if all jobs that a worker has in hand take so little time that it may have more.
+
+        Otherwise it would wait for each answer to cross, and the answers would cross one by one.
         """
         return len(held) < MOST_IN_HAND and sum(held.values()) < AHEAD
 
@@ -233,12 +234,12 @@ class Giver:
     # ----------------------------------------------------------------------------------------------- ending
 
     def _handle_answer(self, entry: Entry, worker: Contact, call: Call[Any]) -> None:
-        """The worker has answered, or is gone; perhaps the call was cancelled. On the loop's thread."""
+        """Handle the answer or the death of a worker, or a cancelled call. On the loop's thread."""
         self._running.pop(entry.id, None)
         if entry.id in self._dropped:
             self._dropped.discard(entry.id)
             if not call.cancelled():
-                call.exception()  # nobody else asks
+                call.exception()  # mark it as seen: no one else asks
             self._leave(worker, entry.id)
         elif call.cancelled():
             self._handle_error(entry, worker, Lost(f"{call.label} was cancelled."))
@@ -247,7 +248,7 @@ class Giver:
         elif entry.target:
             has_returned, value, *more = call.result()
             if has_returned and len(value) > self._ledger.store.most:
-                most = f"and the NATS server takes {self._ledger.store.most:,} (max_payload)"
+                most = f"and the NATS server accepts {self._ledger.store.most:,} (max_payload)"
                 large = BadMessage(f"the result of {call.label} has {len(value):,} bytes, {most}.")
                 self._handle_raised(entry, worker, large, self._describe(large), is_final=True)
             elif has_returned:
@@ -261,7 +262,7 @@ class Giver:
         self.look_soon()
 
     def _handle_error(self, entry: Entry, worker: Contact, error: BaseException) -> None:
-        """The call has ended with an error that the export has not raised."""
+        """Handle an error that the export did not raise."""
         now = self._ledger.now()
         if isinstance(error, UnknownExport):
             self._handle_unknown(entry, worker, error)
@@ -276,7 +277,7 @@ class Giver:
             self._handle_raised(entry, worker, error, self._describe(error), isinstance(error, FINAL))
 
     def _handle_unknown(self, entry: Entry, worker: Contact, error: UnknownExport) -> None:
-        """A worker does not have the export: the next one is asked, or the job waits for another, or is dead."""
+        """Handle a worker that lacks the export: ask the next one, let the job wait, or declare it dead."""
         self._leave(worker, entry.id)
         now = self._ledger.now()
         refusals = self._refusals.setdefault(entry.id, _Refusals(now + NEW_CODE))
@@ -291,7 +292,7 @@ class Giver:
             self._handle_raised(entry, worker, error, self._describe(error), is_final=True)
 
     def _is_changing(self) -> bool:
-        """Return whether a worker of any role comes or goes: a reload takes one role after the other."""
+        """Return True if a worker of any role comes or goes: a reload takes one role after another."""
         return any(member.state in COMING_OR_GOING for member in self._context.roster.mobsters())
 
     def _handle_raised(
@@ -305,11 +306,11 @@ class Giver:
         return _encode(describe(error, self._peer.encoder.codec, executed))
 
     def _handle_failed(self, entry: Entry, error: BaseException, failure: bytes, due: float | None) -> None:
-        """An attempt has failed, and the book has decided what follows."""
+        """Handle a failed attempt, after the book has decided what follows."""
         self.failed += 1
         self._refusals.pop(entry.id, None)
         ENDED.inc(of=entry.role, outcome="failed" if due is not None else "dead")
-        told = "%s: attempt %d has failed: %s"
+        told = "%s: attempt %d failed: %s"
         if due is None:
             self._ledger.bury(entry, failure)
             self._log.error(
@@ -323,7 +324,7 @@ class Giver:
             )
 
     def _end(self, entry: Entry, worker: Contact, outcome: Outcome | None) -> None:
-        """A job is done."""
+        """Handle a job that is done."""
         self._leave(worker, entry.id)
         self._refusals.pop(entry.id, None)
         self.done += 1

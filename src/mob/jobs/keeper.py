@@ -1,12 +1,12 @@
-"""The module that the mobster of the role "queue" runs: it keeps the durable jobs of an app.
+"""The module of the role "queue": its mobster keeps the durable jobs of an app.
 
-Strategy. What is sent here is stored, and answered when it lies on the disk; `giving.py` then gives it to workers, and
-`ledger.py` knows what is there and how the rest has ended. Here is the life of this process, what comes, and what is
-asked. What is due when, and what becomes of a job that fails, the book decides (`core/jobs.py`); the file is
-`store.py`'s.
+Strategy. Jobs that are sent here are stored, and confirmed when they are on the disk; `giving.py` then gives them to
+workers, and `ledger.py` knows the jobs and how the others ended. This module has the life of the process, incoming
+jobs, and requests. The book decides what is due when, and what happens to a job that fails (`core/jobs.py`); `store.py`
+has the file.
 
-Whatever dies, a job is in the file until its handler has returned: one that was under way is given to a worker again.
-A file that cannot be used ends nothing: everybody is told why, until it is mended.
+Whatever dies, a job is in the file until its handler has returned: one that was under way is given to a worker again. A
+file that cannot be used ends nothing: each request gets the reason, until it is repaired.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from mob.wire import messages as m
 from mob.wire.failures import Failure
 
 MOST_JOBS = 1_000_000
-"""Jobs that may wait; each takes half a kilobyte of memory. Beyond that senders get `Busy`."""
+"""Maximum number of jobs; each takes half a kilobyte of memory. Beyond that senders get `Busy`."""
 
 _Small = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
 _Row = tuple[str, str, str, Any, Any, float, float | None, _Small, _Small, float, str]
-"""A job as its sender writes it (`peer/calls/jobs.py`)."""
+"""A job as its sender encodes it (`peer/calls/jobs.py`)."""
 
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
@@ -61,9 +61,9 @@ class Keeper:
         self._book = self._ledger.book
         self._giver = Giver(peer, self._ledger, in_hand)
         self._broken: QueueBroken | None = None
-        self._held = ""  # why others are refused while another app has the file
+        self._held = ""  # why requests are refused while another app has the file
         self._opening: asyncio.Task[None] | None = None
-        self._settled = asyncio.Event()  # whether the file is open, or why not
+        self._settled = asyncio.Event()  # set when the file is open, or it is known why not
         self._coming: dict[str, asyncio.Future[None]] = {}  # jobs that are being stored
         self._coming_keys: dict[str, str] = {}
         self._is_ending = False
@@ -72,7 +72,7 @@ class Keeper:
         return f"<Keeper of {len(self._book)} jobs in {self._store.path}>"
 
     def _place(self, path: Path, keep: float) -> JobPlace:
-        """Return where the jobs lie: in a file, or in a cluster in its stream."""
+        """Return the storage of the jobs: a file, or in a cluster its stream."""
         if not self._context.roster.nodes:
             return JobStore(path, self._context.reactor.call, self._say, self._handle_held, self._context.app)
         streams = importlib.import_module("mob.cluster.jobs")  # it needs NATS, which only apps in a cluster have
@@ -85,8 +85,9 @@ class Keeper:
     # --------------------------------------------------------------------------------------------- its life
 
     async def open(self) -> None:
-        """Read what is there, before this process is ready. If another app has the file, this one is ready to say so,
-        and begins when that has ended.
+        """Read the stored jobs before this process is ready.
+
+        If another app has the file, this process is ready to report that, and begins when the other one ends.
         """
         self._opening = self._loop.create_task(self._open())
         self._opening.add_done_callback(lambda opening: self._settled.set())
@@ -106,46 +107,46 @@ class Keeper:
             if self._context.waits_for:
                 self._context.waits_for = ""
                 self._log.warning(
-                    "the file of the queue, %s, is not used by the other process any more.", self._store.path
+                    "the file of the queue, %s, is no longer used by the other process.", self._store.path
                 )
         self._ledger.load(entries)
         self._giver.open()
 
     def _handle_held(self, holder: LockHolder) -> None:
-        """Another process has the file, and is waited for."""
+        """Report another process that has the file, for which this one waits."""
         path = self._store.path
         if holder.owner == self._context.app:
             self._context.waits_for = (
                 f"waits for {path}: an earlier process of this app (pid {holder.pid}) still has it"
             )
             self._log.warning(
-                "the file of the queue, %s, is still used by an earlier process of this app (pid %d), which finishes "
-                "what it has begun. Durable calls wait; the queue goes on by itself when that process has ended.",
+                "the file of the queue, %s, is still used by an earlier process of this app (pid %d), which is "
+                "finishing its work. Durable calls wait; the queue continues when that process ends.",
                 *(path, holder.pid),
             )
             return
         self._context.waits_for = f"waits for {path}: another process ({holder}) has it"
         self._held = (
-            f"the file of the queue, {path}, is used by another process ({holder}). Two apps cannot share a queue: say "
-            f"another path for one of them. This queue goes on by itself when the other process has ended."
+            f"the file of the queue, {path}, is used by another process ({holder}). Two apps cannot share a queue: "
+            f"choose another path for one of them. This queue continues when the other process ends."
         )
         self._log.error("%s", self._held)
         self._settled.set()
 
     async def drain(self) -> None:
-        """This process ends: no job begins, and those that run are waited for."""
+        """Begin no more jobs, and wait for the running ones: this process ends."""
         self._is_ending = True
         self._ledger.end_waiting(_ending)
         await self._giver.drain()
 
     async def close(self) -> None:
-        """What has ended is on the disk when this returns."""
+        """Close; what has ended is on the disk when this returns."""
         self._giver.close()
         self._ledger.close()
         await self._store.close()
 
     async def _cluster(self) -> Cluster:
-        """Ask the Kingpin for the servers of the cluster, and what they ask for."""
+        """Ask the Kingpin for the servers of the cluster, and the credentials."""
         told: asyncio.Future[Cluster] = self._loop.create_future()
 
         def handle(message: m.Down, descriptors: list[int]) -> None:
@@ -159,11 +160,11 @@ class Keeper:
     # ----------------------------------------------------------------------------------------------- coming
 
     async def put(self, rows: Sequence[Sequence[Any]]) -> list[str]:
-        """Store jobs; return their ids when they are on the disk. One whose key is taken has the id of its holder."""
+        """Store jobs; return their ids when they are on the disk. A job whose key is taken gets its holder's id."""
         self._check()
         sender = _sender_of(served.caller())
         if len(self._book) + len(self._coming) + len(rows) > MOST_JOBS:
-            raise Busy(f"the queue is full: {len(self._book):,} jobs are in it, and {MOST_JOBS:,} may be.")
+            raise Busy(f"the queue is full: it has {len(self._book):,} jobs, and the limit is {MOST_JOBS:,}.")
         ids: list[str] = []
         new: list[tuple[Entry, bytes]] = []
         others: list[asyncio.Future[None]] = []
@@ -177,7 +178,7 @@ class Keeper:
                     others.append(self._coming[known])
                 continue
             ids.append(id)
-            if self._ledger.is_over(id):  # it was stored, done, and the answer to its sender was lost
+            if self._ledger.is_over(id):  # it was stored and done, and the answer to its sender was lost
                 continue
             new.append((entry, body))
             self._coming[id] = stored
@@ -191,7 +192,7 @@ class Keeper:
         return ids
 
     def _read(self, rows: Sequence[Sequence[Any]], sender: m.Sender) -> list[tuple[Entry, bytes]]:
-        """Read what has come, all of it before any is taken in: one that is unfit leaves no trace of the others."""
+        """Read all incoming jobs before any is added: if one is invalid, none is."""
         now, wall = self._ledger.now(), time()
         found: list[tuple[Entry, bytes]] = []
         for row in rows:
@@ -201,13 +202,13 @@ class Keeper:
             entry = Entry(id, role, target, priority, due, at is not None, key, retries, backoff, made=wall)
             body = _encode(m.DurableBody(bytes(args), None if kwargs is None else bytes(kwargs), sender))
             if len(body) > (most := self._store.most):
-                what = f"{entry.label}: its arguments have {len(body):,} bytes, and the NATS server takes {most:,}"
+                what = f"{entry.label}: its arguments have {len(body):,} bytes, and the NATS server accepts {most:,}"
                 raise ArgumentError(f"{what} (max_payload).")
             found.append((entry, body))
         return found
 
     def _holder(self, id: str, key: str) -> str:
-        """Return the job that this one is, if it is there already."""
+        """Return the id of the job that this one duplicates, if there is one."""
         if id in self._coming or self._book.get(id) is not None:
             return id
         return (self._book.holder(key) or self._coming_keys.get(key, "")) if key else ""
@@ -229,39 +230,39 @@ class Keeper:
             stored.set_result(None)
         else:
             stored.set_exception(QueueFailed(str(error)))
-            stored.exception()  # nobody may wait for it any more
+            stored.exception()  # mark it as seen: maybe no one waits for it any more
         self._giver.look()
 
     def _check(self) -> None:
         if self._held:
             raise QueueFailed(self._held)
         if self._broken is not None:
-            raise QueueFailed(f"{self._broken} Then: mob restart {QUEUE}.")
+            raise QueueFailed(f"{self._broken} Then run: mob restart {QUEUE}.")
         if self._is_ending:
             raise _ending()
 
     # ----------------------------------------------------------------------------------------------- asking
 
     async def outcome(self, id: str) -> Outcome:
-        """Wait for the end of a job; return how that was."""
+        """Wait for the end of a job; return its outcome."""
         self._check()
         if id in self._coming:
             await asyncio.shield(self._coming[id])
         return await self._ledger.outcome(id)
 
     async def status(self, id: str) -> str:
-        """Return where a job stands."""
+        """Return the state of a job."""
         self._check()
         entry = self._book.get(id)
         if entry is not None:
-            self._book.next_due(self._ledger.now())  # what has become due meanwhile
+            self._book.next_due(self._ledger.now())  # moves jobs that have become due
             return str(entry.state)
         if id in self._coming:
             return str(JobState.WAITING)
         return "dropped" if (await self._ledger.ended(id))[0] == DROPPED else "done"
 
     async def drop(self, id: str) -> bool:
-        """Drop a job; return whether it was there. What has been done of it stays done."""
+        """Drop a job; return whether it existed. What it has done so far stays."""
         self._check()
         if self._book.get(id) is None:
             return False
@@ -274,7 +275,7 @@ class Keeper:
         return True
 
     async def retry(self, id: str) -> bool:
-        """Try a job again; return whether that is possible."""
+        """Retry a job; return whether that is possible."""
         self._check()
         if not self._book.retry(id, self._ledger.now()):
             return False
@@ -288,12 +289,12 @@ class Keeper:
         return True
 
     def _writing(self) -> tuple[asyncio.Future[None], Callable[[], None]]:
-        """Return something to wait for, and what ends that."""
+        """Return a future to wait for, and the function that completes it."""
         written: asyncio.Future[None] = self._loop.create_future()
         return written, lambda: None if written.done() else written.set_result(None)
 
     def counts(self) -> dict[str, Any]:
-        """Return how many jobs there are, by role and state, and what was done since this process has begun."""
+        """Return the number of jobs, by role and state, and what was done since this process began."""
         self._check()
         self._book.next_due(self._ledger.now())
         roles: dict[str, dict[str, int]] = {}
@@ -345,7 +346,7 @@ def _text_of(failure: bytes) -> str:
 
 
 def _ending() -> Unavailable:
-    return Unavailable("the keeper of durable jobs ends; the next one can be asked.")
+    return Unavailable("the keeper of durable jobs is shutting down; ask the next one.")
 
 
 def _sender_of(contact: Contact | None) -> m.Sender:
@@ -383,7 +384,7 @@ async def outcome(id: Any) -> Any:
 
 @export(idempotent=True)
 async def status(id: str) -> str:
-    """Return where a job stands."""
+    """Return the state of a job."""
     return await _keeper.status(id)
 
 
@@ -395,13 +396,13 @@ async def drop(id: str) -> bool:
 
 @export
 async def retry(id: str) -> bool:
-    """Try a job again."""
+    """Retry a job."""
     return await _keeper.retry(id)
 
 
 @export(idempotent=True)
 async def counts() -> dict[str, Any]:
-    """Return how many jobs there are."""
+    """Return the number of jobs."""
     return _keeper.counts()
 
 

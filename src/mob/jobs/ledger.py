@@ -1,12 +1,12 @@
-"""The ledger of durable jobs: the book, and what of it lies in the store; the one place where both are changed.
+"""The ledger of durable jobs: the book, and its copy in the store; the only place where both are changed.
 
-Strategy. Whoever ends a job says so here. Until that is in the store the job stays in the book as one that runs, so
-whoever asks, asks the book; then it is forgotten, and those who wait for its end hear of it. The latest ends are kept
-in memory, and so are the arguments of jobs that wait, up to a bound; others are read from the store when they are
-wanted. The keeper's clock is here: seconds since the epoch that never jump, and by how much the clock on the wall was
-set since.
+Strategy. The end of a job is noted here. Until it is in the store the job stays in the book as a running one, so that
+requests find it there; then it is forgotten, and callers that wait for its end are answered. The latest outcomes are
+kept in memory, and so are the arguments of waiting jobs, up to a limit; others are read from the store when they are
+needed. The keeper's clock is here: seconds since the epoch that never jump, and by how much the wall clock was set
+since.
 
-Limits. Knows no worker and no sender; which job is due when, the book decides (`core/jobs.py`).
+Limits. Knows no worker and no sender; the book decides which job is due when (`core/jobs.py`).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mob.errors import QueueFailed, Unavailable, UnknownJob
 from mob.peer.context import Context
 
 BODIES = 64 * 1024 * 1024
-"""Bytes of arguments that are kept in memory; others are read from the file when their turn has come."""
+"""Maximum bytes of arguments that are kept in memory; others are read from the file when they are needed."""
 RECENT = 10_000
-"""Outcomes that are kept in memory; others are read from the file."""
+"""Maximum number of outcomes that are kept in memory; others are read from the file."""
 RECENT_BYTES = 64 * 1024
-"""Bytes of an outcome that is kept in memory."""
+"""Maximum bytes of an outcome that is kept in memory."""
 JUMP = 1.0
-"""Seconds by which the clock on the wall must differ from what it should show, to have been set."""
+"""Seconds by which the wall clock must differ from what it should show to count as set."""
 PURGE = 3600.0
-"""Seconds after which old outcomes are forgotten, while there are some."""
+"""Seconds between two removals of old outcomes."""
 _NONE = b"\xc0"  # MessagePack
 
 
 class Ledger:
-    """The jobs of an app, and how those that are over have ended."""
+    """The jobs of an app, and the outcomes of those that are over."""
 
     def __init__(self, context: Context, store: JobPlace, keep: float) -> None:
         self.book: JobBook = JobBook()
@@ -47,11 +47,11 @@ class Ledger:
         self._loop = context.reactor.loop
         self._keep = keep
         self._offset = time() - monotonic()  # of the keeper's clock, which never jumps
-        self._ahead = 0.0  # by how much the clock on the wall is ahead of it, which was set since
+        self._ahead = 0.0  # by how much the wall clock is ahead of it, because it was set since
         self._bodies: dict[str, bytes] = {}
         self._bytes = 0
         self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
-        self._unwritten: dict[str, Outcome] = {}  # how jobs have ended, which is not in the store yet
+        self._unwritten: dict[str, Outcome] = {}  # outcomes that are not in the store yet
         self._recent: OrderedDict[str, Outcome | None] = OrderedDict()
         self._purging: asyncio.TimerHandle | None = None
 
@@ -63,7 +63,7 @@ class Ledger:
         return monotonic() + self._offset
 
     def mind_the_clock(self) -> float:
-        """Return the time, and move what is due at a certain one if the clock on the wall was set."""
+        """Return the time, and move jobs that are due at a certain one if the wall clock was set."""
         now = self.now()
         jump = time() - now - self._ahead
         if abs(jump) > JUMP:
@@ -81,25 +81,25 @@ class Ledger:
     # ------------------------------------------------------------------------------------------- what is there
 
     def load(self, entries: Iterable[Entry]) -> None:
-        """Take in what lay in the store, and begin to forget what is old."""
+        """Add the stored jobs, and begin to forget what is old."""
         now = self.now()
         for entry in entries:
             self.book.put(entry, now)
         self._begin_to_purge()
 
     def store_new(self, new: Sequence[tuple[Entry, bytes]], done: Callable[[Exception | None], None]) -> None:
-        """Write new jobs to the store; `done` gets None when they are there, or why they are not."""
+        """Write new jobs to the store; `done` gets None when they are there, or the error."""
         self.store.put([row_of(entry, body, self._ahead) for entry, body in new], done)
 
     def take_in(self, entry: Entry, body: bytes) -> None:
-        """Take in a job that has been stored."""
+        """Add a job that was stored."""
         self.book.put(entry, self.now())
         if self._bytes + len(body) <= BODIES:
             self._bodies[entry.id] = body
             self._bytes += len(body)
 
     def body(self, id: str) -> bytes | None:
-        """Return what a job calls, None if that must be read from the store."""
+        """Return the body of a job; None if it must be read from the store."""
         return self._bodies.get(id)
 
     def _forget_body(self, id: str) -> None:
@@ -109,17 +109,17 @@ class Ledger:
     # ----------------------------------------------------------------------------------------------- ending
 
     def write(self, entry: Entry, done: Callable[[], None] | None = None) -> None:
-        """Write how a job stands now that is to be tried again."""
+        """Write the state of a job that is to be retried."""
         self.store.write(JobChanged.of(entry, self._ahead), done)
 
     def bury(self, entry: Entry, failure: bytes) -> None:
-        """A job is dead, of that."""
+        """Note that a job is dead, because of that failure."""
         outcome = self._unwritten[entry.id] = (RAISED, failure)
         self._forget_body(entry.id)
         self.store.write(JobChanged.of(entry, self._ahead, failure), partial(self._tell, entry.id, outcome))
 
     def finish(self, id: str, outcome: Outcome | None, done: Callable[[], None] | None = None) -> None:
-        """A job is over; `outcome` is None if nobody is to ask how that was. `done` is called when it is written."""
+        """End a job; `outcome` is None if no one will ask for it. `done` is called when that is written."""
         self.book.end(id)
         self._forget_body(id)
         is_kept = outcome is not None
@@ -135,7 +135,7 @@ class Ledger:
         self.store.write(JobEnded(id, time() if is_kept else None, *outcome), tell)
 
     def _tell(self, id: str, outcome: Outcome, is_kept: bool = True) -> None:
-        """How a job has ended is in the store: those who wait for it hear of it, if nothing has followed since."""
+        """Answer callers that wait for an outcome that is in the store now, if nothing has followed since."""
         if self._unwritten.get(id) is not outcome:
             return
         del self._unwritten[id]
@@ -152,7 +152,7 @@ class Ledger:
         self._purging = self._loop.call_later(PURGE, self._begin_to_purge)
 
     def end_waiting(self, why: Callable[[], Unavailable]) -> None:
-        """The keeper ends: those who wait ask the next one."""
+        """Have waiting callers ask the next keeper: this one ends."""
         for waiters in self._waiters.values():
             for waiter in waiters:
                 if not waiter.done():
@@ -160,27 +160,27 @@ class Ledger:
         self._waiters.clear()
 
     def close(self) -> None:
-        """Forget nothing any more."""
+        """Stop removing old outcomes."""
         if self._purging is not None:
             self._purging.cancel()
 
     # ----------------------------------------------------------------------------------------------- asking
 
     def is_over(self, id: str) -> bool:
-        """Return whether a job is known to have ended a short time ago: it is not to be stored again."""
+        """Return True if a job is known to have ended recently: it must not be stored again."""
         return id in self._recent
 
     def is_open(self, entry: Entry) -> bool:
-        """Return whether a job that a worker was to get is still to be done."""
+        """Return True if a job that a worker was to get is still to be done."""
         return self.book.get(entry.id) is entry and entry.id not in self._unwritten
 
     def forget_outcome(self, id: str) -> None:
-        """A job that was dead is tried again."""
+        """Forget the outcome of a dead job that is retried."""
         self._recent.pop(id, None)
         self._unwritten.pop(id, None)
 
     async def outcome(self, id: str) -> Outcome:
-        """Wait for the end of a job; return how that was."""
+        """Wait for the end of a job; return its outcome."""
         entry = self.book.get(id)
         if id in self._unwritten or (entry is not None and entry.state is not JobState.DEAD):
             waiter: asyncio.Future[Outcome] = self._loop.create_future()
@@ -200,24 +200,24 @@ class Ledger:
                 del self._waiters[id]
 
     async def ended(self, id: str) -> Outcome:
-        """Return how a job has ended; `UnknownJob` if nothing is known of that."""
+        """Return the outcome of a job; raise `UnknownJob` if it is unknown."""
         found = self._recent.get(id)
         if found is None:
             found = await self._ask(partial(self.store.outcome, id))
         if found is None:
             raise UnknownJob(
                 f"there is no job {id!r}. Either it is not on the disk yet (wait for `job.stored` before you pass its "
-                f"id on), or it is done and its result was kept for {self._keep:g} s (queue keep=), or there never was "
-                f"one."
+                f"id on), or it is done and its result was kept for {self._keep:g} s (queue keep=), or it never "
+                f"existed."
             )
         return found
 
     async def failures(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """Return what dead jobs have died of, by id."""
+        """Return the failures of dead jobs, by id."""
         return await self._ask(partial(self.store.failures, ids)) if ids else {}
 
     async def _ask(self, ask: Callable[[Callable[[Any, Exception | None], None]], None]) -> Any:
-        """Ask the file something."""
+        """Ask the store."""
         answered: asyncio.Future[Any] = self._loop.create_future()
 
         def handle(value: Any, error: Exception | None) -> None:

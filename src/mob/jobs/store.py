@@ -1,19 +1,19 @@
-"""The file in which durable jobs lie: SQLite, written by one thread, many jobs in one commit.
+"""The file of durable jobs: SQLite, written by one thread, many jobs in one commit.
 
-Strategy. What is to be written is put into a line, and the thread takes all that stands there: it is written in one
-transaction, and only when that is on the disk (WAL, synchronous=FULL) the askers hear of it. While one commit is under
-way the next one gathers, so the more there is to do the less a job costs. A statement writes many rows, for each costs
-a change of threads.
+Strategy. Changes are put into a queue, and the thread takes everything in it: it is written in one transaction, and the
+askers are answered only when that is on the disk (WAL, synchronous=FULL). While one commit is under way the next one
+gathers, so the more there is to do, the less a job costs. A statement writes many rows, because each statement costs a
+change of threads.
 
-A transaction that fails is taken back as a whole. New jobs in it are refused, to their senders; how jobs have ended is
+A transaction that fails is rolled back as a whole. Its new jobs are refused to their senders; outcomes of jobs are
 written again, as soon as there is space. A file that is damaged, or of another program, is left as it is: from then on
-everything is refused, with a text that says what to do. One that was deleted under the app is written again, as a
-whole, before anything is answered.
+everything is refused, with a text that says what to do. A file that was deleted while the app runs is written again
+completely before anything is answered.
 
-No second keeper can have the file: PATH.lock is held as long as it is open. One that comes while the keeper before it
-still ends, or that of another app has it, waits for it.
+No second keeper can have the file: PATH.lock is held as long as it is open. A keeper that starts while the previous one
+still ends, or while another app has the file, waits for it.
 
-Limits. Knows columns, and nothing of what is in them. The connection is this thread's.
+Limits. Knows columns, and nothing of their contents. The connection belongs to this thread.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ from mob.rim.database_files import DatabaseFile
 from mob.rim.file_locks import FileLock, LockHolder
 
 VERSION = 1
-"""Of the tables; stands in the file as its user_version."""
+"""Version of the tables; the file has it as its user_version."""
 APPLICATION = 0x6D6F626A
 """The application_id of the file: "mobj"."""
 TOGETHER = 512
-"""Rows of one statement, and a power of two."""
+"""Maximum number of rows of one statement; a power of two."""
 RETRY = 1.0
-"""Seconds until what could not be written is written again."""
+"""Seconds until a failed write is repeated."""
 PATIENCE = 5.0
-"""Seconds that another program (the command `sqlite3`) may take to let go of the file."""
+"""Seconds that another program (such as the command `sqlite3`) may take to release the file."""
 JOBS = """CREATE TABLE jobs (id TEXT PRIMARY KEY, role TEXT, target TEXT, priority INT, due REAL, is_at INT, key TEXT,
 retries INT, backoff REAL, attempts INT, failures INT, deaths INT, made REAL, state TEXT, body BLOB, outcome BLOB)
 WITHOUT ROWID"""
@@ -65,7 +65,7 @@ COLUMNS = 16
 FIELDS = "id, role, target, priority, due, is_at, key, retries, backoff, attempts, failures, deaths, made, state"
 
 _Fields = tuple[str, str, str, int, float, bool, str, int, float, int, int, int, float]
-"""What these hold, without the state; SQLite keeps what it is given."""
+"""The types of these fields, without the state; SQLite does not check types."""
 
 
 class _Put(NamedTuple):
@@ -87,13 +87,18 @@ _Work = _Put | _Write | _Ask
 
 
 class JobStore:
-    """The file of an app's jobs. `deliver` is given what is to be called with the answers, once for each commit; `say`
-    what is to be known of the file. Both on the store's own thread. `is_held` is called while the file is opened, if
-    another process has it, which is waited for then. `owner`: the app.
+    """The file of an app's jobs.
+
+    Args:
+        path: of the file.
+        deliver: called with a function that gives the answers of one commit; on the store's own thread.
+        say: called with messages about the file; on the store's own thread.
+        is_held: called while the file is opened, if another process has it, for which the store waits then.
+        owner: the app.
     """
 
     most: int = 2**31 - 1
-    """Bytes that a job may have; an argument that SQLite cannot store is refused by it."""
+    """Maximum bytes of a job; SQLite itself refuses what it cannot store."""
 
     def __init__(
         self,
@@ -111,7 +116,7 @@ class JobStore:
         self._answers: list[Callable[[], object]] = []
         self._line: SimpleQueue[_Work | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mob-queue", daemon=True)
-        self._unwritten: list[_Write] = []  # of transactions that have failed
+        self._unwritten: list[_Write] = []  # of transactions that failed
         self._broken: QueueBroken | None = None
         self._is_full = False
         self._db: sqlite3.Connection | None = None
@@ -123,8 +128,9 @@ class JobStore:
     # ------------------------------------------------------------------------------------------ for the keeper
 
     async def open(self, now: float) -> list[Entry]:
-        """Open the file, or make it, as soon as no other process has it; return the jobs in it. `QueueBroken` if it
-        cannot be used. `now`: of the clock on the wall, for what was kept long enough.
+        """Open the file as soon as no other process has it, or make it; return the jobs in it.
+
+        Raise `QueueBroken` if it cannot be used. `now`: by the wall clock, to remove what was kept long enough.
         """
         error: OSError | None = None
         try:
@@ -159,15 +165,15 @@ class JobStore:
         return found
 
     def put(self, rows: Sequence[FileRow], done: Stored) -> None:
-        """Store new jobs; `done` gets None when all of them are on the disk, or why none is."""
+        """Store new jobs; `done` gets None when all of them are on the disk, or the error if none is."""
         self._line.put(_Put(rows, done))
 
     def write(self, what: JobChanged | JobEnded, done: Callable[[], None] | None = None) -> None:
-        """Write what has become of a job; `done` is called when it is on the disk, however long that takes."""
+        """Write a change of a job; `done` is called when it is on the disk, however long that takes."""
         self._line.put(_Write(what, done))
 
     def body(self, id: str, done: Answered) -> None:
-        """Read what a job calls."""
+        """Read the body of a job."""
 
         def ask(db: sqlite3.Connection) -> bytes | None:
             return _one(db, "SELECT body FROM jobs WHERE id = ?", id)
@@ -175,7 +181,7 @@ class JobStore:
         self._line.put(_Ask(ask, done))
 
     def outcome(self, id: str, done: Answered) -> None:
-        """Read how a job has ended: an `Outcome`; what a dead one has died of; None if nothing is known of it."""
+        """Read the `Outcome` of a job; for a dead one, its failure; None if nothing is known of it."""
 
         def ask(db: sqlite3.Connection) -> Outcome | None:
             found = db.execute("SELECT how, value FROM ended WHERE id = ?", (id,)).fetchone()
@@ -187,7 +193,7 @@ class JobStore:
         self._line.put(_Ask(ask, done))
 
     def failures(self, ids: Sequence[str], done: Answered) -> None:
-        """Read what dead jobs have died of, by id."""
+        """Read the failures of dead jobs, by id."""
 
         def ask(db: sqlite3.Connection) -> dict[str, bytes]:
             found = (_one(db, "SELECT outcome FROM jobs WHERE id = ?", id) for id in ids)
@@ -196,7 +202,7 @@ class JobStore:
         self._line.put(_Ask(ask, done))
 
     def purge(self, now: float, keep: float, dead: Sequence[str]) -> None:
-        """Forget outcomes that are older than `keep` seconds, and these dead jobs."""
+        """Delete outcomes that are older than `keep` seconds, and these dead jobs."""
 
         def ask(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM ended WHERE at < ?", (now - keep,))
@@ -205,7 +211,7 @@ class JobStore:
         self._line.put(_Ask(ask, None))
 
     async def close(self) -> None:
-        """Write what stands in the line, and close the file."""
+        """Write what is in the queue, and close the file."""
         self._line.put(None)
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
@@ -238,18 +244,18 @@ class JobStore:
         return db
 
     def _check(self, db: sqlite3.Connection) -> bool:
-        """Return whether the file is a new one. If not, look whether its tables are sound, and mob's."""
+        """Return True if the file is a new one. Otherwise check if its tables are intact, and mob's."""
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (whose,) = db.execute("PRAGMA application_id").fetchone()
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         if not tables and not version:
             return True
         if whose != APPLICATION:
-            raise QueueBroken(f"the file {self.path} holds no jobs of mob's, but something else. Say another path.")
+            raise QueueBroken(f"the file {self.path} is not a job queue of mob. Choose another path.")
         if version != VERSION:
             raise QueueBroken(
-                f"the file {self.path} is of another version of mob (its tables have version {version}, and this mob "
-                f"writes {VERSION}). Use that one, or say another path."
+                f"the file {self.path} is of another version of mob (its tables have version {version}, and this one "
+                f"needs {VERSION}). Use that version, or choose another path."
             )
         (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
@@ -265,7 +271,7 @@ class JobStore:
             try:
                 values = msgspec.convert(values, _Fields, strict=False)
             except msgspec.ValidationError as error:
-                raise sqlite3.DatabaseError(f"the row of job {row[0]!r} makes no sense: {error}") from None
+                raise sqlite3.DatabaseError(f"the row of job {row[0]!r} is invalid: {error}") from None
             entry = Entry(*values, state=JobState.DEAD if state == "dead" else JobState.WAITING)
             entries.append(entry)
         return entries
@@ -273,13 +279,13 @@ class JobStore:
     def _why_broken(self, error: Exception) -> QueueBroken:
         text = str(error)
         if "locked" in text:
-            what = "is used by another process, which does not hold its lock: a program for databases?"
+            what = "is used by another process that does not hold its lock. Is it open in a database program?"
         elif isinstance(error, sqlite3.OperationalError | OSError):
             what = f"cannot be used: {text}."
         else:
             what = (
                 f"is damaged: {text}. Nothing was changed in it. Stop the app, and save what can be read: "
-                f"sqlite3 {self.path} .recover | sqlite3 {self.path}.new. Then move the new one to its place, or just "
+                f"sqlite3 {self.path} .recover | sqlite3 {self.path}.new. Then move the new file to its place, or just "
                 f"move the damaged one away, to begin with no jobs."
             )
         broken = QueueBroken(f"the file of the queue, {self.path}, {what}")
@@ -289,7 +295,7 @@ class JobStore:
     # ---------------------------------------------------------------------------------------------- writing
 
     def _work(self) -> None:
-        """The thread: until `close`."""
+        """Run the thread until `close`."""
         while True:
             taken = self._take()
             self._handle([each for each in taken if each is not None])
@@ -298,18 +304,18 @@ class JobStore:
                 return
 
     def _take(self) -> list[_Work | None]:
-        """Wait for something to do; return all that there is."""
+        """Wait for something to do; return everything that there is."""
         taken: list[_Work | None] = []
         with suppress(Empty):
             taken.append(self._line.get(timeout=RETRY if self._unwritten and self._broken is None else None))
             while taken[-1] is not None:
                 taken.append(self._line.get_nowait())
-        return taken or [_Ask(_nothing, None)]  # the time is up: what could not be written is tried again
+        return taken or [_Ask(_nothing, None)]  # the time is up: retry what could not be written
 
     def _handle(self, work: Sequence[_Work]) -> None:
         puts = [each for each in work if isinstance(each, _Put)]
         writes = self._unwritten + [each for each in work if isinstance(each, _Write)]
-        self._unwritten = writes  # until they are
+        self._unwritten = writes  # until they are written
         if puts or writes:
             self._commit(puts, writes)
         for each in work:
@@ -321,7 +327,7 @@ class JobStore:
 
     def _commit(self, puts: Sequence[_Put], writes: list[_Write]) -> None:
         error = self._try_to_write([row for put in puts for row in put.rows], writes)
-        if error is not None and puts and writes and self._broken is None:  # perhaps that is all that is too much
+        if error is not None and puts and writes and self._broken is None:  # perhaps only the new jobs are too much
             puts_error, error = error, self._try_to_write([], writes)
         else:
             puts_error = error
@@ -331,7 +337,7 @@ class JobStore:
             self._answers += [write.done for write in writes if write.done is not None]
 
     def _try_to_write(self, rows: Sequence[FileRow], writes: Sequence[_Write]) -> Exception | None:
-        """Write all of it in one transaction, or nothing; return why nothing was written."""
+        """Write everything in one transaction, or nothing; return why nothing was written."""
         if self._broken is not None:
             return self._broken
         is_committed = False
@@ -345,9 +351,9 @@ class JobStore:
             db.execute("COMMIT")
             is_committed = True
             self._look_at_file(db)
-        except Exception as error:  # noqa: BLE001  the thread goes on, for others wait for it too
+        except Exception as error:  # noqa: BLE001  the thread continues, because others wait for it too
             with suppress(sqlite3.Error):
-                if is_committed:  # to a file that is not at its path any more
+                if is_committed:  # to a file that is no longer at its path
                     _delete(db, [row[0] for row in rows])
                 else:
                     db.execute("ROLLBACK")
@@ -358,7 +364,7 @@ class JobStore:
         return None
 
     def _look_at_file(self, db: sqlite3.Connection) -> sqlite3.Connection:
-        """Return the connection, or another one if the file was deleted: then everything is written to a new one."""
+        """Return the connection, or another one if the file was deleted: then write everything to a new one."""
         assert self._file is not None
         if self._file.is_in_place():
             return db
@@ -372,8 +378,8 @@ class JobStore:
             self._broken = error
             raise
         self._say(
-            f"the file of the queue, {self.path}, was deleted while the app ran. All jobs were written to a new one. "
-            f"`mob jobs drop` forgets jobs; or delete the file while the app is stopped."
+            f"the file of the queue, {self.path}, was deleted while the app was running. All jobs were written to a "
+            f"new one. To remove jobs use `mob jobs drop`, or delete the file while the app is stopped."
         )
         return self._db
 
@@ -385,17 +391,17 @@ class JobStore:
         if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
             return QueueFull(f"the queue {self.path} cannot store this: {error}. Nothing was stored.")
         if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.DataError):
-            advice = "Nothing was stored. Make space on its disk; the queue goes on by itself."
+            advice = "Nothing was stored. Free some space on its disk; the queue continues by itself."
             return self._handle_full(f"the queue {self.path} cannot be written: {error}.", advice)
         self._broken = self._why_broken(error)
         self._say(str(self._broken))
         return self._broken
 
     def _handle_full(self, text: str, advice: str) -> QueueFull:
-        """It cannot be written for now."""
+        """Report that the file cannot be written for now."""
         if not self._is_full:
             self._is_full = True
-            self._say(f"{text} New jobs are refused; what has ended is written when that is possible.")
+            self._say(f"{text} New jobs are refused; results are written as soon as that is possible.")
         return QueueFull(f"{text} {advice}")
 
     def _answer(self, ask: _Ask) -> None:
@@ -409,7 +415,7 @@ class JobStore:
             self._answers.append(partial(ask.done, value, error))
 
     def _finish(self) -> None:
-        """The last words. What cannot be written now is done again by the next keeper."""
+        """Write the last changes. The next keeper repeats what cannot be written now."""
         if self._db is None:
             return
         if self._broken is None:
@@ -433,7 +439,7 @@ def _one(db: sqlite3.Connection, statement: str, *values: Any) -> Any:
 
 
 def _insert(db: sqlite3.Connection, into: str, rows: Sequence[FileRow], columns: int) -> None:
-    """Many rows with one statement each time: in sizes that are powers of two, so that few statements are compiled."""
+    """Insert many rows by statements whose sizes are powers of two, so that few statements are compiled."""
     at, size = 0, TOGETHER
     while at < len(rows):
         while size > len(rows) - at:
@@ -454,7 +460,7 @@ def _delete(db: sqlite3.Connection, ids: Sequence[str]) -> None:
 
 
 def _change(db: sqlite3.Connection, changes: Sequence[JobChanged | JobEnded]) -> None:
-    """The last word on each job counts."""
+    """Write the last change of each job."""
     last = {each.id: each for each in changes}
     ended = [each for each in last.values() if isinstance(each, JobEnded)]
     _insert(

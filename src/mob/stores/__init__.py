@@ -1,1 +1,1 @@
-"""A store in the box: what all processes of an app share, in a role of one worker."""
+"""The store of an app: data that all of its processes share, kept in a role of one worker."""

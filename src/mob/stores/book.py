@@ -1,13 +1,13 @@
-"""The contents of a store: keys and values, when they end, and which of them go when there is no more room.
+"""The contents of a store: keys and values, when they expire, and which of them are evicted when there is no more room.
 
 Strategy. One ordered dict, the least recently used key first. A key that has a time to live is also in a heap, once,
-under a time that is not later than its end; when that comes it is either over or put back. So to prolong a key costs
-nothing, as a rate limit does with each call. Keys that nobody uses are ended by `end_due`, which the worker calls when
+under a time that is not later than its end; at that time the key either has expired or is put back. So prolonging a key
+costs nothing, as a rate limit does with each call. Unused keys are expired by `end_due`, which the worker calls when
 `next_due` says so.
 
-Limits. No I/O, no clock: `now` is passed in, in seconds of the wall clock, because what lies in a file outlives a
-restart. A value is bytes that nobody here opens, or a number. Keys that begin with a NUL are the store's own (rate
-limits). Who listens is told of each change.
+Limits. No I/O, no clock: `now` is passed in, in seconds of the wall clock, because data in a file outlives a restart. A
+value is bytes that this module does not decode, or a number. Keys that begin with a NUL are the store's own (rate
+limits). Listeners are called for each change.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from sys import getsizeof
 
 Value = bytes | int | float
 Listener = Callable[[str, str, "Value | None"], None]
-"""Told what has happened ("set", "delete", "expire", "evict"), to which key, and its new value."""
+"""Called with what happened ("set", "delete", "expire", "evict"), the key, and its new value."""
 
 ENTRY_SIZE = 200
 """Bytes that a key takes besides its text and its value: its entry, and its place in the dict. Measured."""
 LEAST = -(2**63)
-"""The least whole number that may be stored; the greatest is one less than its opposite."""
+"""The least integer that may be stored; the greatest is one less than its negation."""
 OWN = "\0"
-"""What keys of the store's own begin with."""
+"""The prefix of the store's own keys."""
 SPARE = 1000
-"""Outdated places in the heap that are no reason to build another one."""
+"""Number of outdated places in the heap that do not yet lead to a new one."""
 
 
 class BookEntry:
-    """What is known of a key."""
+    """The value of a key, and its times."""
 
     __slots__ = ("due", "ends", "size", "value")
 
     def __init__(self, value: Value) -> None:
         self.value: Value = value
         self.ends: float = inf
-        """When it is over."""
+        """Time at which it expires."""
         self.due: float = inf
-        """Under which time it is in the heap; `inf` if it is not."""
+        """Time under which it is in the heap; `inf` if it is not."""
         self.size: int = 0
 
     def __repr__(self) -> str:
@@ -54,7 +54,7 @@ class StoreBook:
 
     Args:
         name: of the store, for errors.
-        max_memory: bytes that keys and values may take; None for no bound.
+        max_memory: maximum bytes of keys and values; None for no limit.
     """
 
     def __init__(self, name: str, max_memory: int | None = None) -> None:
@@ -74,7 +74,7 @@ class StoreBook:
     # ------------------------------------------------------------------------------------------------ reading
 
     def get(self, key: str, now: float) -> Value | None:
-        """Return the value of a key, None if there is none. The key counts as used."""
+        """Return the value of a key, None if there is none. This counts as a use of the key."""
         entry = self.entries.get(key)
         if entry is None or (entry.ends <= now and self._end(key, entry)):
             self.misses += 1
@@ -84,26 +84,26 @@ class StoreBook:
         return entry.value
 
     def keys(self, prefix: str, now: float) -> Iterator[str]:
-        """Yield the keys that begin so, and are not over."""
+        """Yield the keys with that prefix that have not expired."""
         for key, entry in self.entries.items():
             if key.startswith(prefix) and entry.ends > now and not key.startswith(OWN):
                 yield key
 
     def ends(self, key: str, now: float) -> float | None:
-        """Return when a key is over, `inf` if never; None if there is no such key."""
+        """Return when a key expires, `inf` if never; None if there is no such key."""
         entry = self.entries.get(key)
         return None if entry is None or entry.ends <= now else entry.ends
 
     # ------------------------------------------------------------------------------------------------ writing
 
     def set(self, key: str, value: Value, ttl: float | None, now: float) -> None:
-        """Give a key a value, and `ttl` seconds to live; None: no end. `ValueError` for what cannot be."""
+        """Set the value of a key, with `ttl` seconds to live (None: no end); raise `ValueError` if invalid."""
         ends = self.end_of(key, ttl, now)
         self._check_key(key)
         self.put(key, value, ends)
 
     def delete(self, keys: Iterable[str], now: float) -> int:
-        """Delete keys; return how many there were."""
+        """Delete keys; return how many of them existed."""
         count = 0
         for key in keys:
             self._check_key(key)
@@ -114,8 +114,10 @@ class StoreBook:
         return count
 
     def add(self, key: str, n: int | float, ttl: float | None, now: float) -> int | float:
-        """Add to a number, which begins at 0; return the sum. `ttl` counts from the beginning: a later one changes
-        nothing. `TypeError` if the value of the key is no number, `OverflowError` if the sum is beyond 64 bits.
+        """Add to a number, which starts at 0; return the sum.
+
+        `ttl` counts from the start: a later one changes nothing. Raise `TypeError` if the value of the key is not a
+        number, `OverflowError` if the sum does not fit in 64 bits.
         """
         entry = self.entries.get(key)
         if entry is None or (entry.ends <= now and self._end(key, entry)):
@@ -123,19 +125,19 @@ class StoreBook:
             return n
         self.end_of(key, ttl, now)
         if isinstance(entry.value, bytes):
-            raise TypeError(f"store {self.name!r}: add({key!r}) needs a number, and the key holds another value.")
+            raise TypeError(f"store {self.name!r}: add({key!r}) needs a number, but the key holds another value.")
         total = entry.value + n
         self.put(key, total, entry.ends)
         return total
 
     def put(self, key: str, value: Value, ends: float) -> None:
-        """Write a key, the store's own or another, which is over at that time."""
+        """Write a key, the store's own or another, which expires at that time."""
         if isinstance(value, int) and not LEAST <= value < -LEAST:
-            raise OverflowError(f"store {self.name!r}: {key!r} would be {value}, which takes more than 64 bits.")
+            raise OverflowError(f"store {self.name!r}: {key!r} would become {value}, which does not fit in 64 bits.")
         size = getsizeof(key) + getsizeof(value) + ENTRY_SIZE
         if self.max_memory is not None and size > self.max_memory:
             raise ValueError(
-                f"store {self.name!r}: {key!r} would take {size:,} bytes, and max_memory is {self.max_memory:,}."
+                f"store {self.name!r}: {key!r} would take {size:,} bytes, more than max_memory={self.max_memory:,}."
             )
         entry = self.entries.get(key)
         if entry is None:
@@ -156,7 +158,7 @@ class StoreBook:
                 self._drop(oldest, self.entries[oldest], "evict")
 
     def put_own(self, key: str, value: Value, ends: float) -> None:
-        """Write a key of the store's own, which is over at that time."""
+        """Write a key of the store's own, which expires at that time."""
         self.put(OWN + key, value, ends)
 
     def own(self, key: str, now: float) -> Value | None:
@@ -165,21 +167,21 @@ class StoreBook:
         return None if entry is None or entry.ends <= now else entry.value
 
     def end_of(self, key: str, ttl: float | None, now: float) -> float:
-        """Return when a key ends that has so many seconds to live; `ValueError` if that is no time."""
+        """Return when a key with that time to live expires; raise `ValueError` if `ttl` is invalid."""
         if ttl is None:
             return inf
         if not 0 < ttl < inf:
             raise ValueError(f"store {self.name!r}: ttl={ttl!r} of {key!r} is not a number of seconds above 0.")
         return now + ttl
 
-    # --------------------------------------------------------------------------------------------- what is over
+    # --------------------------------------------------------------------------------------------- expiring
 
     def next_due(self) -> float | None:
         """Return when `end_due` has something to do; None if never."""
         return self._due[0][0] if self._due else None
 
     def end_due(self, now: float) -> None:
-        """End the keys whose time is over."""
+        """Expire the keys whose time is over."""
         while self._due and self._due[0][0] <= now:
             due, key = heapq.heappop(self._due)
             entry = self.entries.get(key)
@@ -195,7 +197,7 @@ class StoreBook:
 
     def _check_key(self, key: str) -> None:
         if key.startswith(OWN):
-            raise ValueError(f"store {self.name!r}: the key {key!r} begins with a NUL, as only keys of mob's own do.")
+            raise ValueError(f"store {self.name!r}: the key {key!r} begins with a NUL, which is reserved for mob.")
 
     def _note_due(self, key: str, entry: BookEntry) -> None:
         if len(self._due) > 2 * len(self.entries) + SPARE:

@@ -1,12 +1,12 @@
-"""The file of a store: SQLite, in which each key has a row.
+"""The file of a store: a SQLite database in which each key has a row.
 
-Written in groups, each of which is in the file whole or not at all (write-ahead log). A process that is killed loses
-nothing that was written; a machine that loses its power may lose the last moments, but leaves no damage
-(`synchronous=NORMAL`, https://sqlite.org/pragma.html#pragma_synchronous). So a write waits for no disk, and takes some
-microseconds; what waits is `settle`, which brings the log into the database now and then. A file that was deleted under
-the app is written again, as a whole, before a write has ended.
+Changes are written in groups, each of which is in the file completely or not at all (write-ahead log). A process that
+is killed loses nothing that was written; a machine that loses its power may lose the last moments, but leaves no damage
+(`synchronous=NORMAL`, https://sqlite.org/pragma.html#pragma_synchronous). So a write does not wait for the disk, and
+takes some microseconds; only `settle` waits, which moves the log into the database from time to time. A file that was
+deleted while the app runs is written again completely before a write ends.
 
-Limits. Knows no loop: its methods are called by one thread at a time. What goes wrong is an `OSError` that says so.
+Limits. Knows no loop: its methods are called by one thread at a time. Failures are raised as an `OSError` with a text.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from mob.rim.file_locks import FileLock, LockHolder
 from mob.stores.book import Value
 
 StoredRow = tuple[str, Value | None, float]
-"""A key, its value (None: it is to be deleted), and when it ends."""
+"""A key, its value (None: delete it), and when it expires."""
 
 APPLICATION = 0x6D6F6273
-"""What tells a store's file from that of another program (`PRAGMA application_id`)."""
+"""Value of `PRAGMA application_id` that tells a store's file from that of another program."""
 VERSION = 1
 COLUMNS = ["key", "value", "ends"]
 MOST_LOGGED = 64 * 1024 * 1024
-"""Bytes of the log after which it is brought into the database."""
+"""Bytes of the log after which it is moved into the database."""
 LEAST_ROOM = 64 * 1024
 """Bytes that a disk must have left: an index of the log takes 32 KiB, a page of it 4."""
-_here: dict[str, StoreFile] = {}  # those that are open in this process, by their paths
+_here: dict[str, StoreFile] = {}  # files that are open in this process, by their paths
 BUSY = errno.EAGAIN
 """The number of an error that passes: another program writes to the file."""
 REPORTS = logging.getLogger("mob.store")
@@ -45,9 +45,9 @@ class StoreFile:
     """The file of a store; it belongs to one process while it is open.
 
     Args:
-        store: its name, for errors.
-        path: of the file; beside it lie PATH-wal, PATH-shm and PATH.lock while it is open.
-        owner: the app that it is of, for the stores of others.
+        store: name of the store, for errors.
+        path: of the file; next to it are PATH-wal, PATH-shm and PATH.lock while it is open.
+        owner: the app that it belongs to, shown to other stores.
     """
 
     def __init__(self, store: str, path: str, owner: str = "") -> None:
@@ -61,9 +61,9 @@ class StoreFile:
         return f"<StoreFile {self.path}{'' if self._connection else ', closed'}>"
 
     async def wait(self, is_held: Callable[[LockHolder], None]) -> None:
-        """Wait until no earlier process of this app has the file. `is_held` hears of the one that has it.
+        """Wait until no earlier process of this app has the file. `is_held` is called with the process that has it.
 
-        `OSError` if another app has it, and as `open`.
+        Raise `OSError` if another app has it, or for the reasons of `open`.
         """
         self._check_path()
         before = _here.get(self.path)
@@ -81,12 +81,13 @@ class StoreFile:
         await self._lock.wait()
 
     def open(self) -> None:
-        """Open the file, and make it if there is none. `OSError` if it is in use, damaged, another program's, no file,
-        or may not be read and written.
+        """Open the file, or make it if there is none.
+
+        Raise `OSError` if it is in use, damaged, of another program, not a file, or may not be read and written.
         """
         self._check_path()
         before = _here.get(self.path)
-        if before is not None:  # of a worker that has ended, where workers are threads (`mob.testing`)
+        if before is not None:  # of a worker that ended, where workers are threads (`mob.testing`)
             before.close()
         self._take()
         _here[self.path] = self
@@ -100,12 +101,12 @@ class StoreFile:
             raise
 
     def rows(self) -> Iterator[StoredRow]:
-        """Yield what is in the file, in no order."""
+        """Yield the rows of the file, in no order."""
         with self._told("cannot be read"):
             for key, value, ends in self._open().execute("SELECT key, value, ends FROM entries"):
                 known = isinstance(key, str) and isinstance(value, bytes | int | float | None)
                 if not known or not isinstance(ends, float | None):  # SQLite keeps what it is given
-                    raise sqlite3.DatabaseError(f"the row of {key!r} makes no sense")
+                    raise sqlite3.DatabaseError(f"the row of {key!r} is invalid")
                 yield key, nan if value is None else value, inf if ends is None else ends
 
     def write(self, rows: Iterable[StoredRow]) -> None:
@@ -132,14 +133,14 @@ class StoreFile:
 
     @property
     def is_to_settle(self) -> bool:
-        """Whether the log has become long."""
+        """True if the log has become long."""
         try:
             return os.stat(f"{self.path}-wal").st_size > MOST_LOGGED
         except OSError:
             return False
 
     def settle(self) -> None:
-        """Bring the log into the database. Waits for the disk."""
+        """Move the log into the database. Waits for the disk."""
         with self._told("cannot be written"):
             self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -177,7 +178,7 @@ class StoreFile:
         self._file = DatabaseFile(self.path)
 
     def _look_at_file(self, connection: sqlite3.Connection) -> None:
-        """If the file was deleted, write everything to a new one. `OSError` or `sqlite3.Error` if that cannot be."""
+        """Write everything to a new file if this one was deleted. Raise `OSError` or `sqlite3.Error` on failure."""
         assert self._file is not None
         if self._file.is_in_place():
             return
@@ -191,13 +192,13 @@ class StoreFile:
             raise OSError(f"store {self.store!r}: {text}") from error
         self._connect()
         REPORTS.error(
-            "store %r: %s was deleted while the app ran. Everything was written to a new file. Delete keys, or delete "
-            "the file while the app is stopped.",
+            "store %r: %s was deleted while the app was running. Everything was written to a new file. To empty a "
+            "store delete its keys, or delete the file while the app is stopped.",
             *(self.store, self.path),
         )
 
     def _check_path(self) -> None:
-        """Refuse what SQLite would find out later, or say less clearly."""
+        """Refuse what SQLite would find out later, or report less clearly."""
         try:
             mode = os.stat(self.path).st_mode
         except FileNotFoundError:
@@ -205,8 +206,8 @@ class StoreFile:
         except OSError as error:
             raise self._failed(error) from None
         if not stat.S_ISREG(mode):
-            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise OSError(f"store {self.store!r}: {self.path} is {what}. Name a file in file=.")
+            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise OSError(f"store {self.store!r}: {self.path} is {what}. Give the path of a file in file=.")
         for path, access, may in (
             (self.path, os.R_OK | os.W_OK, "write it"),
             (os.path.dirname(self.path) or ".", os.W_OK | os.X_OK, "make files in its directory"),
@@ -219,7 +220,7 @@ class StoreFile:
                 )
 
     def _make(self) -> None:
-        """Make the file. There may be sessions in it, so it is its owner's."""
+        """Make the file. It may contain sessions, so only its owner may read it."""
         try:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
@@ -229,7 +230,7 @@ class StoreFile:
         return OSError(error.errno, f"store {self.store!r}: {self.path} cannot be opened: {error.strerror}.")
 
     def _take(self) -> None:
-        """Two stores in one file would each overwrite what the other one knows nothing of."""
+        """Take the lock: two stores in one file would overwrite each other's data."""
         try:
             holder = self._lock.take()
         except OSError as error:
@@ -253,7 +254,7 @@ class StoreFile:
         if tables or application:
             whose = f"has version {version}" if application == APPLICATION else "is the database of another program"
             raise OSError(
-                f"store {self.store!r}: {self.path} {whose}, and this is version {VERSION} of a store's file. Name "
+                f"store {self.store!r}: {self.path} {whose}; expected a store's file of version {VERSION}. Choose "
                 f"another file."
             )
         connection.execute("BEGIN IMMEDIATE")
@@ -271,7 +272,7 @@ class StoreFile:
             )
 
     def _is_disk_full(self) -> bool:
-        """Return whether there is no room for what SQLite needs beside a database, for it does not say so."""
+        """Return True if there is no room for what SQLite needs next to a database: it does not report that."""
         with contextlib.suppress(OSError):
             found = os.statvfs(os.path.dirname(self.path) or ".")
             return found.f_bavail * found.f_frsize < LEAST_ROOM
@@ -284,8 +285,8 @@ class StoreFile:
         except sqlite3.Error as error:
             text = f"store {self.store!r}: {self.path} {what}: {error}."
             if "I/O error" in text and self._is_disk_full():
-                text += " Its disk is full: make space. It is tried again."
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:  # our own have none
+                text += " Its disk is full: free some space. Writing is retried."
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:  # our own errors have none
                 raise OSError(BUSY, text) from error
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 text += " The file is damaged: put a backup in its place, or move it away to begin with an empty store."

@@ -1,8 +1,8 @@
-"""A lock of a store, as its holder has it.
+"""A lock of a store, at its holder.
 
-Strategy. While it is held or waited for, a stream of the store's worker is open (`worker.hold`), so the store knows of
-the death of this process, and this process of the end of the lock. If the worker is replaced or dies, the next one is
-told at once that the lock is held here; it gives locks to nobody else for two seconds.
+Strategy. While the lock is held or waited for, a stream of the store's worker is open (`worker.hold`), so the store
+learns of the death of this process, and this process of the end of the lock. If the worker is replaced or dies, the
+next one learns at once that the lock is held here; it gives locks to no other process for two seconds.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from mob.stores.spellings import LockSpellings
 from mob.stores.waits import StoreWaits, no_answer
 
 GONE = (Lost, CallTimeout)
-"""Errors of a release: the store has died, and its locks with it; or it is stopped, and will see that the hold is over
-when it goes on."""
+"""Errors of a release that do not matter.
+
+Either the store died, and its locks with it; or it is stopped, and will see that the hold is over when it continues.
+"""
 
 
 class StoreLock(LockSpellings):
-    """A lock of a store, for `with` and `async with`; see `Store.lock`. Each block is another hold of it.
+    """A lock of a store, for `with` and `async with`; see `Store.lock`. Each block is another hold.
 
     >>> with cache.lock("nightly", ttl=60) as lock:           # doctest: +SKIP
     ...     print(lock.fence)
@@ -50,7 +52,7 @@ class StoreLock(LockSpellings):
         self._call: Call[Any] | None = None
         self._stream: Stream[int] | None = None
         self._fence = 0
-        self._changing = threading.Lock()  # what the store says is read in another thread than the block is run in
+        self._changing = threading.Lock()  # answers of the store are read in another thread than that of the block
 
     def __repr__(self) -> str:
         state = f"held with fence {self._fence}" if self.is_held else "not held"
@@ -63,11 +65,14 @@ class StoreLock(LockSpellings):
 
     @property
     def is_held(self) -> bool:
-        """Whether the lock is held here, as far as is known."""
+        """True if the lock is held here, as far as is known."""
         return self._call is not None and not self._call.done()
 
     def renew(self, ttl: float | None = None) -> Call[bool]:
-        """Hold the lock for `ttl` more seconds from now (None: as many as at first); return whether it was still held.
+        """Hold the lock for `ttl` more seconds from now; return whether it was still held.
+
+        Args:
+            ttl: seconds; None: as many as before.
 
         >>> await lock.renew()                                # doctest: +SKIP
         True
@@ -122,7 +127,7 @@ class StoreLock(LockSpellings):
     def _begin(self) -> float | None:
         if self.is_held:
             raise RuntimeError(
-                f"{self!r} is held by this very object, and is not reentrant. Make another one, by "
+                f"{self!r} is already held by this object, and is not reentrant. Make another one with "
                 f"store.lock({self._name!r})."
             )
         return None if self._wait is None else monotonic() + self._wait
@@ -137,20 +142,20 @@ class StoreLock(LockSpellings):
         return stream
 
     def _given_up(self, error: CancelledError) -> BaseException:
-        """Return the error of a lock that is asked for no longer: because the store does not answer, or this task."""
+        """Return the error of a request that was given up: the store does not answer, or this task is cancelled."""
         call, self._call, self._stream = self._call, None, None
         if self._wait is not None and call is not None and self._waits.end(call):
             return TimeoutError(no_answer(self._role, f"the lock {self._name!r}"))
         return error
 
     def _took(self, fence: int) -> bool:
-        """Return whether the lock is held now; raises if it was not free in time."""
+        """Return True if the lock is held now; raise `TimeoutError` if it was not free in time."""
         if self._wait is not None and self._call is not None:
             self._waits.end(self._call)
         if not fence:
             self._call = self._stream = None
             raise TimeoutError(
-                f"store {self._role!r}: the lock {self._name!r} was not free within its wait of {self._wait} s."
+                f"store {self._role!r}: the lock {self._name!r} was not free within {self._wait} s (wait)."
             )
         if fence == MOVED:
             return False
@@ -159,7 +164,7 @@ class StoreLock(LockSpellings):
         return True
 
     def _handle_ended(self, call: Call[Any]) -> None:
-        """The store holds it no more for this process: the next worker is told, unless its time was over."""
+        """Handle the end of a hold at the store: take it up at the next worker, unless its time was over."""
         error = None if call.cancelled() else call.exception()
         if not (error is None or isinstance(error, Lost)):
             return
@@ -171,14 +176,14 @@ class StoreLock(LockSpellings):
         again.add_done_callback(self._handle_ended)
 
     def _leave(self) -> Call[Any]:
-        """From now on the end of the hold is meant."""
+        """Note that from now on the end of the hold is intended."""
         with self._changing:
             call, self._call = self._call, None
         assert call is not None
         return call
 
     def _end(self, call: Call[Any], error: BaseException | None) -> None:
-        """End the hold, wherever it is by now; raises if it was lost before."""
+        """End the hold, wherever it is by now; raise `TimeoutError` if it was lost before."""
         reason = call.exception() if call.done() and not call.cancelled() else None
         call.cancel()
         self._stream = None
@@ -186,5 +191,5 @@ class StoreLock(LockSpellings):
             why = str(reason).rpartition(" is over: ")[2]
             raise TimeoutError(
                 f"store {self._role!r}: the lock {self._name!r} was lost before the end of its block: {why} Another "
-                f"may have held it meanwhile (this was fence {self._fence}). Renew it in time, or give it a longer ttl."
+                f"process may have held it since (this was fence {self._fence}). Renew it in time, or use a longer ttl."
             ) from reason

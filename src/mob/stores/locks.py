@@ -1,12 +1,12 @@
-"""Locks of a store: who holds each, who waits for it in which order, and when a holder's time is over.
+"""Locks of a store: which claim holds each, which claims wait in which order, and when a holder's time is over.
 
-Strategy. Whoever asks gets a `LockClaim`, which waits, is held, or is over. Each step returns the claims that have
-changed, for the worker to tell. A claim that is held has a fence: a number that is greater than that of each holder
+Strategy. Each request gets a `LockClaim`, which waits, is held, or is over. Each step returns the claims that changed,
+so that the worker can notify them. A claim that is held has a fence: a number that is greater than that of each holder
 before.
 
-After a store has started again its locks are unknown. So for a while (`grants_from`) no lock is given to somebody new,
-and those who say that they hold one are believed (`adopt`). If its worker was replaced in order, the next one knows
-which locks are held (`inherit`), and keeps them for their holders for longer.
+After a store restarted its locks are unknown. So for a while (`grants_from`) no lock is given to a new claim, and
+processes that report to hold one are believed (`adopt`). If its worker was replaced in order, the next one knows which
+locks are held (`inherit`), and keeps them for their holders for longer.
 
 Limits. No I/O, no clock: `now` is passed in, in seconds that only go forward.
 """
@@ -17,15 +17,17 @@ from collections import OrderedDict
 from math import inf
 
 KEPT = 30.0
-"""Seconds for which a lock is kept for a holder that was handed over, until that says that it is there. One that is
-alive says so at once, unless it blocks its loop."""
+"""Seconds for which a lock is kept for a holder that was handed over, until it reports.
+
+A holder that is alive reports at once, unless it blocks its loop.
+"""
 WAITING, HELD, OVER = "waiting", "held", "over"
 MOVED = -1
-"""What those who wait for a lock are told, instead of a fence, if another worker has the store by now."""
+"""Sent to those that wait for a lock, instead of a fence, if another worker has the store by now."""
 
 
 class LockClaim:
-    """Somebody who waits for a lock, or holds it."""
+    """A process that waits for a lock, or holds it."""
 
     __slots__ = ("ends", "fence", "is_kept", "name", "state", "ttl", "why")
 
@@ -36,9 +38,9 @@ class LockClaim:
         self.fence: int = 0
         self.ends: float = inf
         self.is_kept: bool = False
-        """Whether its holder is still to say that it is there."""
+        """True if its holder has not reported yet."""
         self.why: str = ""
-        """Why it is over, if its holder has not let go of it."""
+        """The reason why it is over, if its holder did not release it."""
 
     def __repr__(self) -> str:
         return f"<LockClaim of {self.name!r}, {self.state}>"
@@ -48,9 +50,9 @@ class Locks:
     """All locks of a store.
 
     Args:
-        store: its name, for errors.
+        store: name of the store, for errors.
         fence: the number below the first fence.
-        grants_from: when locks may be given to somebody new.
+        grants_from: time from which on locks may be given to new claims.
     """
 
     def __init__(self, store: str, fence: int, grants_from: float = -inf) -> None:
@@ -68,7 +70,7 @@ class Locks:
         return sum(map(len, self.waiting.values()))
 
     def ask(self, name: str, ttl: float | None, now: float) -> LockClaim:
-        """Claim a lock: it is held at once if it is free, else it waits behind those that came before."""
+        """Claim a lock: it is held at once if it is free; otherwise it waits behind earlier claims."""
         self._check_ttl(name, ttl)
         claim = LockClaim(name, ttl)
         if name in self.held or name in self.waiting or now < self.grants_from:
@@ -78,15 +80,16 @@ class Locks:
         return claim
 
     def adopt(self, name: str, ttl: float | None, fence: int, now: float) -> LockClaim:
-        """Claim a lock that somebody has had before this store has started. If another one has it now, or may have had
-        it in between, the claim is over.
+        """Claim a lock that a process held before this store started.
+
+        If another claim has it now, or may have had it in between, this one is over.
         """
         self._check_ttl(name, ttl)
         claim = LockClaim(name, ttl)
         kept = self.held.get(name)
         is_known = kept is not None and kept.is_kept and kept.fence == fence
         if not is_known and (kept is not None or now >= self.grants_from or fence > self.fence):
-            claim.state, claim.why = OVER, "the store started again, and the lock was free for others meanwhile"
+            claim.state, claim.why = OVER, "the store restarted, and the lock was free for others meanwhile"
             return claim
         claim.state, claim.fence = HELD, fence
         claim.ends = inf if ttl is None else now + ttl
@@ -94,29 +97,29 @@ class Locks:
         return claim
 
     def inherit(self, name: str, fence: int, until: float) -> None:
-        """Keep a lock until then for the holder that it has had in the worker before."""
+        """Keep a lock until that time for its holder at the previous worker."""
         claim = self.held[name] = LockClaim(name, None)
         claim.state, claim.fence, claim.ends, claim.is_kept = HELD, fence, until, True
 
     def renew(self, name: str, fence: int, ttl: float | None, now: float) -> LockClaim | None:
-        """Give a holder so many more seconds from now; None if that fence holds the lock no more."""
+        """Give a holder that many more seconds from now; return None if that fence no longer holds the lock."""
         self._check_ttl(name, ttl)
         claim = self.held.get(name)
         if claim is None or claim.fence != fence:
             return None
         claim.ttl = ttl
         claim.ends = inf if ttl is None else now + ttl
-        if claim.is_kept:  # it has no stream yet that could tell of its holder's death
+        if claim.is_kept:  # it has no stream yet that could report its holder's death
             claim.ends = min(claim.ends, now + KEPT)
         return claim
 
     def release(self, name: str, fence: int, now: float) -> list[LockClaim]:
-        """End the claim of a holder; return it and the next one. Nothing, if that fence holds the lock no more."""
+        """End the claim of a holder; return it and the next one, or nothing if that fence no longer holds the lock."""
         claim = self.held.get(name)
         return [] if claim is None or claim.fence != fence else self.leave(claim, now)
 
     def leave(self, claim: LockClaim, now: float) -> list[LockClaim]:
-        """End a claim, held or waiting; return those that have changed by it."""
+        """End a claim, held or waiting; return the claims that changed."""
         if claim.state is OVER:
             return []
         was_held = claim.state is HELD
@@ -138,10 +141,10 @@ class Locks:
         return None if due == inf else due
 
     def end_due(self, now: float) -> list[LockClaim]:
-        """End the claims whose time is over, and give locks to the next ones; return those that have changed."""
+        """End the claims whose time is over, and give locks to the next ones; return the claims that changed."""
         changed: list[LockClaim] = []
         for claim in [each for each in self.held.values() if each.ends <= now]:
-            claim.why = "" if claim.ttl is None else f"its ttl of {claim.ttl:g} s was over"
+            claim.why = "" if claim.ttl is None else f"its ttl of {claim.ttl:g} s expired"
             changed += self.leave(claim, now)
         for name in [name for name in self.waiting if name not in self.held]:
             changed += self._next(name, now)

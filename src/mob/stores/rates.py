@@ -1,9 +1,9 @@
 """Rate limits: "100/minute" as a number and a time, and whether one more is allowed.
 
-Strategy. The generic cell rate algorithm (GCRA, ITU-T I.371; as in redis-cell): of each key one number is kept, the
+Strategy. The generic cell rate algorithm (GCRA, ITU-T I.371; as in redis-cell): for each key one number is kept, the
 time at which all that was allowed is used up (`full`). 100 may come at once; then one each 0.6 s, so that in the long
-run there are never more than 100 in a minute. Beside a counter of fixed minutes it has no edge at which twice as many
-pass, and beside a log of all of them it takes the same memory for any number.
+run there are never more than 100 in a minute. Unlike a counter of fixed minutes it has no edge at which twice as many
+pass, and unlike a log of all events it takes the same memory for any number.
 
 Limits. No I/O, no clock: `now` is passed in.
 """
@@ -21,29 +21,29 @@ UNITS = {
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
     **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
-"""Seconds, by their names in a limit."""
+"""Seconds of each unit, by its names in a limit."""
 _LIMIT = re.compile(r"\s*(\d[\d_]*)\s*(?:/|\s+per\s+)\s*(\d+(?:\.\d+)?)?\s*([a-z]+)\s*", re.IGNORECASE)
 LONGEST = 15
-"""Digits of the number in a limit: such numbers are exact as floats."""
+"""Maximum digits of the number in a limit: such numbers are exact as floats."""
 _ROUNDING = 0.001
-"""The part of an interval by which times may be off because they are floats."""
+"""Share of an interval by which times may be off because they are floats."""
 
 
 class RateLimit(NamedTuple):
-    """So many in so many seconds."""
+    """A number of events in a number of seconds."""
 
     most: int
     period: float
 
 
 class RateAnswer(NamedTuple):
-    """Whether something is allowed, and what is left."""
+    """The answer whether something is allowed, and what is left."""
 
     full: float
-    """When all that was allowed so far is used up: to be kept for the key until then."""
+    """Time at which all that was allowed so far is used up: to be kept for the key until then."""
     is_allowed: bool
     remaining: int
-    """How many more are allowed at once."""
+    """Number of further events that are allowed at once."""
     retry_after: float
     """Seconds until this would be allowed; 0 if it was."""
     reset_after: float
@@ -52,7 +52,7 @@ class RateAnswer(NamedTuple):
 
 @lru_cache(256)
 def limit_of(text: str) -> RateLimit:
-    """Return what a limit says; `ValueError` if it is none.
+    """Return the limit that a text describes; raise `ValueError` if it describes none.
 
     >>> limit_of("100/minute"), limit_of("5 per 10 s")
     (RateLimit(most=100, period=60.0), RateLimit(most=5, period=10.0))
@@ -66,7 +66,7 @@ def limit_of(text: str) -> RateLimit:
 
 
 def ask(full: float | None, limit: RateLimit, n: int, now: float) -> RateAnswer:
-    """Return whether `n` more are allowed, given what was answered last; None: nothing yet."""
+    """Return whether `n` more are allowed, given the time that was kept for the key; None: none yet."""
     each = limit.period / limit.most
     before = now if full is None else min(max(full, now), now + limit.period)  # the clock may have been set back
     after = before + n * each

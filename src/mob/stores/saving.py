@@ -1,12 +1,12 @@
-"""What has changed in a store, on its way into the file.
+"""The changes of a store, on their way into the file.
 
-Strategy. What changes in one turn of the loop is written together at its end, on the loop: that waits for no disk, and
-to hand it to a thread would take longer. Who waits is answered then. Only the log is brought into the database by a
-thread, once it is long; what changes meanwhile is written afterwards.
+Strategy. The changes of one turn of the loop are written together at its end, on the loop: that does not wait for the
+disk, and handing them to a thread would take longer. Callers that wait are answered then. Only moving the log into the
+database, once it is long, is done by a thread; changes meanwhile are written afterwards.
 
-If the file cannot be written (the disk is full, say), those who wait are told, and the store goes on in memory. What
-was not written is tried again with each change, and once a second. Another program that writes to the file is waited
-for, for a second.
+If the file cannot be written (for example, the disk is full), callers that wait get the error, and the store continues
+in memory. What was not written is retried with each change, and once a second. If another program writes to the file,
+the store waits for it, for a second.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from mob.stores.book import StoreBook, Value
 from mob.stores.file import BUSY, StoredRow, StoreFile
 
 RETRY = 1.0
-"""Seconds after which it is tried again."""
+"""Seconds after which writing is retried."""
 PATIENCE = 1.0
-"""Seconds to wait for a program that keeps others from writing to the file, and how often it is tried meanwhile."""
+"""Seconds to wait for a program that keeps others from writing to the file; `BUSY_RETRY` between two attempts."""
 BUSY_RETRY = 0.02
 GROUPS = 1000
-"""Groups after which the length of the log is looked at."""
+"""Number of groups after which the length of the log is checked."""
 
 
 class StoreSaver:
-    """Writes what changes in a book to a file: `note` is told of it."""
+    """Writes the changes of a book to a file; `note` is called for each."""
 
     def __init__(self, book: StoreBook, file: StoreFile, log: logging.Logger) -> None:
         self.file: StoreFile = file
@@ -48,13 +48,13 @@ class StoreSaver:
         return f"<StoreSaver to {self.file!r}, {len(self._changed)} keys to write>"
 
     def note(self, what: str, key: str, value: Value | None) -> None:
-        """A key has changed."""
+        """Note that a key changed."""
         if not self._changed or self._is_failing:
             self._write_soon()
         self._changed[key] = None
 
     def saved(self) -> asyncio.Future[None]:
-        """Return what is done when all that has changed so far is in the file; `OSError` if it cannot be written."""
+        """Return a future that is done when all changes so far are in the file; `OSError` if that fails."""
         future: asyncio.Future[None] = self._loop.create_future()
         if self._changed:
             self._waiting.append(future)
@@ -110,17 +110,17 @@ class StoreSaver:
                 future.set_result(None)
         if self._is_failing:
             self._is_failing = False
-            self._log.warning("store %r: %s is written again.", self._book.name, self.file.path)
+            self._log.warning("store %r: %s can be written again.", self._book.name, self.file.path)
         self._groups += 1
         if self._groups % GROUPS == 0 and self.file.is_to_settle:
             self._settling = self._loop.create_task(self._settle())
 
     async def _settle(self) -> None:
-        """Bring the log into the database, while nothing is written."""
+        """Move the log into the database, while nothing is written."""
         try:
             await asyncio.to_thread(self.file.settle)
         except OSError as error:
-            self._log.warning("%s It is tried again.", error)
+            self._log.warning("%s It is retried later.", error)
         finally:
             self._settling = None
             if self._changed:
@@ -132,11 +132,11 @@ class StoreSaver:
         for future in waiting:
             if not future.done():
                 future.set_exception(
-                    OSError(f"{said} The change is made in memory, and is written as soon as that is possible.")
+                    OSError(f"{said} The change was made in memory, and will be written as soon as that is possible.")
                 )
         if not self._is_failing:
             self._is_failing = True
-            self._log.error("%s The store goes on in memory, and tries again every %g s.", said, RETRY)
+            self._log.error("%s The store continues in memory, and retries every %g s.", said, RETRY)
         if self._next is not None:
             self._next.cancel()
         self._next = self._loop.call_later(RETRY, self._write)

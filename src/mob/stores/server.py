@@ -1,8 +1,8 @@
-"""A store, as its worker holds it: clocks and timers around what `book`, `locks` and `watchers` decide, and its file.
+"""A store at its worker: clocks and timers around what `book`, `locks` and `watchers` decide, and its file.
 
 Strategy. Everything runs on the loop, one call at a time, so nothing needs a lock. While the contents are handed over
-to a successor the store is frozen: what is asked of it waits, and goes to the successor once that has taken the place,
-or is done here if the successor fails.
+to a successor the store is frozen: requests wait, and go to the successor once it has the place, or are done here if
+the successor fails.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from mob.stores.settings import StoreSettings
 from mob.stores.watchers import KeyWatcher, Watchers
 
 GRACE = 2.0
-"""Seconds after a restart in which locks are given to nobody but those who say that they hold them."""
+"""Seconds after a restart in which locks are given only to processes that report to hold them."""
 MICROSECOND = 1e-6
 PART = 1000
-"""Rows that are handed over in one message, at most."""
+"""Maximum number of rows that are handed over in one message."""
 PART_BYTES = 1024 * 1024
-"""Bytes of values that are handed over in one message, about."""
+"""Approximate bytes of values that are handed over in one message."""
 Contents = tuple[list[StoredRow], list[str], list[tuple[str, int]] | None]
-"""What a worker hands over: all rows, the keys that are not in the file though they should, and the locks that are
-held, with their fences; None if it does not know that."""
+"""The data that a worker hands over.
+
+All rows, the keys that should be in the file and are not, and the locks that are held, with their fences; None if it
+does not know these.
+"""
 METERED = 1.0
-"""Seconds after the first use of a store in which it tells its metrics; one that nobody uses tells none."""
+"""Seconds after the first use of a store in which it reports its metrics; an unused one reports none."""
 LOG = logging.getLogger("mob.store")
 
 
@@ -42,10 +45,10 @@ class StoreServer:
     """The store that this worker is.
 
     Args:
-        role: its name.
-        settings: what the main script says of it.
-        is_first: whether no other worker has been the store before.
-        tell_metrics: called a second after something has been done with the store.
+        role: name of the role.
+        settings: the options in the main script.
+        is_first: True if no other worker has been the store before.
+        tell_metrics: called a second after something was done with the store.
         owner: the app, and in a cluster the machine.
     """
 
@@ -67,13 +70,13 @@ class StoreServer:
         self.watchers: Watchers = Watchers()
         self.saver: StoreSaver | None = None
         self.changed: dict[LockClaim | KeyWatcher, asyncio.Event] = {}
-        """Who waits here, and what wakes them."""
+        """The claims and watchers that wait here, and the events that wake them."""
         self.is_frozen: bool = False
         self.is_ending: bool = False
         self.is_closed: bool = False
-        """Whether the contents were left, or written, for the last time: what would change after that is refused."""
+        """True once the contents were left, or written, for the last time: later changes are refused."""
         self.is_metering: bool = False
-        """Whether what has happened will be told soon."""
+        """True if metrics will be reported soon."""
         self._file: StoreFile | None = None  # its lock is held, and it is not open yet
         self._is_first = is_first
         self._tell_metrics = tell_metrics
@@ -90,20 +93,20 @@ class StoreServer:
     # --------------------------------------------------------------------------------------------- begin, end
 
     async def wait_for_file(self) -> None:
-        """Wait until no earlier process of this app has the file of the store. `OSError` if another app has it."""
+        """Wait until no earlier process of this app has the store's file. Raise `OSError` if another app has it."""
         if self.settings.file is not None:
             self._file = StoreFile(self.name, self.settings.file, self.owner)
             await self._file.wait(self._handle_held)
 
     def _handle_held(self, holder: LockHolder) -> None:
         LOG.warning(
-            "store %r: %s is still used by an earlier process of this app (pid %d), which finishes what it has begun. "
-            "Calls wait; the store goes on by itself when that process has ended.",
+            "store %r: %s is still used by an earlier process of this app (pid %d), which is finishing its work. Calls "
+            "wait; the store continues when that process ends.",
             *(self.name, self.settings.file, holder.pid),
         )
 
     def begin(self, given: Contents | None) -> None:
-        """Begin with what a predecessor has handed over; None: with what is in the file, or with nothing."""
+        """Begin with the contents of a predecessor; if there are none, with those of the file, or with nothing."""
         now, file, unsaved = time(), self.settings.file, dict.fromkeys(given[1] if given is not None else ())
         saver = self._open(file) if file is not None else None
         rows = given[0] if given is not None else saver.file.rows() if saver is not None else ()
@@ -114,12 +117,12 @@ class StoreServer:
                 continue
             try:
                 self.book.put(key, value, ends)
-            except ValueError as error:  # there may be less room than there was
-                LOG.warning("%s It is dropped.", error)
+            except ValueError as error:  # max_memory may be smaller than before
+                LOG.warning("%s Dropping it.", error)
                 unsaved[key] = None
         self.book.listeners.pop()
         held = None if given is None else given[2]
-        if not self._is_first and held is None:  # who holds a lock is still to say so
+        if not self._is_first and held is None:  # holders of locks have not reported yet
             self.locks.grants_from = monotonic() + GRACE
         for name, fence in held or ():
             self.locks.inherit(name, fence, monotonic() + KEPT)
@@ -140,15 +143,16 @@ class StoreServer:
                 saver.note("set", key, None)
 
     def end(self) -> None:
-        """Another worker has the place now, or the app stops: end what has no end of its own."""
+        """End streams that have no end of their own: another worker has the place now, or the app stops."""
         self.is_ending = True
         self._thaw.set()
         for event in self.changed.values():
             event.set()
 
     def leave(self) -> Contents:
-        """Return all contents at the end of this process, and refuse what comes from now on. Who holds a lock tells the
-        next worker: the streams that say so are over.
+        """Return all contents at the end of this process, and refuse later requests.
+
+        Holders of locks report to the next worker: their streams here are over.
         """
         self.is_frozen = self.is_closed = True
         return [(key, entry.value, entry.ends) for key, entry in self.book.entries.items()], [], None
@@ -165,13 +169,14 @@ class StoreServer:
     # ---------------------------------------------------------------------------------------------- handing over
 
     async def hand_over(self) -> AsyncIterator[Contents]:
-        """Yield all contents to a successor, the last part without rows, and stay frozen until it has the place, or
-        gives up.
+        """Yield all contents to a successor, the last part without rows.
+
+        Stay frozen until the successor has the place, or fails.
         """
-        if not self.is_frozen:  # before that it does not know all locks that are held
+        if not self.is_frozen:  # until then it does not know all locks that are held
             await asyncio.sleep(max(0.0, self.locks.grants_from - monotonic()))
         self.is_frozen = True
-        self.locks.grants_from = inf  # who lets go of a lock leaves it to the successor
+        self.locks.grants_from = inf  # a lock that is released is left to the successor
         self._thaw.clear()
         unsaved: list[str] = []
         try:
@@ -196,19 +201,19 @@ class StoreServer:
         return [part for part in parts if part]
 
     def _resume(self, unsaved: list[str]) -> None:
-        """The successor has not come up: this worker goes on."""
+        """Continue in this worker: the successor did not come up."""
         self.is_frozen, self.locks.grants_from = False, -inf
         if self.settings.file is not None:
             try:
                 self._use(self._open(self.settings.file), unsaved)
             except OSError as error:
-                LOG.error("%s The store goes on in memory.", error)
+                LOG.error("%s The store continues in memory.", error)
         self._thaw.set()
         self._end_due()
         self._end_locks()
 
     async def thawed(self) -> bool:
-        """Wait until it is known who has the contents; return whether it is this worker."""
+        """Wait until it is known which worker has the contents; return True if it is this one."""
         while self.is_frozen and not self.is_ending:
             await self._thaw.wait()
         return not self.is_frozen
@@ -230,12 +235,12 @@ class StoreServer:
 
     def _check_open(self) -> None:
         if self.is_closed:
-            raise Unavailable(f"store {self.name!r} has ended, and its contents are left; nothing was changed.")
+            raise Unavailable(f"store {self.name!r} has ended and left its contents; nothing was changed.")
 
     # ------------------------------------------------------------------------------------------------ metrics
 
     def meter_soon(self) -> None:
-        """Something has happened: its metrics are told, if they are not about to be."""
+        """Report metrics soon, if that is not about to happen: something was done."""
         if not self.is_metering:
             self.is_metering = True
             self.loop.call_later(METERED, self._meter)
@@ -247,7 +252,7 @@ class StoreServer:
     # ------------------------------------------------------------------------------------------------- timers
 
     def look_at_due(self) -> None:
-        """Set the timer of the keys, if one ends sooner than it is set to."""
+        """Set the timer of the keys if one expires earlier than it is set to."""
         due = self.book.next_due()
         if due is not None and due < self._due:
             if self._due_timer is not None:
@@ -262,7 +267,7 @@ class StoreServer:
             self.look_at_due()
 
     def look_at_locks(self, due: float) -> None:
-        """Set the timer of the locks, if it is set to no earlier time."""
+        """Set the timer of the locks unless it is set to an earlier time."""
         if due < self._locks_due:
             if self._locks_timer is not None:
                 self._locks_timer.cancel()
@@ -278,7 +283,7 @@ class StoreServer:
     # ------------------------------------------------------------------------------------------------- waking
 
     def wake(self, claims: list[LockClaim]) -> None:
-        """Tell those whose claims have changed."""
+        """Wake the waiting calls of claims that changed."""
         self.meter_soon()
         for claim in claims:
             if claim.state is HELD:

@@ -1,6 +1,6 @@
-"""What a main script says of a store, and how it gets to the store's worker: as one environment variable of the role.
+"""The options of a store in a main script, and their way to the store's worker: one environment variable of the role.
 
-Says what is wrong with it where it was said.
+Errors are raised where the options are given.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from mob.plan import Plan
 from mob.sizes import size_of
 
 VARIABLE = "MOB_STORE_"
-"""What the name of the variable begins with; the name of the role follows."""
+"""The prefix of the variable's name; the name of the role follows."""
 LEAST = 64 * 1024
-"""Bytes that `max_memory` is at least: less holds nothing."""
+"""Minimum bytes of `max_memory`: a smaller store holds nothing."""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, array_like=True):
     """The options of a store."""
 
     max_memory: int | None = None
-    """Bytes that keys and values may take; None for no bound."""
+    """Maximum bytes of keys and values; None for no limit."""
     file: str | None = None
     """The absolute path of the file in which they are kept; None for none."""
 
 
 def settings_of(name: str, max_memory: object, file: str | None) -> StoreSettings:
-    """Return the options of a store if they make sense; `PlanError` says what does not."""
+    """Return the options of a store if they are valid; raise `PlanError` otherwise."""
     size = max_memory
     if isinstance(size, str):
         try:
@@ -43,12 +43,12 @@ def settings_of(name: str, max_memory: object, file: str | None) -> StoreSetting
             f'"500M" or 500_000_000.'
         )
     if file is not None and not os.path.isdir(os.path.dirname(file)):
-        raise PlanError(f"store {name!r}: file={file!r} would lie in a directory that does not exist.")
+        raise PlanError(f"store {name!r}: the directory of file={file!r} does not exist.")
     return StoreSettings(size if isinstance(size, int) else None, file)
 
 
 def variable_of(name: str, settings: StoreSettings) -> dict[str, str]:
-    """Return the environment variable that tells a worker of the role."""
+    """Return the environment variable that carries the options to a worker of the role."""
     text = msgspec.json.encode(settings).decode()
     return {VARIABLE + name: text.replace("{", "\\u007b").replace("}", "\\u007d")}  # braces in `env` mean something
 
@@ -59,7 +59,7 @@ def settings_for(role: str) -> StoreSettings:
 
 
 def check_files(plan: Plan, module: str) -> None:
-    """`PlanError` if the stores of an app, the roles with that module, cannot have the files that they are to have."""
+    """Raise `PlanError` if the stores of an app (the roles with that module) cannot have the files in their options."""
     taken: dict[str, str] = {}
     for role in plan.roles:
         if role.module != module:
@@ -69,9 +69,9 @@ def check_files(plan: Plan, module: str) -> None:
             continue
         if plan.cluster is not None:
             raise PlanError(
-                f"store {role.name!r}: file={file!r} cannot be in a cluster: a store moves to another machine when its "
-                f"own is lost, and would find another file there, or none. Leave out file= or .cluster()."
+                f"store {role.name!r}: file={file!r} cannot be used in a cluster: a store moves to another machine "
+                f"when its own is lost, and would find another file there, or none. Leave out file= or .cluster()."
             )
         if file in taken:
-            raise PlanError(f"the stores {taken[file]!r} and {role.name!r} have one file: {file}. Give each its own.")
+            raise PlanError(f"the stores {taken[file]!r} and {role.name!r} share a file: {file}. Give each its own.")
         taken[file] = role.name

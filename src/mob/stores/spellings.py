@@ -1,4 +1,4 @@
-"""What people write first who come from a `dict`, Redis or memcached: each raises, and says what is right here.
+"""Names that users of a `dict`, Redis or memcached write first: each raises an error with the right name.
 
 There is one way to do each thing, so none of these names works. Knows nothing of how a store is reached.
 """
@@ -38,14 +38,14 @@ SET = {
     **dict.fromkeys(("nx", "xx"), "a lock: read the value and set it in `with store.lock(name):`"),
     "keepttl": "'ttl': a value without one stays",
 }
-"""Options of `set` and the like."""
+"""Wrong options of `set` and its like."""
 LOCK = {
     "timeout": "'wait' for the seconds to wait for it, and 'ttl' for the seconds after which it is released",
     "blocking": "'wait': wait=0 raises TimeoutError at once",
     **dict.fromkeys(("blocking_timeout", "acquire_timeout"), "'wait', in seconds"),
     **dict.fromkeys(("ex", "expire", "expires", "lease"), "'ttl', in seconds"),
 }
-"""Options of `lock`."""
+"""Wrong options of `lock`."""
 OF_LOCK = {
     **dict.fromkeys(("acquire", "release"), "`with` around the block that holds it, or `async with` in async code"),
     **dict.fromkeys(("locked", "owned"), ".is_held"),
@@ -55,7 +55,7 @@ OF_LOCK = {
 
 
 class StoreSpellings:
-    """What a store is not: a `dict`, a client of Redis."""
+    """Refuses what a store is not: a `dict`, a client of Redis."""
 
     __slots__ = ()
     _role: str
@@ -91,13 +91,13 @@ class StoreSpellings:
 
         def _refuse_dict(self, here: str) -> NoReturn:
             raise TypeError(
-                f"the store {self._role!r} is not a dict, because it is in another process. Here it is {here}: "
-                f"`await` it, or in plain code ask for its .result()."
+                f"the store {self._role!r} is not a dict, because it is in another process. Use {here}: `await` it, or "
+                f"call its .result() in sync code."
             )
 
 
 class LockSpellings:
-    """What a lock of a store is not: one of `threading`, `asyncio` or Redis."""
+    """Refuses what a lock of a store is not: one of `threading`, `asyncio` or Redis."""
 
     __slots__ = ()
     _role: str
@@ -113,6 +113,6 @@ class LockSpellings:
 
         def __await__(self) -> NoReturn:
             raise TypeError(
-                f"a lock cannot be awaited, because nothing would release it. Here it is "
+                f"a lock cannot be awaited, because nothing would release it. Use "
                 f"`async with {self._role}.lock({self._name!r}):`."
             )

@@ -1,7 +1,7 @@
-"""`mob.store`: a store of the app, as its mobsters and clients hold it.
+"""`mob.store`: a store of the app, for its mobsters and clients.
 
-Thin: each method is a call of the store's role. Values are encoded here and decoded here, so that the store need not
-open them; numbers go as they are, for `add`.
+Each method is just a call of the store's role. Values are encoded and decoded here, so that the store need not decode
+them; numbers are sent as they are, for `add`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _kind: Callable[[Any], type[Any]] = type
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """Whether something was allowed, as `Store.allow` tells; true if it was.
+    """The result of `Store.allow`; true if it was allowed.
 
     >>> allowed = await limits.allow("ada", "5/minute")       # doctest: +SKIP
     >>> allowed.is_allowed, allowed.remaining                 # doctest: +SKIP
@@ -39,21 +39,22 @@ class Allowance(msgspec.Struct, frozen=True):
     """
 
     is_allowed: bool
+    """True if it was allowed."""
     limit: int
-    """How many are allowed at once."""
+    """Number of events that are allowed at once."""
     remaining: int
-    """How many more are allowed now."""
+    """Number of further events that are allowed now."""
     retry_after: float
     """Seconds after which it will be allowed; 0 if it was."""
     reset_after: float
-    """Seconds after which nothing of the limit is used up any more."""
+    """Seconds after which the whole limit is free again."""
 
     def __bool__(self) -> bool:
         return self.is_allowed
 
 
 class StoreCall(Call[Any]):
-    """A call of a store, whose answer becomes what its caller wants."""
+    """A call of a store whose answer is converted for its caller."""
 
     __slots__ = ("convert",)
 
@@ -62,14 +63,14 @@ class StoreCall(Call[Any]):
         self.convert: Callable[[Any], Any] = convert
 
     def settle(self, value: Any) -> None:
-        """It ended with a value: which can be opened, or fails the call."""
+        """Convert the value and settle with it, or fail."""
         if self.state is DONE or self.incoming is not None:
             super().settle(value)
             return
         try:
             converted = self.convert(value)
         except Exception as failure:  # noqa: BLE001  becomes the call's outcome
-            error = CallError(f"{self.label}: what it returned cannot be opened here: {failure}", executed="yes")
+            error = CallError(f"{self.label}: cannot decode what it returned: {failure}", executed="yes")
             error.__cause__ = failure
             self.fail(error)
         else:
@@ -77,13 +78,13 @@ class StoreCall(Call[Any]):
 
 
 class AllowanceCall(StoreCall):
-    """A call of `Store.allow`, which is neither true nor false itself: else `if` would let everybody in."""
+    """A call of `Store.allow`, which has no truth value: otherwise a plain `if` would let everybody in."""
 
     __slots__ = ()
 
     def __bool__(self) -> bool:
         raise TypeError(
-            f"the call {self.label}() is not its answer: write `if await ...allow(...):`, or in plain code "
+            f"the call {self.label}() is not its answer: write `if await ...allow(...):`, or in sync code "
             f"`if ...allow(...).result():`."
         )
 
@@ -91,9 +92,9 @@ class AllowanceCall(StoreCall):
 class Store(StoreSpellings):
     """A store of the app: keys and values, counters, locks and rate limits that all of its processes share.
 
-    Each method returns a `Call`: `await` it, or ask for its `.result()`. It fails with `CallTimeout` if the store does
-    not answer for 30 s, because its process is stopped, say. Keys are text; values are whatever can be sent, but
-    functions, sockets and open files. See docs/store.md.
+    Each method returns a `Call`: `await` it, or call its `.result()`. It fails with `CallTimeout` if the store does not
+    answer for 30 s, for example because its process is stopped. Keys are text; values are anything that can be sent,
+    except functions, sockets and open files. See docs/store.md.
 
     >>> cache = mob.store("cache")                            # doctest: +SKIP
     >>> await cache.set("user:1", {"name": "Ada"}, ttl=60)    # doctest: +SKIP
@@ -121,8 +122,8 @@ class Store(StoreSpellings):
         """Return the value of a key.
 
         Args:
-            key: its name.
-            default: what is returned if there is no such key, or if its time is over.
+            key: name of the value.
+            default: returned if there is no such key, or if it has expired.
 
         >>> await cache.get("user:1", {})                     # doctest: +SKIP
         """
@@ -132,15 +133,15 @@ class Store(StoreSpellings):
 
     @spelled(SET)
     def set(self, key: str, value: Any, *, ttl: float | None = None) -> Call[None]:
-        """Give a key a value. With a `file=`, the call ends when it is in the file.
+        """Set the value of a key. With a `file=`, the call ends when it is in the file.
 
         Args:
-            key: its name.
-            value: whatever can be sent, but functions, sockets and open files.
-            ttl: seconds after which it is gone; None: it stays.
+            key: name of the value.
+            value: anything that can be sent, except functions, sockets and open files.
+            ttl: seconds after which it expires; None: never.
 
         Raises:
-            BadMessage: the value cannot be stored; in this line.
+            BadMessage: the value cannot be stored; raised at once.
             ValueError: the value alone is larger than the store's `max_memory`, or `ttl` is not above 0.
 
         >>> await cache.set("user:1", {"name": "Ada"}, ttl=60)     # doctest: +SKIP
@@ -152,13 +153,13 @@ class Store(StoreSpellings):
         return self._made(self._set(key, sealed, ttl))
 
     def get_many(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
-        """Return the values of those of these keys that there are, by key, in one message.
+        """Return the values of the keys that exist, by key, in one message.
 
         >>> await cache.get_many(["user:1", "user:2"])        # doctest: +SKIP
         {'user:1': {'name': 'Ada'}}
         """
         if isinstance(keys, str):
-            raise TypeError(f"get_many() takes a list of keys, and was given the text {keys!r}. Here it is [{keys!r}].")
+            raise TypeError(f"get_many() takes a list of keys, not the text {keys!r}. Write [{keys!r}].")
         wanted = list(keys)
 
         def opened(values: list[Any]) -> dict[str, Any]:
@@ -168,7 +169,11 @@ class Store(StoreSpellings):
 
     @spelled(SET)
     def set_many(self, values: Mapping[str, Any], *, ttl: float | None = None) -> Call[None]:
-        """Give keys values, in one message; as `set`.
+        """Set the values of several keys in one message, as `set` does.
+
+        Args:
+            values: the values by key.
+            ttl: seconds after which they expire; None: never.
 
         >>> await cache.set_many({"a": 1, "b": 2}, ttl=60)    # doctest: +SKIP
         """
@@ -177,17 +182,17 @@ class Store(StoreSpellings):
         return self._made(self._export("set_many")(sealed, ttl))
 
     def delete(self, *keys: str) -> Call[int]:
-        """Delete keys; return how many of them there were.
+        """Delete keys; return how many of them existed.
 
         >>> await cache.delete("user:1", "user:2")            # doctest: +SKIP
         1
         """
         if any(_kind(each) is list for each in keys):
-            raise TypeError(f"delete() takes keys, and was given a list: {keys!r}. Here it is .delete(*keys).")
+            raise TypeError(f"delete() takes keys, not a list: {keys!r}. Write .delete(*keys).")
         return self._made(self._delete(keys))
 
     def keys(self, prefix: str = "") -> Call[list[str]]:
-        """Return the keys that begin so, in no order. The store answers nobody else meanwhile.
+        """Return the keys with that prefix, in no order. The store answers no other call meanwhile.
 
         >>> await cache.keys("user:")                         # doctest: +SKIP
         ['user:1']
@@ -195,8 +200,10 @@ class Store(StoreSpellings):
         return self._made(self._export("keys")(prefix))
 
     def stats(self) -> Call[dict[str, int]]:
-        """Return how many keys, bytes, locks, claims that wait for one, and watchers there are; and how many hits,
-        misses and evictions there were since the worker was started.
+        """Return the figures of the store.
+
+        They are the numbers of keys, bytes, locks, claims that wait for a lock, and watchers; and the hits, misses and
+        evictions since the worker was started.
 
         >>> (await cache.stats())["keys"]                     # doctest: +SKIP
         1
@@ -207,15 +214,15 @@ class Store(StoreSpellings):
 
     @spelled(SET)
     def add(self, key: str, n: int | float = 1, *, ttl: float | None = None) -> Call[Any]:
-        """Add to a number, which begins at 0, and return the sum. No other call comes in between.
+        """Add to a number, which starts at 0, and return the sum. The step is atomic.
 
         Args:
-            key: its name.
-            n: what is added; may be negative.
-            ttl: seconds after which the number is gone, counted from the first `add`; a later one does not prolong it.
+            key: name of the number.
+            n: the amount to add; may be negative.
+            ttl: seconds after which the number expires, counted from the first `add`; a later one does not prolong it.
 
         Raises:
-            TypeError: the value of the key is no number.
+            TypeError: the value of the key is not a number.
 
         >>> await cache.add("visits")                         # doctest: +SKIP
         1
@@ -228,13 +235,13 @@ class Store(StoreSpellings):
     def allow(self, key: str, limit: str, n: int = 1) -> Call[Allowance]:
         """Return whether `n` more are allowed for a key, and count them if they are.
 
-        As many as the limit says may come at once; what is used up is free again bit by bit (GCRA, as in redis-cell).
-        The call itself is neither true nor false: `await` it, or ask for its `.result()`.
+        As many as the limit says may come at once; what is used up becomes free again gradually (GCRA, as in
+        redis-cell). The call itself has no truth value: `await` it, or call its `.result()`.
 
         Args:
-            key: who or what is limited.
+            key: the person or thing that is limited.
             limit: "100/minute", "5/s", "20/15 minutes"; up to 100,000 a second.
-            n: how many; no more than the limit.
+            n: number of events; not more than the limit.
 
         >>> if not await limits.allow(visitor, "100/minute"): ...     # doctest: +SKIP
         """
@@ -244,19 +251,19 @@ class Store(StoreSpellings):
 
     @spelled(LOCK)
     def lock(self, name: str, *, ttl: float | None = None, wait: float | None = None) -> StoreLock:
-        """Return a lock, to be held by `with` or `async with`. Those who wait get it in the order in which they came.
+        """Return a lock, to be held by `with` or `async with`. Waiting callers get it in the order of their requests.
 
         It is released at the end of the block, when its process dies, and after `ttl`. Its `fence` is a number that
-        is greater for each holder: give it to whatever the lock protects, which refuses smaller ones than it has seen.
+        increases with each holder: pass it to whatever the lock protects, which refuses smaller ones than it has seen.
 
         Args:
-            name: of the lock; locks and keys have nothing to do with one another.
-            ttl: seconds after which another may have it although this process lives; None: never.
-            wait: seconds to wait for it; None: for ever.
+            name: of the lock; locks and keys are independent of each other.
+            ttl: seconds after which another process may have it even if this one lives; None: never.
+            wait: maximum seconds to wait for it; None: forever.
 
         Raises:
-            TimeoutError: at the begin of the block, if it was not free within `wait`, or if the store has not answered
-                30 s after that; at its end, if it was lost.
+            TimeoutError: at the start of the block, if it was not free within `wait`, or if the store did not answer
+                within 30 s after that; at its end, if it was lost.
 
         >>> async with cache.lock("nightly", ttl=60) as lock:     # doctest: +SKIP
         ...     await report(fence=lock.fence)
@@ -269,8 +276,8 @@ class Store(StoreSpellings):
         """Return the changes of a key from now on, for `for` and `async for`.
 
         Args:
-            key: its name.
-            prefix: whether all keys that begin so are watched.
+            key: the key, or the prefix.
+            prefix: True to watch all keys with that prefix.
 
         >>> async for change in cache.watch("user:", prefix=True):     # doctest: +SKIP
         ...     print(change.kind, change.key, change.value)
@@ -294,13 +301,13 @@ class Store(StoreSpellings):
         return self._refuse(key, value) if body is None else body
 
     def _refuse(self, key: str, value: Any) -> Any:
-        """Say why a value cannot be stored."""
+        """Raise the error for a value that cannot be stored."""
         root = f"the value of {key!r}"
         self._peer.encoder.encode(value, root, False)  # raises, if it cannot be sent at all
         self._peer.references.let_go(self._peer.references.take())
         raise BadMessage(
-            f"cannot store {root} in {self._role!r}: there is a function, a socket or an open file in it, which lives "
-            f"in this process.",
+            f"cannot store {root} in {self._role!r}: it contains a function, a socket or an open file, which exists "
+            f"only in this process.",
             root,
         )
 
@@ -318,7 +325,8 @@ def _allowance(answer: list[Any]) -> Allowance:
 def store(role: str) -> Store:
     """Return a store of this app; in a client it is `app.store(...)`.
 
-    `UnknownRole` if the app has no such role. Calls of a role that is not a store fail with `UnknownExport`.
+    Raises:
+        UnknownRole: the app has no such role. Calls of a role that is not a store fail with `UnknownExport`.
 
     >>> cache = mob.store("cache")                            # doctest: +SKIP
     """

@@ -1,10 +1,10 @@
-"""How long the callers of a store wait at most, if it does not answer: its process is stopped, or its machine stuck.
+"""Limits how long callers of a store wait if it does not answer: its process is stopped, or its machine is stuck.
 
-Nothing is noted for a call, since there may be 100,000 of them in a second. While some are under way they are looked at
-every few seconds; one that is still there then gets a deadline as if it had been made with `options(timeout=)`.
+Nothing is noted for a call, because there may be 100,000 of them in a second. While some are under way they are checked
+every few seconds; a call that is still there then gets a deadline as if it had been made with `options(timeout=)`.
 
-Limits. What waits by design has no such bound: a lock without `wait`, a watcher for the next change. A store that is
-not there (it starts, or fails to) is waited for as any role is, for 30 s (`options(wait=)`).
+Limits. Calls that wait by design have no such limit: a lock without `wait`, a watcher for the next change. If the store
+is not there (it starts, or fails to), calls wait as for any role, for 30 s (`options(wait=)`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mob.peer.calls.parking import ParkedCall
 from mob.peer.results.call import Call
 
 ANSWER = 30.0
-"""Seconds that a store has for an answer, as a role has to become ready (`options(wait=30)`)."""
+"""Seconds that a store has for an answer; the same as for a role to become ready (`options(wait=30)`)."""
 LOOK = 2.0
-"""Seconds between two looks at calls that are under way; so a call may wait for longer by that."""
+"""Seconds between two checks of calls that are under way, by which a call may wait for longer."""
 STREAMS = frozenset({"hold", "watch", "hand_over"})
 """Exports whose calls last for as long as their callers want."""
 
@@ -29,34 +29,34 @@ class StoreWaits:
 
     def __init__(self, peer: Outgoing, role: str) -> None:
         self.is_armed: bool = False
-        """Whether they are looked at: else `arm` is to be called, as `made` does."""
+        """True if the calls are being checked; otherwise call `arm`, as `made` does."""
         self._peer = peer
         self._role = role
-        self._limited: set[Call[Any]] = set()  # those that have a deadline
-        self._streams: dict[Call[Any], float] = {}  # calls of streams without a first item, and when they are given up
+        self._limited: set[Call[Any]] = set()  # calls that have a deadline
+        self._streams: dict[Call[Any], float] = {}  # calls of streams without a first item, and when they are cancelled
 
     def __repr__(self) -> str:
         return f"<StoreWaits of {self._role!r}, {len(self._limited)} calls late>"
 
     def arm(self) -> None:
-        """Look at the calls that are under way, from now on until none is; from any thread."""
+        """Check the calls that are under way, from now on until there is none; from any thread."""
         self.is_armed = True
         self._peer.context.reactor.call(self._look_later)
 
     def made(self, call: Call[Any]) -> Call[Any]:
-        """Return a call that was made, whose time is bounded from now on."""
+        """Return a call that was made, whose time is limited from now on."""
         if not self.is_armed:
             self.arm()
         return call
 
     def begin(self, call: Call[Any], seconds: float) -> None:
-        """Give up a stream, by cancelling it, if it has no first item after so many seconds and those for an answer."""
+        """Cancel a stream that has no first item after that many seconds, plus those for an answer."""
         self._streams[call] = monotonic() + seconds + ANSWER
         if not self.is_armed:
             self.arm()
 
     def end(self, call: Call[Any]) -> bool:
-        """The first item has come, or an error has; return whether that is so because the stream was given up."""
+        """Note the first item, or an error; return True if the stream was cancelled because of `begin`."""
         return self._streams.pop(call, None) is None
 
     def _under_way(self) -> set[Call[Any]]:
@@ -78,7 +78,7 @@ class StoreWaits:
         self._peer.context.reactor.call_at(monotonic() + LOOK, self._look)
 
     def _look(self) -> None:
-        self.is_armed = False  # first: a call that is not found below finds it so
+        self.is_armed = False  # first: a call that is not found below sees this and arms it again
         now, late = monotonic(), self._under_way()
         for call in late - self._limited:
             self._peer.limit(call, (now, now + ANSWER))
@@ -93,12 +93,12 @@ class StoreWaits:
 
 
 def no_answer(role: str, what: str) -> str:
-    """Return what is said of a store that has not answered.
+    """Return the error text for a store that has not answered.
 
     >>> no_answer("cache", "the lock 'a'")
-    "store 'cache' has not answered for 30 s when it was asked for the lock 'a'; is its process stopped? See `mob ps`."
+    "store 'cache' did not answer within 30 s when asked for the lock 'a'; is its process stopped? See `mob ps`."
     """
     return (
-        f"store {role!r} has not answered for {ANSWER:g} s when it was asked for {what}; is its process stopped? See "
+        f"store {role!r} did not answer within {ANSWER:g} s when asked for {what}; is its process stopped? See "
         f"`mob ps`."
     )

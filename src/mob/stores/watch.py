@@ -1,7 +1,7 @@
-"""What changes in a store, as an iterator that outlives the store's worker.
+"""The changes in a store, as an iterator that outlives the store's worker.
 
-When the worker is replaced or dies, the next one is asked; what happened in between is not known, and a change of the
-kind "missed" says so.
+When the worker is replaced or dies, the next one is asked; changes in between are unknown, and a change of the kind
+"missed" reports that.
 """
 
 from __future__ import annotations
@@ -27,25 +27,27 @@ MISSED = "missed"
 
 
 class StoreChange(msgspec.Struct, frozen=True):
-    """Something that has changed in a store.
+    """A change in a store.
 
     >>> StoreChange("set", "user:1", 5).kind
     'set'
     """
 
     kind: str
-    """"set", "delete", "expire" (its ttl was over), "evict" (there was no room), or "missed": changes were lost, so
-    look at what is there now."""
+    """One of "set", "delete", "expire" (its ttl expired), "evict" (there was no room), and "missed".
+
+    "missed" means that changes were lost: read the current values.
+    """
     key: str
-    """"" if it was missed."""
+    """The key; "" for "missed"."""
     value: Any = None
-    """The new value, of "set"."""
+    """The new value, for "set"."""
 
 
 class StoreWatch:
     """The changes of a key or of several, for `for` and `async for`; see `Store.watch`.
 
-    In a `with` or an `async with` the block begins when the store has begun to watch; its end, or `close`, ends that.
+    In a `with` or an `async with` the block begins when the store watches; the end of the block, or `close`, ends that.
 
     >>> with cache.watch("config") as changes:                # doctest: +SKIP
     ...     for change in changes: ...
@@ -128,12 +130,12 @@ class StoreWatch:
         return self._changes.popleft()
 
     def close(self) -> None:
-        """Watch no longer. A loop over it ends."""
+        """Stop watching. A loop over it ends."""
         self._is_closed = True
         self._stream.close()
 
     async def aclose(self) -> None:
-        """As `close`, for `contextlib.aclosing`."""
+        """Stop watching, as `close`; for `contextlib.aclosing`."""
         self.close()
 
     def _begin(self) -> Stream[Any]:
@@ -141,13 +143,13 @@ class StoreWatch:
         return self._call.stream()
 
     def _given_up(self, error: CancelledError) -> BaseException:
-        """Return the error of a block that does not begin: because the store does not answer, or this task."""
+        """Return the error of a block that does not begin: the store does not answer, or this task is cancelled."""
         if self._waits.end(self._call):
             return CallTimeout(no_answer(self._export.role, f"changes of {self._key!r}"))
         return error
 
     def _begin_again(self, error: BaseException) -> None:
-        """The store's worker has ended or died: the next one is asked."""
+        """Ask the next worker of the store: this one ended or died."""
         if isinstance(error, CancelledError):
             raise error
         self._stream = self._begin()

@@ -1,9 +1,9 @@
-"""Who watches which keys of a store, and what they were not sent yet.
+"""The watchers of a store's keys, and the changes that they were not sent yet.
 
-Strategy. A watcher keeps the changes that it was not sent. One that reads too slowly loses them all at once, and is
-told so (`has_missed`): it has to look for itself at what is there now.
+Strategy. A watcher keeps the changes that it was not sent. If it reads too slowly it loses them all at once, which
+`has_missed` reports: it has to read the current values itself.
 
-Limits. No I/O, no clock. Wakes nobody: `tell` returns who has something new.
+Limits. No I/O, no clock. Wakes no one: `tell` returns the watchers that have something new.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 from mob.stores.book import OWN, Value
 
 WatchedChange = tuple[str, str, Value | None]
-"""What has happened ("set", "delete", "expire", "evict"), to which key, and its new value."""
+"""What happened ("set", "delete", "expire", "evict"), the key, and its new value."""
 
 MOST = 1000
-"""Changes that are kept for a watcher."""
+"""Maximum number of changes that are kept for a watcher."""
 MOST_BYTES = 16 * 1024 * 1024
-"""Bytes of values that are kept for it."""
+"""Maximum bytes of values that are kept for it."""
 
 
 class KeyWatcher:
-    """Somebody who watches a key, or all that begin so."""
+    """A watcher of a key, or of all keys with a prefix."""
 
     def __init__(self, key: str, is_prefix: bool) -> None:
         self.key: str = key
@@ -33,7 +33,7 @@ class KeyWatcher:
         return f"<KeyWatcher of {self.key!r}{' and more' if self.is_prefix else ''}, {len(self.changes)} changes>"
 
     def put(self, change: WatchedChange) -> None:
-        """Keep a change until it is sent; if there are too many, none."""
+        """Keep a change until it is sent; drop all if there are too many."""
         value = change[2]
         self._bytes += len(value) if isinstance(value, bytes) else 0
         self.changes.append(change)
@@ -41,7 +41,7 @@ class KeyWatcher:
             self.changes, self._bytes, self.has_missed = [], 0, True
 
     def take(self) -> tuple[bool, list[WatchedChange]]:
-        """Return what was not sent yet: whether changes were lost, and those since."""
+        """Return what was not sent yet: True if changes were lost, and the changes since."""
         taken = self.has_missed, self.changes
         self.changes, self._bytes, self.has_missed = [], 0, False
         return taken
@@ -61,14 +61,14 @@ class Watchers:
         return len(self._of_prefix) + sum(map(len, self._of_key.values()))
 
     def join(self, watcher: KeyWatcher) -> None:
-        """Have a watcher told of changes from now on."""
+        """Give a watcher the changes from now on."""
         if watcher.is_prefix:
             self._of_prefix.append(watcher)
         else:
             self._of_key.setdefault(watcher.key, []).append(watcher)
 
     def leave(self, watcher: KeyWatcher) -> None:
-        """Have a watcher told of no more."""
+        """Give a watcher no more changes."""
         if watcher.is_prefix:
             self._of_prefix.remove(watcher)
             return
@@ -78,7 +78,7 @@ class Watchers:
             del self._of_key[watcher.key]
 
     def tell(self, what: str, key: str, value: Value | None) -> list[KeyWatcher]:
-        """Keep a change for those who watch the key; return them."""
+        """Keep a change for the watchers of the key; return them."""
         if key.startswith(OWN):
             return []
         told = [*self._of_key.get(key, ()), *(each for each in self._of_prefix if key.startswith(each.key))]

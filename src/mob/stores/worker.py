@@ -1,14 +1,14 @@
-"""The module of a store's role: one worker that holds what all processes of the app share.
+"""The module of a store's role: one worker that holds the data that all processes of the app share.
 
-Written with the public API of mob; only the names of its metrics are reserved, so these are declared elsewhere. Values
-are bytes that their senders have encoded, and nobody here opens them; or numbers, which `add` needs.
+It uses the public API of mob; only the names of its metrics are reserved, so these are declared elsewhere. Values are
+bytes that their senders encoded, and this module does not decode them; or numbers, which `add` needs.
 
-A lock is held by a stream: `hold` yields its fence and goes on until the lock is over. So it is released when its
-holder leaves the stream, dies, or is cut off, without anybody asking.
+A lock is held by a stream: `hold` yields its fence and continues until the lock is over. So it is released when its
+holder leaves the stream, dies, or is cut off, without any request.
 
 A worker that takes the place of another one, in a reload, asks it for its contents before it is ready (`hand_over`):
-`mob.on("hand_over")` would wait for the streams of locks. That is for the end of one whose successor is not there yet,
-which ends the streams first; with a file, that has all there is.
+`mob.on("hand_over")` would wait for the streams of locks. That event serves a worker that ends before its successor is
+there, which ends the streams first; with a file, the contents are in it.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from mob.stores.watchers import KeyWatcher, WatchedChange
 
 F = TypeVar("F", bound=Callable[..., Any])
 SHORTLY = 0.02
-"""Seconds after which they are told so, if they ask a worker that ends: by then they know of its end."""
+"""Seconds after which callers that ask a worker that ends get that answer: by then they know of its end."""
 
 _server: StoreServer
 _told = (0, 0, 0)  # hits, misses and evictions
-_predecessor: Any = None  # a stream, which it goes on with its work without this worker if it ends
+_predecessor: Any = None  # a stream; if it ended, the predecessor would continue without this worker
 
 
 @mob.on("start")
 async def begin() -> None:
-    """Open the store, before anybody may ask it."""
+    """Open the store, before any call may come."""
     global _server
     me = mob.me()
     is_first = me.generation == 1 and not me.node  # in a cluster another machine may have had it
@@ -52,7 +52,7 @@ async def begin() -> None:
 
 
 def tell_metrics(server: StoreServer) -> None:
-    """Bring the metrics of the store up to date."""
+    """Update the metrics of the store."""
     global _told
     book = server.book
     KEYS.set(len(book.entries))
@@ -66,7 +66,7 @@ def tell_metrics(server: StoreServer) -> None:
 
 
 async def _receive(role: str) -> Contents | None:
-    """Return what the worker before has handed over, if it is still there."""
+    """Return what the previous worker hands over, if it is still there."""
     global _predecessor
     rows: list[StoredRow] = []
     try:
@@ -78,20 +78,20 @@ async def _receive(role: str) -> Contents | None:
     except mob.Unavailable:
         return None
     except mob.Lost as error:
-        LOG.warning("store %r: the worker before has died while it handed over its contents: %s", role, error)
+        LOG.warning("store %r: the previous worker died while it handed over its contents: %s", role, error)
     return None
 
 
 @mob.on("drain")
 async def end() -> None:
-    """End the streams: who waits here asks the next worker. Leave it the contents, if it is not there and has them."""
+    """End the streams: callers that wait here ask the next worker. Leave it the contents if it needs them."""
     if not _server.is_frozen and _server.settings.file is None:
         mob.on("hand_over", leave)
     _server.end()
 
 
 def leave() -> Contents:
-    """Return what the next worker begins with; from now on nothing can be changed here."""
+    """Return the contents for the next worker; from now on nothing can be changed here."""
     return _server.leave()
 
 
@@ -114,11 +114,11 @@ async def hand_over() -> AsyncIterator[Contents]:
 
 def _has_file() -> bool:
     me: Any = mob.me()
-    return isinstance(me, mob.Me) and settings_for(me.role).file is not None  # else this is no worker of a store
+    return isinstance(me, mob.Me) and settings_for(me.role).file is not None  # otherwise this is no worker of a store
 
 
 def asking(function: F) -> F:
-    """Have what an export asks of the store wait while the store is handed over."""
+    """Make an export that asks the store wait while the store is handed over."""
 
     @wraps(function)
     def ask(*args: Any, **kwargs: Any) -> Any:
@@ -133,7 +133,7 @@ def asking(function: F) -> F:
 
 
 def changing(function: F) -> F:
-    """Have an export that changes the store end when the change is in the file, if there is one.
+    """Make an export that changes the store end when the change is in the file, if there is one.
 
     It is `async def` then, because such calls begin one after another in one turn of the loop, so that their changes
     are written together; after a `def` export that has to wait, the next one begins a turn later.
@@ -158,7 +158,7 @@ def _elsewhere(function: Callable[..., Any], args: Any, kwargs: Any) -> Callable
 @mob.export(idempotent=True)
 @asking
 def get(key: str) -> Value | None:
-    """Return the value of a key as it was sent: a number, or bytes that its sender has encoded."""
+    """Return the value of a key as it was sent: a number, or bytes that its sender encoded."""
     return _server.book.get(key, time())
 
 
@@ -173,7 +173,7 @@ def get_many(keys: list[str]) -> list[Value | None]:
 @mob.export
 @changing
 def set(key: str, value: bytes | int | float, ttl: float | None = None) -> None:
-    """Give a key a value, and so many seconds to live."""
+    """Set the value of a key, with that many seconds to live."""
     server = _server
     server.book.set(key, value, ttl, time())
     if ttl is not None:
@@ -183,7 +183,7 @@ def set(key: str, value: bytes | int | float, ttl: float | None = None) -> None:
 @mob.export
 @changing
 def set_many(values: dict[str, bytes | int | float], ttl: float | None = None) -> None:
-    """Give keys values."""
+    """Set the values of keys."""
     server, now = _server, time()
     for key, value in values.items():
         server.book.set(key, value, ttl, now)
@@ -194,7 +194,7 @@ def set_many(values: dict[str, bytes | int | float], ttl: float | None = None) -
 @mob.export
 @changing
 def delete(keys: list[str]) -> int:
-    """Delete keys; return how many there were."""
+    """Delete keys; return how many of them existed."""
     return _server.book.delete(keys, time())
 
 
@@ -212,13 +212,14 @@ def add(key: str, n: int | float = 1, ttl: float | None = None) -> int | float:
 @mob.export
 @changing
 def allow(key: str, limit: str, n: int = 1) -> tuple[bool, int, int, float, float]:
-    """Return whether n more are allowed, the limit, how many are left, and after how many seconds this is allowed and
-    the whole limit is free again.
+    """Return whether n more are allowed.
+
+    Also return the limit, how many are left, and the seconds until this is allowed and until the whole limit is free.
     """
     server, now, wanted = _server, time(), rates.limit_of(limit)
     if not 0 < n <= wanted.most:
         raise ValueError(
-            f"store {server.name!r}: allow({key!r}, {limit!r}, n={n}) can never be allowed: n is from 1 to "
+            f"store {server.name!r}: allow({key!r}, {limit!r}, n={n}) can never be allowed: n must be from 1 to "
             f"{wanted.most}."
         )
     name = f"{key}\0{wanted.most}/{wanted.period:g}"
@@ -233,13 +234,13 @@ def allow(key: str, limit: str, n: int = 1) -> tuple[bool, int, int, float, floa
 @mob.export(idempotent=True)
 @asking
 def keys(prefix: str = "") -> list[str]:
-    """Return the keys that begin so, in no order."""
+    """Return the keys with that prefix, in no order."""
     return list(_server.book.keys(prefix, time()))
 
 
 @mob.export(idempotent=True)
 def stats() -> dict[str, int]:
-    """Return what the store holds, and what was asked of it."""
+    """Return the figures of the store."""
     server = _server
     return {
         "keys": len(server.book.entries),
@@ -258,8 +259,9 @@ def stats() -> dict[str, int]:
 
 @mob.export
 async def watch(key: str, is_prefix: bool) -> AsyncIterator[tuple[bool, list[WatchedChange]]]:
-    """Yield the changes of a key, or of all that begin so: whether some were lost, and those since. The first item has
-    none, and says that this has begun.
+    """Yield the changes of a key, or of all with a prefix: True if some were lost, and the changes since.
+
+    The first item has no changes, and shows that watching has begun.
     """
     server, watcher, event = _server, KeyWatcher(key, is_prefix), asyncio.Event()
     if server.is_ending:
@@ -280,8 +282,10 @@ async def watch(key: str, is_prefix: bool) -> AsyncIterator[tuple[bool, list[Wat
 
 @mob.export
 async def hold(name: str, ttl: float | None, wait: float | None, fence: int = 0) -> AsyncIterator[int]:
-    """Yield the fence of a lock when it is held, and go on until that is over; end at once if it is not held after
-    `wait` seconds. `fence`: that by which the caller held it before this worker was there.
+    """Yield the fence of a lock when it is held, and continue until that is over.
+
+    End at once if it is not held after `wait` seconds. `fence`: the one by which the caller held the lock before this
+    worker was there.
     """
     server = _server
     if (server.is_frozen and not await server.thawed()) or server.is_ending:
@@ -318,7 +322,7 @@ async def hold(name: str, ttl: float | None, wait: float | None, fence: int = 0)
 @mob.export
 @asking
 def renew(name: str, fence: int, ttl: float | None) -> bool:
-    """Give the holder of a lock so many more seconds; return whether it still holds it."""
+    """Give the holder of a lock that many more seconds; return whether it still holds it."""
     server = _server
     claim = server.locks.renew(name, fence, ttl, monotonic())
     if claim is not None:
