@@ -8,7 +8,7 @@ from typing import Any
 from griffe import Extension, Object
 
 DIRECTIVE = re.compile(r" *# doctest: .*$", re.MULTILINE)
-EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\n).+)*", re.MULTILINE)
+EXAMPLE = re.compile(r"^( *)>>> .*(?:\n\1.*\S.*)*", re.MULTILINE)
 PAGE = re.compile(r"docs/([\w-]+)\.md")
 TREE = re.compile(r"^    MobError\n(?:    .+\n)+", re.MULTILINE)
 
@@ -20,5 +20,5 @@ class Examples(Extension):
         """Once for each object."""
         if obj.docstring is not None:
             text = DIRECTIVE.sub("", obj.docstring.value)
-            text = EXAMPLE.sub(lambda example: f"```pycon\n{example[0]}\n```", text)
+            text = EXAMPLE.sub(lambda example: f"{example[1]}```pycon\n{example[0]}\n{example[1]}```", text)
             obj.docstring.value = PAGE.sub(r"[\1](../\1.md)", text)

@@ -21,6 +21,8 @@ LINK = re.compile(r"\[(?P<text>[^\]\n]+)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)
 TAKEN = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/*.md", "examples/*/README.md"]
 AROUND = "repository"
 """The directory of the site for what lies outside of docs/."""
+LATE_IN_SEARCH = (f"{AROUND}/", "internals/")
+"""Beginnings of pages that search lists below the others: reports, changes, and what only maintainers need."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -36,6 +38,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
     """Leaves the comments out, and has each link lead to where its page is in the site."""
     here = page.file.src_uri
+    if here.startswith(LATE_IN_SEARCH):
+        page.meta.setdefault("search", {"boost": 0.3})
 
     def led(link: re.Match[str]) -> str:
         target = _in_site(here, link["target"])

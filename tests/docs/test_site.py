@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import mob
+from tests.chromium import DESKTOP, Pages, launched, needs_chromium
 from tests.docs.blocks import ROOT
 from tests.patience import patient
 
@@ -70,6 +71,18 @@ def test_what_lies_around_the_docs_is_in_it_and_linked(site: Path) -> None:
     assert 'href="repository/bench/CLUSTERING.html"' in (site / "cluster.html").read_text("utf-8")
     assert 'href="repository/CHANGELOG.html"' in (site / "index.html").read_text("utf-8")
     assert (site / "repository" / "CHANGELOG.html").is_file()
+
+
+@needs_chromium
+def test_search_works_in_pages_that_are_opened_from_a_disk(site: Path) -> None:
+    with launched() as chromium:
+        pages = Pages(chromium, {**DESKTOP, "width": 1300})  # narrower ones hide the field
+        page = pages((site / "api" / "app.html").as_uri())
+        page.click(".md-search__input")
+        page.keyboard.type("limit memory")
+        found = page.wait_for_selector(".md-search-result__item a[href*='supervision.html']")
+        assert "Supervision" in found.inner_text()
+        assert pages.complaints == []
 
 
 def test_the_dashboard_for_grafana_can_be_downloaded(site: Path) -> None:
