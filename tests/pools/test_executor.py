@@ -25,7 +25,7 @@ import mob
         ({"retries": -1}, ValueError, "retries=-1 is not a whole number of at least 0."),
         ({"timeout": 0}, ValueError, "timeout=0 is not a number of seconds above 0, or None."),
         ({"timeout": "x"}, ValueError, "timeout='x' is not a number of seconds above 0, or None."),
-        ({"preload": "numpy"}, TypeError, "preload='numpy' is not a sequence of names of modules, such as ('numpy',)."),
+        ({"preload": "numpy"}, TypeError, "preload='numpy' is not a sequence of module names, such as ('numpy',)."),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options: dict[str, Any], kind: type[Exception], text: str) -> None:

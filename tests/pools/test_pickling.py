@@ -167,7 +167,7 @@ def test_what_a_class_raises_itself_comes_through_with_a_note() -> None:
     with pytest.raises(ValueError, match="no") as caught:
         dumps(Evil(), "the arguments of f")
     assert caught.value.__notes__ == [
-        "This was raised while the arguments of f was pickled, to be sent to another process by a mob.Pool."
+        "This was raised while pickling the arguments of f, which a mob.Pool sends to another process."
     ]
 
 

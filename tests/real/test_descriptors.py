@@ -726,7 +726,7 @@ def test_a_receiver_that_has_too_many_open(back: Any, client: mob.Client, count:
     with pytest.raises(mob.ArgumentError) as caught:
         calls[0].result(patient(30))
     assert re_worded(str(caught.value)) == (
-        "back.greet_all(): a socket that was sent along was lost: this process has too many files open. It may have N "
+        "back.greet_all(): a socket that was sent along was lost: this process has too many open files. The limit is N "
         "(`ulimit -n`)."
     )
     assert caught.value.executed == "no"
@@ -757,8 +757,8 @@ def test_a_pool_of_shared_memory_that_could_not_be_mapped_is_mapped_later(app: R
 
 
 def re_worded(text: str) -> str:
-    head, _, rest = text.partition("It may have ")
-    return f"{head}It may have N {rest.partition(' ')[2]}"
+    head, _, rest = text.partition("The limit is ")
+    return f"{head}The limit is N {rest.partition(' ')[2]}"
 
 
 def test_a_sender_that_has_too_many_open(front: Any, client: mob.Client) -> None:

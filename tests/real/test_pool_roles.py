@@ -136,7 +136,7 @@ def test_a_forked_child_makes_a_pool_of_its_own(tmp_path: Path) -> None:
 
 def test_a_pool_says_in_a_forked_child_that_it_is_another_process() -> None:
     def use() -> None:
-        with pytest.raises(mob.WrongProcess, match=r"Make a mob\.Pool in this process"):
+        with pytest.raises(mob.WrongProcess, match=r"Make a new mob\.Pool in this process"):
             pool.submit(square, 4)
 
     with mob.Pool(1) as pool:

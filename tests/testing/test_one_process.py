@@ -19,14 +19,14 @@ from tests.running import wait_until
 def test_a_cluster_needs_processes(mob_app: Any, tmp_path: Path) -> None:
     (tmp_path / "back.py").write_text("")
     app = mob.start("shop").role("back", str(tmp_path / "back.py")).cluster("nats://127.0.0.1:4222")
-    with pytest.raises(PlanError, match=r"a cluster needs processes\. Leave one_process out"):
+    with pytest.raises(PlanError, match=r"a cluster needs processes\. Leave out one_process"):
         mob_app(app, one_process=True)
 
 
 def test_its_kingpin_cannot_be_upgraded(mob_app: Any, tmp_path: Path) -> None:
     (tmp_path / "back.py").write_text("")
     app = mob_app(back=str(tmp_path / "back.py"), one_process=True)
-    with pytest.raises(mob.MobError, match="an app in one process is not upgraded: its Kingpin is no program"):
+    with pytest.raises(mob.MobError, match="an app in one process cannot be upgraded: its Kingpin is no program"):
         app.upgrade()
     assert [each.role for each in app.members() if each.role] == ["back"]
 
@@ -77,8 +77,8 @@ def test_several_workers_cannot_have_environments_of_their_own(
     with pytest.raises(PlanError) as caught, testing.start(described(), one_process=True):
         pass
     assert str(caught.value) == (
-        f"role 'back': {what} gives each worker an environment of its own, and in one process there is one for all. "
-        f"Leave one_process out, or run one worker: roles='back=1'."
+        f"role 'back': {what} gives each worker an environment of its own, but in one process all share one. "
+        f"Leave out one_process, or run one worker: roles='back=1'."
     )
     with testing.start(described(), one_process=True, roles="back=1") as app:
         app.wait_for("5 None" if "gpus" in options else "5,6 0")

@@ -150,7 +150,7 @@ LEAKS = """
 """
 TOLD = [
     "*callbacks: listen (test_shop.py:7) of this test is held by back.0 (pid *)",
-    'What is meant to stay is allowed by @pytest.mark.mob_leaks("callbacks").',
+    'To allow it, use @pytest.mark.mob_leaks("callbacks").',
     "*calls: back.sleep of this test, not answered by back.0 (pid *)",
     "*streams: back.count of this test, not read to its end by back.0 (pid *)",
     "*descriptors: *, a socket AF_INET at ('127.0.0.1', *)",
@@ -233,7 +233,7 @@ def test_a_module_that_blocks_is_not_for_one_process(run: Run) -> None:
     )
     result.assert_outcomes(failed=1)
     assert "server.0 is still being imported after 1 s, at" in text_of(result)
-    assert "server.py:2. A module that blocks at its import (a server's serve_forever) needs a process" in text_of(
+    assert "server.py:2. A module that blocks during its import (a server's serve_forever) needs a process" in text_of(
         result
     )
 
@@ -255,7 +255,7 @@ def test_a_mistake_in_the_description_is_told(run: Run) -> None:
         import mob, pytest
 
         def test_nothing(mob_app):
-            with pytest.raises(mob.PlanError, match="nothing to start. Wanted: a main script, an app, or roles"):
+            with pytest.raises(mob.PlanError, match="nothing to start. Expected: a main script, an app, or roles"):
                 mob_app()
 
         def test_no_file(mob_app):
@@ -263,11 +263,11 @@ def test_a_mistake_in_the_description_is_told(run: Run) -> None:
                 mob_app("mian.py")
 
         def test_no_run(mob_app):
-            with pytest.raises(mob.PlanError, match="has come to its end and started no app. Does it lack .run"):
+            with pytest.raises(mob.PlanError, match="ended without starting an app. Does it lack .run"):
                 mob_app("back.py", one_process=True)
 
         def test_both(mob_app):
-            with pytest.raises(mob.PlanError, match="roles .back. are for an app without a main script"):
+            with pytest.raises(mob.PlanError, match="roles .back. cannot be combined with a main script or an app"):
                 mob_app("main.py", back="./back.py")
         """
     )

@@ -1,14 +1,14 @@
-"""Short tasks travel together: one call for many of them, where a call costs more than they take.
+"""Bundles of short tasks: one call for many of them, because a call costs more than they take.
 
-Tasks that wait are bundled if they are of one function, and it is known how long that takes: as many as take `SPAN`,
-and so few that all workers get their share. The worker runs one after the other and answers for all. When that takes
-longer than it should (`worker.LONGEST`), it answers for those that it has run, and the others are sent again.
+Waiting tasks are bundled if they have the same function and its duration is known: as many as take `SPAN`, but few
+enough that all workers get their share. The worker runs them in turn and answers for all. If that takes too long
+(`worker.LONGEST`), it answers for those that have run, and the others are sent again.
 
 Each task of a bundle has a number like a call, which the worker notes when it begins the task (`rim.begun`). So if the
-worker dies, those that it had begun are lost, and the others go on.
+worker dies, the tasks that it had begun are lost, and the others go on.
 
-Limits. Tasks of pools with a `timeout`, which counts for each by itself, do not travel together, and neither do those
-that a mobster submits: a worker of the pool that waits for them runs them itself.
+Limits. Tasks of pools with a `timeout`, which counts for each by itself, are not bundled, and neither are those that a
+mobster submits: a worker of the pool that waits for them runs them itself.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from mob.pools.tasks import Tasks
 
 SPAN = 10_000
-"""Microseconds of work in one bundle. An answer costs the process that waits for it some 0.25 ms of CPU, most of it
-because its caches are cold by then: with one task in a bundle, 2,000 tasks of 1 ms take a third longer."""
+"""Microseconds of work in one bundle.
+
+An answer costs the waiting process about 0.25 ms of CPU, most of it because its caches are cold by then: with one task
+in a bundle, 2,000 tasks of 1 ms take a third longer.
+"""
 MOST = 128
-"""Tasks in one bundle."""
+"""Maximum number of tasks in one bundle."""
 MOST_BYTES = 64 * 1024
-"""Bytes of their arguments."""
+"""Bytes of arguments after which a bundle takes no more."""
 AHEAD = 3
 """Bundles that are under way, for each worker."""
 
@@ -43,7 +46,7 @@ Futures = Sequence[PoolFuture[Any]]
 
 
 def most_together(cost: int, waiting: int, workers: int) -> int:
-    """Return how many tasks may travel together. `cost`: of one, in microseconds, 0 if it is not known.
+    """Return the number of tasks that may travel together; `cost`: microseconds of one, 0 if unknown.
 
     >>> most_together(10, 1000, 2), most_together(10, 40, 2), most_together(700, 1000, 2), most_together(0, 1000, 2)
     (128, 10, 14, 1)
@@ -52,20 +55,20 @@ def most_together(cost: int, waiting: int, workers: int) -> int:
 
 
 class Bundle:
-    """Tasks of one function that one call is made for."""
+    """Tasks of one function that share a call."""
 
     __slots__ = ("futures", "mark", "numbers", "size", "withdrawn")
 
     def __init__(self, size: int, mark: int) -> None:
         self.futures: list[PoolFuture[Any]] = []
         self.numbers: list[int] = []
-        """By which the worker notes which it has begun."""
+        """The numbers under which the worker notes which ones it has begun."""
         self.size: int = size
         """Bytes of the call."""
         self.mark: int = mark
-        """By which the board knows what one of them takes."""
+        """The mark under which the board knows the cost of one task."""
         self.withdrawn: PoolFuture[Any] | None = None
-        """The one that is being cancelled, and the call because of it; the others are sent again."""
+        """The task that is being cancelled, and the call because of it; the others are sent again."""
 
     def __repr__(self) -> str:
         return f"<Bundle of {len(self.futures)} tasks>"
@@ -81,7 +84,7 @@ class Bundles:
         self._retries = retries
         self._under_way: dict[Call[Any], Bundle] = {}
         self.most_under_way: int | None = None
-        """How many calls may be under way if the next are bundles; None if they are not."""
+        """Maximum number of calls under way while the next ones are bundles; otherwise None."""
 
     def __repr__(self) -> str:
         return f"<Bundles of {self._tasks!r}>"
@@ -89,7 +92,7 @@ class Bundles:
     # ---------------------------------------------------------------------------------------------- sending
 
     def send(self, first: PoolFuture[Any], args: Sequence[Any], variant: str) -> bool:
-        """Send a task with those that may go along with it; return False if it goes alone. `args`: of `worker.run`."""
+        """Send a task with others that can join it; return False if it must go alone. `args`: those of `worker.run`."""
         number, function, data, buffers, _ = args
         task = first.task
         if task is None or buffers or not variant:
@@ -109,7 +112,7 @@ class Bundles:
         return True
 
     def _add_all(self, bundle: Bundle, futures: Futures, several: list[bytes]) -> None:
-        """Pickle what goes along, up to what is so large that it goes alone."""
+        """Pickle the other tasks, up to one that is so large that it goes alone."""
         for at, future in enumerate(futures):
             task = cast(PoolTask, future.task)
             try:
@@ -146,7 +149,7 @@ class Bundles:
         call.when_done(partial(self._handle_done, bundle))
 
     def may_have_begun(self, bundle: Bundle, future: PoolFuture[Any]) -> bool:
-        """Return whether a worker may have begun one of the tasks. It lives, so another moment may tell otherwise."""
+        """Return True if the living worker may have begun one of the tasks; that may change at any moment."""
         board, call = self._context.board, future.call
         if board is None or call is None or call.state is not CallState.SENT:
             return board is None
@@ -154,7 +157,7 @@ class Bundles:
         return board.begun.may_have_begun(call.contact.uid, self._context.uid, number)
 
     def withdraw(self, bundle: Bundle, future: PoolFuture[Any]) -> bool:
-        """Give up one of the tasks, if no worker has begun with them; return whether that was so."""
+        """Withdraw one of the tasks, if no worker has begun any of them; return False if it was too late."""
         bundle.withdrawn = future
         if future.call is not None and cancel(self._tasks.peer, future.call):
             self._tasks.retire([future])
@@ -163,11 +166,11 @@ class Bundles:
         return False
 
     def are_at(self, contact: Contact) -> bool:
-        """Return whether a worker has a bundle."""
+        """Return True if a worker has a bundle."""
         return any(call.state is CallState.SENT and call.contact is contact for call in list(self._under_way))
 
     def take_back(self, contact: Contact) -> None:
-        """Send to others what a worker has not begun of the bundles that it runs. On the thread that reads."""
+        """Send elsewhere what a worker has not begun of the bundles that it runs; on the thread that reads."""
         board = self._context.board
         for call, bundle in list(self._under_way.items()):
             if board is None or call.state is not CallState.SENT or call.contact is not contact:
@@ -183,7 +186,7 @@ class Bundles:
     # ---------------------------------------------------------------------------------------------- answers
 
     def _handle_done(self, bundle: Bundle, call: Call[Any]) -> None:
-        """The call has ended; on the thread that reads, or on the one that has cancelled it."""
+        """Handle the end of the call, on the thread that reads, or on the one that cancelled it."""
         self._under_way.pop(call, None)
         futures, ended = bundle.futures, 0
         if call.cancelled():
@@ -197,7 +200,7 @@ class Bundles:
             elif answers != [worker.SPENT]:
                 if answers and answers[0] == worker.SETUP_FAILED:
                     answers = [answers] * len(futures)
-                elif answers and self._context.board is not None:  # as the worker does for one that it runs alone
+                elif answers and self._context.board is not None:  # as the worker does for a task that it runs alone
                     self._context.board.learn(bundle.mark, seconds / len(answers))
                 ended = len(answers)
                 for future, answer in zip(futures, answers, strict=False):
@@ -208,7 +211,7 @@ class Bundles:
         self._tasks.handle_call_ended(bundle.size, futures[:ended], again)
 
     def _lose(self, bundle: Bundle, call: Call[Any], error: BaseException) -> tuple[list[PoolFuture[Any]], int]:
-        """There is no answer. Return the tasks, first those that have ended because of it, and how many these are."""
+        """Handle a call without an answer; return the tasks, first those that ended because of it, and their number."""
         ended: list[PoolFuture[Any]] = []
         again: list[PoolFuture[Any]] = []
         for future, number in zip(bundle.futures, bundle.numbers, strict=True):

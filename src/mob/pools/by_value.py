@@ -1,12 +1,12 @@
-"""What cannot be imported in a worker, pickled by value: cloudpickle, with the globals of `__main__` in one place.
+"""Pickles what a worker cannot import by value: cloudpickle, with the globals of `__main__` in one place.
 
-Functions of a script share its globals: an initializer sets one, tasks read it. In a worker the functions of one
-program's `__main__` share a namespace too. What arrives with a function is put there, but for names to which code in
-the worker has bound something else meanwhile: as in a forked child, what the worker has changed stays.
+Functions of a script share its globals: an initializer sets one, tasks read it. In a worker, too, the functions of one
+program's `__main__` share a namespace. Globals that arrive with a function are put there, except names that code in the
+worker has bound to something else meanwhile: as in a forked child, the worker's changes stay.
 
-The name of the file stays with the code, so that a traceback shows its lines.
+Code keeps the name of its file, so that a traceback shows its lines.
 
-Limits. Imported only where cloudpickle is installed. The functions at the end run where something is unpickled.
+Limits. It is imported only if cloudpickle is installed. The functions at the end run where something is unpickled.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -32,13 +32,13 @@ _inside: Any = importlib.import_module("cloudpickle.cloudpickle")
 __all__ = ["dumps", "namespace", "set_state"]
 
 NO_FILE = "<dynamic-code>"
-"""What cloudpickle puts in the place of the name of the file."""
+"""The text that cloudpickle uses instead of the name of the file."""
 SHARED = ("__name__", "__file__", "__package__", "__path__")
 _MISSING = object()
 
 
 def dumps(value: Any, protocol: int, is_in_band: Callable[[Any], bool]) -> bytes:
-    """Return the pickle of a value. `is_in_band`: as `buffer_callback` of `pickle.dumps`."""
+    """Return the pickle of a value; `is_in_band` is the `buffer_callback` of `pickle.dumps`."""
     file = io.BytesIO()
     _Pickler(file, protocol, is_in_band).dump(value)
     return file.getvalue()
@@ -57,7 +57,7 @@ class _Pickler(cloudpickle.CloudPickler):
 
     def __init__(self, file: io.BytesIO, protocol: int, is_in_band: Callable[[Any], bool]) -> None:
         super().__init__(file, protocol, is_in_band)
-        programs = {**_namespaces, _program: vars(sys.modules["__main__"])}  # a task may send what came from another
+        programs = {**_namespaces, _program: vars(sys.modules["__main__"])}  # a task may send others' functions
         self.globals_ref: dict[int, Any] = {id(names): _Main(program) for program, names in programs.items()}
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:
@@ -66,7 +66,7 @@ class _Pickler(cloudpickle.CloudPickler):
 
 
 class _Main(dict[str, Any]):
-    """Stands for the globals of the `__main__` of a program where a function is pickled."""
+    """The globals of the `__main__` of a program, while a function is pickled."""
 
     def __init__(self, program: int) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ def _reduce_code(code: CodeType) -> Any:
 
 
 def _reduce_cached(function: Any) -> Any:
-    """Return what makes a function of `functools.lru_cache`; its cache is empty there."""
+    """Return the reduced form of a function of `functools.lru_cache`; its cache is empty when it is unpickled."""
     if _inside._should_pickle_by_reference(function.__wrapped__):
         return function.__qualname__
     return make_cached, (function.__wrapped__, function.cache_parameters())
 
 
-_program = 0  # stands for this process's `__main__`
+_program = 0  # represents this process's `__main__`
 
 
 def _name_program() -> None:
@@ -102,8 +102,8 @@ os.register_at_fork(after_in_child=_name_program)
 
 # -- where it is unpickled ---------------------------------------------------------------------------------------------
 
-_namespaces: dict[int, dict[str, Any]] = {}  # of the programs whose functions have come
-_arrived: dict[int, dict[str, Any]] = {}  # what has come for them last, by the ids of those
+_namespaces: dict[int, dict[str, Any]] = {}  # of the programs whose functions have arrived
+_arrived: dict[int, dict[str, Any]] = {}  # by the ids of these namespaces, the globals that arrived last
 
 
 def namespace(program: int, known: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def make_cached(function: Any, parameters: dict[str, Any]) -> Any:
 
 
 def set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Give a function of a `__main__` what it had."""
+    """Set the state of a function of a `__main__`."""
     slots = state[1]
     own, arrived = function.__globals__, _arrived.get(id(function.__globals__), {})
     coming: dict[str, Any] = slots["__globals__"]

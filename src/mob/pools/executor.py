@@ -1,4 +1,4 @@
-"""`mob.Pool`: an executor of `concurrent.futures` with supervised workers, in which a death costs one task."""
+"""`mob.Pool`: an executor of `concurrent.futures` with supervised workers, in which a crash costs one task."""
 
 from __future__ import annotations
 
@@ -24,22 +24,35 @@ from mob.rim import cores
 
 
 class Pool(RolePool):
-    """Worker processes that run any function, behind the interface of `concurrent.futures.ProcessPoolExecutor`.
+    """Worker processes that run any function, with the interface of `concurrent.futures.ProcessPoolExecutor`.
 
-    `workers`: how many processes (as many as this one may use cores; a limit of a container counts). `initializer`:
-    called in each worker with `initargs`, before its first task; if it raises, all tasks fail with `BrokenExecutor`.
-    `max_calls`: tasks after which a worker is replaced. `max_memory`: bytes of resident memory, or a size such as
-    "500M", beyond which it is. `threads`: how many tasks each worker runs at once (1). `retries`: how often a task is
-    run again whose worker has died (0). `preload`: modules that are imported once, and whose memory all workers share.
-    `env`: environment variables of the workers, added to those of this process, and set before anything but `preload`
-    is imported. `timeout`: seconds that a task may run; then its worker is killed, and it fails with `CallTimeout`.
-    `ValueError` or `TypeError` for a value that cannot be meant.
+    Functions and arguments are pickled, with cloudpickle if it is installed (`pip install 'mobsters[pool]'`). The first
+    task starts the workers. See docs/pool.md.
 
-    Functions and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
-    workers are started by the first task. See docs/pool.md.
+    Args:
+        workers: Number of processes. Default: the number of cores that this process may use, including container
+            limits.
+        initializer: A function that is called in each worker before its first task. If it raises, all tasks fail with
+            `BrokenExecutor`.
+        initargs: Positional arguments of `initializer`.
+        max_calls: Number of tasks after which a worker is replaced. Default: None, no limit.
+        max_memory: Resident memory above which a worker is replaced, in bytes or as a size such as "500M". Default:
+            None, no limit.
+        threads: Number of tasks that each worker runs at once. Default: 1.
+        retries: Number of times that a task is run again after its worker died. Default: 0.
+        preload: Names of modules that are imported once and whose memory all workers share.
+        env: Environment variables of the workers, added to those of this process. They are set before anything except
+            `preload` is imported.
+        timeout: Seconds that a task may run; then its worker is killed and it fails with `CallTimeout`. Default: None,
+            no limit.
 
-    >>> with mob.Pool(8) as pool:                             # doctest: +SKIP
-    ...     for part in pool.map(render, frames): ...
+    Raises:
+        TypeError: There is no such option, or a value has the wrong type.
+        ValueError: A value is out of range.
+
+    Example:
+        >>> with mob.Pool(8) as pool:                             # doctest: +SKIP
+        ...     for part in pool.map(render, frames): ...
     """
 
     def __init__(
@@ -64,7 +77,7 @@ class Pool(RolePool):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if isinstance(preload, str):
-            raise TypeError(f"preload={preload!r} is not a sequence of names of modules, such as ({preload!r},).")
+            raise TypeError(f"preload={preload!r} is not a sequence of module names, such as ({preload!r},).")
         if type(retries) is not int or retries < 0:
             raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -90,7 +103,7 @@ class Pool(RolePool):
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the workers that are ready; none before the first task."""
+        """The process ids of the ready workers; empty before the first task."""
         return [] if self._tasks is None else super().pids
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -102,12 +115,16 @@ class Pool(RolePool):
             self.shutdown()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more tasks, and end the workers when those that were submitted have ended.
+        """Accept no more tasks, and end the workers when the submitted tasks have ended.
 
-        `wait`: return when that is so. `cancel_futures`: cancel the tasks that no worker has. At the end of a `with`
-        this is done, but for Ctrl-C: then the workers are ended at once.
+        The end of a `with` block does this, except after Ctrl-C, which ends the workers at once.
 
-        >>> pool.shutdown(wait=False, cancel_futures=True)    # doctest: +SKIP
+        Args:
+            wait: Return only when all tasks have ended. Default: True.
+            cancel_futures: Cancel the tasks that no worker has begun. Default: False.
+
+        Example:
+            >>> pool.shutdown(wait=False, cancel_futures=True)    # doctest: +SKIP
         """
         super().shutdown(False, cancel_futures=cancel_futures)
         if self._hosted is not None:
@@ -131,11 +148,11 @@ ELSEWHERE = {
     "max_tasks_per_child": "max_calls",
     "maxtasksperchild": "max_calls",
 }
-"""Options of `ProcessPoolExecutor` and `multiprocessing.Pool`, and what they are called here."""
+"""Options of `ProcessPoolExecutor` and `multiprocessing.Pool`, and their names here."""
 
 
 def _unknown(option: str) -> str:
-    """Return what is said of an option that does not exist."""
+    """Return the error text for an unknown option."""
     own = [name for name in inspect.signature(Pool).parameters if name != "others"]
     here = f"Here it is {ELSEWHERE[option]!r}." if option in ELSEWHERE else nearest(option, own)
     return f"mob.Pool has no option {option!r}. {here}"
@@ -146,13 +163,13 @@ _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 @atexit.register
 def _refuse_more() -> None:
-    """Accept no more tasks, because the process ends and nobody would wait for them."""
+    """Accept no more tasks, because the process ends and would not wait for them."""
     for pool in list(_pools):
         pool._is_shut_down = True  # pyright: ignore[reportPrivateUsage]
 
 
 class HostedPool:
-    """The app of a pool, until its last task has ended. It may outlive the pool."""
+    """The app of a pool, until its last task has ended; it may outlive the pool."""
 
     def __init__(self, app: hosting.StartedApp, tasks: Tasks) -> None:
         self._app = app
@@ -160,13 +177,13 @@ class HostedPool:
         self._ending = threading.RLock()
         self._is_over = False
         self._pid = os.getpid()
-        atexit.register(self._end_with_the_process)  # behind the app's own, so it comes first
+        atexit.register(self._end_with_the_process)  # registered after the app's own, so it is called first
 
     def __repr__(self) -> str:
         return f"<HostedPool {self._app.client!r}{', over' if self._is_over else ''}>"
 
     def end(self, wait: bool) -> None:
-        """Give the app back when all tasks have ended; `wait` for that."""
+        """Give back the app when all tasks have ended; with `wait`, return only then."""
         if self._is_over or os.getpid() != self._pid:
             return
         if wait:
@@ -191,7 +208,7 @@ class HostedPool:
                 hosting.keep(self._app, self._tasks.used)
 
     def _give_back_elsewhere(self) -> None:
-        """Not in the thread that reads the answers: that one is the app's own."""
+        """Give back the app in another thread than the one that reads the answers, which belongs to the app."""
         try:
             threading.Thread(target=self._give_back, name="mob-pool-end", daemon=True).start()
         except RuntimeError:  # the interpreter is about to end, and `_end_with_the_process` follows
@@ -205,7 +222,7 @@ class HostedPool:
                 if not was_interrupted:
                     self._tasks.wait()
                     return
-            except KeyboardInterrupt:  # nobody is left to catch it
+            except KeyboardInterrupt:  # no caller is left to catch it
                 pass
             self.end_at_once()
 

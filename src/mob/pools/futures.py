@@ -1,14 +1,14 @@
 """The future of a task: one of `concurrent.futures`, which knows where its task is.
 
-It is running when a worker has begun it; until then it can be cancelled.
+It is running once a worker has begun it; until then it can be cancelled.
 
-Most of a burst of futures end before anybody waits for them. So the condition of one, which takes longer to make than
-all the rest of it, is made when it is first asked for.
+Most futures of a burst end before anyone waits for them. So the condition of a future, which takes longer to make than
+all the rest of it, is made at first use.
 
-In a mobster the thread that waits may be the one that reads the answers. There, waiting reads the links by hand, as
-waiting for a `Call` does; and in a worker of the very pool it runs the tasks that no worker has been asked for
-(`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `TaskWaiters`
-exchanges it, before anybody waits for it, for one that does the same.
+In a mobster the thread that waits may be the one that reads the answers. There, waiting reads the links itself, as
+waiting for a `Call` does; and in a worker of the same pool it runs the tasks that no worker has been asked for
+(`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `TaskWaiters` replaces
+it, before it is waited for, with one that does the same.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _making = Lock()
-"""Held while the condition of a future is made, or it ends without one."""
+"""Held while the condition of a future is made, or while it ends without one."""
 
 
 class PoolTask(NamedTuple):
-    """What is to be run."""
+    """The function to run, with its arguments."""
 
     function: Any
     arguments: Any
-    """Positional and named arguments, a pair; or the items of a map, a list."""
+    """A pair of positional and named arguments, or the list of items of a map."""
     is_items: bool = False
     is_spread: bool = False
-    """Whether an item is a tuple of arguments."""
+    """True if an item is a tuple of arguments."""
 
     @property
     def what(self) -> str:
-        """What its arguments are called where they cannot be sent."""
+        """The name of its arguments in the error if they cannot be sent."""
         return "the items" if self.is_items else f"the arguments of {name_of(self.function)}"
 
     def parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield the arguments, each with what leads to it."""
+        """Yield the arguments, each with the expression that leads to it."""
         if self.is_items:
             yield from (("an item", item) for item in self.arguments)
         else:
@@ -58,7 +58,7 @@ class PoolTask(NamedTuple):
 
 
 class PoolFuture(Future[T]):
-    """What `Pool.submit` returns: a `concurrent.futures.Future`.
+    """The result of `Pool.submit`: a `concurrent.futures.Future`.
 
     >>> future = pool.submit(pow, 2, 10)       # doctest: +SKIP
     >>> future.result(timeout=5)               # doctest: +SKIP
@@ -66,7 +66,7 @@ class PoolFuture(Future[T]):
     """
 
     def __init__(self, tasks: Tasks, task: PoolTask) -> None:
-        self._state: str = PENDING  # in the place of the base's own
+        self._state: str = PENDING  # replaces the attribute of the base class
         self._result: Any = None
         self._exception: BaseException | None = None
         self._waiters: list[Any] = TaskWaiters(self, tasks) if tasks.is_inside else []
@@ -74,22 +74,22 @@ class PoolFuture(Future[T]):
         self._made: Condition | None = None
         self._tasks = tasks
         self.task: PoolTask | None = task
-        """What is to be run; None when it has ended."""
+        """The task; None when it has ended."""
         self.is_items: bool = task.is_items
         self.call: Call[Any] | None = None
-        """The call by which a worker was asked for it."""
+        """The call that sent it to a worker."""
         self.bundle: Bundle | None = None
         """The tasks that it travels with, if it does not travel alone."""
         self.losses: int = 0
-        """How many workers have died that had begun it, while it travelled with others."""
+        """Number of workers that died after they began it, while it travelled with others."""
         self.is_killed: bool = False
-        """Whether its worker is killed because of it."""
+        """True if its worker is killed because of it."""
         self.is_unbegun: bool = False
-        """Whether it was killed before it began."""
+        """True if it was killed before it began."""
         self.verdict: BaseException | None = None
-        """What it ends with then, if not with `Lost`."""
+        """The error with which it ends in that case; None: `Lost`."""
 
-    if not TYPE_CHECKING:  # to them it is an attribute, as of the base
+    if not TYPE_CHECKING:  # for type checkers it is an attribute, as in the base class
 
         @property
         def _condition(self) -> Condition:
@@ -99,7 +99,7 @@ class PoolFuture(Future[T]):
                 return self._made
 
     def set_result(self, result: T) -> None:
-        """Say what the task has returned."""
+        """Set the value that the task returned."""
         with _making:
             is_unwatched = self._made is None and self._state == PENDING
             if is_unwatched:
@@ -108,28 +108,37 @@ class PoolFuture(Future[T]):
             super().set_result(result)
 
     def done(self) -> bool:
-        """Return whether it was cancelled or has ended."""
+        """Return True if it was cancelled or has ended."""
         return self._state not in (PENDING, RUNNING)
 
     @property
     def label(self) -> str:
-        """As people read it."""
+        """Its name for people."""
         return "a task" if self.task is None else name_of(self.task.function)
 
     def running(self) -> bool:
-        """Return whether a worker has begun it and it has not ended."""
+        """Return True if a worker has begun it and it has not ended."""
         return self._state == PENDING and self._tasks.may_have_begun(self)
 
     def cancel(self) -> bool:
-        """Give the task up if no worker has begun it; return if it is cancelled. `Pool.kill` ends one that runs."""
+        """Cancel the task if no worker has begun it; return True if it is cancelled.
+
+        `Pool.kill` ends a running task.
+        """
         if self._state == PENDING and self._tasks.withdraw(self) and super().cancel():
             self.set_running_or_notify_cancel()
         return self.cancelled()
 
     def result(self, timeout: float | None = None) -> T:
-        """Return what the task has returned, or raise what it has raised; wait for it `timeout` seconds at most.
+        """Return the value that the task returned, or raise the error that it raised.
 
-        `TimeoutError` if it has not ended by then, `CancelledError` if it was cancelled, `mob.Lost` if its worker died.
+        Args:
+            timeout: Seconds to wait. Default: None, no limit.
+
+        Raises:
+            TimeoutError: The task did not end within `timeout` seconds.
+            CancelledError: The task was cancelled.
+            mob.Lost: Its worker died.
         """
         try:
             if self._state == PENDING and self._tasks.is_inside:
@@ -138,10 +147,10 @@ class PoolFuture(Future[T]):
                 return self._result
             return super().result(timeout)
         finally:
-            del self  # else an error, its traceback and this frame make a circle
+            del self  # otherwise an error, its traceback and this frame form a cycle
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return what the task has raised, or None; wait as `result` does."""
+        """Return the error that the task raised, or None; wait as `result` does."""
         if self._state == PENDING and self._tasks.is_inside:
             self._wait(timeout)
         return super().exception(timeout)
@@ -153,23 +162,23 @@ class PoolFuture(Future[T]):
         event.wait(timeout)
 
     def fail_unbegun(self, label: str) -> None:
-        """It was killed, and had not begun although it was sent to a worker. `label`: as people read it."""
+        """Fail it because it was killed before it began, although a worker had it; `label`: its name for people."""
         if not self.done():
             self.is_unbegun = True
             self.fail(Lost(f"{label} was killed before it began.", executed="no"))
 
     def fail(self, error: BaseException) -> None:
-        """Its call has ended without an answer."""
+        """Fail it because its call ended without an answer."""
         if self.is_killed and isinstance(error, Lost) and error.executed == "no":
             error = Lost(f"{self.label} was killed before it began.", executed="no")
-        elif isinstance(error, Unavailable):  # programs expect this of an executor that can do no more
+        elif isinstance(error, Unavailable):  # programs expect this of an executor that cannot go on
             error, cause = BrokenExecutor(f"the pool has no worker: {error}"), error
             error.__cause__ = cause
         self.set_exception(error if self.verdict is None else self.verdict)
 
 
 class TaskWaiters(list[Any]):
-    """What waits for a future in `concurrent.futures`: objects whose `event` is set when they have what they need."""
+    """The waiters of `concurrent.futures` for a future: objects whose `event` is set when they have what they need."""
 
     __slots__ = ("_future", "_tasks")
 
@@ -179,7 +188,7 @@ class TaskWaiters(list[Any]):
         self._tasks = tasks
 
     def append(self, waiter: Any) -> None:
-        """Add one that is going to wait in this thread; the conditions of all that it waits for are held."""
+        """Add a waiter for this thread; the conditions of all futures that it waits for are held."""
         if not isinstance(waiter.event, HelpingEvent):
             waiter.event = HelpingEvent(self._tasks)
         waiter.event.futures.append(self._future)
@@ -187,12 +196,12 @@ class TaskWaiters(list[Any]):
 
 
 class HelpingEvent(Event):
-    """An event for which a thread of a mobster waits."""
+    """An event on which a thread of a mobster waits."""
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self.futures: list[PoolFuture[Any]] = []
-        """Those that set it when they end."""
+        """The futures that set it when they end."""
         self._tasks = tasks
 
     def set(self) -> None:
@@ -203,7 +212,7 @@ class HelpingEvent(Event):
             reactor.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set; False if it was not within `timeout` seconds."""
+        """Wait until it is set; return False if it was not within `timeout` seconds."""
         until = None if timeout is None else monotonic() + timeout
         if self._tasks.is_nested:
             for future in self.futures:

@@ -1,8 +1,8 @@
-"""The app inside of a `mob.Pool`: one role, whose module runs tasks.
+"""The app inside a `mob.Pool`: one role, whose module runs tasks.
 
-It is started by the first task of the first pool, which takes a moment: a Kingpin, a fork server, workers. When a pool
-is shut down its app is kept for the next one of the same kind, with new workers in the place of those that have run
-something. One is kept, until the process ends.
+The first task of the first pool starts it, which takes a moment: a Kingpin, a fork server, workers. When a pool is shut
+down its app is kept for the next one of the same kind, and workers that have run something are replaced. One app is
+kept, until the process ends.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from mob.plan import LARGEST_FRAME, MIB, Plan, RolePlan
 from mob.pools import worker
 
 ROLE = "pool"
-"""What the role is called."""
+"""The name of the role."""
 MODULE = "mob.pools.worker"
 GRACE = 5.0
 """Seconds that workers may take to end when the pool is shut down; their tasks have ended by then."""
 BOOT_TRIES = 3
-"""Workers that may fail to start before the pool is given up, because tasks would wait for ever."""
+"""Number of workers that may fail to start before the pool is given up; otherwise tasks would wait forever."""
 SHARED_MEMORY = 4096 * MIB
-"""Bytes of large buffers that each process may have on their way, or looked at by others."""
+"""Maximum number of bytes of large buffers from each process that are under way, or that others read."""
 
 VOLATILE = frozenset({"PYTEST_CURRENT_TEST"})
-"""Environment variables that change all the time and concern no worker."""
+"""Environment variables that change all the time and do not matter to workers."""
 
 _numbers = itertools.count(1)
 _keeping = threading.Lock()
-_kept: tuple[int, StartedApp] | None = None  # and the process that has started it
+_kept: tuple[int, StartedApp] | None = None  # with the process that started it
 
 
 class Kind(NamedTuple):
-    """What pools must have in common for one to take over the app of another."""
+    """The properties that pools must have in common for one to take over the app of another."""
 
     workers: int
     threads: int = 1
@@ -49,7 +49,7 @@ class Kind(NamedTuple):
     env: Mapping[str, str] = MappingProxyType({})
 
     def plan(self) -> Plan:
-        """Return an app of this kind."""
+        """Return the plan of an app of this kind."""
         return Plan(
             f"pool-{os.getpid()}-{next(_numbers)}",
             os.getcwd(),
@@ -77,7 +77,7 @@ class Kind(NamedTuple):
 
 
 class StartedApp(NamedTuple):
-    """An app, and what it has been started with, which another pool must have in common with it."""
+    """An app with the conditions of its start, which another pool must share."""
 
     kind: Kind
     client: Background
@@ -85,12 +85,14 @@ class StartedApp(NamedTuple):
 
 
 def start(kind: Kind) -> StartedApp:
-    """Return an app with fresh workers: the one that was kept, if it is as it would be started now, or a new one.
-    `RuntimeError` if the worker of a pool imports a module that uses a pool as soon as it is imported."""
+    """Return an app with new workers: the kept one, if its conditions are those of today, or a new one.
+
+    `RuntimeError` if the worker of a pool imports a module that uses a pool during its import.
+    """
     if worker.is_reading:
         raise RuntimeError(
-            "a module that was imported here, in the worker of a pool, uses a pool itself when it is imported, and so "
-            "would its workers, without end. Put that under `if __name__ == '__main__':`, or into a function."
+            "a module that was imported here, in the worker of a pool, uses a pool during its import. Its workers "
+            "would do the same, without end. Move that code under `if __name__ == '__main__':`, or into a function."
         )
     kept, surroundings = _take(), _surroundings()
     if kept is not None:
@@ -101,8 +103,7 @@ def start(kind: Kind) -> StartedApp:
 
 
 def keep(app: StartedApp, used: Collection[int]) -> None:
-    """Keep an app for the next pool like this one; it has no task any more. `used`: the uids of the workers that have
-    run some; others take their places."""
+    """Keep an app without tasks for the next pool like this one; `used`: the uids of the workers to be replaced."""
     global _kept
     client = app.client
     try:
@@ -126,7 +127,7 @@ def _take() -> StartedApp | None:
 
 
 def _surroundings() -> object:
-    """Return what an app takes from this process once, when it starts: the environment, and where it prints."""
+    """Return what an app takes from this process when it starts: the environment, and the targets of its output."""
     streams: list[tuple[int, int]] = []
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):  # it is closed

@@ -1,7 +1,7 @@
-"""The time that a task may run, and the end of those that take longer.
+"""The time limit of tasks, and the end of those that exceed it.
 
-Nobody tells when a task begins. But a worker begins it when it is sent there, or when the one before it is answered; so
-the later of the two counts. When the time is over, the board says whether the task has begun at all.
+No message reports the beginning of a task. But a worker begins it when it arrives, or when the task before it is
+answered, so the later of the two counts. When the time is over, the board says if the task has begun at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _contact: Any = vars(Call)["contact"]
 
 
 class TimedCall(Call[Any]):
-    """A call that says when it is sent to a worker, each time."""
+    """A call that notes the time at which it is sent to a worker, each time."""
 
     __slots__ = ("_on_sent", "sent_at")
 
@@ -43,30 +43,30 @@ class TimedCall(Call[Any]):
             on_sent(self)
 
     def when_sent(self, on_sent: Callable[[TimedCall], None]) -> None:
-        """Have `on_sent(call)` called whenever it is sent; now, if it was."""
+        """Have `on_sent(call)` called whenever it is sent, and now if it was sent before."""
         self._on_sent = on_sent
         if self.state is CallState.SENT:
             on_sent(self)
 
 
 class RunLimit:
-    """How many seconds a task of a pool may run."""
+    """The number of seconds that a task of a pool may run."""
 
     def __init__(self, peer: Outgoing, seconds: float, kill: Callable[[PoolFuture[Any], BaseException], bool]) -> None:
         self._peer = peer
         self._seconds = seconds
         self._kill = kill
-        self._answered: dict[int, float] = {}  # when a worker has answered last, by uid
+        self._answered: dict[int, float] = {}  # by uid, the time of a worker's last answer
 
     def __repr__(self) -> str:
         return f"<RunLimit {self._seconds:g} s>"
 
     def watch(self, future: PoolFuture[Any], call: TimedCall) -> None:
-        """Have a task end in time, whenever it begins."""
+        """End a task in time, whenever it begins."""
         call.when_sent(partial(self._begin, future))
 
     def handle_answer(self, uid: int) -> None:
-        """A worker has answered a task: the next one begins."""
+        """Note that a worker has answered a task, so the next one begins."""
         self._answered[uid] = monotonic()
 
     def _begin(self, future: PoolFuture[Any], call: TimedCall) -> None:
@@ -78,7 +78,10 @@ class RunLimit:
         reactor.call(partial(_set, reactor, when, look))
 
     def _look(self, future: PoolFuture[Any], call: TimedCall, sent_at: float) -> None:
-        """Its time may be over; on the loop's thread. `sent_at`: when it was sent, as it was when this was set."""
+        """Check if the time of a task is over; on the loop's thread.
+
+        `sent_at`: the time at which it was sent, as of the scheduling of this check.
+        """
         if future.done() or future.call is not call or call.state is not CallState.SENT or call.sent_at != sent_at:
             return
         now = monotonic()
@@ -86,7 +89,7 @@ class RunLimit:
         if over > now or not may_have_begun(self._peer, call):
             self._look_at(over if over > now else now + self._seconds, future, call, sent_at)
             return
-        text = f"{future.label} has run for more than {self._seconds:g} s (timeout); its worker was killed."
+        text = f"{future.label} ran for more than {self._seconds:g} s (timeout); its worker was killed."
         self._kill(future, CallTimeout(text, executed="maybe"))
 
 

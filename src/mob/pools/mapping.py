@@ -1,10 +1,10 @@
-"""`Pool.map`: many items in one task, as many as the time that they take allows.
+"""`Pool.map`: many items in one task, as many as their duration allows.
 
-The items are cut into chunks while they are worked on, because what one costs is not known before: `core.mapping.Pace`
-decides how many the next chunk has, by what the worker says of the last ones. Each answer sends the next chunk, so the
-work goes on whether or not somebody reads.
+The items are cut into chunks during the work, because their cost is not known before: `core.mapping.Pace` chooses the
+size of the next chunk by the durations of the last ones. Each answer sends the next chunk, so the work goes on whether
+or not the results are read.
 
-An item that raises ends its chunk. The results before it are given, its error is raised in its place.
+An item that raises ends its chunk. The results before it are returned, then its error is raised in its place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mob.pools.futures import PoolFuture, PoolTask
 from mob.pools.tasks import Tasks
 
 SPARE = 4
-"""Chunks that are under way beside those that run, for each worker."""
+"""Number of chunks under way for each worker, besides those that run."""
 
 
 class PoolMap:
@@ -55,7 +55,7 @@ class PoolMap:
         self._is_over = False
         self._drawing = Lock()
         self._counting = Lock()
-        self._error: BaseException | None = None  # what the iterable has raised
+        self._error: BaseException | None = None  # the error that the iterable raised
 
     def __repr__(self) -> str:
         return f"<PoolMap, {self._under_way} chunks under way>"
@@ -80,7 +80,7 @@ class PoolMap:
             size = min(size, self._buffersize - self._held)
         try:
             chunk = list(itertools.islice(self._items, size))
-        except Exception as error:  # noqa: BLE001  raised behind the results of what came before
+        except Exception as error:  # noqa: BLE001  raised after the earlier results
             self._is_over, self._error = True, error
             return False
         if not chunk:
@@ -113,7 +113,7 @@ class PoolMap:
             self._held -= count
 
     def results(self, timeout: float | None) -> Iterator[Any]:
-        """Yield the results in order. Leaving early cancels what no worker has begun."""
+        """Yield the results in order; leaving early cancels what no worker has begun."""
         until = None if timeout is None else monotonic() + timeout
         try:
             while True:
@@ -124,7 +124,7 @@ class PoolMap:
                     results = pool_tasks.value_in(answer)
                     del future, answer
                     results.reverse()
-                    while results and self._buffersize is None:  # where nobody counts, this is most of what a map costs
+                    while results and self._buffersize is None:  # without counting, this is most of the cost of a map
                         yield results.pop()
                     while results:
                         self._give_back(1)
@@ -138,7 +138,7 @@ class PoolMap:
                             del failure
                     self._give_back(count)
                     self.fill()
-                with self._drawing:  # a chunk may just be on its way into the line
+                with self._drawing:  # a chunk may be about to enter the queue
                     if not self._chunks:
                         break
             if self._error is not None:

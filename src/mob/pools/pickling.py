@@ -1,14 +1,14 @@
-"""Functions and arguments as bytes, with large buffers beside them (pickle protocol 5, out of band).
+"""Functions and arguments as bytes, with large buffers next to them (pickle protocol 5, out of band).
 
-Strategy. The C pickler of the standard library comes first, because it is fast. What it cannot pickle, and what belongs
-to `__main__`, which is another module in a worker, is pickled by cloudpickle: by value. Without cloudpickle (the extra
-`pool`) such things are refused, with the place where they stand.
+Strategy. The C pickler of the standard library comes first, because it is fast. cloudpickle pickles by value what that
+one cannot, and what belongs to `__main__`, which is another module in a worker. Without cloudpickle (the extra `pool`)
+such things are refused, and the error names their place.
 
-A function is pickled once, and again only when something that it refers to has changed: cloudpickle takes fifty times
-as long as a small call. Whether anything has changed is asked of every name that the function's code mentions; a
-function that refers to something mutable is pickled each time.
+A function is pickled once, and again only after something that it refers to has changed, because cloudpickle takes
+fifty times as long as a small call. Every name in the function's code is compared; a function that refers to something
+mutable is pickled each time.
 
-Limits. Knows nothing of processes, pools or calls.
+Limits. It knows nothing of processes, pools or calls.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from mob.errors import BadMessage
 from mob.peer.references.private import private
 
 LARGE = 64 * 1024
-"""Bytes from which on a buffer travels beside the pickle, and so through shared memory (`wire.sharing.LARGE`)."""
+"""Bytes from which a buffer travels next to the pickle, and so through shared memory (`wire.sharing.LARGE`)."""
 MOST_FUNCTIONS = 128
-"""Functions of which the pickle is kept."""
+"""Maximum number of functions whose pickles are kept."""
 DEEPEST = 8
-"""Levels of a value in which the part is looked for that cannot be pickled."""
+"""Maximum depth in a value at which the part that cannot be pickled is looked for."""
 INSTALL = "pip install 'mobsters[pool]' (cloudpickle)"
 
 
 FindParts = Callable[[], Iterator[tuple[str, Any]]]
-"""Gives the parts of a value, each with what leads to it: `args[0]`."""
+"""Yields the parts of a value, each with the expression that leads to it: `args[0]`."""
 
 
 class Pickled(NamedTuple):
@@ -51,12 +51,14 @@ class Pickled(NamedTuple):
 
 
 class CannotPickle(BadMessage, PicklingError):
-    """A function, an argument or a result cannot be pickled; the text says which part of it, and why."""
+    """A function, an argument or a result that cannot be pickled; the text says which part of it, and why."""
 
 
 def dumps(value: Any, what: str, parts: FindParts | None = None) -> Pickled:
-    """Return a value as bytes and buffers. `CannotPickle` says which part of it cannot be pickled; what its own
-    `__reduce__` raises comes through, with a note. `what`, `parts`: how an error names the value, and its parts.
+    """Return a value as bytes and buffers.
+
+    `CannotPickle` says which part of it cannot be pickled; an error that its own `__reduce__` raises comes through,
+    with a note. `what` and `parts` name the value and its parts in an error.
 
     >>> dumps([1, 2], "the argument").buffers
     []
@@ -67,13 +69,13 @@ def dumps(value: Any, what: str, parts: FindParts | None = None) -> Pickled:
     except (PicklingError, TypeError, AttributeError, RecursionError) as error:
         raise _refusal(value, what, parts, error) from error
     except Exception as error:
-        error.add_note(f"This was raised while {what} was pickled, to be sent to another process by a mob.Pool.")
+        error.add_note(f"This was raised while pickling {what}, which a mob.Pool sends to another process.")
         raise
     return Pickled(data, [buffer.raw() for buffer in buffers])
 
 
 def loads(data: bytes, buffers: Sequence[memoryview | bytearray]) -> Any:
-    """Return the value, whose buffers can be written to; raises whatever unpickling raises."""
+    """Return the value, whose buffers are writable; raise whatever unpickling raises."""
     return pickle.loads(data, buffers=[private(each) for each in buffers] if buffers else None)
 
 
@@ -108,24 +110,24 @@ def _dumps(value: Any, buffers: list[PickleBuffer]) -> bytes:
 
 @cache
 def has_cloudpickle() -> bool:
-    """Return whether cloudpickle is installed."""
+    """Return True if cloudpickle is installed."""
     return importlib.util.find_spec("cloudpickle") is not None
 
 
 def _are_modules_by_value() -> bool:
-    """Return whether the program has told cloudpickle to send functions of some modules by value."""
+    """Return True if the program told cloudpickle to send functions of some modules by value."""
     known = sys.modules.get("cloudpickle")
     return known is not None and bool(known.list_registry_pickle_by_value())
 
 
 def _mentions_main(data: bytes) -> bool:
-    """Return whether a pickle names something of `__main__`, and not just has the word in a text."""
+    """Return True if a pickle refers to something in `__main__`, and does not just contain the word in a text."""
     import pickletools
 
     pushed: list[Any] = []
     memo: list[Any] = []
     for operation, argument, _ in pickletools.genops(data):
-        if operation.name == "STACK_GLOBAL" and pushed[-2] == "__main__":  # a module, and what it is of it
+        if operation.name == "STACK_GLOBAL" and pushed[-2] == "__main__":  # a module, and a name in it
             return True
         if operation.name == "MEMOIZE":
             memo.append(pushed[-1])
@@ -134,7 +136,7 @@ def _mentions_main(data: bytes) -> bool:
     return False
 
 
-# -- what is told of what cannot be pickled ----------------------------------------------------------------------------
+# -- errors for what cannot be pickled -------------------------------------------------------------------------------
 
 
 def _refusal(value: Any, what: str, parts: FindParts | None, error: Exception) -> CannotPickle:
@@ -170,7 +172,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 def _can_pickle(value: Any) -> bool:
     try:
         _dumps(value, [])
-    except Exception:  # noqa: BLE001  whatever it is, this part is the one
+    except Exception:  # noqa: BLE001  whatever it is, this is the part
         return False
     return True
 
@@ -181,12 +183,12 @@ _STABLE = (
     *(int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType),
     *(PurePath, re.Pattern, logging.Logger),
 )
-"""Types of which a value is another object if it is another value, or is pickled by its name."""
+"""Types of which equal objects have equal values, or that are pickled by name."""
 CachedFunction: type = type(lru_cache(len))
-"""What `functools.lru_cache` makes of a function."""
+"""The type of functions of `functools.lru_cache`."""
 _MISSING = object()
 Mentioned = list[tuple[dict[str, Any], str, Any]]
-"""The names that a function mentions: where each is looked up, and what was found there."""
+"""The names that a function mentions: the namespace of each, and the value that was found there."""
 
 
 class PickledFunction(NamedTuple):
@@ -195,11 +197,11 @@ class PickledFunction(NamedTuple):
     data: bytes
     buffers: list[memoryview]
     variant: str
-    """By which its calls are told from those of other functions; "" if it may be another one with each call."""
+    """The name under which the cost of its calls is kept; "" if it may change with each call."""
 
 
 class FunctionPickles:
-    """The pickles of functions that were sent lately."""
+    """The pickles of functions that were sent recently."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, PickledFunction, Mentioned]] = {}
@@ -208,7 +210,7 @@ class FunctionPickles:
         return f"<FunctionPickles, {len(self._known)} pickled>"
 
     def dumps(self, function: Any) -> PickledFunction:
-        """Return a function as bytes; raises as `dumps`."""
+        """Return a function as bytes; errors are those of `dumps`."""
         known = self._known.get(id(function))
         if known is not None and known[0] is function and _is_as_before(known[2]):
             return known[1]
@@ -224,20 +226,20 @@ class FunctionPickles:
 
 
 def name_of(function: Any) -> str:
-    """Return what people call a function: `module.name`."""
+    """Return the name of a function for people: `module.name`."""
     name = getattr(function, "__qualname__", None) or repr(function)
     module = getattr(function, "__module__", None)
     return f"{module}.{name}" if module and isinstance(name, str) else str(name)
 
 
 def _seen_by(function: Any) -> Mentioned | None:
-    """Return what to compare before the pickle of a function is used again; None if that would not tell enough."""
+    """Return what to compare before the pickle of a function is used again; None if that is not enough."""
     seen: Mentioned = []
     return seen if _gather(function, seen, set()) else None
 
 
 def _gather(function: Any, seen: Mentioned, visited: set[int]) -> bool:
-    """Note all names that a function mentions; return whether they tell of every change."""
+    """Note all names that a function mentions; return True if they show every change."""
     if _is_importable(function) or id(function) in visited:
         return True
     visited.add(id(function))
@@ -260,7 +262,7 @@ def _names_in(code: CodeType) -> Iterator[str]:
 
 
 def _is_importable(thing: Any) -> bool:
-    """Return whether a function or class is pickled as a name that means the same in every process."""
+    """Return True if a function or class is pickled as a name that means the same in every process."""
     if not isinstance(thing, (FunctionType, BuiltinFunctionType, type, CachedFunction)):
         return False
     module, name = thing.__module__, thing.__qualname__

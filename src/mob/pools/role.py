@@ -1,4 +1,4 @@
-"""`mob.pool`: a pool that is a role of an app, as its mobsters and clients hold it."""
+"""`mob.pool`: a pool that is a role of an app, for its mobsters and clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class RolePool(Executor):
-    """A pool that is a role of an app (`App.pool`), as any mobster or client of the app holds it: see `mob.pool`.
+    """A pool that is a role of an app (`App.pool`), for any mobster or client of the app; see `mob.pool`.
 
     >>> mob.pool("crunch").submit(pow, 2, 10).result()        # doctest: +SKIP
     1024
@@ -37,23 +37,35 @@ class RolePool(Executor):
         return _own_pool, (self._open().peer.context.app, self._role)
 
     @property
-    def _max_workers(self) -> int:  # for libraries that ask a standard executor
+    def _max_workers(self) -> int:  # for libraries that use this attribute of standard executors
         tasks = self._open()
         return max(1, len(tasks.peer.context.roster.places(tasks.role)))
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the workers that are ready."""
+        """The process ids of the ready workers."""
         tasks = self._open()
         return [contact.member.pid for contact in tasks.peer.contacts.ready(tasks.role)]
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> PoolFuture[T]:  # type: ignore[override]
-        """Have a worker call `fn(*args, **kwargs)`; return a `concurrent.futures.Future` for what it returns.
+        """Submit a call `fn(*args, **kwargs)` to a worker.
 
-        What cannot be pickled fails the future, with the place where it stands. `RuntimeError` after `shutdown`.
+        Args:
+            fn: The function.
+            *args: Its positional arguments.
+            **kwargs: Its named arguments.
 
-        >>> pool.submit(pow, 2, 10).result()                  # doctest: +SKIP
-        1024
+        Returns:
+            A `concurrent.futures.Future` for the result. It fails with `CannotPickle` for a function or argument that
+                cannot
+            be pickled; the text names the part.
+
+        Raises:
+            RuntimeError: The pool was shut down.
+
+        Example:
+            >>> pool.submit(pow, 2, 10).result()                  # doctest: +SKIP
+            1024
         """
         tasks = self._tasks if self._tasks is not None and not self._is_shut_down else self._begin()
         future: PoolFuture[T] = PoolFuture(tasks, PoolTask(fn, (args, kwargs)))
@@ -68,20 +80,35 @@ class RolePool(Executor):
         chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Call `fn` for each item, on all workers; return an iterator over the results, in order.
+        """Call `fn` for each item, on all workers.
 
-        Several iterables give several arguments, and the shortest ends it. Items travel in chunks: of about 2 ms of
-        work, as far as that shows, or of `chunksize` items. The iterables are read at once, as by every executor; with
-        `buffersize`, only so many items are taken from them as are under way or unread, so they may be endless.
-        The first error is raised in its place and ends it. `TimeoutError` from the iterator if a result is not there
-        `timeout` seconds after this call.
+        The first error is raised in its place and ends the map.
 
-        >>> list(pool.map(abs, [-1, -2]))                     # doctest: +SKIP
-        [1, 2]
+        Args:
+            fn: The function.
+            *iterables: One iterable for each argument of `fn`; the shortest one ends the map. They are read at once, as
+                by
+                every executor, unless there is a `buffersize`.
+            timeout: Seconds after this call within which each result must arrive. Default: None, no limit.
+            chunksize: Number of items in one task. Default: about 2 ms of work, once that is known.
+            buffersize: Maximum number of items that are under way or unread, so the iterables may be endless. Default:
+                None,
+                no limit.
+
+        Returns:
+            An iterator over the results, in order. It raises `TimeoutError` after `timeout` seconds.
+
+        Raises:
+            ValueError: `chunksize` or `buffersize` is less than 1.
+            RuntimeError: The pool was shut down.
+
+        Example:
+            >>> list(pool.map(abs, [-1, -2]))                     # doctest: +SKIP
+            [1, 2]
         """
         for name, size in (("chunksize", chunksize), ("buffersize", buffersize)):
             if size is not None and size < 1:
-                raise ValueError(f"{name}={size!r}: a whole number of at least 1, or None.")
+                raise ValueError(f"{name}={size!r}: expected a whole number of at least 1, or None.")
         tasks = self._begin()
         if not iterables:
             return iter(())
@@ -90,19 +117,30 @@ class RolePool(Executor):
         return mapped.results(timeout)
 
     def kill(self, future: PoolFuture[Any]) -> bool:
-        """End a task whatever it does; return whether it was still there.
+        """End a task, whatever it does.
 
-        One that waits is cancelled. One that runs fails with `mob.Lost`: its worker is killed, and another takes the
-        place. Tasks that the worker had not begun go to others.
+        A waiting task is cancelled. A running one fails with `mob.Lost`: its worker is killed and replaced. Tasks that
+        the worker had not begun go to others.
 
-        >>> pool.kill(future)                                 # doctest: +SKIP
-        True
+        Args:
+            future: The future of the task.
+
+        Returns:
+            True if the task had not ended before.
+
+        Example:
+            >>> pool.kill(future)                                 # doctest: +SKIP
+            True
         """
         return self._open().kill(future)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more tasks here. `wait`: return when those that were submitted here have ended. `cancel_futures`:
-        cancel those that no worker has. The role goes on; others may use it."""
+        """Accept no more tasks here; the role goes on, and others may use it.
+
+        Args:
+            wait: Return only when the tasks that were submitted here have ended. Default: True.
+            cancel_futures: Cancel the tasks that no worker has begun. Default: False.
+        """
         self._is_shut_down = True
         tasks = self._tasks
         if tasks is None:
@@ -114,7 +152,7 @@ class RolePool(Executor):
             tasks.wait()
 
     def _begin(self) -> Tasks:
-        """Return the tasks, which accept more."""
+        """Return the tasks, if they accept more."""
         if self._is_shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         return self._open()
@@ -127,10 +165,15 @@ class RolePool(Executor):
 def pool(role: str) -> RolePool:
     """Return the pool that is a role of this app, to submit functions to it; in a client it is `app.pool(...)`.
 
-    `UnknownRole` if the app has no such role, `NotInMobster` outside of a mobster. Tasks for a role that is not a pool
-    fail with `UnknownExport`.
+    Args:
+        role: The name of the role. Tasks for a role that is not a pool fail with `UnknownExport`.
 
-    >>> mob.pool("crunch").submit(pow, 2, 10)                 # doctest: +SKIP
+    Raises:
+        UnknownRole: The app has no such role.
+        NotInMobster: This process is not a mobster.
+
+    Example:
+        >>> mob.pool("crunch").submit(pow, 2, 10)                 # doctest: +SKIP
     """
     return pool_of(api.current("pool"), role)
 
@@ -145,5 +188,5 @@ def _own_pool(app: str, role: str) -> RolePool:
     """Return, in a worker, the pool that was sent to it."""
     peer = api.current("a mob.Pool that was sent to another process")
     if peer.context.app != app:
-        raise NotInMobster(f"the pool of {app!r} can be used in its own workers, and in the process that has made it.")
+        raise NotInMobster(f"the pool of {app!r} can be used only in its own workers and in the process that made it.")
     return pool_of(peer, role)

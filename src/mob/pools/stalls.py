@@ -1,10 +1,10 @@
-"""Tasks that wait in a worker behind one that takes long, though another worker has nothing to do.
+"""Tasks that wait in a worker behind a long one although another worker is idle.
 
-Short tasks are sent in advance, so that a worker has the next one at hand. Whether the one before it will be short as
-well, nobody knows. So while tasks wait in workers, this looks again and again: what has waited since the last look in a
-worker that has said nothing since then is taken back as soon as another worker has room, and goes there.
+Short tasks are sent in advance, so that a worker has the next one at once. But the task before it may turn out to be
+long. So while tasks wait in workers, this module looks at intervals: if a worker has reported nothing since the last
+look, the tasks that wait there are taken back as soon as another worker has room, and go there.
 
-Limits. Only workers of this machine are looked at, because those of others do not let calls be taken back.
+Limits. It covers only workers of this machine, because calls cannot be taken back from others.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from mob.pools import worker
 from mob.pools.bundles import Bundles
 
 PAUSE = 0.005
-"""Seconds from one look to the next: several times what a worker has in hand of short tasks."""
+"""Seconds between two looks: several times the duration of the short tasks in a worker's queue."""
 LONGEST_PAUSE = 0.02
-"""The same while nothing changes."""
+"""Maximum number of seconds between two looks, while nothing changes."""
 
 
 class Stalls:
-    """The workers of one pool, as they are looked at while tasks wait there."""
+    """The workers of one pool, while tasks wait there."""
 
     def __init__(self, peer: Outgoing, role: str, bundles: Bundles | None) -> None:
         self._peer = peer
         self._role = role
         self._bundles = bundles
-        self._heard: dict[Contact, int] = {}  # where tasks waited at the last look, and what had come from there
+        self._heard: dict[Contact, int] = {}  # where tasks waited at the last look, with the messages received
         self._pause = PAUSE
         self.is_watching: bool = False
-        """Whether another look follows."""
+        """True if another look follows."""
 
     def __repr__(self) -> str:
         return f"<Stalls of {self._role!r}{', watching' if self.is_watching else ''}>"
 
     def watch(self) -> None:
-        """Tasks may wait in workers from now on. From any thread."""
+        """Watch the workers, because tasks may wait there from now on; from any thread."""
         self.is_watching = True
         self._peer.context.reactor.call(self._set_timer)
 
@@ -48,7 +48,7 @@ class Stalls:
         self._peer.context.reactor.call_at(monotonic() + self._pause, self._look)
 
     def _look(self) -> None:
-        self.is_watching = False  # first, so that what is sent meanwhile is seen by the next look at least
+        self.is_watching = False  # first, so that the next look covers all that is sent meanwhile
         route = self._peer.contacts.route(self._role)
         width = route.lanes.get(worker.run.__name__, LOOP).width
         heard = {contact: contact.heard for contact in route.near if self._has_more(contact, width)}
@@ -63,7 +63,7 @@ class Stalls:
             self.watch()
 
     def _has_more(self, contact: Contact, width: int) -> bool:
-        """Return whether a worker may have tasks of which it runs others first."""
+        """Return True if a worker may have tasks that wait for others."""
         return len(contact.pending) > width or (self._bundles is not None and self._bundles.are_at(contact))
 
     def _take_back(self, stalled: list[Contact]) -> None:

@@ -1,14 +1,14 @@
 """The tasks of one pool: those that wait in this process, and those that were sent to workers.
 
-Strategy. A task is pickled when it is sent. So many are sent as keep the workers busy (`WINDOW`, `WINDOW_BYTES`), the
-others wait here as they were submitted, which takes no memory for their arguments. Each answer sends the next. Which
-worker gets a task is mob's own choice, as of any call; one that waits there for too long is taken back (`stalls`).
-Short ones travel together (`bundles`).
+Strategy. A task is pickled when it is sent. Enough tasks are sent to keep the workers busy (`WINDOW`, `WINDOW_BYTES`);
+the others wait here as they were submitted, which takes no memory for their arguments. Each answer sends the next ones.
+mob chooses the worker for a task, as for any call; a task that waits there for too long is taken back (`stalls`). Short
+tasks travel together (`bundles`).
 
-A task that waits for tasks of its own pool (nested) would hold a worker while it waits. It runs those itself that no
-worker has begun, so no such circle can stand still.
+A task that waits for tasks of its own pool (nested) blocks a worker meanwhile. It runs the tasks itself that no worker
+has begun, so there is no deadlock.
 
-Limits. Any thread may submit; answers come on the thread that reads the links.
+Limits. Any thread may submit; answers arrive on the thread that reads the links.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from mob.wire.binary import Given
 from mob.wire.messages import VARIANT
 
 AT_ONCE = 16
-"""So many are sent by the line that submits them. The next ones follow when answers come, many in one message."""
+"""Number of tasks that `submit` sends itself. Later ones are sent as answers arrive, many in one message."""
 WINDOW = 128
-"""Calls that are sent and not answered, at most; the other tasks wait in this process, unpickled."""
+"""Maximum number of calls that are sent and unanswered; the other tasks wait in this process, unpickled."""
 WINDOW_BYTES = 64 * 1024 * 1024
-"""Bytes of their arguments, at most; one task may have more."""
+"""Maximum number of bytes of their arguments; one task may have more."""
 MOST_EXPORTS = 1024
-"""Functions of which is kept how they are called."""
+"""Maximum number of functions whose way to be called is kept."""
 MOST_DEATHS = 3
-"""Workers in a row that may die of the initializer before the pool is broken."""
+"""Number of workers in a row that may die in the initializer before the pool is broken."""
 WAIT = 3600.0
-"""Seconds that a task waits for a worker while none is ready, as when all are being restarted."""
+"""Seconds that a task waits for a worker while none is ready, as during a restart of all."""
 
 
 class Tasks:
@@ -67,16 +67,16 @@ class Tasks:
         self.peer = peer
         self.role = role
         self.number: int = secrets.randbits(63)
-        """By which a worker knows whether it has been set up for this pool. Nobody else can guess it."""
+        """Random number by which a worker recognizes this pool; other processes cannot guess it."""
         self._setup = setup
         self._pickled_setup: Pickled | None = None
         self._options = Options(wait=WAIT, retries=retries)
-        self._may_repeat = retries > 0  # then a second worker must find the arguments as they were
-        self._exports: dict[str, RemoteExport] = {}  # what is called, by target and name
+        self._may_repeat = retries > 0  # then a second worker must get the original arguments
+        self._exports: dict[str, RemoteExport] = {}  # exports to call, by target and name
         self.is_inside: bool = bool(peer.context.role)
-        """Whether a mobster submits them."""
+        """True if this process is a mobster."""
         self.is_nested: bool = peer.context.role == role
-        """Whether a worker of this pool submits them."""
+        """True if this process is a worker of this pool."""
         self._limit = None if timeout is None else RunLimit(peer, timeout, self.kill)
         self._bundles = Bundles(self, WAIT, retries) if timeout is None and not self.is_inside else None
         self._stalls = None if self.is_nested else Stalls(peer, role, self._bundles)
@@ -86,29 +86,31 @@ class Tasks:
         self._pending: set[PoolFuture[Any]] = set()
         self._senders: set[int] = set()  # the threads that are sending what waits
         self._deaths = 0
-        self._has_answer = False  # whether a worker has answered yet
+        self._has_answer = False  # True once a worker has answered
         self._sent = 0
         self._sent_bytes = 0
         self.used: set[int] = set()
-        """The uids of the workers that have answered a call."""
-        self._set_up: dict[int, int] = {}  # by uid, the call that set a worker up: it turns down what came before
+        """The uids of the workers that answered a call."""
+        self._set_up: dict[int, int] = {}  # by uid, the call that set up a worker; the worker turns down earlier calls
         self._then: Callable[[], None] | None = None
         self.broken: BaseException | None = None
-        """Why no task can be run any more."""
+        """The reason why no more tasks can run."""
 
     def __repr__(self) -> str:
         return f"<Tasks of {self.role!r}: {len(self._pending)} pending, {len(self._waiting)} of them unsent>"
 
     @property
     def pending(self) -> list[PoolFuture[Any]]:
-        """Those that have not ended."""
+        """The futures of tasks that have not ended."""
         return list(self._pending)
 
     # ---------------------------------------------------------------------------------------------- sending
 
     def submit(self, future: PoolFuture[Any]) -> None:
-        """Have a task run; its future says how it ends. `BrokenExecutor` if none can be run any more, `WrongProcess` or
-        `NotInMobster` in the child of a fork."""
+        """Submit a task; its future receives the outcome.
+
+        `BrokenExecutor` if no more tasks can run, `WrongProcess` or `NotInMobster` in a forked child.
+        """
         if self.peer.context.is_abandoned:
             self._refuse_in_child()
         if self.broken is not None:
@@ -126,19 +128,19 @@ class Tasks:
         if self._setup.directory is None:  # a role of an app, which its user knows
             context.check_process()
         raise WrongProcess(
-            f"this pool was made in process {context.pid}, and this is process {os.getpid()}, which was forked later. "
-            f"Make a mob.Pool in this process."
+            f"this pool belongs to process {context.pid}, and this is process {os.getpid()}, which was forked later. "
+            f"Make a new mob.Pool in this process."
         )
 
     def _has_room(self) -> bool:
-        if not self._has_answer:  # the first worker still has to be set up; what is sent meanwhile would overtake it
+        if not self._has_answer:  # the first worker must be set up before other tasks arrive
             return not self._sent
         most = None if self._bundles is None else self._bundles.most_under_way
         return self._sent < (most or WINDOW) and self._sent_bytes < WINDOW_BYTES
 
     def _send_more(self) -> None:
         own = get_ident()
-        if not self._waiting or own in self._senders:  # the loop below, whose call has ended at once, goes on
+        if not self._waiting or own in self._senders:  # the loop below, whose call ended at once, goes on
             return
         self._senders.add(own)
         try:
@@ -153,7 +155,7 @@ class Tasks:
             self._senders.discard(own)
 
     def _send(self, future: PoolFuture[Any]) -> None:
-        """Pickle a task and call a worker; it is counted as sent already."""
+        """Pickle a task and call a worker; it is already counted as sent."""
         task = future.task
         if future.is_killed:
             future.fail_unbegun(future.label)
@@ -179,8 +181,10 @@ class Tasks:
         call.when_done(partial(self._handle_done, future, size))
 
     def _pickled(self, task: PoolTask, gives: bool) -> tuple[tuple[Any, ...], str]:
-        """Return the arguments of `worker.run`, or of `run_items`, and the variant that stands for the function.
-        `gives`: the receiver may write into large buffers."""
+        """Return the arguments of `worker.run`, or of `run_items`, and the variant of the export for the function.
+
+        `gives`: the receiver may write into large buffers.
+        """
         function, buffers, variant = self._functions.dumps(task.function)
         split = len(buffers)
         data, more = pickling.dumps(task.arguments, task.what, task.parts)
@@ -191,8 +195,11 @@ class Tasks:
     def export_of(
         self, function: Callable[..., Any], task: PoolTask, variant: str, options: Options | None = None
     ) -> RemoteExport:
-        """Return what is called for a task: a function of `worker`, in a variant for each function of the user, because
-        what one takes says nothing about others. `options`: instead of those of single tasks."""
+        """Return the export to call for a task: a function of `worker`, in a variant for each function of the user.
+
+        There are variants because the cost of one function says nothing about others. `options` replaces those of
+        single tasks.
+        """
         name = function.__name__
         target = f"{name}{VARIANT}{variant}" if variant else name
         known_as = target if variant else f"{target} {name_of(task.function)}"
@@ -210,11 +217,11 @@ class Tasks:
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait in this process."""
+        """Number of tasks that wait in this process."""
         return len(self._waiting)
 
     def take_waiting(self, function: Any, most: int) -> list[PoolFuture[Any]]:
-        """Take out of the line the tasks at its front that are calls of this function."""
+        """Remove and return the tasks at the front of the queue that call this function."""
         taken: list[PoolFuture[Any]] = []
         with self._changed:
             while len(taken) < most and self._waiting:
@@ -225,19 +232,19 @@ class Tasks:
         return taken
 
     def put_back(self, futures: Sequence[PoolFuture[Any]]) -> None:
-        """Have tasks wait at the front of the line."""
+        """Put tasks back at the front of the queue."""
         with self._changed:
             self._waiting.extendleft(reversed(futures))
 
     def send_again(self, futures: Sequence[PoolFuture[Any]]) -> None:
-        """Send tasks that a worker was asked for and will not begin."""
+        """Send tasks again that a worker has and will not begin."""
         for future in futures:
             future.bundle = future.call = None
         self.put_back(futures)
         self._send_more()
 
     def charge(self, size: int) -> None:
-        """Note that so many bytes are sent, and look after them."""
+        """Count the bytes that were sent, and watch for stalls."""
         with self._changed:
             self._sent_bytes += size
         if self._stalls is not None and not self._stalls.is_watching:
@@ -246,7 +253,7 @@ class Tasks:
     # --------------------------------------------------------------------------------------------- answers
 
     def _handle_done(self, future: PoolFuture[Any], size: int, call: Call[Any]) -> None:
-        """A call has ended; on the thread that reads, or on the one that has cancelled it."""
+        """Handle the end of a call, on the thread that reads, or on the one that cancelled it."""
         if call.cancelled():
             self._forget(future, size)
             return
@@ -270,23 +277,21 @@ class Tasks:
         self._forget(future, size)
 
     def tell(self, future: PoolFuture[Any], answer: worker.TaskAnswer) -> None:
-        """Tell a future how its task has ended; it may have been cancelled or timed out."""
+        """Set the outcome of a future, which may have been cancelled or timed out."""
         if future.done():
             return
         try:
-            if type(answer) is bytes:  # by far the most
+            if type(answer) is bytes:  # by far the most common case
                 future.set_result(pickling.loads(answer, ()))
                 return
             outcome = self._outcome_of(future, answer)
         except BaseException as failure:  # noqa: BLE001  whatever unpickling raises
-            failure.add_note(
-                f"This was raised in process {os.getpid()} while the result of {future.label} was unpickled."
-            )
+            failure.add_note(f"This was raised in process {os.getpid()} while unpickling the result of {future.label}.")
             outcome = partial(future.set_exception, failure)
         outcome()
 
     def _outcome_of(self, future: PoolFuture[Any], answer: worker.TaskAnswer) -> Callable[[], None]:
-        """Return what tells a future how its task has ended."""
+        """Return a function that sets the outcome of a future."""
         if isinstance(answer, list) and answer[0] == worker.SETUP_FAILED:
             self.broken = error_in(answer)
             self._break()
@@ -297,18 +302,18 @@ class Tasks:
             failure = msgspec.msgpack.decode(answer[1], type=failures.Failure)
             return partial(future.set_exception, failures.rebuild(failure, self.peer.encoder.codec))
         if future.is_items:
-            return partial(future.set_result, answer)  # what it holds is unpickled by who reads it
+            return partial(future.set_result, answer)  # the reader unpickles the results in it
         return partial(future.set_result, value_in(answer))
 
     def _send_again(self, future: PoolFuture[Any], size: int) -> None:
-        """A worker has not begun a task: it does not know this pool yet, or has run its last one."""
+        """Send a task again that a worker did not begin: it does not know this pool yet, or has run its last task."""
         with self._changed:
             self._sent_bytes -= size
         self._send(future)
         self._send_more()
 
     def send_setup(self, call: Call[Any]) -> None:
-        """Have the worker of a call do what is to be done before the first task."""
+        """Set up the worker of a call for this pool before its first task."""
         try:
             setup = self.number, *self._encoded_setup(), self._authkey()
             to, name = cast(Contact, call.contact), worker.set_up.__name__
@@ -320,7 +325,7 @@ class Tasks:
             self._break()
 
     def _handle_set_up(self, call: Call[Any]) -> None:
-        """A worker has been set up, or has died of it. If it has failed otherwise the next task says so."""
+        """Handle the answer to a set-up: done, or the worker died. Other failures are reported by the next task."""
         error = None if call.cancelled() else call.exception()
         self._deaths = self._deaths + 1 if isinstance(error, Lost) and error.executed != "no" else 0
         if self._deaths >= MOST_DEATHS and error is not None:
@@ -345,13 +350,13 @@ class Tasks:
         self._forget(future, size)
 
     def _forget(self, future: PoolFuture[Any] | None, size: int) -> None:
-        """A call has ended: another may be sent. `future`: its task has ended, too."""
+        """Count a call as ended, so that another may be sent; `future`: its task has ended, too."""
         self.handle_call_ended(size, () if future is None else (future,))
 
     def handle_call_ended(
         self, size: int, ended: Sequence[PoolFuture[Any]], again: Sequence[PoolFuture[Any]] = ()
     ) -> None:
-        """A call has ended, and with it these tasks; others are to be sent again."""
+        """Handle the end of a call, and of these tasks; send others again."""
         with self._changed:
             self._sent -= 1
             self._sent_bytes -= size
@@ -370,8 +375,10 @@ class Tasks:
                 self._changed.notify_all()
 
     def withdraw(self, future: PoolFuture[Any], takes_back: bool = True) -> bool:
-        """Give up a task that no worker has begun; return whether that was still possible. `takes_back`: also one that
-        was sent to a worker."""
+        """Withdraw a task that no worker has begun; return False if it was too late.
+
+        `takes_back`: also a task that was sent to a worker.
+        """
         is_withdrawn = False
         with self._changed:
             if future in self._waiting:
@@ -399,9 +406,9 @@ class Tasks:
         return set_up is not None and call.request.id > set_up and may_have_begun(self.peer, call)
 
     def kill(self, future: PoolFuture[Any], verdict: BaseException | None = None) -> bool:
-        """End a task: cancel it if no worker has begun it, else kill the worker. Return whether it was ended.
+        """End a task: cancel it if no worker has begun it, otherwise kill the worker. Return True if it was ended.
 
-        `verdict`: what its future ends with if its worker is killed, instead of `Lost`.
+        `verdict`: the error of its future if its worker is killed, instead of `Lost`.
         """
         if future.cancel():
             return True
@@ -410,21 +417,21 @@ class Tasks:
             return False
         bundle, bundles = future.bundle, self._bundles
         if bundle is not None and bundles is not None and not bundles.may_have_begun(bundle, future):
-            return False  # it stands behind another one, and will have ended in a moment
+            return False  # it is behind another one, and will end in a moment
         future.verdict, future.is_killed, label = verdict, True, future.label
         was_there = kill(self.peer.control, call)
         if call.cancelled():
             future.fail_unbegun(label)
         elif not was_there:
-            call.exception()  # the answer is on its way; if the worker asks for the setup, the task is not sent again
+            call.exception()  # the answer is on its way; if the worker asks for the set-up, the task is not sent again
         return was_there or future.is_unbegun
 
     # ------------------------------------------------------------------------------------ in a worker of this pool
 
     def run_here(self, future: PoolFuture[Any]) -> bool:
-        """Run a task in this thread if no worker has been asked for it yet; return whether that was so.
+        """Run a task in this thread if no worker has been asked for it; return False if it was too late.
 
-        A task of this pool waits for it, and so holds a worker. If all do that, nobody else is left to run it.
+        A task of this pool waits for it, and so blocks a worker. If all workers are blocked, no other one can run it.
         """
         task = future.task
         if task is None or not self.withdraw(future, takes_back=False):
@@ -445,19 +452,19 @@ class Tasks:
     # -------------------------------------------------------------------------------------------------- the end
 
     def _break(self) -> None:
-        """Fail all tasks that wait, because none can be run."""
+        """Fail all tasks that wait, because none can run."""
         assert self.broken is not None
         for future in self.pending:
             if not future.done() and self.withdraw(future):
                 future.set_exception(broken(self.broken))
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until no task is pending."""
+        """Wait until no task is pending; return False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._pending, timeout)
 
     def when_empty(self, then: Callable[[], None]) -> None:
-        """Have something called, once, as soon as no task is pending; in any thread."""
+        """Have a function called, once, as soon as no task is pending; in any thread."""
         self._then = then
         self._tell_empty()
 
@@ -469,19 +476,19 @@ class Tasks:
 
 
 def broken(why: BaseException) -> BrokenExecutor:
-    """Return the error of a task that cannot be run, because the initializer of its pool has failed."""
-    error = BrokenExecutor(f"the pool cannot run tasks: its initializer has raised {type(why).__name__}: {why}")
+    """Return the error of a task that cannot run because the initializer of its pool failed."""
+    error = BrokenExecutor(f"the pool cannot run tasks: its initializer raised {type(why).__name__}: {why}")
     error.__cause__ = why
     return error
 
 
 def contact_of(call: Call[Any]) -> Contact | None:
-    """Return the worker that a call was sent to last; None if it never was, as when there is no worker."""
+    """Return the worker that a call was sent to last; None if it was never sent, as when there is no worker."""
     return cast("Contact | None", getattr(call, "contact", None))
 
 
 def value_in(answer: worker.TaskAnswer) -> Any:
-    """Return what a task has returned; raise what it has raised."""
+    """Return the value that a task returned, or raise the error that it raised."""
     if isinstance(answer, list):
         if answer[0] == worker.RAISED:
             raise error_in(answer)
@@ -490,7 +497,7 @@ def value_in(answer: worker.TaskAnswer) -> Any:
 
 
 def error_in(answer: list[Any]) -> BaseException:
-    """Return what a task has raised; its cause is the traceback as it looked in the worker."""
+    """Return the error that a task raised; its cause is the traceback in the worker."""
     error: BaseException = pickling.loads(answer[1], answer[2])
     error.__cause__ = RemoteTraceback(answer[3])
     return error

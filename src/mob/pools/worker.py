@@ -1,10 +1,10 @@
-"""The module of a pool's role: runs any function that a process of this machine sends.
+"""The module of a pool's role: it runs any function that a process of this machine sends.
 
-A task is a call of `run`: a function, its arguments, and the number of the pool that it is from. What a pool wants to
-be done before its first task (`Setup`) must have been done in this worker: if it has not, the answer says so, and the
-pool sends it. So a worker that comes later, or is shared by several pools, needs no special case.
+A task is a call of `run`: a function, its arguments, and the number of its pool. This worker must be set up for the
+pool before its first task (`Setup`): if it is not, the answer says so, and the pool sends the set-up. So a new worker,
+or one that several pools share, needs no special case.
 
-What a task raises is part of the answer, so that it arrives as the class that it was. What cannot be pickled is raised
+An error that a task raises is part of the answer, so it keeps its class. An error that cannot be pickled is raised
 here, and arrives as `RemoteError`, as from any role.
 """
 
@@ -34,9 +34,9 @@ from mob.wire.failures import describe
 F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_FUNCTIONS = 128
-"""Functions that are kept, by their pickles."""
+"""Maximum number of functions that are kept, by their pickles."""
 LARGEST_FUNCTION = 64 * 1024
-"""Bytes of the pickle of a function that is kept."""
+"""Maximum number of bytes in the pickle of a function that is kept."""
 
 LONGEST = 0.015
 """Seconds after which no more of several tasks is begun: they were expected to take much less."""
@@ -44,27 +44,30 @@ MOST_BYTES = 1024 * 1024
 """Bytes of their answers after which no more is begun."""
 
 RETURNED, RAISED, DESCRIBED, SETUP_WANTED, SETUP_FAILED, SPENT = range(6)
-"""What has become of a task: it has returned, or raised what is pickled or described here; or was not begun, because
-the setup is missing or has failed, or because the worker has run as many tasks as it may."""
+"""The outcomes of a task.
+
+It returned; it raised an error that is pickled or described; or it was not begun, because the set-up is missing or
+failed, or because the worker has run its maximum number of tasks.
+"""
 
 TaskAnswer = bytes | list[Any]
-"""The pickle of what a task has returned; or what has become of it, with more: see `RETURNED` and what follows."""
+"""The pickle of a returned value, or a list of an outcome (see `RETURNED`) and its details."""
 
 
 class Setup(NamedTuple):
-    """What a pool wants to be done in a worker before its first task."""
+    """What must be done in a worker before the first task of a pool."""
 
     path: list[str]
-    """Where modules are found (`sys.path`)."""
+    """The places of modules (`sys.path`)."""
     directory: str | None
-    """The current directory; None: as it is."""
+    """The current directory; None: unchanged."""
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     max_calls: int | None = None
-    """How many tasks a worker runs before it ends."""
+    """Number of tasks that a worker runs before it ends."""
 
     def carry_out(self) -> None:
-        """Do it; raises what the initializer raises."""
+        """Do it; an error of the initializer is raised."""
         if self.directory is None:
             sys.path += [each for each in self.path if each not in sys.path]
         else:
@@ -75,23 +78,26 @@ class Setup(NamedTuple):
 
 
 _functions: dict[bytes, Any] = {}
-_ready: set[int] = set()  # the numbers of the pools whose setup was done
-_failed: dict[int, TaskAnswer] = {}  # of those that are over here, and what each task is answered
+_ready: set[int] = set()  # the numbers of the pools for which this worker is set up
+_failed: dict[int, TaskAnswer] = {}  # of pools that are over in this worker, the answer to each task
 is_reading: bool = False
-"""Whether a task is being unpickled here, which may import modules."""
-_left: dict[int, int] = {}  # how many tasks may still be run, where that is limited
+"""True while a task is being unpickled here, which may import modules."""
+_left: dict[int, int] = {}  # number of tasks that may still run, for pools with a limit
 
 
 def _of_pool(function: F) -> F:
-    """Export a function for `Tasks`, which sends what it should: there is nothing to check or convert, and to find out
-    how would take half of the time in which a worker starts. It is repeated as often as its pool says, or never."""
+    """Export a function for `Tasks`, without checks or conversions.
+
+    `Tasks` sends correct arguments, and preparing checks would take half of the time in which a worker starts. The
+    function is repeated as often as its pool says, or never.
+    """
     function.__annotations__.clear()
     return export(idempotent=True)(function)
 
 
 @_of_pool
 def run(pool: int, function: bytes, args: bytes, buffers: Sequence[Any] = (), split: int = 0) -> TaskAnswer:
-    """Run a task. The first `split` buffers are the function's, the others its arguments'."""
+    """Run a task; the first `split` buffers belong to the function, the others to its arguments."""
     if pool not in _ready:
         return _refused(pool)
     answer = _run(function, args, buffers, split)
@@ -107,16 +113,18 @@ def _run(function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split
         return _unreadable(error)
     try:
         value = task(*values, **named)
-    except BaseException as error:  # noqa: BLE001  also SystemExit: it is told to who has submitted the task
+    except BaseException as error:  # noqa: BLE001  SystemExit, too: the submitter gets it
         return _raised(error)
     return _returned(value, task)
 
 
 @_of_pool
 def run_several(pool: int, function: bytes, several: list[bytes], numbers: list[int]) -> list[Any]:
-    """Run tasks of one function, one after the other, as far as the time allows. `several`: the arguments of each.
-    `numbers`: by which to note that it has begun, and to know what was taken back. The answer has the answers of those
-    that were run, and the seconds that they have taken."""
+    """Run tasks of one function in turn, as far as the time allows.
+
+    `several`: the arguments of each. `numbers`: the numbers under which the board notes which ones have begun or were
+    taken back. The answer has the answers of those that ran, and the seconds that they took.
+    """
     if pool not in _ready:
         return [_refused(pool), 0.0]
     peer, contact = api.current("a task"), cast(Contact, caller())
@@ -143,8 +151,11 @@ def run_several(pool: int, function: bytes, several: list[bytes], numbers: list[
 def run_items(
     pool: int, function: bytes, items: bytes, buffers: Sequence[Any] = (), split: int = 0, spread: bool = False
 ) -> TaskAnswer:
-    """Run a function for each item; `spread`: an item is a tuple of arguments. The answer has the results up to the
-    first item that raises, what that has raised, the seconds that it took, and how many results there are."""
+    """Run a function for each item; `spread`: an item is a tuple of arguments.
+
+    The answer has the results up to the first item that raises, the error of that one, the seconds that it took, and
+    the number of results.
+    """
     if pool not in _ready:
         return _refused(pool)
     try:
@@ -167,17 +178,20 @@ def run_items(
 
 @_of_pool
 def set_up(pool: int, setup: bytes, buffers: Sequence[Any] = (), authkey: bytes | None = None) -> None:
-    """Do what a pool wants to be done before its first task, once. `authkey`: of its multiprocessing, so that proxies
-    of a manager can be sent here as to its children; among the arguments of the initializer, too."""
+    """Set up this worker for a pool before its first task, once.
+
+    `authkey` is that of the pool's multiprocessing, so that proxies of a manager can be sent here as to its children;
+    in the arguments of the initializer, too.
+    """
     _check_caller()
     if pool in _ready or pool in _failed:
         return
     if authkey is not None:
-        import_module("multiprocessing.process").current_process().authkey = authkey  # a module that is rarely wanted
+        import_module("multiprocessing.process").current_process().authkey = authkey  # a module that is rarely needed
     try:
         wanted = Setup(*pickling.loads(setup, buffers))
         wanted.carry_out()
-    except BaseException as error:  # noqa: BLE001  told to each task
+    except BaseException as error:  # noqa: BLE001  reported to each task
         _failed[pool] = [SETUP_FAILED, *_raised(error)[1:]]
     else:
         if wanted.max_calls is not None:
@@ -187,12 +201,12 @@ def set_up(pool: int, setup: bytes, buffers: Sequence[Any] = (), authkey: bytes 
 
 def _refused(pool: int) -> TaskAnswer:
     _check_caller()
-    api.current("a pool").serving.leave_untimed()  # else the function would seem to take no time
+    api.current("a pool").serving.leave_untimed()  # otherwise the function would seem to take no time
     return _failed.get(pool, [SETUP_WANTED])
 
 
 def _count(pool: int) -> bool:
-    """A task has ended; return whether it was the last. Then this worker ends, and another takes its place."""
+    """Count an ended task; return True if it was the last one, in which case this worker ends and is replaced."""
     if pool not in _left:
         return False
     _left[pool] -= 1
@@ -207,7 +221,7 @@ def _count(pool: int) -> bool:
 def _check_caller() -> None:
     contact = caller()
     if contact is not None and contact.is_distant:
-        raise Forbidden("a pool runs functions for processes of its own machine only.", executed="no")
+        raise Forbidden("a pool runs functions only for processes of its own machine.", executed="no")
 
 
 def _read(function: bytes, args: bytes, buffers: Sequence[Any], split: int) -> tuple[Any, Any]:
@@ -232,25 +246,25 @@ def _returned(value: Any, task: Any) -> TaskAnswer:
     except BaseException as error:  # noqa: BLE001  whatever pickling raises
         if isinstance(value, (Generator, AsyncGenerator)):
             return _raised(_generator_returned(task))
-        error.add_note(f"This is what {name_of(task)} has returned.")
+        error.add_note(f"This is the result of {name_of(task)}.")
         return _raised(error)
     return [RETURNED, data, list(map(Given, buffers))] if buffers else data
 
 
 def _generator_returned(task: Any) -> CannotPickle:
     return CannotPickle(
-        f"{name_of(task)} has returned a generator, which cannot leave its worker. Return a list of what it yields, or "
-        f"export the function from a role, where generators stream.",
+        f"{name_of(task)} returned a generator, which cannot leave its worker. Return a list of its items, or export "
+        f"the function from a role, where generators stream.",
         "the result",
     )
 
 
 def _raised(error: BaseException) -> list[Any]:
-    """Return the answer of a task that has raised; raises the error if it cannot be pickled."""
+    """Return the answer of a task that raised; raise the error if it cannot be pickled."""
     text = traceback_of(error)
     try:
         data, buffers = pickling.dumps(error, "the exception")
-        pickling.loads(data, buffers)  # an exception may be pickled and not be made again
+        pickling.loads(data, buffers)  # an exception may be pickled that cannot be unpickled
     except BaseException:  # noqa: BLE001  whatever it is: mob describes it in its own way
         if isinstance(error, Exception):
             raise error from error.__cause__
@@ -262,7 +276,7 @@ def _unreadable(error: BaseException) -> TaskAnswer:
     """Return the answer of a task that cannot be unpickled here."""
     told = f"{type(error).__name__}: {error}".rstrip(".")
     refusal = BadMessage(
-        f"a worker of the pool (pid {os.getpid()}) cannot unpickle the task: {told}. Modules are looked for in "
+        f"a worker of the pool (pid {os.getpid()}) cannot unpickle the task: {told}. Modules are searched for in "
         f"{', '.join(map(repr, sys.path))}. Functions of a module that only the caller can import are sent by value "
         f"after cloudpickle.register_pickle_by_value(module)."
     )

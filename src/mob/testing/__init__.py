@@ -1,7 +1,7 @@
-"""The test kit for apps built on mob: a pytest plugin, an app in one process, faults on demand, a look for leaks.
+"""The test kit for apps built on mob: a pytest plugin, an app in one process, faults on demand, and leak checks.
 
-With pytest the fixture `mob_app` is all that is needed; `start` is the same as a context manager. The parts are loaded
-when first used: the plugin is imported in every run of pytest, and must cost nothing where no app is tested.
+With pytest, the fixture `mob_app` is all you need; `start` is the same as a context manager. The parts are loaded at
+first use: every run of pytest imports the plugin, which must cost nothing if no app is tested.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HOMES = {
 }
 
 in_one_process = False
-"""Where apps run of which nothing else is said; the plugin sets it as its option says."""
+"""True if apps run in the test's process unless a test says otherwise; set by the plugin from its option."""
 
 __all__ = ["AppUnderTest", "Fault", "Faults", "Leak", "Leaked", "NotReady", "start"]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -1,4 +1,4 @@
-"""An app under test: a client of it, with what only a test needs."""
+"""An app under test: a client of it, with additions for tests."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ from mob.wire import messages as m
 
 T = TypeVar("T")
 STATE_INTERVAL = 0.002
-"""Seconds between two looks at what is waited for, where only the question is known, or nothing that could tell."""
+"""Seconds between two looks at a condition that no event announces."""
 UNTOLD = 0.1
-"""Seconds after which a place is looked at although the roster has not changed: it tells nothing of places for which
-there is no process, such as one that waits for a lease."""
+"""Seconds after which places are checked although the roster has not changed.
+
+The roster does not show places without a process, such as one that waits for a lease.
+"""
 
 
 class NotReady(AssertionError):
-    """The app, or one of its roles, did not come up; `why`, and all that was printed."""
+    """The app, or one of its roles, did not come up; `why`, and the whole output."""
 
     def __init__(self, app: str, why: str, printed: str) -> None:
         self.why = why
-        super().__init__(f"the app {app!r} did not come up: {why}.\nIt has printed:\n{printed}")
+        super().__init__(f"the app {app!r} did not come up: {why}.\nIts output:\n{printed}")
 
 
 class AppUnderTest(Client):
-    """A running app: all of a `Client`, and what a test needs besides.
+    """A running app: a `Client`, with additions for tests.
 
     >>> app = mob_app("main.py")                              # doctest: +SKIP
     >>> app.require("back").foo(1).result()                   # doctest: +SKIP
@@ -50,7 +52,7 @@ class AppUnderTest(Client):
         self._was_ready = False
         super().__init__(host.name, _reached(host))
         self.faults: Faults = Faults(self, self._peer, host.send_signal)
-        """What can be made to go wrong: `kill`, `stop`, `delay`, `drop`."""
+        """The faults that a test can cause: `kill`, `stop`, `delay`, `drop`."""
 
     def __repr__(self) -> str:
         mode = "in one process" if self._host.is_one_process else "in processes"
@@ -58,40 +60,73 @@ class AppUnderTest(Client):
 
     @property
     def is_one_process(self) -> bool:
-        """Whether it runs in the test's own process."""
+        """True if it runs in the test's own process."""
         return self._host.is_one_process
 
     @property
     def output(self) -> str:
-        """All that was printed so far, each line with who has printed it."""
+        """The output so far, each line with the name of the process that printed it."""
         return self._host.lines.text
 
     def wait_for(self, pattern: str, count: int = 1, patience: float = WAIT_TIMEOUT) -> list[re.Match[str]]:
-        """Waits until `count` printed lines match a regular expression; the matches. `AssertionError` after `patience`
-        seconds, with all that was printed.
+        r"""Wait until `count` printed lines match a regular expression.
 
-        >>> app.wait_for(r"back\\.0 .* served (\\d+)")[0][1]     # doctest: +SKIP
-        '42'
+        Args:
+            pattern: The regular expression.
+            count: Number of lines. Default: 1.
+            patience: Seconds to wait. Default: 30.
+
+        Returns:
+            The matches.
+
+        Raises:
+            AssertionError: Too few lines matched in time; it shows the whole output.
+
+        Example:
+            >>> app.wait_for(r"back\.0 .* served (\d+)")[0][1]     # doctest: +SKIP
+            '42'
         """
         return self._host.lines.wait_for(pattern, count, patience)
 
     def wait_until(self, question: Callable[[], T], what: str, patience: float = WAIT_TIMEOUT) -> T:
-        """The first true answer; asked again every few milliseconds. `AssertionError` after `patience` seconds.
+        """Ask a question every few milliseconds until the answer is true.
 
-        >>> app.wait_until(lambda: len(app.pids("back")) == 3, "three are there")      # doctest: +SKIP
+        Args:
+            question: The function to call.
+            what: The condition in words, for the error.
+            patience: Seconds to wait. Default: 30.
+
+        Returns:
+            The first true answer.
+
+        Raises:
+            AssertionError: There was no true answer in time; it shows the whole output.
+
+        Example:
+            >>> app.wait_until(lambda: len(app.pids("back")) == 3, "three are there")      # doctest: +SKIP
         """
         deadline = monotonic() + patience
         while not (answer := question()):
             if monotonic() > deadline:
-                raise AssertionError(f"waited {patience:g} s in vain until {what}. The app has printed:\n{self.output}")
+                raise AssertionError(
+                    f"after {patience:g} s, still not true: {what}. The output of the app:\n{self.output}"
+                )
             sleep(STATE_INTERVAL)
         return answer
 
     def wait_ready(self, role: str = "", count: int | None = None, patience: float = WAIT_TIMEOUT) -> None:
-        """Waits until `count` mobsters of a role are ready; of all roles; all that there should be. `NotReady` at once
-        if one cannot boot, with its error.
+        """Wait until mobsters are ready.
 
-        >>> app.wait_ready("back", 3)                         # doctest: +SKIP
+        Args:
+            role: The role. Default: "", all roles.
+            count: Number of ready mobsters. Default: None, all that the role has.
+            patience: Seconds to wait. Default: 30.
+
+        Raises:
+            NotReady: One cannot boot (raised at once, with its error), or the time is over.
+
+        Example:
+            >>> app.wait_ready("back", 3)                         # doctest: +SKIP
         """
         deadline = monotonic() + patience
         while True:
@@ -106,7 +141,7 @@ class AppUnderTest(Client):
         self._was_ready = self._was_ready or not role
 
     def _failing(self, role: str) -> str:
-        """Why a role cannot boot; before all has been ready for the first time, why one of its workers cannot."""
+        """Return why a role cannot boot; before the app was ready for the first time, why a worker cannot."""
         return coming.why_failing(self.roles().values(), () if self._was_ready else self._rows() or (), role)
 
     def _is_ready(self, role: str, count: int | None) -> bool:
@@ -116,7 +151,7 @@ class AppUnderTest(Client):
         return rows is not None and coming.is_up(rows, role)
 
     def _rows(self) -> tuple[m.Row, ...] | None:
-        """The places; None if the app has ended."""
+        """Return the places; None if the app has ended."""
         with contextlib.suppress(AppNotRunning, Unavailable):
             return self.overview()
         return None
@@ -125,23 +160,27 @@ class AppUnderTest(Client):
         return not_ready(self._host, why)
 
     def give_up(self, why: str) -> NotReady:
-        """Ends an app that does not come up: then all is there that it has printed, and is told."""
+        """End an app that does not come up, so that the error shows its whole output."""
         with contextlib.suppress(AppNotRunning):
             super().stop(at_once=True)
         self._host.wait_printed()
         return self._not_ready(why)
 
     def pids(self, target: str | int = "") -> list[int]:
-        """The process ids of the ready mobsters: of a role, of one place ("back.0"), or of all.
+        """Return the process ids of the ready mobsters.
 
-        >>> app.pids("back")                                  # doctest: +SKIP
-        [4242, 4243]
+        Args:
+            target: A role, a place ("back.0"), or a pid. Default: "", all.
+
+        Example:
+            >>> app.pids("back")                                  # doctest: +SKIP
+            [4242, 4243]
         """
         wanted = selector_of(target, self.roles())
         return [member.pid for member in self._ready() if wanted.has(member)]
 
     def places(self) -> list[str]:
-        """The ready mobsters as people call them: "back.0"."""
+        """Return the names of the ready mobsters: "back.0"."""
         return [f"{member.role}.{member.index}" for member in self._ready()]
 
     def _ready(self, role: str = "") -> list[m.Member]:
@@ -149,7 +188,11 @@ class AppUnderTest(Client):
         return sorted(members, key=lambda member: (member.role, member.index))
 
     def leaks(self, *allowed: str) -> list[Leak]:
-        """What is lent, unanswered, unread or looked at, after a fair time for what is on its way."""
+        """Return what is lent, unanswered, unread or in use, after a few seconds for what is under way.
+
+        Args:
+            *allowed: Kinds of leaks to ignore; see `mob.testing.Leak`.
+        """
         return leaks.settled(self._look, leaks.check_kinds(allowed))
 
     def _look(self) -> list[Leak]:
@@ -157,13 +200,13 @@ class AppUnderTest(Client):
         return [leak for peer in peers for leak in leaks.at_peer(peer)]
 
     def stop(self, *, at_once: bool = False) -> str:
-        """Stops the app as SIGTERM does and waits for its end; `at_once`: without waiting for what is under way."""
+        """Stop the app as SIGTERM does, and wait for its end; with `at_once`, do not wait for what is under way."""
         done = super().stop(at_once=at_once)
         self.wait_stopped(WAIT_TIMEOUT)
         return done
 
     def end(self, at_once: bool = False) -> list[Leak]:
-        """At the end of the test, whatever has happened: nothing is left. What had to be ended by force."""
+        """End the app at the end of the test, whatever happened; return what had to be ended by force."""
         with contextlib.suppress(AppNotRunning):
             self.stop(at_once=at_once)
         self.close()
@@ -171,12 +214,12 @@ class AppUnderTest(Client):
 
 
 def not_ready(host: Host, why: str) -> NotReady:
-    """The error of an app that does not come up."""
+    """Return the error of an app that does not come up."""
     return NotReady(host.name, why, host.lines.text)
 
 
 def _reached(host: Host) -> socket.socket:
-    """The socket to the Kingpin, as soon as that listens."""
+    """Return the socket to the Kingpin, as soon as that listens."""
     deadline = monotonic() + WAIT_TIMEOUT
     while True:
         with contextlib.suppress(AppNotRunning):

@@ -1,7 +1,7 @@
-"""What is to be tested, as the test says it: a main script, an app that was described, or single roles.
+"""The app to test, as the test describes it: a main script, an `App`, or single roles.
 
-A relative path is looked for in each of the given directories, the first one first: that of the test file, and the one
-that pytest calls rootdir.
+A relative path is looked for in each of the given directories in turn: that of the test file, then the rootdir of
+pytest.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from mob.plan import QUEUE_ENV, Plan, RolePlan, places_in, queue_role
 from mob.rim.places import queue_file
 
 SETUP = "mob.testing.injection:install"
-"""What the kit has each mobster do first, so that it can be made to fail."""
+"""The set-up function of each mobster, which makes faults possible."""
 
 
 class Described(msgspec.Struct, frozen=True):
     """An app that can be started, here or in another process."""
 
     name: str
-    """The one that it gets for the test."""
+    """Its name for the test."""
     directory: str
-    """Where its Kingpin is started."""
+    """The directory in which its Kingpin starts."""
     script: str = ""
     """The main script; "" if there is a plan."""
     plan: Plan | None = None
     roles: str = ""
-    """Which roles are to run, and how many workers each: "back=1,stats"; "" for all of them."""
+    """The roles that run, and their numbers of workers: "back=1,stats"; "" for all."""
 
 
 class _Found(BaseException):
-    """The script has said `run()`: what it describes is known. No `except Exception` of the script is to catch it."""
+    """Raised by `run()` of the script when its app is known; no `except Exception` of the script can catch it."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -53,15 +53,15 @@ def described(
     name: str,
     places: Sequence[Path],
 ) -> Described:
-    """The app that a test asks for. `PlanError` tells what is wrong with it."""
+    """Return the app that a test asks for; raise `PlanError` if the description is wrong."""
     if what is None:
         if not modules:
             raise PlanError(
-                "nothing to start. Wanted: a main script, an app, or roles, as in mob_app(back='./back.py')."
+                "nothing to start. Expected: a main script, an app, or roles, as in mob_app(back='./back.py')."
             )
         what = _app_of(modules, name, places)
     elif modules:
-        raise PlanError(f"roles ({', '.join(modules)}) are for an app without a main script: leave out one of the two.")
+        raise PlanError(f"roles ({', '.join(modules)}) cannot be combined with a main script or an app: leave out one.")
     if isinstance(what, App):
         amend(what, name, roles)
         plan = what.hand_over()
@@ -71,8 +71,10 @@ def described(
 
 
 def amend(app: App, name: str, roles: str) -> None:
-    """Changes an app as a test needs it: its name, which roles run, and that each mobster can be made to fail. Its
-    durable jobs lie in a file of their own, which goes with the test."""
+    """Change an app for a test: its name, its roles, and the set-up for faults.
+
+    Its durable jobs are in a file of their own, which is removed with the test.
+    """
     own = tuple(_keeping_at(role, queue_file(name)) if role.keeps_jobs else role for role in app.plan.roles)
     app.amend(msgspec.structs.replace(app.plan, name=name, roles=own, setup=(SETUP, *app.plan.setup)))
     if roles:
@@ -80,13 +82,13 @@ def amend(app: App, name: str, roles: str) -> None:
 
 
 def _keeping_at(role: RolePlan, path: Path) -> RolePlan:
-    """The role that keeps durable jobs, with another file."""
+    """Return the role that keeps durable jobs, with another file."""
     place = f"{QUEUE_ENV}PATH"
     return msgspec.structs.replace(role, env={**role.env, place: queue_role(str(path)).env[place]})
 
 
 def forget_jobs(name: str) -> None:
-    """Remove the files of the durable jobs of an app under test, if it has made any."""
+    """Remove the files of the durable jobs of an app under test, if there are any."""
     with contextlib.suppress(OSError):
         path = queue_file(name)
         for suffix in ("", "-wal", "-shm", ".lock"):
@@ -94,7 +96,7 @@ def forget_jobs(name: str) -> None:
 
 
 def plan_of(wanted: Described) -> Plan:
-    """The plan, for which the script is run here, up to its `run()`."""
+    """Return the plan; a script is run for it here, up to its `run()`."""
     if wanted.plan is not None:
         return wanted.plan
     hook = partial(_take, wanted)
@@ -108,7 +110,7 @@ def plan_of(wanted: Described) -> Plan:
     finally:
         apps.before_run.remove(hook)
         sys.path[:], sys.argv = path, argv
-    raise PlanError(f"{wanted.script} has come to its end and started no app. Does it lack .run()?")
+    raise PlanError(f"{wanted.script} ended without starting an app. Does it lack .run()?")
 
 
 def _take(wanted: Described, app: App) -> None:
@@ -125,7 +127,7 @@ def _app_of(modules: Mapping[str, str | PathLike[str]], name: str, places: Seque
 
 
 def _found(path: str, places: Sequence[Path]) -> Path:
-    """A file, wherever it lies."""
+    """Return a file from the first directory that has it."""
     for place in places:
         if (there := place / path).is_file():
             return there.resolve()

@@ -1,7 +1,6 @@
-"""Faults on demand: a mobster is killed, stands still, is slow to hear, or loses the link on which a call has come.
+"""Faults on demand: a mobster is killed, is stopped, receives late, or loses the link on which a call arrives.
 
-They are real ones: a kill is SIGKILL, a cut link is closed by the callee's end. What the app makes of it is what it
-would make of it in earnest.
+They are real: a kill is SIGKILL, and the worker's end closes a cut link. The app handles them as in production.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
     from mob.testing.app import AppUnderTest
 
 CUT = -1.0
-"""In the place of seconds: not late, but never."""
+"""Used instead of seconds: not late, but never."""
 _numbers = itertools.count(1)
 
 
 class Fault:
-    """A fault that lasts until `end`, or until the end of a `with`."""
+    """A fault that lasts until `end`, or until the end of a `with` block."""
 
     def __init__(self, what: str, end: Callable[[], None]) -> None:
         self._what = what
@@ -43,16 +42,16 @@ class Fault:
         self.end()
 
     def end(self) -> None:
-        """All is well again; what is held up already comes when its time is over."""
+        """End the fault; what is already delayed still arrives late."""
         end, self._end = self._end, None
         if end is not None:
             end()
 
 
 class Faults:
-    """What can go wrong in an app under test, each said with a target: a role, one of its places ("back.0"), or a pid.
+    """The faults of an app under test, each for a target: a role, one of its places ("back.0"), or a pid.
 
-    A fault hits those mobsters of the target that are ready at this moment, and not their successors.
+    A fault hits the mobsters of the target that are ready at this moment, not their successors.
     """
 
     def __init__(self, app: AppUnderTest, peer: Peer, send_signal: Callable[[int, int], None]) -> None:
@@ -64,21 +63,38 @@ class Faults:
         return f"<Faults of {self._app.app!r}>"
 
     def kill(self, target: str | int) -> list[int]:
-        """Ends mobsters at once, as `kill -9` does; returns when the app has noticed. Their process ids.
+        """End mobsters at once, as `kill -9` does, and wait until the app has noticed.
 
-        >>> app.faults.kill("back.0")                    # doctest: +SKIP
-        [4242]
+        Args:
+            target: A role, a place ("back.0"), or a pid.
+
+        Returns:
+            Their process ids.
+
+        Raises:
+            UnknownTarget: No mobster of the target is ready.
+
+        Example:
+            >>> app.faults.kill("back.0")                    # doctest: +SKIP
+            [4242]
         """
         pids = self._pids(target)
         for pid in pids:
             self._send_signal(pid, signal.SIGKILL)
-        self._app.wait_until(lambda: not set(pids) & set(self._app.pids()), f"{target} is gone", WAIT_TIMEOUT)
+        self._app.wait_until(lambda: not set(pids) & set(self._app.pids()), f"{target} has exited", WAIT_TIMEOUT)
         return pids
 
     def stop(self, target: str | int) -> Fault:
-        """Has mobsters stand still in the middle of whatever they do (SIGSTOP), until the fault ends. Processes only.
+        """Stop mobsters in the middle of whatever they do (SIGSTOP), until the fault ends; only for processes.
 
-        >>> with app.faults.stop("back.0"): ...          # doctest: +SKIP
+        Args:
+            target: A role, a place ("back.0"), or a pid.
+
+        Returns:
+            The fault, whose `end` lets them go on.
+
+        Example:
+            >>> with app.faults.stop("back.0"): ...          # doctest: +SKIP
         """
         pids = self._pids(target)
         for pid in pids:
@@ -89,23 +105,50 @@ class Faults:
                 with suppress(ProcessLookupError):
                     self._send_signal(pid, signal.SIGCONT)
 
-        return Fault(f"{target} stands still", go_on)
+        return Fault(f"{target} is stopped", go_on)
 
     def delay(self, target: str | int, seconds: float, *, export: str = "", count: int | None = None) -> Fault:
-        """Has calls and messages arrive so many seconds late. `export`: only calls of that function. `count`: only so
-        many at each mobster, then all is well.
+        """Delay calls and messages.
 
-        >>> with app.faults.delay("back", 0.5, export="foo"): ...          # doctest: +SKIP
+        Args:
+            target: A role, a place ("back.0"), or a pid.
+            seconds: Seconds by which they arrive late.
+            export: Only calls of this function. Default: "", all calls and messages.
+            count: Number of calls at each mobster after which the fault is over. Default: None, until the fault ends.
+
+        Returns:
+            The fault.
+
+        Raises:
+            ValueError: `seconds` is not a number of at least 0.
+            UnknownExport: The role has no such function.
+
+        Example:
+            >>> with app.faults.delay("back", 0.5, export="foo"): ...          # doctest: +SKIP
         """
         if not seconds >= 0:
             raise ValueError(f"delay: {seconds!r} is not a number of seconds.")
         return self._set(f"{target} is {seconds:g} s late", target, seconds, export, count)
 
     def drop(self, target: str | int, *, export: str = "", count: int | None = 1) -> Fault:
-        """Breaks the link on which a call comes, before the call begins: its caller cannot know that, and sees `Lost`
-        with `executed` "maybe". `count`: so many at each mobster (1), None for all that come until the fault ends.
+        """Break the link on which a call arrives, before the call begins.
 
-        >>> with app.faults.drop("back", export="foo"): ...                # doctest: +SKIP
+        The caller cannot know that, and sees `Lost` with `executed` "maybe".
+
+        Args:
+            target: A role, a place ("back.0"), or a pid.
+            export: Only calls of this function. Default: "", all calls and messages.
+            count: Number of calls at each mobster after which the fault is over; None: until the fault ends. Default:
+                1.
+
+        Returns:
+            The fault.
+
+        Raises:
+            UnknownExport: The role has no such function.
+
+        Example:
+            >>> with app.faults.drop("back", export="foo"): ...                # doctest: +SKIP
         """
         return self._set(f"links to {target} break", target, CUT, export, count)
 
@@ -120,13 +163,13 @@ class Faults:
 
         def end() -> None:
             for pid in pids:
-                with suppress(CallError, UnknownTarget):  # it has died, and its faults with it
+                with suppress(CallError, UnknownTarget):  # it died, and its faults with it
                     self._steer(pid, (number,))
 
         return Fault(what, end)
 
     def _check_export(self, role: str, export: str) -> None:
-        """`UnknownExport` for a function that is not there: such a fault would never come."""
+        """Raise `UnknownExport` for a function that does not exist, since such a fault would never happen."""
         getattr(self._app.require(role), export)
 
     def _steer(self, pid: int, args: Sequence[object]) -> None:

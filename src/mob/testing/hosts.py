@@ -1,7 +1,7 @@
-"""Where an app under test runs: in processes of its own here, in threads of the test's process in `one_process`.
+"""The host of an app under test: processes of its own here, threads of the test's process in `one_process`.
 
-A host starts the Kingpin, hears what is printed, and sees to it that nothing is left. The app's processes are known by
-a variable of their environment, which also those inherit that leave their group and session.
+A host starts the Kingpin, reads its output, and ensures that nothing is left. The app's processes are recognized by a
+variable of their environment, which is inherited even if they leave their group and session.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from mob.testing.lines import WAIT_TIMEOUT, PrintedLines
 
 PROGRAM = "mob.testing.launched"
 VARIABLE = "MOB_TESTING"
-"""In the environment of all processes of an app under test: which one it is."""
+"""The environment variable of all processes of an app under test, with the app's mark."""
 
 
 class Host(Protocol):
-    """What the two have in common."""
+    """The common interface of the two hosts."""
 
     name: str
     lines: PrintedLines
     is_one_process: bool
 
     def problem(self) -> str:
-        """Why the app will not come up; "" as long as nothing speaks against it."""
+        """Return why the app will not come up; "" while nothing is wrong."""
         ...
 
     def wait_printed(self) -> None:
-        """Waits for the end of an app that was told to stop: nothing more is printed then."""
+        """Wait for the end of an app that was asked to stop, after which nothing more is printed."""
         ...
 
     def send_signal(self, pid: int, signum: int) -> None:
-        """Sends a signal to a mobster."""
+        """Send a signal to a mobster."""
         ...
 
     def peers(self) -> Sequence[Peer]:
-        """Of those mobsters that are in this process."""
+        """Return the peers of the mobsters in this process."""
         ...
 
     def end(self) -> list[Leak]:
-        """Waits for the end of the app, which was told to stop, or ends it by force; what it has left is ended too."""
+        """Wait for the end of the app, which was asked to stop, or end it by force; end and return what it left."""
         ...
 
 
@@ -85,37 +85,37 @@ class Processes:
         return f"<Processes of {self.name!r}, Kingpin {self._tied.pid}>"
 
     def problem(self) -> str:
-        """That the Kingpin has ended."""
+        """Return the problem if the Kingpin has ended."""
         if not self._tied.has_ended():
             return ""
         self._reader.join(WAIT_TIMEOUT)
-        return f"its main process has ended with status {self._tied.status}"
+        return f"its main process ended with status {self._tied.status}"
 
     def wait_printed(self) -> None:
-        """The end of its pipe; `end` sees to what does not end."""
+        """Wait for the end of its output; `end` handles an app that does not end."""
         self._reader.join(WAIT_TIMEOUT)
 
     def send_signal(self, pid: int, signum: int) -> None:
-        """To a process of the app; `ProcessLookupError` if it has ended."""
+        """Send a signal to a process of the app; `ProcessLookupError` if it has ended."""
         with contextlib.closing(ProcessHandle(pid)) as held:
             if held.has_ended() or not self._is_of_the_app(pid):
                 raise ProcessLookupError(pid)
             held.signal(signum)
 
     def _is_of_the_app(self, pid: int) -> bool:
-        """Return whether the app has such a process: its number may be another's since it was asked for."""
+        """Return True if the process belongs to the app; its number may have been reused meanwhile."""
         with contextlib.suppress(psutil.Error):
             return self._tied.pid in (pid, *(each.pid for each in psutil.Process(pid).parents()))
         return False
 
     def peers(self) -> Sequence[Peer]:
-        """They are elsewhere."""
+        """Return nothing, since the mobsters are in other processes."""
         return ()
 
     def end(self) -> list[Leak]:
-        """Whatever has happened, no process is left."""
+        """End all processes, whatever happened, and return those that had to be killed."""
         self._look()
-        self._tied.stop()  # an app that nobody could tell to
+        self._tied.stop()  # for an app that could not be reached
         if not self._tied.wait_ended(WAIT_TIMEOUT):
             self._look()
         self._tied.end(0)
@@ -123,7 +123,7 @@ class Processes:
         told = list(leaks.told_processes(left))
         for process in left:
             with contextlib.suppress(psutil.Error, OSError), contextlib.closing(ProcessHandle(process.pid)) as held:
-                if process.is_running():  # by its start, so its number is not another's
+                if process.is_running():  # compared by its start, in case its number was reused
                     held.signal(signal.SIGKILL)
         psutil.wait_procs(left, WAIT_TIMEOUT)
         self._reader.join(WAIT_TIMEOUT)
@@ -132,12 +132,12 @@ class Processes:
         return told
 
     def _look(self) -> None:
-        """Who belongs to the app now."""
+        """Note the processes that belong to the app now."""
         with contextlib.suppress(psutil.Error):
             self._seen |= {child.pid for child in psutil.Process(self._tied.pid).children(recursive=True)}
 
     def _left(self) -> list[psutil.Process]:
-        """Who is still there, after a moment for those that are about to end."""
+        """Return the processes that remain, after a moment for those that are about to end."""
         left = leaks.processes_with(VARIABLE, self._mark, self._seen)
         psutil.wait_procs(left, leaks.FAIR if left else 0)
         return [process for process in left if process.is_running()]

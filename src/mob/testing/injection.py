@@ -1,7 +1,8 @@
-"""Faults, at the place where they happen: what stands in front of the inbox of each mobster of an app under test.
+"""Fault injection: a filter before the inbox of each mobster of an app under test.
 
-It is steered by calls to a target that no function can have as its name. Where no fault is set everything passes. What
-is held up keeps its order; a callback (a call of a lent function) is never touched, for somebody waits for it by hand.
+It is controlled by calls to a target that cannot be the name of a function. Without a fault everything passes. Delayed
+messages keep their order; a callback (a call of a lent function) is never affected, because its caller blocks until it
+is answered.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
 STEER = "fault!"
-"""The target of a call that sets a fault or ends it."""
+"""The target of a call that sets or ends a fault."""
 
 
 class Rule(msgspec.Struct):
@@ -28,14 +29,14 @@ class Rule(msgspec.Struct):
 
     number: int
     seconds: float
-    """For which calls and messages are held up; below 0: the link on which they come is cut."""
+    """Seconds by which calls and messages are delayed; below 0: their link is cut."""
     export: str
-    """Only calls of this function; "": all calls and messages."""
+    """The only function whose calls are affected; "": all calls and messages."""
     left: int
-    """How many are still to be affected; below 0: all that come."""
+    """Number of calls and messages that are still to be affected; below 0: all."""
 
     def fits(self, message: m.Invoke | m.Message) -> bool:
-        """Whether it is for this one."""
+        """Return True if the fault applies to this message."""
         if not self.left:
             return False
         if isinstance(message, m.Invoke):
@@ -56,10 +57,10 @@ class Injection:
         return f"<Injection of {len(self._rules)} faults>"
 
     def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
-        """A call or a message has come."""
+        """Pass, delay or drop a call or message that arrived."""
         if isinstance(message, m.Invoke) and message.target == STEER:
             self._steer(link, message)
-        elif link.is_closed:  # it was cut a moment ago, and this one came right behind
+        elif link.is_closed:  # it was cut a moment ago, and this message came right behind
             self._peer.encoder.discard(message)
         elif (rule := next((rule for rule in self._rules if rule.fits(message)), None)) is None:
             self._pass(link, contact, message)
@@ -87,5 +88,5 @@ class Injection:
 
 
 def install(peer: Peer) -> None:
-    """Makes a mobster one that can be made to fail; before its module is imported."""
+    """Prepare a mobster for faults, before its module is imported."""
     Injection(peer)

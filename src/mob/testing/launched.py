@@ -1,4 +1,4 @@
-"""The program of a Kingpin that is started by a test, and that ends with it (`rim.tie`)."""
+"""The program of a Kingpin that a test starts and that ends with the test (`rim.tie`)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mob.testing.described import Described, amend
 
 
 class LaunchOrder(msgspec.Struct, frozen=True):
-    """What the test wants."""
+    """The app that the test starts."""
 
     app: Described
     reports: str
-    """The directory for the reports of crashes."""
+    """The directory for crash reports."""
 
 
 def main(arguments: tuple[int, int]) -> None:
-    """Runs the app until it has stopped. `arguments`: those of a `Tie`."""
+    """Run the app until it stops; `arguments` are those of a `Tie`."""
     order = Tie(*arguments).receive(LaunchOrder)
     crashes.keep_in(order.app.name, Path(order.reports))
     if order.app.plan is not None:

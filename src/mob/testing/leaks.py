@@ -1,7 +1,7 @@
-"""What a test has left behind: functions, calls and streams at the peers; processes; descriptors of this process.
+"""Leaks of a test: functions, calls and streams at the peers; processes; descriptors of this process.
 
-What is on its way gets a moment: finalizers give back by weak references, so garbage is collected first. Each leak is
-told by what it is, where it comes from and who has it.
+What is under way gets a moment: finalizers give things back by weak references, so garbage is collected first. Each
+leak is reported with its kind, its origin and its holder.
 """
 
 from __future__ import annotations
@@ -27,38 +27,39 @@ from mob.peer.results.call import Call
 
 KINDS = ("processes", "descriptors", "callbacks", "calls", "streams", "shared memory", "threads")
 FAIR = 3.0
-"""Seconds for what is on its way: a mobster gives back what it has dropped with what it says next, or with its beat,
-once a second."""
+"""Seconds to wait for what is under way.
+
+A mobster gives back what it dropped with its next message, or with its heartbeat, once a second.
+"""
 LEAKS_INTERVAL = 0.01
 """Seconds between two looks."""
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """One thing that a test has left behind."""
+    """One thing that a test left behind."""
 
     kind: str
-    """"processes", "descriptors", "callbacks", "calls", "streams", "shared memory" or "threads"."""
+    """The kind: "processes", "descriptors", "callbacks", "calls", "streams", "shared memory" or "threads"."""
     text: str
-    """What it is, where it comes from, and which process has it."""
+    """The thing itself, its origin, and the process that has it."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
 
 
 class Leaked(AssertionError):
-    """Something was left behind; `leaks` says what."""
+    """A test left something behind; `leaks` lists it."""
 
     def __init__(self, leaks: Sequence[Leak]) -> None:
         self.leaks: tuple[Leak, ...] = tuple(leaks)
         told = "".join(f"\n    {leak}" for leak in leaks)
         super().__init__(
-            f"the test has left something behind:{told}\n"
-            f'What is meant to stay is allowed by @pytest.mark.mob_leaks("{leaks[0].kind}").'
+            f'the test left something behind:{told}\nTo allow it, use @pytest.mark.mob_leaks("{leaks[0].kind}").'
         )
 
 
 def check_kinds(kinds: Sequence[str]) -> frozenset[str]:
-    """The kinds if they are some; `ValueError` tells the nearest."""
+    """Return the kinds as a set; raise `ValueError`, with the nearest name, for an unknown one."""
     for kind in kinds:
         if kind not in KINDS:
             raise ValueError(f"mob_leaks: there is no kind {kind!r} of leaks. {nearest(kind, KINDS)}")
@@ -66,7 +67,7 @@ def check_kinds(kinds: Sequence[str]) -> frozenset[str]:
 
 
 def settled(look: Callable[[], list[Leak]], allowed: frozenset[str]) -> list[Leak]:
-    """What is still there after a fair time."""
+    """Return the leaks that remain after `FAIR` seconds."""
 
     def found() -> list[Leak]:
         return [leak for leak in look() if leak.kind not in allowed]
@@ -81,33 +82,35 @@ def settled(look: Callable[[], list[Leak]], allowed: frozenset[str]) -> list[Lea
 
 
 def at_peer(peer: Peer) -> list[Leak]:
-    """What a peer has lent, waits for, sends on, or looks at."""
+    """Return what a peer has lent, waits for, sends, or reads."""
     peer.context.reactor.call(peer.tidy)
     who = peer.context.name if peer.context.role else "this test"
     references, leaks = peer.references, list[Leak]()
     for function, holders in references.lent_to():
-        names = ", ".join(_name_of(peer, uid) for uid in holders) or "nobody yet"
+        names = ", ".join(_name_of(peer, uid) for uid in holders) or "no process yet"
         leaks.append(Leak("callbacks", f"{place_of(function)} of {who} is held by {names}"))
     for contact in peer.contacts:
         for call in list(contact.pending.values()):
             kind, state = ("calls", "not answered") if isinstance(call, Call) else ("streams", "not read to its end")
             leaks.append(Leak(kind, f"{call.label} of {who}, {state} by {contact.name}"))
     if peer.serving.streams:
-        leaks.append(Leak("streams", f"{len(peer.serving.streams)} that {who} sends are not at their ends"))
+        leaks.append(Leak("streams", f"{len(peer.serving.streams)} streams that {who} sends have not ended"))
     if references.shared:
-        leaks.append(Leak("shared memory", f"{references.shared:,} bytes of {who} are looked at by others"))
+        leaks.append(Leak("shared memory", f"{references.shared:,} bytes of {who} are in use by other processes"))
     if references.views:
-        leaks.append(Leak("shared memory", f"{references.views} arrays or buffers of others are held by {who}"))
+        leaks.append(
+            Leak("shared memory", f"{references.views} arrays or buffers of other processes are held by {who}")
+        )
     return leaks
 
 
 def _name_of(peer: Peer, uid: int) -> str:
     contact = peer.contacts.get(uid)
-    return contact.name if contact is not None else "a process that has gone"
+    return contact.name if contact is not None else "a process that has exited"
 
 
 def place_of(function: Any) -> str:
-    """A function, with the line in which it begins."""
+    """Return the name of a function, with the line in which it begins."""
     if isinstance(function, LentIterator):
         function = function.iterator
     while isinstance(function, functools.partial):
@@ -123,7 +126,7 @@ def place_of(function: Any) -> str:
 
 
 def descriptors() -> dict[int, str]:
-    """The open descriptors of this process and what they are; none where the system does not list them."""
+    """Return the open descriptors of this process with their targets; empty if the system does not list them."""
     found: dict[int, str] = {}
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
@@ -133,7 +136,7 @@ def descriptors() -> dict[int, str]:
 
 
 def new_descriptors(before: dict[int, str]) -> list[Leak]:
-    """Those that were not there."""
+    """Return the descriptors that did not exist before."""
     new = sorted(descriptors().items() - before.items())
     return [Leak("descriptors", f"{number}, {_what_is(number, link)}") for number, link in new]
 
@@ -150,8 +153,10 @@ def _what_is(number: int, link: str) -> str:
 
 
 def processes_with(variable: str, value: str, known: set[int]) -> list[psutil.Process]:
-    """The processes that have this in their environment, whatever group or session they are in, and those of `known`
-    that cannot be asked."""
+    """Return the processes with this variable in their environment, in any group or session.
+
+    Processes of `known` that do not show their environment are included.
+    """
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -168,7 +173,7 @@ def _has(process: psutil.Process, variable: str, value: str, known: set[int]) ->
 
 
 def told_processes(found: list[psutil.Process]) -> Iterator[Leak]:
-    """How they are told."""
+    """Yield the leak of each process."""
     for process in found:
         with suppress(psutil.Error):
             line = " ".join(process.cmdline()) or process.name()

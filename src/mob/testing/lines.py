@@ -1,4 +1,4 @@
-"""What an app under test prints, line by line, and the wait for a line."""
+"""The output of an app under test, line by line, and the wait for a line."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import threading
 from collections.abc import Iterable
 
 WAIT_TIMEOUT = 30.0
-"""Seconds that anything may take on a loaded machine; a test that needs them all fails, none waits for them."""
+"""Seconds that any step may take on a loaded machine; only a failing test waits that long."""
 
 
 class PrintedLines:
-    """The lines so far; added by one thread, looked at by any."""
+    """The lines so far; one thread adds them, any thread reads them."""
 
     def __init__(self) -> None:
         self.all: list[str] = []
-        """Each without its end."""
+        """The lines, without their ends."""
         self._news = threading.Condition()
 
     def __repr__(self) -> str:
@@ -23,17 +23,17 @@ class PrintedLines:
 
     @property
     def text(self) -> str:
-        """All of them."""
+        """All lines as one text."""
         return "\n".join(self.all)
 
     def add(self, lines: Iterable[str]) -> None:
-        """Whole lines were printed."""
+        """Add lines that were printed."""
         with self._news:
             self.all += lines
             self._news.notify_all()
 
     def wait_for(self, pattern: str, count: int = 1, patience: float = WAIT_TIMEOUT) -> list[re.Match[str]]:
-        """Waits until so many lines match; the matches."""
+        """Wait until `count` lines match the pattern, and return the matches."""
         found: list[re.Match[str]] = []
 
         def is_enough() -> bool:

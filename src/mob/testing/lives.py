@@ -1,12 +1,11 @@
-"""A mobster in a thread: the life that it has in a process, without what belongs to a process.
+"""A mobster in a thread: its life in a process, without what belongs to a process.
 
 Its links, its codec, its calls and its supervision are the real ones. There are no signals, no shared ports and no
-limits of the system; its pid is made up, above all that the system gives, so a signal to it reaches nobody. A death
-cannot end a thread: it closes the sockets at once, as the kernel would, and what the thread still does is heard by
-nobody.
+system limits; its pid is invented and higher than any real one, so a signal to it reaches no process. A death cannot
+end a thread: it closes the sockets at once, as the kernel would, and what the thread still does reaches no one.
 
-Which mobster it is that calls `mob.require` and the like, or prints, is told by the context in which it runs, and
-failing that (a thread of the application's own) by the module whose code it is.
+The mobster that calls `mob.require` and the like, or prints, is known by the context in which it runs, or else (in a
+thread of the application's own) by the module of the code.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ from mob.mobster.output import WholeLines
 from mob.wire import messages as m
 
 PIDS = itertools.count(10_000_001)
-"""Made up; Linux gives none above 4,194,304."""
+"""Invented process ids; those of Linux are at most 4,194,304."""
 HERE: ContextVar[ThreadLife | None] = ContextVar("mob_testing_here", default=None)
 TASKS_TIMEOUT = 1.0
-"""Seconds in which tasks that were cancelled at the end of a mobster have to end."""
+"""Seconds that cancelled tasks have to end at the end of a mobster."""
 _by_module: dict[int, ThreadLife] = {}  # by the id of the module's namespace
 
 
 class Pulse(Liveness):
-    """A liveness thread that ends with its mobster, and nothing else."""
+    """A liveness thread that ends with its mobster, and ends nothing else."""
 
     def _end_late(self) -> None:
         pass
@@ -67,31 +66,31 @@ class ThreadLife(Life):
         self.streams: list[WholeLines] = [
             WholeLines(io.BufferedWriter(io.FileIO(each, "w"))) for each in descriptors[2:]
         ]
-        """Where it prints: stdout and stderr."""
+        """The streams for its output: stdout and stderr."""
         self.born: float = monotonic()
         self.is_dead: bool = False
-        self._fate: int | None = None  # with which status it was ended
+        self._fate: int | None = None  # the status with which it was ended
         self._ending = threading.Lock()
         self._has_ended = False
 
     @property
     def has_ended(self) -> bool:
-        """Whether the app knows of its end."""
+        """True if the app knows of its end."""
         return self._has_ended
 
     def live(self) -> None:
-        """From its first instruction to its end; the body of a thread."""
+        """Run the mobster from its first instruction to its end; the body of a thread."""
         status = 70
         try:
             status = self.run()
-        except BaseException:  # noqa: BLE001  the last frame of this thread: it is shown and becomes the exit status
+        except BaseException:  # noqa: BLE001  last frame of the thread: shown, and becomes the exit status
             traceback.print_exc()
         finally:
             self._free()
             self._end(status if self._fate is None else self._fate)
 
     def die(self, status: int = -signal.SIGKILL) -> None:
-        """Ends it at once, whatever it does; from any thread."""
+        """End it at once, whatever it does; from any thread."""
         self._fate = status
         self.is_dead = self.stopping = True
         self.peer.control.on_gone = _nothing
@@ -105,19 +104,19 @@ class ThreadLife(Life):
         self.reactor.call(partial(self.begin_stop, 0.0))
 
     def standing(self) -> str:
-        """Where the thread that imports the module stands."""
+        """Return the position of the thread that imports the module."""
         frame = sys._current_frames().get(self.thread.ident or 0)  # pyright: ignore[reportPrivateUsage]
         while frame is not None and _life_of(frame) is not self:
             frame = frame.f_back
         return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
     thread: threading.Thread
-    """The one that it lives in."""
+    """The thread in which it lives."""
 
-    # ------------------------------------------------------------------------------- in the place of a process
+    # ---------------------------------------------------------------------------------- instead of a process
 
     def begin_stop(self, grace: float) -> None:
-        """As any mobster; a dead one only leaves its loop."""
+        """Begin the shutdown like any mobster; a dead one only leaves its loop."""
         if self.is_dead:
             self.reactor.loop.stop()
         else:
@@ -127,7 +126,7 @@ class ThreadLife(Life):
         pass
 
     def _wake_module(self) -> None:
-        """Nothing can wake a thread that stands in its import."""
+        """End the mobster, because nothing can wake a thread that is blocked in its import."""
         self.die(0)
 
     async def _drain(self) -> None:
@@ -137,7 +136,7 @@ class ThreadLife(Life):
             await super()._drain()
 
     def _load(self) -> ModuleType:
-        """A module object of its own, whatever others have imported."""
+        """Return a new module object, whatever others have imported."""
         path = self.order.role.module
         spec, loader = loading.found(path, Path(path).stem)
         module = importlib.util.module_from_spec(spec)
@@ -156,11 +155,11 @@ class ThreadLife(Life):
             self._on_end(status)
 
     def _free(self) -> None:
-        """What the kernel does for a process."""
+        """Free what the kernel frees for a process."""
         peer, loop = self.peer, self.reactor.loop
         ending = loop.create_task(_end_tasks())
         ending.add_done_callback(lambda _: loop.stop())
-        while not ending.done():  # who was about to stop the loop when the kill came may do so now
+        while not ending.done():  # code that was about to stop the loop when the kill came may do so now
             loop.run_forever()
         for each in peer.contacts.links():
             each.close()
@@ -184,7 +183,7 @@ class ThreadLife(Life):
             _by_module.pop(id(self.module.__dict__), None)
 
     def _close_liveness(self) -> None:
-        """Its thread uses the loop: it has to end first."""
+        """Close the liveness socket after its thread, which uses the loop, has ended."""
         liveness = self._sockets[1]
         with contextlib.suppress(OSError):
             liveness.shutdown(socket.SHUT_RDWR)
@@ -193,7 +192,7 @@ class ThreadLife(Life):
 
 
 def begin(order: m.Fork, descriptors: list[int], pid: int, on_end: Callable[[int], None]) -> ThreadLife:
-    """Starts a mobster. The descriptors (control, liveness, stdout, stderr) are its own from now on."""
+    """Start a mobster; the descriptors (control, liveness, stdout, stderr) are its own from now on."""
     life = ThreadLife(order, descriptors, pid, on_end)
     life.thread = threading.Thread(
         target=_live, args=(life,), name=f"mob-{order.app}-{order.role.name}.{order.index}", daemon=True
@@ -208,7 +207,7 @@ def _live(life: ThreadLife) -> None:
 
 
 def current() -> ThreadLife | None:
-    """The mobster whose code is running."""
+    """Return the mobster whose code is running."""
     life = HERE.get()
     frame = sys._getframe(1) if life is None and _by_module else None  # pyright: ignore[reportPrivateUsage]
     while life is None and frame is not None:
@@ -221,13 +220,13 @@ def _life_of(frame: FrameType) -> ThreadLife | None:
 
 
 def find_seat() -> api.Seat | None:
-    """For `mob.require` and its like: who asks."""
+    """Return the seat of the mobster that calls `mob.require` and the like."""
     life = current()
     return None if life is None else (life.peer, life.be_ready)
 
 
 class Routed(io.TextIOBase):
-    """Standard output or standard error, of which each mobster has its own."""
+    """Standard output or standard error, separate for each mobster."""
 
     def __init__(self, beneath: TextIO, number: int) -> None:
         self.beneath = beneath
@@ -238,11 +237,11 @@ class Routed(io.TextIOBase):
         return self.beneath if life is None or life.streams[self._number].closed else life.streams[self._number]
 
     def write(self, text: str, /) -> int:
-        """Where it belongs."""
+        """Write to the stream of the current mobster."""
         return self._stream().write(text)
 
     def flush(self) -> None:
-        """What this mobster has written."""
+        """Flush the stream of the current mobster."""
         self._stream().flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -250,14 +249,14 @@ class Routed(io.TextIOBase):
 
 
 def route_output() -> None:
-    """Has what mobsters print go their way, whatever sys.stdout is at the moment."""
+    """Route the output of mobsters to their streams, whatever sys.stdout is now."""
     for number, name in enumerate(("stdout", "stderr")):
         if not isinstance(stream := getattr(sys, name), Routed):
             setattr(sys, name, Routed(stream, number))
 
 
 def leave_output() -> None:
-    """As it was."""
+    """Restore the streams."""
     for name in ("stdout", "stderr"):
         if isinstance(stream := getattr(sys, name), Routed):
             setattr(sys, name, stream.beneath)
@@ -277,6 +276,6 @@ def _nothing() -> None:
 
 
 def close_all(descriptors: list[int]) -> None:
-    """Of a mobster that is not started after all."""
+    """Close the descriptors of a mobster that is not started after all."""
     for descriptor in descriptors:
         os.close(descriptor)

@@ -1,9 +1,9 @@
 """A whole app in the test's own process: the real Kingpin in a thread, and its mobsters in threads (`lives`).
 
-What differs is how mobsters are launched and ended. There are no signals, no fork server, no upgrade and no cluster;
-`preload`, `nice`, `cpus` and `limits` do nothing; a role's `env` holds for the whole process as long as the app runs,
-so one that differs between its workers (`{index}`, `gpus`) is refused if there are several.
-At the end the process is as it was: the module path, the environment, and the modules that were imported from the app.
+Mobsters are launched and ended differently. There are no signals, no fork server, no upgrade and no cluster; `preload`,
+`nice`, `cpus` and `limits` have no effect; a role's `env` applies to the whole process while the app runs, so an
+environment that differs between its workers (`{index}`, `gpus`) is refused if there are several. At the end the process
+is restored: the module path, the environment, and the modules that were imported from the app.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from mob.testing.lives import ThreadLife
 from mob.wire import messages as m
 
 BLOCKED = 5.0
-"""Seconds of an import after which it is said that the module is not made for this."""
+"""Seconds of an import after which the error says that the module is not made for this."""
 CLOSING = 2.0
-"""Seconds that a mobster's thread has to end, once the app has."""
+"""Seconds that a mobster's thread has to end after the app."""
 
 
 class Printed:
-    """Where the console writes: to the lines that the test looks at."""
+    """The output of the console: the lines that the test reads."""
 
     why_slow = "the test takes them too slowly"
     is_terminal = False
@@ -59,18 +59,18 @@ class Printed:
         self._lines = lines
 
     def write(self, chunk: OutputChunk) -> int:
-        """Keeps them; none is lost."""
+        """Keep the lines; none is lost."""
         self._lines.add(as_text(chunk).decode(errors="replace").splitlines())
         return 0
 
     def reopen(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
     def settle(self) -> None:
-        """There is no screen."""
+        """Do nothing: there is no screen."""
 
     def close(self) -> None:
-        """Stays to be read."""
+        """Do nothing: the lines stay readable."""
 
 
 class ThreadForkClient(ForkClient):
@@ -79,11 +79,11 @@ class ThreadForkClient(ForkClient):
     lives: dict[int, ThreadLife]
 
     def open(self) -> None:
-        """There is no fork server."""
+        """Prepare the table of mobsters; there is no fork server."""
         self.lives = {}
 
     def order(self, order: m.ForkOrder, descriptors: Sequence[int] = ()) -> None:
-        """A launch, as soon as the Kingpin has done what it is about; the rest is for a fork server."""
+        """Launch a mobster as soon as the Kingpin has finished its current step; other orders are for a fork server."""
         if isinstance(order, m.Fork):
             self._reactor.call(partial(self._launch, order, list(descriptors)))
 
@@ -91,32 +91,32 @@ class ThreadForkClient(ForkClient):
         if self._closing:
             lives.close_all(descriptors)
             return
-        for name, value in order.role.env.items():  # of a role that the app has got since it was started
+        for name, value in order.role.env.items():  # of a role that was added to the app after its start
             os.environ.setdefault(name, value)
         pid = next(lives.PIDS)
         self.lives[pid] = lives.begin(order, descriptors, pid, partial(self._tell_end, order.uid, pid))
         self._on_report(m.Forked(order.uid, pid))
 
     def _tell_end(self, uid: int, pid: int, status: int) -> None:
-        """On the mobster's thread, or that of whoever has ended it."""
+        """Report the end of a mobster, on its thread or on the one that ended it."""
         self._reactor.call(partial(self._handle_end_of, uid, pid, status))
 
     def _handle_end_of(self, uid: int, pid: int, status: int) -> None:
         self._on_report(m.Exited(uid, pid, status))
 
     def end_mobster(self, pid: int) -> None:
-        """As a kill does."""
+        """End a mobster as a kill does."""
         if (life := self.lives.get(pid)) is not None:
             life.die()
 
     def kill(self) -> None:
-        """There is no fork server."""
+        """Do nothing: there is no fork server."""
 
     def wake(self) -> None:
-        """There is no fork server."""
+        """Do nothing: there is no fork server."""
 
     def close(self) -> None:
-        """No mobster is launched any more."""
+        """Launch no more mobsters."""
         self._closing = True
         super().close()
 
@@ -130,7 +130,7 @@ class ThreadKingpin(Kingpin):
         self.kills.watch = CallWatch(self.reactor, self.supervisor.crew, self.board, self._kill_late)
 
     def _kill_late(self, uid: int) -> None:
-        """A thread cannot be stopped to be looked at: a call that runs for too long is taken at its word."""
+        """Kill the mobster of a call that runs too long, unchecked, because a thread cannot be stopped for a check."""
         why, overrun = self.kills.watch.judge(uid)
         if why:
             self.carry_out(self.supervisor.handle_call_killed(uid, monotonic(), why, overrun))
@@ -154,8 +154,8 @@ class ThreadKingpin(Kingpin):
         pass
 
     def handle_upgrade(self, ticket: d.Ticket) -> None:
-        """Its program is the test's."""
-        self.carry_out([d.Answer(ticket, error="an app in one process is not upgraded: its Kingpin is no program.")])
+        """Refuse to upgrade, because the Kingpin runs in the test's program."""
+        self.carry_out([d.Answer(ticket, error="an app in one process cannot be upgraded: its Kingpin is no program.")])
 
 
 class OneProcess:
@@ -170,7 +170,7 @@ class OneProcess:
         try:
             plan = plan_of(wanted)
             if plan.cluster is not None:
-                raise PlanError(f"{self.name}: a cluster needs processes. Leave one_process out, or .cluster().")
+                raise PlanError(f"{self.name}: a cluster needs processes. Leave out one_process, or .cluster().")
             self._process.enter(plan)
             self._reports = tempfile.TemporaryDirectory(prefix="mob-crashes-")
             crashes.keep_in(self.name, Path(self._reports.name))
@@ -189,7 +189,7 @@ class OneProcess:
         return list(self.kingpin.threads.lives.values())
 
     def problem(self) -> str:
-        """That the Kingpin has ended, or that a module blocks."""
+        """Return the problem if the Kingpin has ended, or if a module blocks."""
         if not self._thread.is_alive():
             return "its Kingpin has ended"
         late = monotonic() - BLOCKED
@@ -198,27 +198,27 @@ class OneProcess:
             life = blocked[0]
             return (
                 f"{life.order.role.name}.{life.order.index} is still being imported after {BLOCKED:g} s, at "
-                f"{life.standing() or 'an unknown place'}. A module that blocks at its import (a server's "
-                f"serve_forever) needs a process of its own: leave one_process out"
+                f"{life.standing() or 'an unknown place'}. A module that blocks during its import (a server's "
+                f"serve_forever) needs a process of its own: leave out one_process"
             )
         return ""
 
     def wait_printed(self) -> None:
-        """The end of the Kingpin, whose last act it is to write."""
+        """Wait for the end of the Kingpin, which writes until then."""
         self._thread.join(WAIT_TIMEOUT)
 
     def send_signal(self, pid: int, signum: int) -> None:
-        """A kill; others need processes."""
+        """Kill a mobster; other signals need processes."""
         if signum != signal.SIGKILL:
-            raise NotImplementedError("an app in one process has no signals but a kill: leave one_process out.")
+            raise NotImplementedError("an app in one process has no signals except a kill: leave out one_process.")
         self.kingpin.threads.end_mobster(pid)
 
     def peers(self) -> Sequence[Peer]:
-        """Of the mobsters that are there."""
+        """Return the peers of the running mobsters."""
         return [life.peer for life in self._lives if not life.has_ended]
 
     def end(self) -> list[Leak]:
-        """The Kingpin ends, and the threads."""
+        """End the Kingpin and the threads; return the threads that are left."""
         self.kingpin.reactor.call(self._stop)
         self._thread.join(WAIT_TIMEOUT)
         for life in self._lives:
@@ -234,10 +234,10 @@ class OneProcess:
 
 
 class _Process:
-    """What an app changes in this process, and how it was before."""
+    """The changes of an app to this process, and the state before."""
 
     running = 0
-    """How many apps run in it."""
+    """Number of apps that run in it."""
 
     def __init__(self) -> None:
         self._path = sys.path[:]
@@ -247,7 +247,7 @@ class _Process:
         self._is_in = False
 
     def enter(self, plan: Plan) -> None:
-        """As if it were that of the app."""
+        """Set up the process for the app."""
         for role in plan.roles:
             _check_env(role)
         files = [Path(role.module).parent for role in plan.roles if role.module.endswith(".py")]
@@ -262,7 +262,7 @@ class _Process:
         self._is_in = True
 
     def leave(self) -> None:
-        """As it was."""
+        """Restore the process."""
         if not self._is_in:
             return
         self._is_in = False
@@ -280,15 +280,15 @@ class _Process:
 
 
 def _check_env(role: RolePlan) -> None:
-    """Raise `PlanError` if its workers need environments of their own, for there is one process."""
+    """Raise `PlanError` if the workers of a role need environments of their own, because there is one process."""
     what = "gpus" if role.devices else "{index} in env" if mentions(role.env, OF_A_PLACE) else ""
     if what and role.workers > 1:
         raise PlanError(
-            f"role {role.name!r}: {what} gives each worker an environment of its own, and in one process there is one "
-            f"for all. Leave one_process out, or run one worker: roles='{role.name}=1'."
+            f"role {role.name!r}: {what} gives each worker an environment of its own, but in one process all share "
+            f"one. Leave out one_process, or run one worker: roles='{role.name}=1'."
         )
 
 
 def is_any_running() -> bool:
-    """Whether an app runs in this process."""
+    """Return True if an app runs in this process."""
     return _Process.running > 0

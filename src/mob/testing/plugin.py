@@ -1,6 +1,6 @@
 """The plugin for pytest: the fixture `mob_app`, `--mob-one-process`, and the marker `mob_leaks`.
 
-It is imported in every run of pytest, also of those who test no app: the rest of the kit is loaded by the fixture.
+Every run of pytest imports it, even if no app is tested, so the fixture loads the rest of the kit.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _failed = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option, and the setting for pyproject.toml."""
-    text = "run apps under test in pytest's own process, but for those that say one_process=False"
+    """Add the option, and the setting for pyproject.toml."""
+    text = "run apps under test in pytest's own process, except those with one_process=False"
     parser.getgroup("mob").addoption("--mob-one-process", action="store_true", default=None, help=text)
     parser.addini(ONE_PROCESS, text, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker, and where apps are to run."""
+    """Add the marker, and set where apps run."""
     chosen = config.getoption(ONE_PROCESS)
     testing.in_one_process = config.getini(ONE_PROCESS) if chosen is None else chosen
     config.addinivalue_line("markers", "mob_leaks(*kinds): what the test may leave behind, such as 'descriptors'.")
@@ -38,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def mob_app(request: pytest.FixtureRequest) -> Iterator[Callable[..., AppUnderTest]]:
-    """Starts apps for a test, as `mob.testing.start` does, and ends them with it; what was left fails the test.
+    """Return a function that starts apps for a test, as `mob.testing.start` does.
+
+    The apps end with the test; what they left behind fails it.
 
     >>> def test_foo(mob_app):                                # doctest: +SKIP
     ...     app = mob_app("main.py")
@@ -51,13 +53,13 @@ def mob_app(request: pytest.FixtureRequest) -> Iterator[Callable[..., AppUnderTe
     _kit("leaks").check_kinds(allowed)
     yield stage.start
     left = stage.end(allowed)
-    if left and not item.stash.get(_failed, False):  # a failed test holds its variables, and has enough to tell
+    if left and not item.stash.get(_failed, False):  # a failed test keeps its variables alive, and has enough to report
         pytest.fail(str(_kit("leaks").Leaked(left)), pytrace=False)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """pytest has put its own streams in the place of those that route what mobsters print."""
+    """Route output again, because pytest has replaced the streams that route what mobsters print."""
     if (lives := sys.modules.get("mob.testing.lives")) is not None and _kit("one_process").is_any_running():
         lives.route_output()
 
@@ -66,7 +68,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what the apps have printed."""
+    """Add the output of the apps to the report of a failed test."""
     report = yield
     if report.failed:
         item.stash[_failed] = True

@@ -1,4 +1,4 @@
-"""Starting apps for a test, and the look at what is left when they have ended."""
+"""Starts apps for a test, and checks what is left when they have ended."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from mob.testing.one_process import OneProcess
 
 What = str | os.PathLike[str] | App | None
 running: list[AppUnderTest] = []
-"""All that run at the moment, whoever has started them: when a test fails, what they have printed is shown."""
+"""All apps that run now, by any starter: if a test fails, their output is shown."""
 _numbers = itertools.count(1)
 
 
 class Stage:
-    """The apps of one test. `places`: where relative paths are looked for; the first one first."""
+    """The apps of one test; `places`: the directories in which relative paths are looked for, in turn."""
 
     def __init__(self, places: Sequence[Path]) -> None:
         self._places = places
-        uvloop.new_event_loop().close()  # the first one opens a pipe of libuv's, for as long as the process lives
+        uvloop.new_event_loop().close()  # the first one opens a pipe of libuv's, for the lifetime of the process
         self._before = leaks.descriptors()
         self.apps: list[AppUnderTest] = []
 
@@ -46,7 +46,7 @@ class Stage:
         wait: bool = True,
         **modules: str | os.PathLike[str],
     ) -> AppUnderTest:
-        """Starts an app under a name of its own, and waits until all of it is ready."""
+        """Start an app under a name of its own, and wait until all of it is ready."""
         name = f"test-{os.getpid()}-{next(_numbers)}"
         wanted = described(what, roles, modules, name, self._places)
         host = _host(wanted, testing.in_one_process if one_process is None else one_process)
@@ -66,12 +66,12 @@ class Stage:
         return app
 
     def end(self, allowed: Sequence[str] = ()) -> list[Leak]:
-        """Ends all of them; what they and the test have left, but for what is allowed."""
+        """End all apps; return what they and the test left, except what is allowed."""
         kinds = leaks.check_kinds(allowed)
         found: list[Leak] = []
         for app in reversed(self.apps):
             left = app.leaks(*allowed)
-            found += left + app.end(at_once=bool(left))  # what nobody waits for any more need not be finished
+            found += left + app.end(at_once=bool(left))  # leaked calls need not be finished
             forget_jobs(app.app)
             running.remove(app)
         self.apps.clear()
@@ -94,16 +94,25 @@ def start(
     allow: Sequence[str] = (),
     **modules: str | os.PathLike[str],
 ) -> Generator[AppUnderTest, None, None]:
-    """Runs an app for the time of a `with`: for fixtures of one's own, and without pytest.
+    """Run an app during a `with` block: for fixtures of your own, and without pytest.
 
-    `what`: a main script, or an `App` that was described and not run; or roles by name, each with its module, as in
-    `start(back="./back.py")`. `roles`: which of them run, and how many workers each: "back=1,stats". `one_process`:
-    in this process (False, unless pytest was told `--mob-one-process`). `directory`: where relative paths are looked
-    for. `wait`: until all is ready (True). `allow`: kinds of leaks that are meant. `PlanError` if the description is
-    wrong, `NotReady` if the app does not come up, `Leaked` at the end if something was left.
+    Args:
+        what: A main script, or an `App` that was described and not run. Default: None, for single roles.
+        roles: The roles that run, and their numbers of workers: "back=1,stats". Default: "", all.
+        one_process: Run the app in this process. Default: False, unless pytest has the option `--mob-one-process`.
+        directory: The directory in which relative paths are looked for. Default: the current one.
+        wait: Wait until all is ready. Default: True.
+        allow: Kinds of leaks to allow. Default: none.
+        **modules: Roles by name, each with its module, instead of `what`, as in `start(back="./back.py")`.
 
-    >>> with mob.testing.start("main.py") as app:             # doctest: +SKIP
-    ...     assert app.require("back").foo(1).result() == 2
+    Raises:
+        PlanError: The description is wrong.
+        NotReady: The app does not come up.
+        Leaked: Something was left at the end.
+
+    Example:
+        >>> with mob.testing.start("main.py") as app:             # doctest: +SKIP
+        ...     assert app.require("back").foo(1).result() == 2
     """
     stage = Stage([Path(directory).absolute()])
     try:

@@ -90,7 +90,7 @@ def test_a_member_without_the_descriptor_asks_again(mob: Mob, two: Any) -> None:
     sender, receiver = two
     sender.send(BIG, receiver)
     lose_descriptor(mob)
-    with pytest.raises(BadMessage, match="could not be given its descriptor"):
+    with pytest.raises(BadMessage, match="could not receive its file descriptor"):
         mob.deliver()
     mob.settle()
     assert mob.sizes() == [{}, {}]
@@ -268,7 +268,7 @@ def test_what_was_passed_on_is_read_too_late(mob: Mob, two: Any) -> None:
     mob.lose(owner)
     third.loop.pass_time()
     assert third.references.buffers._mappings == {}
-    with pytest.raises(BadMessage, match=r"of a process that has exited, .* The call can be made again"):
+    with pytest.raises(BadMessage, match=r"of a process that exited, .* Repeat the call"):
         mob.deliver()
 
 

@@ -163,5 +163,5 @@ def test_what_comes_home_too_late_is_lost(mob: Mob, two: Any) -> None:
     mob.deliver()
     other.send(remote(other), owner)
     owner.references.owner_gone(2)
-    with pytest.raises(Lost, match="after its last holder had given it up"):
+    with pytest.raises(Lost, match="after its last holder released it"):
         mob.deliver()

@@ -216,7 +216,7 @@ class Run:
                 pass
         except StopIteration:
             self.is_exhausted = True
-        except Exception as error:  # noqa: BLE001  noqa: BLE001 raised in its place, after the items drawn before
+        except Exception as error:  # noqa: BLE001  raised in its place, after the items drawn before
             self.is_exhausted, self.error = True, error
         self.flush()
 

@@ -144,7 +144,7 @@ class Losses:
     def _fail_orphan(self, call: Unanswered, error: CallError) -> None:
         try:
             self._fail(call, error)
-        except BaseException:  # noqa: BLE001  noqa: BLE001 it ends in any case
+        except BaseException:  # noqa: BLE001  it ends in any case
             call.fail(error)
 
 

@@ -246,7 +246,7 @@ class Parking:
             with self._waiting:
                 try:
                     self._ask(route.take(is_taken, taken))
-                except BaseException:  # noqa: BLE001  noqa: BLE001 what was taken, or may have been, goes on
+                except BaseException:  # noqa: BLE001  what was taken, or may have been, goes on
                     self._ask(route.ask_again())
         return taken
 

@@ -1,1 +1,1 @@
-"""What is sent by reference: functions, large buffers, open descriptors."""
+"""Things that are sent by reference: functions, objects, large buffers, file descriptors."""

@@ -1,17 +1,17 @@
-"""Large buffers that cross: copied once into this process's pool of shared memory, and looked at there by the others.
+"""Large buffers in messages: copied once into the shared memory pool of this process, and read there by the others.
 
-What lies where and who holds it is `core.segments`, the memory itself is `rim.segments`, the replacing of buffers in a
-message is `wire.sharing`; this file connects them to encoding, to links and to the life of views. Each arrival of a
-buffer is one view, and is given back when the view has gone.
+`core.segments` keeps account of the pool, `rim.segments` is the memory itself, `wire.sharing` replaces buffers in a
+message; this module connects them to encoding, links and the lifetime of views. Each arrival of a buffer is one view,
+which is given back when it is freed.
 
-A receiver gets the descriptor of the pool once, in front of the first message that has something in it. When there is
-no room in the pool, or no memory, buffers travel in the bytes of their message as small ones do.
+A receiver gets the file descriptor of the pool once, before the first message that refers to it. If the pool has no
+room, or the system no memory, buffers travel in the bytes of their message as small ones do.
 
-What lies in a pool already is not copied when it is sent: what the program wrote there itself (a loan, which is made
-read-only then), and what has come from elsewhere. To pass a buffer on, a process tells its owner of the next holder
-(`Passed`), then gives that one the owner's pool and the message. The kernel has taken all of `Passed` before the
-message is posted, so it arrives even if this process is killed right after. If the kernel does not take it, because the
-owner does not read, or if the owner has gone, the receiver gets a copy.
+What is in a pool already is not copied when it is sent: what the program wrote there itself (a loan, which becomes
+read-only), and what came from elsewhere. To pass a buffer on, a process tells its owner of the next holder (`Passed`),
+then sends that one the owner's pool and the message. The kernel has taken all of `Passed` before the message is posted,
+so it arrives even if this process is killed right after. If the kernel does not take it because the owner does not
+read, or if the owner ended, the receiver gets a copy.
 """
 
 from __future__ import annotations
@@ -40,20 +40,19 @@ if TYPE_CHECKING:
 
 
 LOOK_AGAIN = 0.005
-"""Seconds after an arrival at which what was dropped is given back."""
+"""Seconds after an arrival until dropped views are given back."""
 UNREAD_FOR = 5.0
-"""Seconds for which the memory of an owner that has exited stays mapped although nobody looks at it: messages of others
-that refer to it may be unread still."""
+"""Seconds for which the memory of an exited owner stays mapped without views: unread messages may refer to it."""
 
 
 class _Dropped(deque[tuple[int, int]]):
-    """What finalizers append to. The loop is woken for the first, unless it is about to look anyway."""
+    """The queue to which finalizers append; the first entry wakes the loop, unless it is about to look anyway."""
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._context = context
         self.looks_at: float = 0.0
-        """When the loop will look, because something has arrived a moment ago."""
+        """The time at which the loop will look, because something arrived a moment ago."""
 
     def append(self, key: tuple[int, int], /) -> None:
         super().append(key)
@@ -62,7 +61,7 @@ class _Dropped(deque[tuple[int, int]]):
             reactor.wake()
 
     def look_soon(self, look: Callable[[], None]) -> None:
-        """Something has arrived: most of it is dropped at once, and many in a row, so that a look at all is cheaper."""
+        """Schedule a look because something arrived; most arrivals are dropped at once, and one look serves many."""
         reactor, now = self._context.reactor, monotonic()
         if now > self.looks_at and reactor.is_mine:
             self.looks_at = now + LOOK_AGAIN
@@ -70,7 +69,7 @@ class _Dropped(deque[tuple[int, int]]):
 
 
 class Buffers:
-    """Both ends of every large buffer that crosses."""
+    """Both ends of every large buffer that crosses between processes."""
 
     def __init__(self, context: Context, others: Counterparts, note: Note, limit: int) -> None:
         self.context: Context = context
@@ -79,52 +78,52 @@ class Buffers:
         self._lock = Lock()
         self._pool = SegmentPool(limit if IS_AVAILABLE else 0)
         self._memory: Memory | None = None
-        self._written: deque[tuple[int, int]] = deque()  # parts whose pages are there, and not mapped
+        self._written: deque[tuple[int, int]] = deque()  # parts whose pages exist but are not mapped
         self._warming = Warming(self._next_cold, self._handle_ready)
         self._arrived = 0
         self._quiet = Quiet()
-        self._to_share: Descriptor | None = None  # made once: later there may be none left
+        self._to_share: Descriptor | None = None  # made once: later there may be no descriptor left
         self._told: dict[tuple[int, int], Link | None] = {}
-        # (uid, owner of a pool) -> the link on which it got the descriptor, None: it will
+        # (uid, owner of a pool) -> the link on which it got the descriptor; None: it will get it
         self._mappings: dict[int, Mapping] = {}  # by the uid of the owner
         self._unmapped: dict[int, tuple[int, int]] = {}  # pools that could not be mapped yet: descriptor and size
-        self._live: dict[tuple[int, int], int] = {}  # (owner, number) -> views that live here
-        self._extents: dict[int, Extents] = {}  # by owner, where those views lie
-        self._loans: dict[int, Loan] = {}  # by number, what was handed out to be written
+        self._live: dict[tuple[int, int], int] = {}  # (owner, number) -> number of views that exist here
+        self._extents: dict[int, Extents] = {}  # by owner, the places of those views
+        self._loans: dict[int, Loan] = {}  # by number, the memory that was handed out to be written
         self._has_warned = False
-        self._orphaned: set[int] = set()  # owners that have died, whose memory is still looked at
+        self._orphaned: set[int] = set()  # owners that died, whose memory still has views
         self.waiters: list[Callable[[], None]] = []
-        """What is called when others may have given back what they had: whoever waits for a loan is told."""
+        """Functions to call when others may have given back what they had, for those that wait for a loan."""
         self.dropped: _Dropped = _Dropped(context)
-        """(owner, number) of views that went away; a finalizer appends, `sweep` works it off."""
+        """(owner, number) of views that were freed; a finalizer appends, `sweep` processes them."""
 
     def __repr__(self) -> str:
         return f"<Buffers {self._pool}, {self.views} views>"
 
     @property
     def views(self) -> int:
-        """How many views live here."""
+        """Number of views that exist here."""
         return sum(self._live.values())
 
     @property
     def used(self) -> int:
-        """Bytes of the pool that somebody may still look at."""
+        """Bytes of the pool that another process may still read."""
         return self._pool.used
 
     # --------------------------------------------------------------------------------------------- sending
 
     @property
     def can_lend(self) -> bool:
-        """Tell if loans may lie here: not in the child of a fork, whose memory would be the parent's."""
+        """True if loans may be made here, which a forked child may not: its memory would be the parent's."""
         return self.is_on and not self.context.is_abandoned
 
     @property
     def is_on(self) -> bool:
-        """Tell if there is a pool at all: the system can share memory, and the app has not switched it off."""
+        """True if there is a pool: the system can share memory, and the app does not disable it."""
         return self._pool.limit >= UNIT
 
     def share(self, length: int, fill: Fill) -> BufferLocation | None:
-        """Put a buffer that the codec meets into the pool; None if there is no room, or no memory, for it."""
+        """Put a buffer that the codec found into the pool; None if there is no room or no memory for it."""
         segment = self._place(length, fill)
         if segment is None:
             return None
@@ -133,9 +132,9 @@ class Buffers:
         return place
 
     def _place(self, length: int, fill: Fill, writes_all: bool = True) -> Segment | None:
-        """Return a new segment, pinned, that `fill` has written; None if there is no room, or no memory.
+        """Return a new segment, pinned, that `fill` has written; None if there is no room or no memory.
 
-        `writes_all`: else the program writes to it, and must never find that the system has no memory.
+        `writes_all`: if False, the program writes to it later, and must not find then that the system has no memory.
         """
         with self._lock:
             memory = self._memory or self._open()
@@ -164,7 +163,7 @@ class Buffers:
         return segment
 
     def _next_cold(self) -> Part | None:
-        """What the warming thread is to do next."""
+        """Return the next part for the warming thread."""
         with self._lock:
             memory = self._memory
             if memory is None:
@@ -179,11 +178,11 @@ class Buffers:
 
     def _handle_ready(self, offset: int, end: int) -> None:
         with self._lock:
-            if self._memory is not None:  # else it was closed meanwhile
+            if self._memory is not None:  # otherwise it was closed meanwhile
                 self._pool.handle_ready(offset, end)
 
     def _open(self) -> Memory | None:
-        """None if the system does not give it now; the next large buffer tries again."""
+        """Return the memory of the pool, or None if the system has none now; the next large buffer tries again."""
         try:
             memory = Memory(self._pool.limit)
             self._to_share = Descriptor(memory.descriptor())
@@ -193,8 +192,10 @@ class Buffers:
         return memory
 
     def find(self, memory: memoryview, sent: Any) -> BufferLocation | None:
-        """Return where the memory of what is sent lies, if it is in a pool already and can be sent as a reference; None
-        if it is not, if its owner could not be told for certain, or if the program could go on writing through it."""
+        """Return the place of the memory that is sent, if it is in a pool and can be sent as a reference.
+
+        None if it is not, if its owner might not learn of it, or if the program could still write through it.
+        """
         if not self._extents:
             return None
         address, length = address_of(memory), memory.nbytes
@@ -225,13 +226,15 @@ class Buffers:
         return None if self._memory is None else self._memory.mapping
 
     def _may_tell(self, owner: int) -> bool:
-        """Return False if an owner cannot be told now of another holder; `_pass_on` finds out for certain."""
+        """Return False if an owner cannot be notified now of another holder; `_pass_on` finds out for certain."""
         found = self._others.get(owner)
         return found is not None and not found.gone and found.link is not None and not found.link.unsent_bytes
 
     def hold(self, references: Sequence[BufferLocation], holder: Counterpart, where: Outlet) -> Replaced | None:
-        """Count a member as a holder: these are about to be posted to it. On another machine it gets their bytes.
-        Return copies of those whose owner could not be told of it."""
+        """Count a member as a holder of buffers that are about to be posted to it; return copies where necessary.
+
+        A member on another machine gets their bytes. Copies replace those whose owner could not be notified.
+        """
         if holder.is_distant:
             return None
         passed: dict[int, dict[int, int]] = {}
@@ -246,13 +249,15 @@ class Buffers:
         replaced = self._copy([place for place in references if place.owner in untold], holder) if untold else None
         if len(passed) < len({place.owner for place in references}):
             self._introduce(self.context.uid, holder, self._to_share, self._pool.limit)
-        if holder.gone:  # looked at last: whoever comes first, its count goes
+        if holder.gone:  # checked last: in any order, its count is dropped
             self.owner_gone(holder.uid)
         return replaced
 
     def _pass_on(self, owner: int, counts: dict[int, int], holder: Counterpart) -> bool:
-        """Tell an owner that a member is about to get buffers of its pool, and give the member the pool. Return False
-        if the owner has gone, or might never hear of it."""
+        """Tell an owner that a member is about to get buffers of its pool, and give the member the pool.
+
+        Return False if the owner ended, or might never read it.
+        """
         if owner == holder.uid:
             holder.post(m.Passed(counts, owner))
             return True
@@ -263,13 +268,13 @@ class Buffers:
         if link is None or mapping is None:
             return False
         if not link.post_now(m.Passed(counts, holder.uid)):
-            link.post(m.Passed({number: -count for number, count in counts.items()}, holder.uid))  # not after all
+            link.post(m.Passed({number: -count for number, count in counts.items()}, holder.uid))  # cancels it
             return False
         self._introduce(owner, holder, mapping.descriptor, mapping.size)
         return True
 
     def _copy(self, places: Sequence[BufferLocation], holder: Counterpart) -> Replaced:
-        """Copy buffers of others into this pool, for one receiver; those for which there is no room are sent whole."""
+        """Copy buffers of others into this pool for one receiver; those without room are sent whole."""
         copies: dict[BufferLocation, memoryview | BufferLocation] = {}
         for place in places:
             copy = copies.get(place)
@@ -290,7 +295,7 @@ class Buffers:
         return copies
 
     def _introduce(self, owner: int, holder: Counterpart, descriptor: Descriptor | None, size: int) -> None:
-        """Give a member a pool, once on each link."""
+        """Send a member a pool, once on each link."""
         own, key = self.context.uid, (holder.uid, owner)
         if holder.gone or holder.uid == own or self._told.get(key, self) is holder.link:
             return
@@ -299,14 +304,14 @@ class Buffers:
         holder.post_with(m.SharedPool(size, 0 if owner == own else owner), [descriptor])
 
     def look(self, place: BufferLocation) -> memoryview:
-        """Return what lies in a place of one's own, or in one that is looked at here."""
+        """Return the bytes of a buffer in this pool or in one that is mapped here."""
         if place.owner == self.context.uid:
             assert self._memory is not None
             return self._memory.part(place.offset, place.length)
         return self._mappings[place.owner].view(place.offset, place.length, (0, 0), deque(maxlen=0))
 
     def unpin(self, reference: BufferLocation) -> None:
-        """Let go of a buffer that was encoded: its messages were posted, or never will be."""
+        """Release a buffer that was encoded: its messages were posted, or never will be."""
         if reference.owner == self.context.uid:
             with self._lock:
                 self._pool.unpin(reference.number)
@@ -315,8 +320,10 @@ class Buffers:
     # ----------------------------------------------------------------------------------------------- loans
 
     def new_loan(self, length: int, fill: Fill) -> memoryview | None:
-        """Return a part of the pool to be written by the program, which frees it when it drops it; None if there is no
-        room for it."""
+        """Return a part of the pool for the program to write; None if there is no room.
+
+        It is freed when the program drops it.
+        """
         segment = self._place(length, fill, writes_all=False)
         if segment is None:
             if not self._has_warned:
@@ -324,7 +331,7 @@ class Buffers:
                 self.context.log.warning(
                     "%s bytes of mob.empty, mob.zeros or mob.buffer are ordinary memory, and are copied when they are "
                     "sent: the shared memory of this process has no room for them (%s of %s bytes are in use). Raise "
-                    "shared_memory of the role. Said once.",
+                    "shared_memory of the role. Logged once.",
                     *(f"{each:,}" for each in (length, self._pool.used, self._pool.limit)),
                 )
             return None
@@ -339,22 +346,22 @@ class Buffers:
         return view
 
     def show(self, view: memoryview, shown: Any) -> None:
-        """Note that the program was given an array over a loan, in its place."""
+        """Note the array over a loan that the program was given instead of the view."""
         key = key_of(view.obj)
         assert key is not None
         self._loans[key[1]].show(shown)
 
     def is_loan(self, number: int) -> bool:
-        """Return whether a segment of the own pool was handed out to be written."""
+        """Return True if a segment of this pool was handed out to be written."""
         return number in self._loans
 
     def is_out(self, number: int) -> bool:
-        """Return whether others have a loan, or it is on its way to them."""
+        """Return True if other processes have a loan, or it is on its way to them."""
         with self._lock:
             return self._pool.is_held_by_others(number, self.context.uid)
 
     def reopen(self, number: int) -> bool:
-        """Make a loan writable again; return False if others have it."""
+        """Make a loan writable again; return False if other processes have it."""
         with self._lock:
             if self._pool.is_held_by_others(number, self.context.uid):
                 return False
@@ -369,14 +376,16 @@ class Buffers:
     # ------------------------------------------------------------------------------------------- receiving
 
     def handle_pool(self, holder: Counterpart, descriptors: list[int], size: int, owner: int) -> None:
-        """Map a pool that a member has sent, its own or another's. Without its descriptor, which this process could not
-        be given, what lies there fails when it is looked at, and nothing else does."""
+        """Map a pool that a member sent, its own or another's.
+
+        If this process could not receive the descriptor, only the buffers in that pool fail, when they are read.
+        """
         if owner != holder.uid and owner in self._mappings:
-            for descriptor in descriptors:  # it was heard of from others
+            for descriptor in descriptors:  # it came from another member before
                 os.close(descriptor)
             return
         if owner != holder.uid:
-            self._others.look_up(owner)  # it is told what is dropped; and if it has gone, that is heard of
+            self._others.look_up(owner)  # it must learn what is dropped, and its end must be noticed
         self._forget_unmapped(owner)
         if not descriptors:
             self._ask_again(holder.uid, owner)
@@ -390,7 +399,7 @@ class Buffers:
             self.context.log.error("the shared memory of %s cannot be mapped: %s", holder.name, error)
 
     def _map(self, uid: int) -> Mapping | None:
-        """`OSError` if there is no descriptor or no memory for it now."""
+        """Map a pool; `OSError` if there is no descriptor or no memory for it now."""
         descriptor, size = self._unmapped.pop(uid, (-1, 0))
         if descriptor < 0:
             return None
@@ -407,8 +416,7 @@ class Buffers:
             os.close(descriptor)
 
     def attach(self, place: BufferLocation) -> memoryview:
-        """Return a view of a buffer that the codec meets in what it decodes: writable, if it was given away and the
-        system allows it."""
+        """Return a view of a buffer that the codec found; writable, if it was given away and the system allows it."""
         mapping = self._mappings.get(place.owner)
         if place.owner == self.context.uid and self._memory is not None:
             mapping = self._memory.mapping
@@ -435,49 +443,49 @@ class Buffers:
         try:
             mapping = self._map(owner)
         except OSError as error:
-            why = f"{error.strerror}; if that is for its open files, see `ulimit -n`"
+            why = f"{error.strerror}; if it has too many open files, see `ulimit -n`"
             raise BadMessage(f"a buffer arrived in shared memory that this process cannot map now: {why}.") from error
         if mapping is None:
             found = self._others.get(owner)
             if found is None or found.gone:
                 raise BadMessage(
-                    "a buffer arrived in the shared memory of a process that has exited, and this process has unmapped "
-                    "that memory already. The call can be made again: then the buffer is copied."
+                    "a buffer arrived in the shared memory of a process that exited, and this process has already "
+                    "unmapped that memory. Repeat the call: then the buffer is copied."
                 )
             self._ask_again(owner, owner)
             raise BadMessage(
-                "a buffer arrived in shared memory that is not known here: this process could not be given its "
-                "descriptor. If it has too many files open, see `ulimit -n`."
+                "a buffer arrived in shared memory that is unknown here: this process could not receive its file "
+                "descriptor. If it has too many open files, see `ulimit -n`."
             )
         return mapping
 
     def _ask_again(self, uid: int, owner: int) -> None:
-        """Have a member send a pool once more, with the next large buffer. On whatever thread decodes."""
+        """Ask a member to send a pool again with the next large buffer; on the thread that decodes."""
         if (holder := self._others.get(uid)) is not None and holder.link is not None:
             holder.link.post(m.Unpooled(0 if owner == uid else owner))
 
     def handle_unpooled(self, uid: int, owner: int = 0) -> None:
-        """Send a member another descriptor of a pool with the next large buffer: it has none."""
+        """Send a member the descriptor of a pool again with the next large buffer, because it has none."""
         self._told.pop((uid, owner or self.context.uid), None)
 
     def handle_passed(self, counts: dict[int, int], holder: int) -> None:
-        """Count a member as a holder: another has passed buffers of this pool on to it."""
+        """Count a member as a holder, because another one passed buffers of this pool on to it."""
         with self._lock:
             for number, count in counts.items():
                 self._pool.hold(number, holder, count)
         if holder != self.context.uid:
-            self._others.look_up(holder)  # if it goes, they are free
+            self._others.look_up(holder)  # its buffers are freed when it ends
 
     # --------------------------------------------------------------------------------------------- freeing
 
     def give_back(self, reference: BufferLocation) -> None:
-        """Free a buffer that has arrived and that nobody will look at."""
+        """Free a buffer that arrived and will not be read."""
         with self._lock:
             self._note_live(reference)
         self.dropped.append((reference.owner, reference.number))
 
     def sweep(self) -> None:
-        """Give back to their owners the views that went away here; on the loop's thread."""
+        """Give the views that were freed here back to their owners; on the loop's thread."""
         counts: dict[int, dict[int, int]] = {}
         while self.dropped:
             owner, number = key = self.dropped.popleft()
@@ -515,7 +523,7 @@ class Buffers:
         self._tell()
 
     def owner_gone(self, uid: int) -> None:
-        """Free what a member held that has gone. What it has sent stays as long as it is looked at."""
+        """Free what a member held that ended; what it sent stays as long as there are views of it."""
         with self._lock:
             self._pool.forget_holder(uid)
         if uid in self._mappings:
@@ -529,7 +537,7 @@ class Buffers:
         self.context.reactor.call_at(monotonic() + UNREAD_FOR, partial(self._unmap, owner))
 
     def _unmap(self, owner: int) -> None:
-        """Let go of the memory of an owner that has exited as soon as nobody looks at it."""
+        """Unmap the memory of an exited owner once there are no views of it."""
         with self._lock:
             if owner in self._extents:
                 self._orphaned.add(owner)
@@ -537,7 +545,7 @@ class Buffers:
                 self._mappings.pop(owner, None)
 
     def close(self) -> None:
-        """Let no buffer cross any more. What is still looked at stays as long as that."""
+        """Stop sharing buffers; existing views stay valid."""
         with self._lock:
             self._pool, self._memory, self._to_share = SegmentPool(0), None, None
         self._mappings.clear()
@@ -546,7 +554,7 @@ class Buffers:
             self._forget_unmapped(uid)
 
     def cool(self, now: float) -> None:
-        """Return memory to the system that has lain idle; to be called regularly."""
+        """Return idle memory to the system; must be called regularly."""
         with self._lock:
             idle = self._pool.cool(now)
             if idle is not None and self._memory is not None:

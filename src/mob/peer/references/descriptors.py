@@ -1,15 +1,16 @@
-"""Sockets and open files that cross: duplicated where they are sent, opened anew where they arrive.
+"""Sockets and open files in messages: duplicated by the sender, opened by the receiver.
 
-What a socket or a file consists of is `rim.descriptors`, its place in a message is `wire.references`; this file
-connects them to encoding and to links. A duplicate is made in the line that sends, so the sender may close its own in
-the next. It travels in front of its message, on the same link, as often as the message does.
+`rim.descriptors` knows the parts of a socket or file, `wire.references` its place in a message; this module connects
+them to encoding and links. A duplicate is made in the line that sends, so the sender may close its own in the next
+line. It travels before its message, on the same link, as often as the message does.
 
-How long duplicates are kept. Those of a message or an answer until it is posted. Those of a call until the callee has
-them, for until then it may have to go to another worker; of a call that may be repeated after a death, until it has
-ended. A connection ends when its last descriptor is closed, so no duplicate may outlive its use. The receiver keeps
-what has arrived until its message is read, or is dropped, or its sender has gone.
+Duplicates of a message or an answer are kept until it is posted. Those of a call are kept until the worker has them,
+because until then the call may have to go to another worker; those of a call that may be repeated after a crash, until
+it ends. A connection ends when its last descriptor is closed, so no duplicate may outlive its use. The receiver keeps
+what arrived until its message is read or dropped, or its sender ends.
 
-Limit: with too many files open a process is not given what is sent to it. Then the message cannot be read, and says so.
+Limit: a process with too many open files does not receive descriptors. Then the message cannot be read, and the error
+says so.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ if TYPE_CHECKING:
 
 
 class Descriptors:
-    """Both ends of every descriptor that crosses."""
+    """Both ends of every descriptor that crosses between processes."""
 
     def __init__(self, context: Context, note: Note, may_repeat: Callable[[Call[Any]], bool]) -> None:
         self._context = context
         self._note = note
         self._may_repeat = may_repeat
         self._numbers = itertools.count(1)
-        self._kept: dict[int, Descriptor] = {}  # duplicates that may have to be sent, by number
-        self._calls: dict[int, weakref.ref[Call[Any]]] = {}  # the calls in which they are, if it is one
-        self._arrived: dict[tuple[int, int], int] = {}  # (owner, number) -> received and not read; perhaps MISSING
+        self._kept: dict[int, Descriptor] = {}  # by number, duplicates that may have to be sent
+        self._calls: dict[int, weakref.ref[Call[Any]]] = {}  # by number, the calls to which they belong
+        self._arrived: dict[tuple[int, int], int] = {}  # (owner, number) -> received and unread; may be MISSING
 
     def __repr__(self) -> str:
         return f"<Descriptors {len(self._kept)} kept, {len(self._arrived)} to be read>"
@@ -56,11 +57,11 @@ class Descriptors:
     # --------------------------------------------------------------------------------------------- sending
 
     def check(self, value: Any) -> None:
-        """Raise `UnsendableValue` if it cannot be handed over."""
+        """Raise `UnsendableValue` if it cannot be sent."""
         rim.check(value)
 
     def duplicate(self, value: Any) -> Handle:
-        """Duplicate a socket or a file that the codec meets in what it encodes."""
+        """Duplicate a socket or file that the codec found."""
         descriptor, (kind, details) = rim.duplicate(value)
         handle = Handle(self._context.uid, next(self._numbers), kind, details)
         self._kept[handle.number] = descriptor
@@ -84,12 +85,12 @@ class Descriptors:
             where.post_with(m.Attached(numbers, numbers[0] in self._calls), descriptors)
 
     def unpin(self, reference: Handle) -> None:
-        """Let go of a handle that was encoded: its message was posted for good, or never will be."""
+        """Release a handle that was encoded: its message was posted for good, or never will be."""
         self._kept.pop(reference.number, None)
         self._calls.pop(reference.number, None)
 
     def handle_arrived(self, numbers: Sequence[int]) -> None:
-        """Let go of what the callee has: nobody else will get it, unless the call may be repeated."""
+        """Release what the worker has: no other one will get it, unless the call may be repeated."""
         for number in numbers:
             known = self._calls.get(number)
             call = known() if known is not None else None
@@ -99,38 +100,38 @@ class Descriptors:
     # ------------------------------------------------------------------------------------------- receiving
 
     def handle_attached(self, link: Link, uid: int, message: m.Attached) -> None:
-        """Keep the descriptors that have come, for a message that follows."""
+        """Keep the descriptors that arrived, for a message that follows."""
         numbers = message.numbers
         taken = link.take(len(numbers))
         for number, descriptor in itertools.zip_longest(numbers, taken, fillvalue=MISSING):
-            self._drop((uid, number))  # what came on a link that has broken, before it was sent anew
+            self._drop((uid, number))  # what came on a broken link, before it was sent again
             self._arrived[uid, number] = descriptor
         if message.wants_word:
             link.post(m.Arrived(numbers))
             link.flush()  # now: the call may block this thread for as long as it has the connection
 
     def open(self, handle: Handle) -> Any:
-        """Open the socket or file of a handle that the codec meets in what it decodes."""
+        """Open the socket or file of a handle that the codec found."""
         descriptor = self._arrived.pop((handle.owner, handle.number), None)
         noun = handle.kind if handle.kind in ("socket", "connection") else "file"
         if descriptor is None:
-            raise BadMessage(f"a {noun} that was sent along has not arrived here.")
+            raise BadMessage(f"a {noun} that was sent along did not arrive here.")
         if descriptor == MISSING:
             raise BadMessage(
-                f"a {noun} that was sent along was lost: this process has too many files open. It may have "
+                f"a {noun} that was sent along was lost: this process has too many open files. The limit is "
                 f"{rim.limit():,} (`ulimit -n`)."
             )
         try:
             return rim.opened(handle.kind, handle.details, descriptor)
         except Exception as failure:
-            raise BadMessage(f"a {noun} that was sent along is of no use here: {text_of(failure)}") from failure
+            raise BadMessage(f"a {noun} that was sent along cannot be used here: {text_of(failure)}") from failure
 
     def give_back(self, reference: Handle) -> None:
-        """Close what nobody will read."""
+        """Close what will not be read."""
         self._drop((reference.owner, reference.number))
 
     def owner_gone(self, uid: int) -> None:
-        """Close what a member has sent last and has gone before the messages of it: they will not follow."""
+        """Close what a member sent before it ended, without the messages that belong to it."""
         for key in [key for key in self._arrived if key[0] == uid]:
             self._drop(key)
 
@@ -138,7 +139,7 @@ class Descriptors:
         """Do nothing: what was opened here belongs to the program, and its sender keeps nothing."""
 
     def close(self) -> None:
-        """Close everything, at the end of a client, and in the child of a fork, for which none of it is meant."""
+        """Close everything, at the end of a client, and in a forked child, for which none of it is meant."""
         self._kept.clear()
         self._calls.clear()
         for key in list(self._arrived):

@@ -1,10 +1,10 @@
-"""Bodies of messages: values in, bytes out, with the references in them noted, and the other way.
+"""Bodies of messages: from values to bytes, with the references in them noted, and back.
 
-Strategy. What bytes a value has is for the codec (`wire.codec`); what is in them by reference is for `references`. This
-file joins the two, holds the limit of a message, and has the types that the program has registered. It is what a part
-of the peer is given that sends values.
+Strategy. The codec (`wire.codec`) makes the bytes of a value, and `references` handles what is in it by reference. This
+module joins the two, checks the limit of a message, and has the types that the program registered. Parts of the peer
+that send values use it.
 
-Limits. Sends nothing. What was encoded and is not sent must be let go of by the caller (`References.take`, `let_go`).
+Limits. It sends nothing. The caller must release what was encoded and is not sent (`References.take`, `let_go`).
 """
 
 from __future__ import annotations
@@ -37,13 +37,19 @@ _codecs: WeakSet[Codec] = WeakSet()
 
 
 def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
-    """Add a type to what may be sent, in this process; the receiver must register it too.
+    """Add a type to what may be sent, in this process; the receiver must register it, too.
 
-    `encode(obj)` gives data that may be sent, `decode(data)` makes an object of it. Subclasses go the same way. A
-    receiver that has not registered the type fails the call with `BadMessage`, which names it.
+    Subclasses are sent the same way. A receiver that did not register the type fails the call with a `BadMessage` that
+    names it.
 
-    >>> from fractions import Fraction
-    >>> register(Fraction, str, Fraction)
+    Args:
+        kind: The type.
+        encode: `encode(obj)` returns data that may be sent.
+        decode: `decode(data)` makes an object of it.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> register(Fraction, str, Fraction)
     """
     _registered[kind] = encode, decode
     for codec in list(_codecs):
@@ -51,7 +57,7 @@ def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], A
 
 
 class Encoder:
-    """The bodies of one process; for all of its threads."""
+    """The bodies of one process, for all of its threads."""
 
     def __init__(self, context: Context, references: References) -> None:
         self._context = context
@@ -73,9 +79,9 @@ class Encoder:
         return f"<Encoder of {self._context.name}, {self.codec}>"
 
     def encode(self, value: Any, root: str, shares: bool = True) -> bytes:
-        """Return the body of a message; `BadMessage` says where in it something cannot be sent.
+        """Return the body of a message; `BadMessage` names the part of it that cannot be sent.
 
-        `shares`: its receiver can look into shared memory.
+        `shares`: its receiver can read shared memory.
         """
         try:
             seen = looked_at(value)
@@ -83,14 +89,14 @@ class Encoder:
                 body = self._share_or_encode(value, root)
             else:
                 try:
-                    body = self.codec.pack(value)  # not `encode`: a call less on the hot path
+                    body = self.codec.pack(value)  # not `encode`, to save a call on the hot path
                 except Exception as failure:  # noqa: BLE001  translated there
                     if shares and isinstance(failure, HasLargeBuffer):
                         body = self._share_or_encode(value, root)
                     else:
                         body = self.codec.encode_slowly(value, root, failure)
                 else:
-                    if seen and (0xC4 in body or 0xC5 in body or 0xC6 in body):  # as `may_hold_binary`
+                    if seen and (0xC4 in body or 0xC5 in body or 0xC6 in body):  # same test as `may_hold_binary`
                         body = self.codec.encode_binary(value, root, body)
             if len(body) >= LARGE and shares:
                 body = self._share_after_all(value, body)
@@ -103,7 +109,7 @@ class Encoder:
         return body
 
     def check_size(self, body: bytes | Raw, root: str) -> None:
-        """`BadMessage` if a body is too long for one message."""
+        """Raise `BadMessage` if a body is too long for one message."""
         size = memoryview(body).nbytes
         if size > self._context.frame_limit - HEADROOM:
             raise BadMessage(
@@ -113,12 +119,12 @@ class Encoder:
             )
 
     def discard(self, message: m.Invoke | m.Message) -> None:
-        """Give back what a message refers to, because nobody will look into it."""
+        """Give back what a message refers to, because it will not be read."""
         for body in (message.args, *message.kwargs) if isinstance(message, m.Invoke) else (message.body,):
             self.codec.discard(body)
 
     def abandon(self) -> None:
-        """Refuse to encode from now on, in the child of a fork: the peer belongs to the parent."""
+        """Refuse to encode from now on, in a forked child: the peer belongs to the parent."""
         self.encode = self._refuse
 
     def _refuse(self, value: Any, root: str, shares: bool = True) -> NoReturn:
@@ -128,12 +134,12 @@ class Encoder:
     # ------------------------------------------------------------------------------------------ large buffers
 
     def _share_or_encode(self, value: Any, root: str) -> bytes:
-        """Encode a value that has a large buffer in it."""
+        """Encode a value that contains a large buffer."""
         body = self._share(value) if self._buffers.is_on else None
         return self.codec.encode(value, root) if body is None else body
 
     def _share_after_all(self, value: Any, body: bytes) -> bytes:
-        """Return the body of a value, which turned out to be long: another if a large buffer is deep within."""
+        """Return the body of a value that turned out to be long: a new one if a large buffer is deep inside."""
         if not self._buffers.is_on or not may_hold_large(body):
             return body
         references = self._references
@@ -142,7 +148,7 @@ class Encoder:
         if shared is None:
             return body
         others = sum(type(reference) is not BufferLocation for reference in references.noted()[len(before) :])
-        references.forget(len(before) - others, len(before))  # they were noted twice, and are in there once
+        references.forget(len(before) - others, len(before))  # they were noted twice, and are contained once
         return shared
 
     def _share(self, value: Any) -> bytes | None:
@@ -152,17 +158,17 @@ class Encoder:
         except BaseException as error:
             self._references.forget(start)
             if isinstance(error, Exception):
-                return None  # what is wrong with it comes up once more, and better
+                return None  # the error is raised once more by `encode`, with a better text
             raise
 
     def replaced(self, body: Raw, replaced: Replaced) -> Raw:
-        """Return a body for a member that cannot be given some of the buffers in it; `BadMessage` if it is too long."""
+        """Return a body for a member that cannot get some of the buffers in it; `BadMessage` if it is too long."""
         changed = Raw(inlined(memoryview(body), lambda place: replaced.get(BufferLocation(*place[:4]), place)))
         self.check_size(changed, "a large buffer")
         return changed
 
     def call_replaced(self, body: Body, replaced: Replaced) -> Body:
-        """Return all of a call, for a member that cannot be given some of the buffers in it."""
+        """Return all of a call, for a member that cannot get some of the buffers in it."""
         target, args, kwargs, times, chain, trace = body
         args, *named = (self.replaced(each, replaced) for each in (args, *kwargs))
         return target, args, tuple(named), times, chain, trace

@@ -1,7 +1,7 @@
-"""Functions that cross: what was lent to others, and the remote functions held here.
+"""Functions in messages: what was lent to others, and the remote functions held here.
 
-The tables and the counting are `core.callbacks`; this file connects them to encoding, to other members, and to the life
-of Python objects.
+`core.callbacks` has the tables and the counts; this module connects them to encoding, to other members, and to the
+lifetime of Python objects.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CallFunction = Callable[[int, int, Sequence[Any], dict[str, Any]], "Call[Any]"]
 
 
 class LentIterator:
-    """An iterator that was handed over: what the receiver calls to draw from it."""
+    """An iterator that was sent; the receiver calls it to draw items."""
 
     __slots__ = ("iterator",)
 
@@ -36,13 +36,14 @@ class LentIterator:
         self.iterator: Any = iterator
 
     def __call__(self) -> Any:
+        """Return the iterator to draw from."""
         return self.iterator
 
 
 class RemoteFunction:
-    """A function that lives in another process. Calling it sends a call there and returns a `Call`, as a proxy does.
+    """A function that lives in another process; calling it sends a call there and returns a `Call`.
 
-    It is what arrives where a function was sent. `Lost` or `Unavailable` when its process has ended.
+    It arrives where a function was sent. Calls fail with `Lost` or `Unavailable` when its process ended.
 
     >>> def resize(picture, progress):          # doctest: +SKIP
     ...     progress(0.5)
@@ -54,9 +55,10 @@ class RemoteFunction:
         self._functions = functions
         self._owner = owner
         self._number = number
-        self._count = 0  # how many arrivals this object stands for
+        self._count = 0  # number of arrivals that this object represents
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Send the call."""
         return self._functions.call(self._owner, self._number, args, kwargs)
 
     def __repr__(self) -> str:
@@ -67,7 +69,7 @@ class RemoteFunction:
 
 
 class Functions:
-    """Both ends of every function that crosses."""
+    """Both ends of every function that crosses between processes."""
 
     def __init__(self, context: Context, others: Counterparts, note: Note, call: CallFunction) -> None:
         self._context = context
@@ -80,20 +82,20 @@ class Functions:
         self.lent: Lent = Lent()
         self.borrowed: Borrowed = Borrowed()
         self.dropped: deque[tuple[int, int, int]] = deque()
-        """(owner, number, count) of remote functions that went away; a finalizer appends, `sweep` works it off."""
+        """(owner, number, count) of remote functions that were freed; a finalizer appends, `sweep` processes them."""
 
     def __repr__(self) -> str:
         return f"<Functions {len(self.lent)} lent, {len(self._held)} held>"
 
     @property
     def held(self) -> int:
-        """How many remote functions live here."""
+        """Number of remote functions that exist here."""
         return len(self._held)
 
     # --------------------------------------------------------------------------------------------- sending
 
     def lend(self, function: Function) -> Reference:
-        """Name a function that the codec meets in what it encodes."""
+        """Return a reference to a function that the codec found."""
         if isinstance(function, RemoteFunction):
             reference = Reference(function._owner, function._number)  # pyright: ignore[reportPrivateUsage]
         else:
@@ -105,7 +107,7 @@ class Functions:
         return reference
 
     def hold(self, references: Sequence[Reference], holder: Counterpart, where: Outlet) -> None:
-        """Count a member as a holder, here or at their owners: these are about to be posted to it."""
+        """Count a member as a holder, here or at their owners, of references that are about to be posted to it."""
         for reference in references:
             if reference.owner == self._context.uid:
                 with self._lock:
@@ -114,7 +116,7 @@ class Functions:
                 self._others.look_up(reference.owner).post(m.Lend(reference.id, holder.uid))
 
     def unpin(self, reference: Reference) -> None:
-        """Let go of a reference that was encoded: its messages were posted, or never will be."""
+        """Release a reference that was encoded: its messages were posted, or never will be."""
         if reference.owner == self._context.uid:
             with self._lock:
                 self.lent.unpin(reference.id)
@@ -122,11 +124,11 @@ class Functions:
     # ------------------------------------------------------------------------------------------- receiving
 
     def borrow(self, reference: Reference) -> Function:
-        """Return what a reference stands for: the function itself at home, a remote function elsewhere."""
+        """Return the function of a reference: the function itself in its own process, otherwise a remote function."""
         if reference.owner == self._context.uid:
             function = self.lent.get(reference.id)
             if function is None:
-                raise Lost("a function of this process came back after its last holder had given it up.")
+                raise Lost("a function of this process came back after its last holder released it.")
             with self._lock:
                 self.lent.release(reference.id, self._context.uid, 1)
             return function.iterator if isinstance(function, LentIterator) else function
@@ -142,7 +144,7 @@ class Functions:
     # --------------------------------------------------------------------------------------------- freeing
 
     def give_back(self, reference: Reference) -> None:
-        """Free a function that has arrived and that nobody will call."""
+        """Free a function that arrived and will not be called."""
         if reference.owner == self._context.uid:
             with self._lock:
                 self.lent.release(reference.id, reference.owner, 1)
@@ -150,7 +152,7 @@ class Functions:
             self.dropped.append((reference.owner, reference.id, 1))
 
     def sweep(self) -> None:
-        """Give back to their owners the remote functions that went away here; on the loop's thread."""
+        """Give back to their owners the remote functions that were freed here; on the loop's thread."""
         dropped = self.dropped
         while dropped:
             owner, number, count = dropped.popleft()
@@ -168,12 +170,12 @@ class Functions:
                 self.lent.release(number, uid, count)
 
     def handle_lend(self, number: int, holder: int) -> None:
-        """Count a member as a holder: another has passed a function on to it."""
+        """Count a member as a holder, because another one passed a function on to it."""
         with self._lock:
             self.lent.hold(number, holder)
-        self._others.look_up(holder)  # if it goes, the function is free
+        self._others.look_up(holder)  # the function is freed when it ends
 
     def owner_gone(self, uid: int) -> None:
-        """Free what a member held that has gone."""
+        """Free what a member held that ended."""
         with self._lock:
             self.lent.forget_holder(uid)

@@ -1,11 +1,10 @@
-"""Memory that lies in the pool from the start: `mob.empty`, `mob.zeros`, `mob.buffer`, and its reuse: `mob.lend`.
+"""Memory that is in the pool from the start: `mob.empty`, `mob.zeros`, `mob.buffer`, and its reuse: `mob.lend`.
 
-Sending such a buffer copies nothing. From its first sending on it is read-only at its owner, because its receivers look
-at the same memory. `lend` waits until they have given it back, and makes it writable again.
+Sending such a buffer copies nothing. After it was sent it is read-only for its owner, because its receivers read the
+same memory. `lend` waits until they have given it back, and makes it writable again.
 
-Limits. Views that the program made before the first sending, and that are not on the way from what it sends to the
-loan, stay writable (see `sealing`). A buffer that is too small, or that finds no room in the pool, is ordinary memory:
-sending it copies.
+Limits. Views that the program made before, and that do not lead from the sent object to the loan, stay writable (see
+`sealing`). A buffer that is too small, or for which the pool has no room, is ordinary memory: sending it copies.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ class Home:
 
 
 _homes: list[ReferenceType[Home]] = []
-"""Of a mobster there is one; of a process from outside, one for each client, the newest last."""
+"""A mobster has one; another process has one for each client, the newest last."""
 
 
 def enter(home: Home) -> None:
-    """From now on loans lie there."""
+    """Make loans in the buffers of this home from now on."""
     _homes.append(ref(home, _homes.remove))
 
 
@@ -59,7 +58,7 @@ def _home() -> Home | None:
 
 
 def _leave_as_it_is(memory: memoryview) -> None:
-    """For memory whose content does not matter."""
+    """Do nothing, for memory whose content does not matter."""
 
 
 def _fill_with_zeros(memory: memoryview) -> None:
@@ -67,11 +66,11 @@ def _fill_with_zeros(memory: memoryview) -> None:
 
 
 class _OrdinaryBytes(bytearray):
-    """Ordinary memory of `mob.buffer`; unlike a bytearray it can be known by a weak reference."""
+    """Ordinary memory of `mob.buffer`; unlike a bytearray it supports weak references."""
 
 
 _handed_out: WeakValueDictionary[int, Any] = WeakValueDictionary()
-"""By `id`, what holds the memory of each buffer that the program was given, shared or ordinary."""
+"""By `id`, the object that holds the memory of each buffer that the program was given, shared or ordinary."""
 
 
 def _note(memory: Any) -> None:
@@ -83,30 +82,37 @@ def _is_handed_out(loan: Any) -> bool:
 
 
 def buffer(nbytes: int) -> memoryview:
-    """Return a writable memoryview of so many bytes, all zero, that is sent without a copy.
+    """Return a writable memoryview of zero bytes that is sent without a copy.
 
-    Write into it, then send it: the receivers look at the same memory, and get read-only memoryviews. From its first
-    sending on it is read-only here too, and writing raises `TypeError: cannot modify read-only memory`. To use it again
-    see `mob.lend`. Slices that were taken before stay writable, except the one that is sent; what is written through
-    them is seen by the receivers.
+    Write into it, then send it: the receivers read the same memory, through read-only memoryviews. After it was sent it
+    is read-only here, too, and writing raises `TypeError: cannot modify read-only memory`; to use it again see
+    `mob.lend`. Slices that were taken before stay writable, except the one that is sent; receivers see what is written
+    through them.
 
-    It lies in the shared memory of this mobster, or of the newest client of this process (`mob.connect`), and is freed
-    when it was dropped here and by all receivers. Where there is none, or no room (the role's `shared_memory`), and
-    below 64 KiB, it is ordinary memory, which is copied when it is sent. `ValueError` if `nbytes` is negative,
-    `TypeError` if it is not a whole number.
+    It is in the shared memory of this worker, or of the newest client of this process (`mob.connect`), and is freed
+    when it was dropped here and by all receivers. It is ordinary memory, which is copied when it is sent, if there is
+    no shared memory or no room in it (the role's `shared_memory`), and below 64 KiB.
 
-    >>> import mob
-    >>> frame = mob.buffer(3)
-    >>> frame[:] = b"abc"
-    >>> bytes(frame)
-    b'abc'
+    Args:
+        nbytes: Length in bytes, at least 0.
+
+    Raises:
+        TypeError: `nbytes` is not a whole number.
+        ValueError: `nbytes` is negative.
+
+    Example:
+        >>> import mob
+        >>> frame = mob.buffer(3)
+        >>> frame[:] = b"abc"
+        >>> bytes(frame)
+        b'abc'
     """
     try:
         length = index(nbytes)
     except TypeError:
-        raise TypeError(f"mob.buffer({nbytes!r}): a whole number of bytes, at least 0.") from None
+        raise TypeError(f"mob.buffer({nbytes!r}): expected a whole number of bytes, at least 0.") from None
     if length < 0:
-        raise ValueError(f"mob.buffer({nbytes}): a whole number of bytes, at least 0.")
+        raise ValueError(f"mob.buffer({nbytes}): expected a whole number of bytes, at least 0.")
     view = _new(length, _fill_with_zeros)
     if view is None:
         view = memoryview(_OrdinaryBytes(length))
@@ -117,26 +123,33 @@ def buffer(nbytes: int) -> memoryview:
 def empty(shape: int | Sequence[int], dtype: Any = float, order: Literal["C", "F"] = "C") -> Any:
     """Return a NumPy array like `numpy.empty`, which is sent without a copy.
 
-    `shape`, `dtype` and `order` ("C": row by row, "F": column by column) are those of NumPy; there are no others.
+    Fill it, then send it: the receivers read the same memory, through read-only arrays. After it was sent it is
+    read-only here, too: writing raises `ValueError: assignment destination is read-only`; to use it again see
+    `mob.lend`. Views of it that were made before stay writable, except the one that is sent; receivers see what is
+    written through them. Contiguous slices of 64 KiB and more are sent without a copy as well.
 
-    Fill it, then send it: the receivers look at the same memory, and get read-only arrays. From its first sending on it
-    is read-only here too: writing raises `ValueError: assignment destination is read-only`. To use it again see
-    `mob.lend`. Views of it that were made before stay writable, except the one that is sent; what is written through
-    them is seen by the receivers.
-    Contiguous slices of 64 KiB and more are sent without a copy as well.
+    `mob.buffer` says where it is, and when it is ordinary memory instead.
 
-    Where it lies, and when it is ordinary memory instead: see `mob.buffer`. `ImportError` if NumPy is not installed.
+    Args:
+        shape: The shape, as for `numpy.empty`.
+        dtype: The type of the elements, as for `numpy.empty`. Default: float.
+        order: "C" (row by row) or "F" (column by column). Default: "C".
 
-    >>> import mob
-    >>> picture = mob.empty((2, 3), "u1")
-    >>> picture.shape
-    (2, 3)
+    Raises:
+        ImportError: NumPy is not installed.
+        ValueError: There is no such `order`.
+
+    Example:
+        >>> import mob
+        >>> picture = mob.empty((2, 3), "u1")
+        >>> picture.shape
+        (2, 3)
     """
     return _array("empty", shape, dtype, order, _leave_as_it_is)
 
 
 def zeros(shape: int | Sequence[int], dtype: Any = float, order: Literal["C", "F"] = "C") -> Any:
-    """Return a NumPy array of zeros, which is sent without a copy: as `mob.empty`.
+    """Return a NumPy array of zeros, which is sent without a copy; see `mob.empty`.
 
     >>> import mob
     >>> mob.zeros(3).tolist()
@@ -149,7 +162,7 @@ def _array(
     name: str, shape: int | Sequence[int], dtype: Any, order: Literal["C", "F"], fill: Callable[[memoryview], None]
 ) -> Any:
     if order not in ("C", "F"):
-        raise ValueError(f"mob.{name}: order={order!r}: 'C' (row by row) or 'F' (column by column).")
+        raise ValueError(f"mob.{name}: order={order!r}: expected 'C' (row by row) or 'F' (column by column).")
     numpy = importlib.import_module("numpy")
     kind = numpy.dtype(dtype)
     length = kind.itemsize * math.prod(map(index, shape if isinstance(shape, Sequence) else (shape,)))
@@ -172,34 +185,45 @@ def _new(length: int, fill: Callable[[memoryview], None]) -> memoryview | None:
 
 
 def lend(loan: T, timeout: float | None = None) -> Lending[T]:
-    """Write and send a buffer of `mob.empty`, `mob.zeros` or `mob.buffer` within a block, and use it again after that.
+    """Write and send a buffer of `mob.empty`, `mob.zeros` or `mob.buffer` within a block, and use it again afterwards.
 
-    At the end of the block it is waited until all calls with the buffer have ended and all receivers have dropped it;
-    then it is writable again. If others have it from before, the same is waited for at the beginning. `with` blocks as
-    `call.result()` does, `async with` awaits. `TimeoutError` if others have it still after `timeout` seconds, at the
-    beginning or at the end; it remains read-only then. For a buffer that is ordinary memory nothing is waited for,
-    because sending copies it. `ValueError` for other arrays and memoryviews, `TypeError` for anything else.
+    The end of the block waits until all calls with the buffer have ended and all receivers have dropped it; then it is
+    writable again. If others already have it, the beginning waits in the same way. `with` blocks like `call.result()`,
+    `async with` awaits. There is no wait for a buffer in ordinary memory, because sending copies it.
 
-    >>> import mob
-    >>> frame = mob.zeros(4)
-    >>> with mob.lend(frame) as sent:
-    ...     pass  # back.detect(sent).result()
-    >>> frame[0] = 1.0
+    Args:
+        loan: The array or memoryview.
+        timeout: Seconds for each of the two waits. Default: None, no limit.
+
+    Returns:
+        A context manager, for `with` and `async with`, that yields the buffer.
+
+    Raises:
+        TimeoutError: Raised by the block: others still have the buffer after `timeout` seconds; it stays read-only.
+        TypeError: `loan` is neither an array nor a memoryview.
+        ValueError: `loan` is another array or memoryview.
+
+    Example:
+        >>> import mob
+        >>> frame = mob.zeros(4)
+        >>> with mob.lend(frame) as sent:
+        ...     pass  # back.detect(sent).result()
+        >>> frame[0] = 1.0
     """
     if type(loan) is not memoryview and not is_a(type(loan), "numpy.ndarray"):
         raise TypeError(
-            f"mob.lend: an array or a memoryview of mob.empty, mob.zeros or mob.buffer, not {type(loan).__name__}."
+            f"mob.lend takes an array or memoryview of mob.empty, mob.zeros or mob.buffer, not {type(loan).__name__}."
         )
     if not _is_handed_out(loan) and not _places(loan):
         raise ValueError(
-            f"mob.lend: this {type(loan).__name__} is not of mob.empty, mob.zeros or mob.buffer, nor a view of such a "
-            f"buffer. Other memory is copied when it is sent, so it can be used again at once."
+            f"mob.lend: this {type(loan).__name__} is not from mob.empty, mob.zeros or mob.buffer, nor a view of one. "
+            f"Other memory is copied when it is sent, so you can use it again at once."
         )
     return Lending(loan, timeout)
 
 
 class Lending(Generic[T]):
-    """A buffer that is lent for the length of a block; made by `mob.lend`."""
+    """A buffer that is lent during a block; made by `mob.lend`."""
 
     __slots__ = ("_loan", "_timeout")
 
@@ -236,13 +260,13 @@ class Lending(Generic[T]):
     def _check(self, is_back: bool, home: Home, number: int) -> None:
         if not is_back or not home.buffers.reopen(number):
             raise TimeoutError(
-                f"mob.lend: others still have this buffer after {self._timeout} s. A receiver that keeps it, or a part "
-                f"of it, keeps it from being used again: have it keep a copy. It stays read-only here."
+                f"mob.lend: other processes still have this buffer after {self._timeout} s (timeout), so it stays "
+                f"read-only here. A receiver that keeps it, or a part of it, must keep a copy instead."
             )
 
 
 def _places(loan: Any) -> list[tuple[Home, int]]:
-    """Return where a loan lies, or that of which it is a view, and its number there; nothing for other memory."""
+    """Return the home and number of a loan, or of the loan that it is a view of; empty for other memory."""
     *_, memory = way_to_memory(loan)
     owner, number = key_of(memory) or (0, 0)
     homes = [home for each in list(_homes) if (home := each()) is not None]
@@ -250,7 +274,7 @@ def _places(loan: Any) -> list[tuple[Home, int]]:
 
 
 def _wait(home: Home, number: int, timeout: float | None) -> bool:
-    """Block until a loan is back; return whether it is, in time."""
+    """Block until a loan is back; return False if it is not in time."""
     buffers, reactor = home.buffers, home.buffers.context.reactor
 
     def is_back() -> bool:
@@ -275,7 +299,7 @@ def _wait(home: Home, number: int, timeout: float | None) -> bool:
 
 
 async def _wait_async(home: Home, number: int, timeout: float | None) -> bool:
-    """Await that a loan is back; return whether it is, in time."""
+    """Wait until a loan is back; return False if it is not in time."""
     buffers, loop = home.buffers, asyncio.get_running_loop()
     deadline = None if timeout is None else monotonic() + timeout
     while buffers.is_out(number):

@@ -1,14 +1,14 @@
-"""Objects that cross by reference: those that live here and are known elsewhere, and the handles of others' objects.
+"""Objects that are sent by reference: those that live here and are known elsewhere, and handles of others' objects.
 
-Strategy. An object is one more thing that is lent: what `functions` counts is a `Hosted`, which stands for the object
-and the names of its methods, so an object is kept and freed as a function is. A reference to it carries its label and
-these names, hence a handle knows what can be called wherever it arrives. At home it is the object itself again.
+Strategy. An object is lent like a function: `functions` counts a `Hosted`, which stands for the object and the names of
+its methods, so an object is kept and freed as a function is. A reference to it carries its label and these names, so a
+handle knows what can be called wherever it arrives. In its own process it becomes the object itself again.
 
-A call of a method goes to the number of the object, with the name in front of the arguments. An object that was sent
-with `mob.ref` runs it as a callback; one of a service, which is a class that its role exports, as an export of the role
+A call of a method goes to the number of the object, with the name before the arguments. An object that was sent with
+`mob.ref` runs it as a callback; one of a service (a class that its role exports) runs it as an export of the role
 (`serving.methods`).
 
-Limits. Knows nothing of how calls are made or run.
+Limits. It does not know how calls are made or run.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from mob.peer.results.call import Call
 
 CallMethod = Callable[["RemoteObject", str, Sequence[Any], Mapping[str, Any]], "Call[Any]"]
-"""(handle, name, args, kwargs) -> the call of a method in the process in which the object lives."""
+"""(handle, name, args, kwargs) -> the call of a method in the process that holds the object."""
 
-_exposures: dict[tuple[str, ...], tuple[str, ...]] = {}  # each once, for an object is lent once for each
+_exposures: dict[tuple[str, ...], tuple[str, ...]] = {}  # each tuple once, because an object is lent once for each
 
 
 # -------------------------------------------------------------------------------------------------- at its owner
 
 
 class Ref(ByReference):
-    """What `mob.ref` returns: an object to be sent by reference."""
+    """The result of `mob.ref`: an object to be sent by reference."""
 
     __slots__ = ("methods", "target")
 
@@ -54,20 +54,25 @@ class Ref(ByReference):
 
 
 def ref(obj: Any, methods: Iterable[str] | None = None) -> Any:
-    """Return what stands for an object in arguments, results and messages, so that it is sent by reference.
+    """Return a stand-in for an object in arguments, results and messages, so that it is sent by reference.
 
-    The object stays in this process. What arrives elsewhere is its handle, a `mob.RemoteObject`, whose methods are
-    called here, as a function that was sent is; the object is kept until the last handle is gone. A handle that comes
+    The object stays in this process. Other processes receive a handle, a `mob.RemoteObject`, whose methods run here,
+    like those of a function that was sent; the object is kept until the last handle is dropped. A handle that comes
     back to this process arrives as the object itself.
 
-    Its public methods can be called, or those that `methods` names; special ones (`__getitem__`) only if it names them.
+    Args:
+        obj: The object.
+        methods: Names of the methods that can be called, which may include special ones (`__getitem__`). Default: all
+            public methods.
 
-    `TypeError` for what has no methods of its own to call: a function (send it as it is), a class, a module, None; and
-    for a name in `methods` that begins with one underscore, or that is none of its methods.
+    Raises:
+        TypeError: `obj` has no methods of its own to call: a function (send it as it is), a class, a module or None; or
+            a name in `methods` begins with one underscore, or is not one of its methods.
 
-    >>> def open_session(user):                                # doctest: +SKIP
-    ...     return mob.ref(Session(user))
-    >>> back.watch(mob.ref(self, methods=["handle_price"]))    # doctest: +SKIP
+    Example:
+        >>> def open_session(user):                                # doctest: +SKIP
+        ...     return mob.ref(Session(user))
+        >>> back.watch(mob.ref(self, methods=["handle_price"]))    # doctest: +SKIP
     """
     if isinstance(obj, ByReference):
         return obj
@@ -91,7 +96,7 @@ def _exposure(obj: Any, methods: Iterable[str]) -> tuple[str, ...]:
 
 
 def made_by(kind: type[Any]) -> Callable[..., Ref]:
-    """Return what makes an object of a service and has it sent by reference."""
+    """Return a function that makes an object of a service, to be sent by reference."""
 
     def create(*args: Any, **kwargs: Any) -> Ref:
         return Ref(kind(*args, **kwargs))
@@ -100,7 +105,7 @@ def made_by(kind: type[Any]) -> Callable[..., Ref]:
 
 
 class Hosted:
-    """An object of this process as it is lent. Called with the name of a method, its arguments, and the named ones."""
+    """An object of this process that is lent; called with a method's name, its arguments, and the named ones."""
 
     __slots__ = ("__self__", "label", "methods")
 
@@ -111,10 +116,11 @@ class Hosted:
 
     @property
     def __func__(self) -> tuple[str, ...]:
-        """What makes it equal to another one, beside its object: `core.callbacks` looks at it as at a bound method."""
+        """The part that decides equality besides the object: `core.callbacks` reads it as of a bound method."""
         return self.methods
 
     def __call__(self, name: str, values: Sequence[Any], /, **named: Any) -> Any:
+        """Call a method of the object."""
         if name not in self.methods:
             raise no_method(self.label, name, self.methods)
         return getattr(self.__self__, name)(*values, **named)
@@ -124,31 +130,30 @@ class Hosted:
 
 
 class HostedService(Hosted):
-    """An object of a service. Its calls wait their turn as those of exports do, and are run as they are."""
+    """An object of a service, whose calls wait and run as those of exports do."""
 
     __slots__ = ("exports", "gated")
 
     def __init__(self, target: Any, label: str, exports: Mapping[str, Any], methods: tuple[str, ...]) -> None:
         super().__init__(target, label, methods)
         self.exports: Mapping[str, Any] = exports
-        """How each method is run: `serving.methods` knows what that is."""
+        """The way in which each method is run, for `serving.methods`."""
         self.gated: dict[str, Any] = {}
-        """Those of them that limit themselves, as this object has them."""
+        """The methods with a limit of their own, as this object has them."""
 
 
 # -------------------------------------------------------------------------------------------------- elsewhere
 
 
 class RemoteObject(ByReference):
-    """An object that lives in another process. Each of its methods is an attribute; calling one sends a call there and
-    returns a `Call`, as a proxy does.
+    """An object that lives in another process; calling one of its methods sends a call there and returns a `Call`.
 
-    It is what arrives where an object was sent: what `back.Room("kitchen")` makes, or what was wrapped in `mob.ref`. It
-    can be sent on, to any process. The object is freed when its last handle is dropped, and lost when its process ends:
-    then a call raises `mob.Lost`. Two handles are equal if they stand for the same object.
+    It arrives where an object was sent: the result of `back.Room("kitchen")`, or an object that was wrapped in
+    `mob.ref`. It can be sent on to any process. The object is freed when its last handle is dropped, and lost when its
+    process ends: then a call raises `mob.Lost`. Two handles are equal if they refer to the same object.
 
-    `UnknownExport`, which is an AttributeError, for what is none of its methods; attributes and properties are not
-    fetched. A special method is called by its name: `await room.__len__()`.
+    An attribute that is not one of its methods raises `UnknownExport`, which is an AttributeError; attributes and
+    properties are not fetched. Call a special method by its name: `await room.__len__()`.
 
     >>> room = await back.Room("kitchen")       # doctest: +SKIP
     >>> await room.add(3)                       # doctest: +SKIP
@@ -172,10 +177,16 @@ class RemoteObject(ByReference):
         self._mob_timeout: float | None = timeout
 
     def options(self, *, timeout: float | None = None) -> RemoteObject:
-        """Return a handle of the same object whose calls have other options. `timeout`: seconds for the whole call, no
-        limit if None. `ValueError` for seconds that are no number.
+        """Return a handle of the same object whose calls have other options.
 
-        >>> await room.options(timeout=2).add(3)        # doctest: +SKIP
+        Args:
+            timeout: Seconds for the whole call. Default: None, no limit.
+
+        Raises:
+            ValueError: `timeout` is not a number (nan).
+
+        Example:
+            >>> await room.options(timeout=2).add(3)        # doctest: +SKIP
         """
         check_seconds("timeout", timeout)
         return RemoteObject(self._mob_objects, self._mob_remote, self._mob_label, self._mob_methods, timeout)
@@ -184,7 +195,7 @@ class RemoteObject(ByReference):
         if name.startswith("_mob_"):
             raise AttributeError(name)
         if name not in self._mob_methods and name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)  # Python asking for a protocol
+            raise AttributeError(name)  # Python looks for a protocol
         return RemoteMethod(self, name)
 
     def __dir__(self) -> Iterable[str]:
@@ -210,10 +221,10 @@ class RemoteObject(ByReference):
 
 
 class RemoteMethod:
-    """One method of an object that lives in another process. Calling it sends the call and returns a `Call`.
+    """One method of an object in another process; calling it sends the call and returns a `Call`.
 
-    `room.add` is `mob.RemoteMethod(room, "add")`, which is of use for names that a handle has itself. `UnknownExport`
-    if it is no method that can be called.
+    `room.add` is `mob.RemoteMethod(room, "add")`, which is useful for names that a handle has itself. `UnknownExport`
+    if the object has no such method.
 
     >>> mob.RemoteMethod(room, "__repr__")().result()       # doctest: +SKIP
     """
@@ -227,24 +238,25 @@ class RemoteMethod:
         self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Send the call."""
         objects = self._handle._mob_objects  # pyright: ignore[reportPrivateUsage]
         return objects.call_method(self._handle, self._name, args, kwargs)
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Say what can be done with a method, unless Python or a library looks for a protocol."""
+            """Explain what a method can do, unless Python or a library looks for a protocol."""
             if name[:1] == "_":
                 raise AttributeError(name)
             raise UnknownExport(
                 f"{self.label} has no attribute {name!r}: a method of an object can only be called, as "
-                f"{self.label}(...). For many items call it for each; options are those of the handle, as in "
+                f"{self.label}(...). For many items, call it for each; options belong to the handle, as in "
                 f"room.options(timeout=2)."
             )
 
     @property
     def label(self) -> str:
-        """As people read it: `back.Room.add`."""
+        """Its name for people: `back.Room.add`."""
         return f"{self._handle._mob_label}.{self._name}"  # pyright: ignore[reportPrivateUsage]
 
     @property
@@ -267,21 +279,21 @@ class RemoteMethod:
 
 
 def no_method(label: str, name: str, methods: Iterable[str]) -> UnknownExport:
-    """The error for what cannot be called of an object."""
+    """Return the error for an attribute of an object that is not one of its methods."""
     if name.startswith("_"):
         why = "names that begin with an underscore are private to its process"
     else:
-        why = "attributes and properties are not fetched from another process, a method can return them"
+        why = "attributes and properties are not fetched from another process; a method can return them"
     return UnknownExport(f"{label} has no method {name!r}: {why}. {nearest(name, methods)}")
 
 
 class Promised(ByReference):
-    """What will be a handle: a call that makes an object."""
+    """A future handle: a call that makes an object."""
 
     __slots__ = ()
 
     def awaited(self) -> RemoteObject:
-        """Return the handle, waited for."""
+        """Wait for the handle and return it."""
         raise NotImplementedError
 
 
@@ -289,7 +301,7 @@ class Promised(ByReference):
 
 
 class Objects:
-    """Both ends of every object that crosses."""
+    """Both ends of every object that crosses between processes."""
 
     def __init__(
         self,
@@ -308,11 +320,11 @@ class Objects:
         return f"<Objects of {len(self._services)} services>"
 
     def serve(self, kind: type[Any], label: str, exports: Mapping[str, Any]) -> None:
-        """Have objects of a class cross by reference, and be run as exports are."""
+        """Send objects of a class by reference, and run them as exports."""
         self._services[kind] = label, exports, tuple(exports)
 
     def lend(self, value: Any) -> ObjectReference:
-        """Name an object, or a handle, that the codec meets in what it encodes."""
+        """Return a reference to an object, or a handle, that the codec found."""
         if isinstance(value, Promised):
             with self._set_aside():
                 value = value.awaited()
@@ -335,7 +347,7 @@ class Objects:
         return Hosted(target, kind.__qualname__, methods_of(kind))
 
     def borrow(self, reference: ObjectReference) -> Any:
-        """Return what a reference stands for: the object itself at home, a handle elsewhere."""
+        """Return the object of a reference: the object itself in its own process, otherwise a handle."""
         found = self._functions.borrow(Reference(reference.owner, reference.id))
         if isinstance(found, Hosted):
             return found.__self__
@@ -344,11 +356,11 @@ class Objects:
         return RemoteObject(self, found, reference.label, reference.methods)
 
     def name_of(self, remote: RemoteFunction) -> str:
-        """Return the name of the process in which an object lives."""
+        """Return the name of the process that holds an object."""
         return self._functions.name_of(remote._owner)  # pyright: ignore[reportPrivateUsage]
 
     def described(self, label: str) -> tuple[ExportInfo, ...]:
-        """Return what is known of the methods of a service, by its label: what its role has told of them."""
+        """Return what is known of the methods of a service, by its label, from its role."""
         role, _, name = label.partition(".")
         known = self._context.roster.roles.get(role)
         exports = () if known is None else known.exports or ()

@@ -1,8 +1,8 @@
-"""What crosses to another machine in another way than to a neighbour.
+"""What crosses to another machine in another way than within one machine.
 
-Shared memory ends at the machine's edge: a large buffer goes along in the bytes of its message. Sockets and open files
-cannot leave at all. Clocks differ: every frame says what the sender's clock showed when it left, and what is said in
-terms of that clock is put into terms of one's own, as if the way had taken no time.
+Shared memory ends at the machine's edge: a large buffer travels in the bytes of its message. Sockets and open files
+cannot leave at all. Clocks differ: every frame has the time of the sender's clock when it left, and times in it are
+converted to the receiver's clock, as if the transfer took no time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from mob.wire.sharing import BufferLocation, inlined
 
 
 def stays_here(passage: Passage) -> bool:
-    """Return True if something is in a message that cannot leave this machine."""
+    """Return True if a message contains something that cannot leave this machine."""
     return any(isinstance(reference, Handle) for reference, _ in passage)
 
 
 def whole(body: Raw, passage: Passage, look: Callable[[BufferLocation], memoryview]) -> Raw:
-    """Return a body with its large buffers in it, at which `look` looks; `BadMessage` if something in it cannot leave
-    this machine."""
+    """Return a body that contains its large buffers, which `look` reads.
+
+    `BadMessage` if something in it cannot leave this machine.
+    """
     if stays_here(passage):
         raise BadMessage("a socket or an open file cannot be sent to another machine.")
     if not any(isinstance(reference, BufferLocation) for reference, _ in passage):
@@ -35,7 +37,7 @@ def whole(body: Raw, passage: Passage, look: Callable[[BufferLocation], memoryvi
 
 
 def decode(payload: bytes | bytearray | memoryview) -> list[Any]:
-    """Return the messages of a frame from another machine, its times in terms of the clock here."""
+    """Return the messages of a frame from another machine, with its times converted to the clock here."""
     messages: Sequence[Any] = m.decode_peer(payload)
     if not messages or messages[0].__class__ is not float:
         return list(messages)

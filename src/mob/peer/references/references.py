@@ -1,11 +1,11 @@
-"""Everything that crosses by reference: functions, objects, large buffers, sockets and files, behind one door.
+"""All references of a process: functions, objects, large buffers, sockets and files, behind one interface.
 
-Strategy. What becomes of a reference is known to its kind (`protocol.Crossing`): `functions`, `buffers`, `descriptors`.
-This file picks the kind. Objects (`objects`) are counted as functions. Encoding a message notes the references in it,
-by thread, because any thread may encode. The thread takes them as the message's *passage*: it is handed over to each
-receiver just before the message is posted, and let go of when all receivers have it, or when nobody will get it.
+Strategy. Each kind (`protocol.Crossing`) handles its references: `functions`, `buffers`, `descriptors`. This module
+picks the kind. Objects (`objects`) are counted as functions. Encoding a message notes the references in it, by thread,
+because any thread may encode. The thread takes them as the message's *passage*: it is handed over to each receiver just
+before the message is posted, and released when all receivers have it, or when none will get it.
 
-Limits. Says nothing of bodies: those are for `encoding`.
+Limits. It does not handle bodies; `encoding` does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mob.rim.link import Link
 
 AboutReferences = m.Release | m.Lend | m.SharedPool | m.Unpooled | m.Freed | m.Passed | m.Attached | m.Arrived
-"""What members tell each other of references."""
+"""Messages between members about references."""
 
 
 class References:
@@ -51,14 +51,14 @@ class References:
         self.buffers: Buffers = Buffers(context, others, self.note, shared_memory)
         self.descriptors: Descriptors = Descriptors(context, self.note, may_repeat)
         self._kinds: dict[type[AnyReference], Crossing[Any]] = {
-            Reference: self.functions,  # of objects too
+            Reference: self.functions,  # of objects, too
             BufferLocation: self.buffers,
             Handle: self.descriptors,
         }
         self.lent: Callable[[int], Function | None] = self.functions.lent.get
-        """Return the function of this process that has a number, if anybody may still call it."""
+        """Returns the function of this process with that number, if it may still be called."""
         self.encoding: dict[int, list[tuple[AnyReference, Any]]] = {}
-        """References in what is being encoded, by thread. Empty most of the time, and then there is nothing to do."""
+        """References in what is being encoded, by thread; empty most of the time, which makes everything cheap."""
 
     def __repr__(self) -> str:
         return f"<References: {self.functions}, {self.buffers}, {self.descriptors}>"
@@ -75,22 +75,22 @@ class References:
 
     @property
     def shared(self) -> int:
-        """Bytes of shared memory at which somebody may still look."""
+        """Bytes of shared memory that another process may still read."""
         return self.buffers.used
 
     @property
     def views(self) -> int:
-        """How many views of the buffers of others live here."""
+        """Number of views of other processes' buffers that exist here."""
         return self.buffers.views
 
     def lent_to(self) -> list[tuple[Function, dict[int, int]]]:
-        """Return each function that was lent, with how many references which member holds, by uid."""
+        """Return each function that was lent, with the number of references by the uid of the holder."""
         return self.functions.lent.held()
 
     # --------------------------------------------------------------------------------------------- a passage
 
     def note(self, reference: AnyReference, what: Any) -> None:
-        """Keep a reference, and what it stands for, with what this thread encodes."""
+        """Note a reference, and the thing that it stands for, along with what this thread encodes."""
         self.encoding.setdefault(get_ident(), []).append((reference, what))
 
     def noted(self) -> list[AnyReference]:
@@ -98,7 +98,7 @@ class References:
         return [reference for reference, _ in self.encoding.get(get_ident(), ())]
 
     def forget(self, start: int, end: int | None = None) -> None:
-        """Let go of some of what this thread has noted, because it will not be sent."""
+        """Release some of what this thread noted, because it will not be sent."""
         noted = list(self.take())
         self.let_go(noted[start:end])
         del noted[start:end]
@@ -106,12 +106,12 @@ class References:
             self.encoding[get_ident()] = noted
 
     def take(self) -> Passage:
-        """Return the references in what this thread has just encoded; `let_go` of them later."""
+        """Return the references in what this thread has just encoded; `let_go` releases them later."""
         return self.encoding.pop(get_ident(), ())
 
     @contextmanager
     def set_aside(self) -> Generator[None]:
-        """Have this thread encode other things meanwhile."""
+        """Let this thread encode other things meanwhile."""
         ident = get_ident()
         noted = self.encoding.pop(ident, None)
         try:
@@ -125,10 +125,10 @@ class References:
         self.descriptors.accompany(call, passage)
 
     def hand_over(self, passage: Passage, holder: Counterpart, where: Outlet | None = None) -> Replaced | None:
-        """Count a member as a holder: what has this passage is about to be posted to it.
+        """Count a member as a holder, because a message with this passage is about to be posted to it.
 
-        `where`: the link on which it is posted, if that is a certain one. Return what must be put in the place of some
-        of its references first (`Encoder.replaced`).
+        `where` is the link on which it is posted, if that is a particular one. Return the replacements that the message
+        needs first (`Encoder.replaced`).
         """
         replaced: Replaced | None = None
         for kind, place in self._kinds.items():
@@ -138,48 +138,48 @@ class References:
         return replaced
 
     def let_go(self, passage: Passage) -> None:
-        """Unpin what was posted, or never will be."""
+        """Release what was posted, or never will be."""
         for reference, _ in passage:
             self._kinds[reference.__class__].unpin(reference)
 
     # ------------------------------------------------------------------------------------------- freeing
 
     def give_back(self, reference: AnyReference) -> None:
-        """Free a reference that has arrived and that nobody will read; from any thread."""
+        """Free a reference that arrived and will not be read; from any thread."""
         self._kinds[reference.__class__].give_back(reference)
 
     def owner_gone(self, uid: int) -> None:
-        """Forget a member that has gone: what it held, and what it sent and nobody has read."""
+        """Forget a member that ended: what it held, and what it sent that is unread."""
         for kind in self._kinds.values():
             kind.owner_gone(uid)
 
     @property
     def is_untidy(self) -> bool:
-        """Whether finalizers have left something to `sweep`."""
+        """True if finalizers have left something to `sweep`."""
         return bool(self.functions.dropped or self.buffers.dropped)
 
     def sweep(self) -> None:
-        """Give back to their owners the things that the program has dropped here; on the loop's thread."""
+        """Give back to their owners the things that the program dropped here; on the loop's thread."""
         for kind in self._kinds.values():
             kind.sweep()
 
     def cool(self, now: float) -> None:
-        """Return shared memory to the system that has lain idle; to be called regularly."""
+        """Return idle shared memory to the system; must be called regularly."""
         self.buffers.cool(now)
 
     def abandon(self) -> None:
-        """Close what belongs to the parent, in the child of a fork."""
+        """Close what belongs to the parent, in a forked child."""
         self.descriptors.close()
 
     def close(self) -> None:
-        """Let nothing cross any more."""
+        """Stop sending and receiving references."""
         self.descriptors.close()
         self.buffers.close()
 
     # ------------------------------------------------------------------------------------- what members say
 
     def handle(self, link: Link, holder: Counterpart, message: AboutReferences) -> None:
-        """Carry out what a member says of references."""
+        """Handle a message of a member about references."""
         match message:
             case m.Release(counts=counts):
                 self.functions.handle_release(holder.uid, counts)

@@ -1,11 +1,11 @@
-"""What the program was given to write into, and what of it is read-only while others look at the same memory.
+"""Makes memory that the program writes read-only while other processes read it.
 
-Strategy. An array or a memoryview leads to memory through what it is a view of (`ndarray.base`, `memoryview.obj`). When
-a loan is sent, the object that was sent, everything on its way to the loan, and the loan itself are made read-only.
-What was writable before is remembered, and made writable again when the others have given the loan back.
+Strategy. An array or a memoryview leads to its memory through the objects that it is a view of (`ndarray.base`,
+`memoryview.obj`). When a loan is sent, the sent object, everything between it and the loan, and the loan itself become
+read-only. What was writable before is remembered, and made writable again when the others have given the loan back.
 
-Limits. Other views that the program has made are not known, and stay as they are. Where something else is on the way (a
-tensor, a buffer of ctypes), which could still be written through, the loan is not shared: the caller copies it.
+Limits. Other views that the program made are unknown, and stay as they are. If something else is in between (a tensor,
+a buffer of ctypes) that could still be written through, the loan is not shared: the caller copies it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mob.wire.kinds import is_a
 
 
 def way_to_memory(value: Any) -> Iterator[Any]:
-    """Yield an array or a memoryview, what it is a view of, and so on, to what holds the memory."""
+    """Yield an array or a memoryview, the object that it is a view of, and so on, up to the holder of the memory."""
     while value is not None:
         yield value
         if type(value) is memoryview:
@@ -32,7 +32,7 @@ def way_to_memory(value: Any) -> Iterator[Any]:
 
 
 class Loan:
-    """Memory that was handed out; known by a weak reference to the array or memoryview that the program was given."""
+    """Memory that was handed out, known by a weak reference to the array or memoryview that the program has."""
 
     __slots__ = ("_sealed", "_shown")
 
@@ -41,12 +41,14 @@ class Loan:
         self._sealed: list[ReferenceType[Any]] = []
 
     def show(self, shown: Any) -> None:
-        """Note that the program was given an array over it, in its place."""
+        """Note the array over it that the program was given instead."""
         self._shown = ref(shown)
 
     def seal(self, sent: Any) -> bool:
-        """Make read-only what was sent, and what it is a view of, as far as the loan. Return False, and change nothing,
-        if it could still be written through something on the way."""
+        """Make the sent object read-only, and all that it is a view of, up to the loan.
+
+        Return False, and change nothing, if something in between could still be written through.
+        """
         shown, way = self._shown(), list[Any]()
         for each in way_to_memory(sent):
             if each is shown:
@@ -64,11 +66,11 @@ class Loan:
         return True
 
     def unseal(self) -> None:
-        """Make writable again what `seal` has made read-only."""
+        """Make writable again what `seal` made read-only."""
         found = [each for known in self._sealed if (each := known()) is not None]
         self._sealed.clear()
         for each in sorted(found, key=lambda each: type(each) is not memoryview):  # arrays over them come later
-            with contextlib.suppress(ValueError):  # the program has made read-only what it is a view of
+            with contextlib.suppress(ValueError):  # the program itself made the underlying object read-only
                 _set_readonly(each, False)
 
 

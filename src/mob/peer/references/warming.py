@@ -1,12 +1,12 @@
-"""Has pages ready before they are written, in a thread that is there as long as there is something to do.
+"""Prepares pages before they are written, in a thread that exists only while there is something to do.
 
-Fresh memory costs more than the copy that goes there: each page is found, cleared and mapped when it is first touched.
-So after a large buffer has taken memory from the system, a thread maps what was written, for the next buffer that lies
-there, and has the part ready that the next buffer will get (`SegmentPool.ahead`). It gives way to everything else: it
-works in small steps, at a lower priority, and holds neither the GIL nor a lock in one.
+Fresh memory costs more than the copy into it: each page is found, cleared and mapped when it is first touched. So after
+a large buffer took memory from the system, a thread maps what was written, for the next buffer in that place, and
+prepares the part that the next buffer will get (`SegmentPool.ahead`). It gives way to everything else: it works in
+small steps, at a lower priority, and holds neither the GIL nor a lock during a step.
 
-Limits. It starts only after a large buffer has found no ready memory, so it never does in a process that sends none.
-Where the system cannot do it (Linux before 5.14) it ends at once.
+Limits. It starts only after a large buffer found no prepared memory, so never in a process that sends none. If the
+system cannot do it (Linux before 5.14) it ends at once.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from collections.abc import Callable
 from mob.rim.segments import Memory
 
 STEP = 2 * 1024 * 1024
-"""So many bytes at a time. What the thread holds up, it holds up for about a millisecond."""
+"""Number of bytes in one step, which blocks others for about a millisecond."""
 NICENESS = 10
 
 Part = tuple[Memory, int, int]
-"""Where pages are to be had: from an offset to an end."""
+"""The memory to prepare, from an offset to an end."""
 
 
 class Warming:
-    """The thread of one process. `next_part` tells what to do next, None if there is nothing; `done` hears of it."""
+    """The thread of one process; `next_part` returns the next step or None, and `done` is called after each."""
 
     def __init__(self, next_part: Callable[[], Part | None], done: Callable[[int, int], None]) -> None:
         self._next_part = next_part
@@ -40,7 +40,7 @@ class Warming:
         return f"<Warming: {'at work' if self._runs else 'nothing to do'}>"
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Look for something to do."""
         with self._lock:
             self._is_asked = True
             if self._runs:
@@ -48,7 +48,7 @@ class Warming:
             self._runs = True
         try:
             threading.Thread(target=self._run, name="mob-pages", daemon=True).start()
-        except RuntimeError:  # no more threads: memory is had when it is needed, as without this
+        except RuntimeError:  # no more threads: memory is prepared when it is needed, as without this thread
             self._runs = False
 
     def _run(self) -> None:
@@ -58,7 +58,7 @@ class Warming:
             while (part := self._next_part()) is not None:
                 memory, offset, end = part
                 if not memory.populate(offset, end):
-                    break  # the system has none to spare, or cannot do it
+                    break  # the system has no memory to spare, or cannot do it
                 self._done(offset, end)
 
     def _goes_on(self) -> bool:

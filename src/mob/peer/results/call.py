@@ -323,7 +323,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
             self._add(fn, copy_context() if context is None else context, loop)
         except MobError:
             raise
-        except BaseException as error:  # noqa: BLE001  noqa: BLE001 reported there
+        except BaseException as error:  # noqa: BLE001  reported there
             self._add_after_all(fn, context, error)
 
     def _add_after_all(self, fn: Callback, context: Context | None, error: BaseException) -> None:
@@ -368,7 +368,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
             if get_ident() == reactor.thread and not reactor.is_away:
                 return reactor.loop
             return self._running_loop()
-        except BaseException:  # noqa: BLE001  noqa: BLE001 a task that asks is never run again if this raises
+        except BaseException:  # noqa: BLE001  a task that asks is never run again if this raises
             pass
         return self._running_loop()
 
@@ -412,7 +412,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
                 if begun is not None:
                     raised = error
                 # otherwise another thread was faster
-            except BaseException as error:  # noqa: BLE001  noqa: BLE001 raised below, when all have been called
+            except BaseException as error:  # noqa: BLE001  raised below, when all have been called
                 raised = error
                 if fn is not None and begun is not None and loop is None and context is None:
                     with contextlib.suppress(BaseException):

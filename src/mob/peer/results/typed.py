@@ -168,7 +168,7 @@ class TypedCall(Call[Any]):
         """End with a value that cannot be decoded untyped, such as a dict whose keys are dicts."""
         try:
             value = self.declared.decode(body)
-        except Exception:  # noqa: BLE001  noqa: BLE001 then the first reason is the better one
+        except Exception:  # noqa: BLE001  then the first reason is the better one
             return False
         super().settle(value)
         return True
