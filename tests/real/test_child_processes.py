@@ -688,7 +688,7 @@ def test_what_a_worker_has_detached_ends_whoever_is_killed(apps: Apps, who: str)
         app.stop()
     else:
         os.kill(app.fork_server(), signal.SIGKILL)
-        app.wait_for("a new one starts")
+        app.wait_for("starting a new one")
         client.scale("back", 2)  # the new fork server has adopted the worker when it has launched another
         wait_until(lambda: len(app.ready(client, "back")) == 2, "there is another worker")
         os.kill(worker, signal.SIGKILL)

@@ -169,6 +169,6 @@ def test_a_place_that_cannot_be_written_is_told_once(apps: Apps, tmp_path: Path)
         lose(back.die(1))
         back.pid().result(patient(20))
     assert f"(pid {old}) exited with status 1" in back.last().result(patient(20))
-    told = app.wait_for(r"mob \| reports of crashes cannot be written to .*: (Not a directory|File exists)")
+    told = app.wait_for(r"mob \| crash reports cannot be written to .*: (Not a directory|File exists)")
     assert len(told) == 1
     assert os.path.isfile(tmp_path / "state")

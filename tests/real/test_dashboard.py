@@ -156,7 +156,7 @@ SENSELESS = [
     ("restart", {}, 400, 'wanted is a role or a pid, as {"role": "back"} or {"pid": 4242}.'),
     ("restart", {"pid": 1}, 409, ""),
     ("reload", {"roles": ["nobody"]}, 409, "this app has no role 'nobody'"),
-    ("stacks", {"uid": 99999}, 409, "no such mobster"),
+    ("stacks", {"uid": 99999}, 409, "no longer exists"),
     ("stacks", [], 400, "Expected `object`, got `array`"),
     ("scale", "x" * 20_000, 413, "may have 16,384 bytes"),
 ]

@@ -83,10 +83,8 @@ def test_a_file_that_was_replaced_is_left_alone_and_what_was_stored_lies_beside_
     for name in ("jobs.db", "store.db"):
         (kept / "other").write_text("other")
         (kept / "other").rename(kept / name)
-    text = (
-        r"another file was put in the place of .*\.db while the app ran, and is left as it is\. What was stored before "
-    )
-    text += r"lies in .*\.db\.rescued\. Move the other file away"
+    text = r"another file replaced .*\.db while the app was running, and was not touched\. The data stored before "
+    text += r"is in .*\.db\.rescued\. Move the other file away"
     with pytest.raises(mob.QueueFailed, match=text):
         store_job(client, 2)
     with pytest.raises(OSError, match=text):

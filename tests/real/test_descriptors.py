@@ -619,7 +619,7 @@ def test_what_cannot_be_handed_over_is_named_with_its_place(back: Any, ends: End
     with pytest.raises(mob.BadMessage) as caught:
         back.echo(1, [ends[1], {"conn": ends[0]}])
     assert str(caught.value) == (
-        "cannot send args[1][1]['conn']: a closed socket cannot be handed over. Send it before it is closed."
+        "cannot send args[1][1]['conn']: a closed socket cannot be sent. Send it before you close it."
     )
     with pytest.raises(mob.BadMessage, match="kwargs"):
         back.echo(ends[1], thing=ends[0])
@@ -763,7 +763,7 @@ def re_worded(text: str) -> str:
 
 def test_a_sender_that_has_too_many_open(front: Any, client: mob.Client) -> None:
     soft = front.allow_descriptors(2).result(patient(30))
-    with pytest.raises(mob.CallError, match=r"a descriptor cannot be duplicated here: Too many open files\. .*ulimit"):
+    with pytest.raises(mob.CallError, match=r"a file descriptor cannot be duplicated: Too many open files\. .*ulimit"):
         front.pair().result(patient(30))
     front.limit_descriptors(soft).result(patient(30))
     front.forget().result(patient(30))

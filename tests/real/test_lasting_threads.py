@@ -44,7 +44,7 @@ def test_a_step_that_raises_is_told_once_and_the_next_one_follows(capfd: pytest.
 
     assert [carry_on(fail, 7) for _ in range(3)] == [7, 7, 7]
     assert carry_on(lambda: 8, 7) == 8
-    assert capfd.readouterr().err.count("goes on after this error") == 1
+    assert capfd.readouterr().err.count("continues after this error") == 1
 
 
 def test_a_text_that_is_no_utf_8_is_made_readable() -> None:

@@ -162,9 +162,9 @@ def test_what_a_role_is_given(apps: Apps) -> None:
 
 def test_what_cannot_be_had_is_told(apps: Apps) -> None:
     options = {
-        "cores": ("cpus=[1000]", r"cpus=\(1000,\) cannot be had on this machine, or not by this user\."),
-        "files": ('limits={"nofile": 2**60}', r"limits=\{'nofile': \d+\} cannot be had"),
-        "unknown": ('limits={"nofiles": 5}', r"limits=\{'nofiles': 5\} cannot be had"),
+        "cores": ("cpus=[1000]", r"cpus=\(1000,\) is not possible on this machine, or not for this user\."),
+        "files": ('limits={"nofile": 2**60}', r"limits=\{'nofile': \d+\} is not possible"),
+        "unknown": ('limits={"nofiles": 5}', r"limits=\{'nofiles': 5\} is not possible"),
     }
     roles = "".join(f'.role("{role}", "./back.py", {option})' for role, (option, _) in options.items())
     app = apps.start(f'{roles}.role("plain", "./back.py")', back=BACK)
@@ -240,7 +240,7 @@ def test_an_orphan_is_reaped_and_not_taken_for_a_worker(apps: Apps) -> None:
     wait_until(lambda: not psutil.pid_exists(orphan), "it was reaped")
     assert back.pid().result(patient(20)) == worker
     os.kill(app.fork_server(), signal.SIGKILL)  # from now on orphans come to the Kingpin
-    app.wait_for("a new one starts")
+    app.wait_for("starting a new one")
     orphan = back.orphan().result(patient(20))
     wait_until(lambda: not psutil.pid_exists(orphan), "it was reaped")
     assert back.pid().result(patient(20)) == worker

@@ -104,5 +104,7 @@ def test_where_nothing_can_be_shared_the_error_says_what_to_do(monkeypatch: pyte
 
     monkeypatch.setattr("os.memfd_create", refuse)
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(MobError, match=r"memfd_create failed \(.*not implemented\).* set TMPDIR to a directory"):
+    with pytest.raises(
+        MobError, match=r"memfd_create failed \(.*not implemented\).* set TMPDIR to a writable directory"
+    ):
         Board.make()

@@ -187,7 +187,7 @@ def test_all_killed_after_the_fork_server_was_killed(killed: Killed) -> None:
     client = killed.app.wait_ready()
     (old,) = guardians(killed.app)
     os.kill(killed.app.fork_server(), signal.SIGKILL)
-    killed.app.wait_for("a new one starts")
+    killed.app.wait_for("starting a new one")
     wait_until(lambda: guardians(killed.app) not in ([], [old]) and len(guardians(killed.app)) == 1, "one guards")
     assert old not in guardians(killed.app)
     client.close()

@@ -64,7 +64,7 @@ def test_where_nothing_can_be_written_it_is_kept_and_told(state):
     (state / "mob").write_text("a file in the way")
     log = Crashes("myapp")
     assert log.add(CRASH) == CRASH
-    assert log.problem == f"reports of crashes cannot be written to {folder('myapp')}: Not a directory"
+    assert log.problem == f"crash reports cannot be written to {folder('myapp')}: Not a directory"
     assert log.last("back") == CRASH
     (state / "mob").unlink()
     log.add(CRASH)
@@ -75,13 +75,13 @@ def test_how_it_is_read(monkeypatch):
     monkeypatch.setattr(crashes.time, "localtime", crashes.time.gmtime)
     assert CRASH.text().splitlines() == [
         "2023-11-14 22:13:20  myapp: back.2 (pid 4242) was killed by SIGSEGV",
-        "up for 12.3 s, 50 MiB resident at its last beat",
-        "calls in hand at its last beat:",
+        "uptime 12.3 s, 50 MiB resident at the last heartbeat",
+        "calls in progress at the last heartbeat:",
         "    back.foo for 1.5 s, from front.0 (pid 7)",
-        "where it stood:",
+        "stacks:",
         "    Thread 1",
         "      foo",
-        "its last lines:",
+        "last lines of output:",
         "    first",
         "    last",
     ]

@@ -87,9 +87,9 @@ def test_another_file_in_its_place_is_left_alone(path: Path, db: sqlite3.Connect
             file.put_back(db)
     rescued = path.with_name("jobs.db.rescued-2")
     assert str(caught.value) == (
-        f"another file was put in the place of {path} while the app ran, and is left as it is. What was stored before "
-        f"lies in {rescued}. Move the other file away: then everything is written to a new one. Replace files while "
-        f"the app is stopped."
+        f"another file replaced {path} while the app was running, and was not touched. The data stored before is in "
+        f"{rescued}. Move the other file away: then everything is written to a new one. Replace files only while the "
+        f"app is stopped."
     )
     assert path.read_text() == "other"
     assert (path.parent / "jobs.db.rescued").read_text() == "earlier"

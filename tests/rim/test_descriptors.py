@@ -298,37 +298,37 @@ TLS = "Its keys are in this process: send the plain socket before it is wrapped,
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: closed(socket.socket()),
-        "a closed socket cannot be handed over. Send it before it is closed.",
+        "a closed socket cannot be sent. Send it before you close it.",
     ),
     (
         lambda: closed(temporary("wb")),
-        "a closed file cannot be handed over. Send it before it is closed.",
+        "a closed file cannot be sent. Send it before you close it.",
     ),
     (
         closed_connection,
-        "a closed connection cannot be handed over. Send it before it is closed.",
+        "a closed connection cannot be sent. Send it before you close it.",
     ),
     (tls, f"a TLS socket (ssl.SSLSocket) is not data. {TLS}"),
     (
         lambda: io.BytesIO(b"x"),
-        "a file without a descriptor of its own (_io.BytesIO) cannot be handed over. Send its content.",
+        "a file without its own file descriptor (_io.BytesIO) cannot be sent. Send its contents.",
     ),
     (
         lambda: io.TextIOWrapper(io.BytesIO(b"x")),
-        "a file without a descriptor of its own (_io.TextIOWrapper) cannot be handed over. Send its content.",
+        "a file without its own file descriptor (_io.TextIOWrapper) cannot be sent. Send its contents.",
     ),
     (
         lambda: gzip.GzipFile(fileobj=io.BytesIO(), mode="w"),
-        "a file without a descriptor of its own (gzip.GzipFile) cannot be handed over. Send its content.",
+        "a file without its own file descriptor (gzip.GzipFile) cannot be sent. Send its contents.",
     ),
     (
         tempfile.SpooledTemporaryFile,
-        f"a file without a descriptor of its own ({SPOOLED}) cannot be handed over. Send its content.",
+        f"a file without its own file descriptor ({SPOOLED}) cannot be sent. Send its contents.",
     ),
-    (made_of_a_socket, "a file made of a socket cannot be handed over. Send the socket itself."),
+    (made_of_a_socket, "a file made from a socket cannot be sent. Send the socket itself."),
     (
         half_iterated,
-        "a text file cannot be handed over while it is iterated over. Read it by readline() instead.",
+        "a text file cannot be sent while it is iterated over. Read it with readline() instead.",
     ),
 ]
 
@@ -393,6 +393,6 @@ def test_without_a_free_descriptor_nothing_is_sent(codec: Codec) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         limit = sock.fileno() + 1
     assert str(caught.value) == (
-        f"cannot send args: a descriptor cannot be duplicated here: Too many open files. This process may have {limit} "
-        f"(`ulimit -n`)."
+        f"cannot send args: a file descriptor cannot be duplicated: Too many open files. The limit of this process "
+        f"is {limit} (`ulimit -n`)."
     )

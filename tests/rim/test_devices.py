@@ -134,7 +134,7 @@ def test_too_few_gpus_are_said(root: Path, role: RolePlan, environ: dict[str, st
     with pytest.raises(PlanError) as caught:
         devices(root, role, **environ)
     assert str(caught.value) == (
-        f"{told} Have fewer workers, share devices (gpus=0.5), or name the devices: CUDA_VISIBLE_DEVICES=0,1."
+        f"{told} Use fewer workers, share devices (gpus=0.5), or name the devices: CUDA_VISIBLE_DEVICES=0,1."
     )
 
 

@@ -98,4 +98,4 @@ assert os.listdir("/proc/self/fd") == before
 def test_it_has_its_name_before_there_is_a_mobster_and_does_without_descriptors() -> None:
     ran = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=PATIENCE)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr.count("mob: there is no guardian now: ") == 2
+    assert ran.stderr.count("mob: the guardian cannot be started: ") == 2

@@ -24,11 +24,11 @@ def test_it_has_the_module_path_and_flags_and_files_of_the_app_hide_nothing_of_m
 
 def test_a_frozen_program_cannot_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    with pytest.raises(PlanError, match=r"this program is frozen .* Put the app into service with a virtual"):
+    with pytest.raises(PlanError, match=r"this program is frozen .* Deploy the app with a virtual"):
         interpreter.check()
 
 
 def test_an_embedded_interpreter_cannot_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent")
-    with pytest.raises(PlanError, match="'/nonexistent', is none: this one is embedded"):
+    with pytest.raises(PlanError, match=r"'/nonexistent'\) is not an interpreter: this one is embedded"):
         interpreter.check()

@@ -270,7 +270,7 @@ def test_a_message_that_cannot_be_encoded_is_told_and_left_out(
     read_all(other)
     assert len(other.arrived) == 2
     (told,) = caplog.messages
-    assert told.startswith("a message to a link cannot be encoded, and is left out: Cancel(")
+    assert told.startswith("dropped a message to a link that cannot be encoded: Cancel(")
 
 
 def test_an_answer_that_cannot_be_encoded_becomes_a_failure(
@@ -305,7 +305,7 @@ def test_what_the_handler_of_a_frame_raises_is_raised_when_the_others_were_handl
         other.link.handle_readable()
     assert seen == [1, 1]
     assert len(other.arrived) == 1
-    assert other.closed == "what was read could not be handled: ValueError: no"
+    assert other.closed == "received data could not be handled: ValueError: no"
 
 
 def test_descriptors_that_no_message_takes_end_the_link(ends: tuple[End, End]) -> None:

@@ -80,7 +80,7 @@ def test_a_user_without_a_home_is_told_where_reports_are_missing(monkeypatch: py
     reports = crashes.Crashes("myapp")
     report = crashes.Crash(1.0, "myapp", "back", 0, 7, 1, "died", 1.0, 0, (Running("f", 1.0, "front.0"),), "", ())
     reports.add(report)
-    assert reports.problem == f"reports of crashes cannot be written: {why}"
+    assert reports.problem == f"crash reports cannot be written: {why}"
     assert reports.last("back") == report
     assert reports.all() == []
     assert crashes.latest("myapp", 3) == ()

@@ -98,13 +98,13 @@ def test_only_what_is_used_takes_memory_and_it_can_be_given_back() -> None:
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 4), (0, 0), (0, -1), (0, SIZE + 1), (SIZE, 1), (SIZE - 1, 2)])
 def test_a_view_lies_within_its_mapping(memory: Memory, offset: int, length: int) -> None:
-    with pytest.raises(ValueError, match="not within"):
+    with pytest.raises(ValueError, match="are outside the"):
         mapped(memory).view(offset, length, (1, 1), Dropped())
 
 
 def test_a_pool_that_is_shorter_than_promised_is_not_mapped(memory: Memory) -> None:
     descriptor = memory.descriptor()
-    with pytest.raises(ValueError, match="promised"):
+    with pytest.raises(ValueError, match="less than the announced"):
         Mapping.of(descriptor, 2 * SIZE)
     with pytest.raises(OSError, match=r"."):
         os.fstat(descriptor)

@@ -95,7 +95,7 @@ def test_an_error_below_is_raised_above(program: str) -> None:
 
 def test_one_that_ends_without_a_word_is_an_error(program: str) -> None:
     app = TiedApp(program, Order("die"))
-    with pytest.raises(MobError, match=rf"\(pid {app.pid}\) has ended with status 5 before the app was up"):
+    with pytest.raises(MobError, match=rf"\(pid {app.pid}\) exited with status 5 before the app was up"):
         app.wait_listening(PATIENCE)
     app.end(PATIENCE)
 

@@ -1,8 +1,8 @@
-"""Where an app's desk is found, and whose it is.
+"""The addresses of desks: where a running app is found, and to which user it belongs.
 
-Anybody may take an abstract name, so a name is believed only from the user that stands in it: the kernel tells who
-listens. An app whose name a stranger has taken listens under its name and a random suffix, which nobody can take before
-it; all who look for it find it there. `desks` is the one place that tells which apps run.
+Any user may take an abstract name, so a name is believed only if its listener belongs to the user in the name, as the
+kernel reports. An app whose name a stranger has taken listens under its name and a random suffix, which no one can take
+before; all clients find it there. `desks` is the only place that lists the running apps.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ import msgspec
 
 LINUX = sys.platform == "linux"
 LONGEST = 107
-"""Bytes of a Unix socket's address (unix(7)), without the zero at its beginning or its end."""
+"""Maximum bytes of a Unix socket's address (unix(7)), without the zero at its beginning or its end."""
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 _NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
 _LISTENER = re.compile(
-    # flags 00010000 mark the listening socket; connected ones show the same name
+    # flags 00010000 mark the listening socket; connected sockets show the same name
     rf"\S+: \S+ \S+ 00010000 0001 \S+ +(\d+) @(mob/(\d{{1,10}})/({_NAME}(?:@{_NAME})?)(?:/[0-9a-f]+)?)"
 )
-"""A line of /proc/net/unix: the inode, the address, the user and the app. What names no app is no app."""
+"""A line of /proc/net/unix: the inode, the address, the user and the app. Other names are not those of apps."""
 
 
 class FoundDesk(msgspec.Struct, frozen=True):
-    """Where a running app can be reached."""
+    """An address at which a running app can be reached."""
 
     user: int
     app: str
     address: str
     pid: int = 0
-    """The Kingpin's process id; 0 if it takes no connections at this moment, or the system does not tell."""
+    """The Kingpin's process id; 0 if it accepts no connections at the moment, or the system does not report it."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -57,14 +57,14 @@ def address_of(app: str, user: int | None = None) -> str:
 
 
 def spare_address_of(app: str) -> str:
-    """Return another address for an app of this user whose own one is taken: nobody can know it before."""
+    """Return a spare address for an app of this user whose own address is taken. It cannot be guessed."""
     return f"{address_of(app)}/{secrets.token_hex(6)}"
 
 
 def name_in(address: str | bytes) -> str:
-    """Return the app's name in an abstract address, with its node if it has one; "" if there is none.
+    r"""Return the app's name in an abstract address, with its node if it has one; "" if there is no name.
 
-    >>> name_in(b"\\0mob/0/shop@eu/1f"), name_in("/tmp/mob-0-shop")
+    >>> name_in(b"\0mob/0/shop@eu/1f"), name_in("/tmp/mob-0-shop")
     ('shop@eu', '')
     """
     parts = (address if isinstance(address, str) else os.fsdecode(address)).split("/")
@@ -72,20 +72,20 @@ def name_in(address: str | bytes) -> str:
 
 
 def room_of(address: str) -> int:
-    """Return how many bytes longer the address may be; less than 0: it is too long."""
+    """Return how many bytes longer the address may be; negative if it is too long."""
     return LONGEST - len(os.fsencode(address.removeprefix("\0")))
 
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:
-    """Return (pid, user id) of the process at the other end; pid 0 where the system does not tell."""
+    """Return the pid and user id of the process at the other end; pid 0 where the system does not report it."""
     if LINUX:
         pid, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         return pid, user
-    return 0, os.getuid()  # the directory's permissions have let it in
+    return 0, os.getuid()  # the permissions of the directory let it connect
 
 
 def holder_of(address: str | bytes) -> Holder | None:
-    """Return who listens at an address; None if nobody does, or takes no more connections. Does not block."""
+    """Return the process that listens at an address; None if none does, or it accepts no more. Does not block."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
@@ -96,10 +96,10 @@ def holder_of(address: str | bytes) -> Holder | None:
 
 
 def desks(app: str | None = None, user: int | None = None) -> list[FoundDesk]:
-    """Return the desks of the apps that run on this machine, of all users, or of this app or user only.
+    """Return the desks of the apps that run on this machine: of all users, or only of this app or user.
 
-    Only those that belong to the user they name: what others have bound under such a name is left out. Where the system
-    does not tell, those of this user. `OSError` if the system shows no sockets.
+    Only desks that belong to the user in their name are returned, not what other users bound under such a name. Where
+    the system does not report them, return those of this user. Raise `OSError` if the system shows no sockets.
     """
     found: dict[str, FoundDesk] = {}
     for inode, each in _claimed():
@@ -116,14 +116,15 @@ def running_apps() -> list[str]:
 
 
 def all_apps() -> set[tuple[int, str]]:
-    """Return all apps that run on this machine, each with its user's id; where the system does not tell, those of this
-    user only.
+    """Return all apps that run on this machine, each with its user's id.
+
+    Where the system does not report them, return those of this user only.
     """
     return {(desk.user, desk.app) for desk in desks()}
 
 
 def _claimed() -> Iterator[tuple[int, FoundDesk]]:
-    """Yield what listens under the name of an app, each with its inode: anybody may have bound it."""
+    """Yield what listens under the name of an app, each with its inode; any user may have bound it."""
     if LINUX:
         lines = Path("/proc/net/unix").read_bytes().decode("utf-8", "replace").split("\n")
         for each in filter(None, map(_LISTENER.fullmatch, lines)):
@@ -136,7 +137,7 @@ def _claimed() -> Iterator[tuple[int, FoundDesk]]:
 
 
 _proven: dict[tuple[int, str], FoundDesk] = {}
-"""What was believed before, by inode and address: who listens on a socket cannot change, and a look wakes a Kingpin."""
+"""Desks that were verified, by inode and address: a socket's listener cannot change, and a check wakes a Kingpin."""
 MOST_PROVEN = 1000
 
 
@@ -149,7 +150,7 @@ def _believed(desk: FoundDesk, inode: int) -> FoundDesk | None:
     if holder is not None:
         pid, is_theirs = holder.pid, holder.user == desk.user
     else:
-        pid = _owner_of(inode, desk.user)  # its Kingpin is stopped, and many wait at its desk
+        pid = _owner_of(inode, desk.user)  # its Kingpin is stopped, and its queue is full
         is_theirs = bool(pid)
     if not is_theirs:
         return None
@@ -160,7 +161,7 @@ def _believed(desk: FoundDesk, inode: int) -> FoundDesk | None:
 
 
 def _owner_of(inode: int, user: int) -> int:
-    """Return the process of that user that has this socket, as far as this process may see that; 0 if there is none."""
+    """Return the process of that user that has this socket, if this process can see it; otherwise 0."""
     target = f"socket:[{inode}]"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""An alarm at a time of day, which rings as well when the clock is set and when a suspended machine goes on.
+"""An alarm at a time of day, which also rings when the clock is set and when a suspended machine resumes.
 
-Linux: a descriptor of the kernel's (timerfd, with TFD_TIMER_CANCEL_ON_SET) that the loop watches, so who waits for it
-uses no processor time. Python has a function for that from 3.13 on; the C library is called here. Elsewhere the loop's
-own timer is set, and set again every `ELSEWHERE` seconds, for nothing tells there that the clock was set.
+On Linux the loop watches a kernel timer (timerfd, with TFD_TIMER_CANCEL_ON_SET), so waiting uses no processor time.
+Python has a function for that from 3.13 on; the C library is called here. On other systems the loop's own timer is set
+again every `ELSEWHERE` seconds, because they do not report that the clock was set.
 https://man7.org/linux/man-pages/man2/timerfd_create.2.html
 """
 
@@ -27,11 +27,11 @@ CLOCK_REALTIME = 0
 NONBLOCK, CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 CANCEL_ON_SET = 2
 ELSEWHERE = 10.0
-"""Seconds after which the clock is looked at where the system does not tell that it was set."""
+"""Seconds between two looks at the clock where the system does not report that it was set."""
 
 
 def instant() -> Instant:
-    """Return the present moment."""
+    """Return the current time by all clocks."""
     return Instant(time.time(), expiry.now(), monotonic())
 
 
@@ -45,7 +45,7 @@ class Alarm:
         self._descriptor = -1
         self._handle: asyncio.Handle | None = None
         self.when: float = math.inf
-        """When it rings, in seconds since the epoch; infinity if it does not."""
+        """Time at which it rings, in seconds since the epoch; infinity if it is not set."""
         if LINUX:
             self._descriptor = _library().timerfd_create(CLOCK_REALTIME, NONBLOCK | CLOEXEC)
             if self._descriptor < 0:
@@ -56,8 +56,9 @@ class Alarm:
         return f"<Alarm at {self.when:.3f}>" if self.when < math.inf else "<Alarm, not set>"
 
     def set(self, when: float, now: Instant) -> None:
-        """Have it ring then, or not at all if `when` is infinity. `now`: when that was reckoned; if a clock was set
-        since, it rings at once.
+        """Have it ring at that time, or not at all if `when` is infinity.
+
+        `now` is the time at which `when` was calculated; if a clock was set since, the alarm rings at once.
         """
         self.when = when
         if self._handle is not None:
@@ -72,7 +73,7 @@ class Alarm:
             self._handle = self._loop.call_later(min(max(0.0, when - time.time()), ELSEWHERE), self._ring)
 
     def close(self) -> None:
-        """Free the descriptor."""
+        """Close the descriptor."""
         self.when = math.inf
         if self._handle is not None:
             self._handle.cancel()
@@ -93,7 +94,7 @@ class Alarm:
         try:
             os.read(self._descriptor, 8)
         except BlockingIOError:
-            return  # it was set again meanwhile
+            return  # it was set again in the meantime
         except OSError:
             pass  # ECANCELED: the clock was set
         self._ring()

@@ -1,11 +1,11 @@
-"""Memory barriers in other processes, so that what they do all the time needs none.
+"""Memory barriers in other processes, so that frequent operations there need none.
 
-Two processes that each write one word of shared memory and then read the other's may both read what was there before: a
-processor reads before its own write can be seen. An instruction that prevents it costs as much as all else in such a
-place. Linux has membarrier(2): the process that seldom comes there has all others that expect it pass a barrier, which
-takes 10 µs, and the others go there for nothing.
+Two processes that each write one word of shared memory and then read the other's may both read the old value: a
+processor reads before its own write becomes visible. An instruction that prevents it costs as much as everything else
+in such a place. Linux has membarrier(2): the process that comes there rarely makes all others that expect it pass a
+barrier, which takes 10 µs, and the others pay nothing.
 
-Limits: Linux from 4.16 on, and no sandbox that forbids the system call; elsewhere `is_expected` and `impose` say no.
+Limits: Linux 4.16 or newer, and no sandbox that forbids the system call; otherwise `expect` and `impose` return False.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 NUMBERS = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
-"""The system call's, by machine."""
+"""Number of the system call by machine."""
 IMPOSE, EXPECT = 2, 4  # MEMBARRIER_CMD_GLOBAL_EXPEDITED, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED
 
 
@@ -32,10 +32,10 @@ def _do(command: int) -> bool:
 
 
 def expect() -> bool:
-    """Have this process pass the barriers of others; return whether the system does that."""
+    """Register this process for the barriers of others; return True if the system supports that."""
     return _do(EXPECT)
 
 
 def impose() -> bool:
-    """Have all threads of all processes that expect it pass a barrier, and this one; return whether they have."""
+    """Make all threads of this process, and of all registered ones, pass a barrier; return True if they did."""
     return _do(IMPOSE)

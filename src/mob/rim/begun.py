@@ -1,25 +1,24 @@
-"""Which calls a mobster has begun, in memory that outlives it: what had only waited there can go to another worker.
+"""Notes of the calls that a mobster has begun, in memory that outlives it: other calls can go to another worker.
 
-A mobster has a *page*, and on it a *row* for each of its callers: the call whose arguments are being decoded, and
-`SLOTS` words. Before it begins a call it writes the call's number into the word `number % SLOTS`, unless a higher one
+A mobster has a *page* with a *row* for each of its callers: the call whose arguments are being decoded, and `SLOTS`
+words. Before the mobster begins a call, it writes the call's number into the word `number % SLOTS`, unless a higher one
 is there. A caller never uses a number twice, and each is higher than those before. So a call whose word has a lower
-number has not begun, and nothing makes one that has begun look as if it had not, whatever begins later and in whatever
-order. It may be the other way round: a call is taken for begun if one that was sent a multiple of `SLOTS` later was
-begun first.
+number has not begun, and nothing makes a begun call look as if it had not, whatever begins later and in whatever order.
+The opposite can happen: a call counts as begun if another one, sent a multiple of `SLOTS` later, began first.
 
-Of a pool the page says as well which calls run at this moment, so that one of them can be killed with its process and
-no other in its place.
+For a pool, the page also shows which calls run at the moment, so that one of them can be killed with its process, and
+no other one instead.
 
-A caller can take back what has not begun, from a mobster that lives and whatever that does: in its row it writes the
-highest number that it has sent there. The mobster looks at this word when it has noted a call, and begins none up to
-that number; the caller looks at the notes when it has written. A memory barrier is between the two looks and the two
-words (`barriers`), so at least one of the two sees the other's. If it is the caller, the call has begun or is refused,
-which its answer will tell; if it does not, the call never begins there.
+A caller can take back what has not begun, from a live mobster that may be blocked: it writes the highest number that it
+sent there into its row. The mobster checks this word after it noted a call, and begins no call up to that number; the
+caller checks the notes after it wrote the word. A memory barrier separates the writes from the checks (`barriers`), so
+at least one of the two sees the other's write. If it is the caller, the call has begun or is refused, and its answer
+will show which; otherwise the call never begins there.
 
-Pages are found by uid, modulo their number, and say whose they are. If two mobsters would have the same one, the older
-has it while it lives, and the callers of the younger know nothing; neither do those for whom there was no row. A page
-is written by its mobster, but for that one word of each row; callers read it when they take something back, and when
-the mobster is dead.
+Pages are found by uid, modulo their number, and contain the uid of their owner. If two mobsters would have the same
+page, the first one has it while it lives, and nothing is known of the calls of the second; nor of those of callers that
+got no row. Only its mobster writes a page, except for that one word of each row; callers read it when they take
+something back, and when the mobster is dead.
 """
 
 from __future__ import annotations
@@ -33,24 +32,27 @@ from mob.rim import barriers
 
 PAGES = 512
 ROWS = 7
-"""Callers of one mobster whose calls are noted."""
+"""Number of callers of one mobster whose calls are noted."""
 WORDS = 64
-"""Of a row; the head of a page takes as much."""
+"""Number of words in a row, and in the head of a page."""
 PAGE = WORDS * (1 + ROWS)
 SIZE = PAGES * PAGE * 8
 OWNER, IS_FULL, PID, GIVES_BACK, REVOKED, REVOKED_AT = range(6)
-"""In the head of a page: the uid of its mobster; a caller has got no row; its mobster's pid; it begins nothing that was
-taken back; how many calls were revoked, and the last of them. What follows them are those that run. A call is two
-words: its caller's uid and its number."""
+"""Words in the head of a page.
+
+They are: the uid of its mobster; 1 if a caller got no row; the mobster's pid; 1 if it begins nothing that was taken
+back; the number of revoked calls, followed by the last ones, and then by the running calls. A call takes two words: its
+caller's uid and its number.
+"""
 REVOKED_KEPT = 8
 RUNNING_AT = REVOKED_AT + 2 * REVOKED_KEPT
 MOST_RUNNING = (WORDS - RUNNING_AT) // 2
-"""Calls of a mobster that are known to run. More are not noted, and cannot be killed."""
+"""Maximum number of running calls of a mobster that are noted. Others cannot be killed."""
 CALLER, MOBSTER, DECODING, ENDED, SLOTS_AT = 0, 1, 2, 3, 4
-"""In a row: whose calls of whom it has, the call that is being decoded, and the highest that has ended."""
+"""Words of a row: the uids of its caller and mobster, the call that is being decoded, and the highest ended one."""
 SLOTS = WORDS - SLOTS_AT - 1
 TAKEN_BACK = SLOTS
-"""Behind the slots: calls up to this number, which its caller writes, must not begin any more."""
+"""Word after the slots, written by the caller: calls up to this number must not begin any more."""
 
 
 _EMPTY = memoryview(array("Q", bytes(PAGE * 8)))
@@ -70,30 +72,31 @@ class BegunCalls:
         return f"<BegunCalls of {sum(uid > 0 for uid in self._words[OWNER::PAGE])} mobsters>"
 
     def claim(self, uid: int, pid: int = 0) -> None:
-        """Have an empty page, as a mobster that begins; or none, if one has it that lives."""
+        """Claim an empty page for a mobster that starts; unless a live mobster has that page."""
         page = self._page(uid)
         if page[OWNER] != uid and not (page[OWNER] and _is_alive(page[PID])):
-            page[OWNER] = 0  # until it is empty it is nobody's
+            page[OWNER] = 0  # no owner until it is empty
             page[:] = _EMPTY
             page[PID] = pid
             page[OWNER] = uid
 
     def give_back(self, uid: int) -> None:
-        """Let callers take back what has not begun, as a mobster that looks for that, and expects barriers."""
+        """Allow callers to take back calls, for a mobster that checks for that and expects barriers."""
         page = self._page(uid)
         if page[OWNER] == uid:
             page[GIVES_BACK] = 1
 
     def take_row(self, uid: int, caller: int, is_there: Callable[[int], object]) -> BegunRow | None:
-        """Return the row in which a mobster notes the calls of a caller; None if there is none. `is_there` tells of the
-        uid of a caller if calls may still come from it.
+        """Return the row in which a mobster notes the calls of a caller, or None if there is no free row.
+
+        `is_there` returns true for the uid of a caller from which calls may still come.
         """
         page = self._page(uid)
         rows = [page[at : at + WORDS] for at in range(WORDS, PAGE, WORDS)] if page[OWNER] == uid else []
         for row in rows:
-            is_his = row[MOBSTER] == uid and row[CALLER] == caller
-            if is_his or row[MOBSTER] != uid or not is_there(row[CALLER]):
-                if not is_his:  # else what he has taken back, or had begun, stays so
+            is_match = row[MOBSTER] == uid and row[CALLER] == caller
+            if is_match or row[MOBSTER] != uid or not is_there(row[CALLER]):
+                if not is_match:  # otherwise its notes stay
                     row[MOBSTER] = 0
                     row[:] = memoryview(array("Q", [caller, 0] + [0] * (WORDS - 2)))
                     row[MOBSTER] = uid
@@ -104,7 +107,7 @@ class BegunCalls:
         return None
 
     def enter(self, uid: int, place: int, caller: int, number: int) -> bool:
-        """Note, as its mobster, that a call runs now, in one of `MOST_RUNNING` places; return False if it must not."""
+        """Note that a call runs now, in one of `MOST_RUNNING` places; return False if it was revoked."""
         page, at = self._page(uid), RUNNING_AT + 2 * place
         if page[OWNER] != uid:
             return True
@@ -114,25 +117,26 @@ class BegunCalls:
         return all((page[each], page[each + 1]) != (caller, number) for each in places)
 
     def leave(self, uid: int, place: int) -> None:
-        """Note that it has ended."""
+        """Note that a call ended."""
         page = self._page(uid)
         if page[OWNER] == uid:
             page[RUNNING_AT + 2 * place + 1] = 0
 
     def is_running(self, uid: int, caller: int, number: int) -> bool:
-        """Return whether a mobster runs a call; it is stopped, so it does not end it meanwhile."""
+        """Return True if a mobster runs a call. The mobster is stopped, so the call cannot end meanwhile."""
         page = self._page(uid)
         running = ((page[at], page[at + 1]) for at in range(RUNNING_AT, WORDS, 2))
         return page[OWNER] == uid and (caller, number) in running
 
     def has_ended(self, uid: int, caller: int, number: int) -> bool:
-        """Return whether a mobster has ended a call, or, if it runs several at once, one that was sent later."""
+        """Return True if a mobster ended a call, or, if it runs several at once, one that was sent later."""
         row = self._row(uid, caller)
         return row is None or row[ENDED] >= number
 
     def revoke(self, uid: int, caller: int, number: int) -> None:
-        """Have a mobster, which is stopped, not begin a call. The last `REVOKED_KEPT` are kept: the links of older ones
-        have been told as well.
+        """Keep a stopped mobster from beginning a call.
+
+        The last `REVOKED_KEPT` revocations are kept; older ones have reached their links by then.
         """
         page = self._page(uid)
         if page[OWNER] == uid:
@@ -141,8 +145,9 @@ class BegunCalls:
             page[REVOKED] += 1
 
     def take_back(self, uid: int, caller: int, numbers: Sequence[int]) -> list[int]:
-        """Have a mobster begin no call of a caller up to the highest of these numbers; return those of them that it has
-        not begun, and never will. Of the others it is not known: they begin, or are refused. From any thread.
+        """Keep a mobster from beginning calls of a caller up to the highest of these numbers; from any thread.
+
+        Return those of the numbers that it has not begun, and never will. The others either begin or are refused.
         """
         page, row = self._page(uid), self._row(uid, caller)
         if row is None or not page[GIVES_BACK] or not numbers:
@@ -152,11 +157,11 @@ class BegunCalls:
             if not barriers.impose():
                 return []
             left = [number for number in numbers if not _has_begun(row, number)]
-            is_his = page[OWNER] == uid and (row[MOBSTER], row[CALLER]) == (uid, caller)
-            return left if is_his and row[SLOTS_AT + TAKEN_BACK] == mark else []
+            is_match = page[OWNER] == uid and (row[MOBSTER], row[CALLER]) == (uid, caller)
+            return left if is_match and row[SLOTS_AT + TAKEN_BACK] == mark else []
 
     def may_have_begun(self, uid: int, caller: int, number: int) -> bool:
-        """Return False if a mobster is known not to have begun that call, at this moment if it lives."""
+        """Return False if a mobster is known not to have begun that call (so far, if it is alive)."""
         page, row = self._page(uid), self._row(uid, caller)
         return page[OWNER] != uid or (bool(page[IS_FULL]) if row is None else _has_begun(row, number))
 
@@ -170,51 +175,51 @@ class BegunCalls:
         return self._words[at : at + PAGE]
 
     def close(self) -> None:
-        """Let go of the memory, with all rows."""
+        """Release the memory and all rows."""
         self._words.release()
         for row in self._taken:
             row.close()
 
 
 class BegunRow:
-    """What a mobster notes of the calls of one caller. Two threads must not write at once."""
+    """The notes of a mobster on the calls of one caller. Two threads must not write at once."""
 
     __slots__ = ("_row", "slots")
 
     def __init__(self, row: memoryview) -> None:
         self._row = row
         self.slots: memoryview = row[SLOTS_AT:]
-        """The highest number that has begun, by the number modulo `SLOTS`; then what was taken back (`TAKEN_BACK`)."""
+        """Highest begun number, by the number modulo `SLOTS`; then the word for what was taken back (`TAKEN_BACK`)."""
 
     def __repr__(self) -> str:
         return f"<BegunRow of {self._row[CALLER]}, {max(self.slots[:SLOTS])} is the highest begun>"
 
     @classmethod
     def apart(cls) -> BegunRow:
-        """Return one that nobody reads."""
+        """Return a row in private memory, which no other process reads."""
         return cls(memoryview(array("Q", bytes(WORDS * 8))))
 
     def begin(self, number: int) -> None:
-        """Note that a call begins now. An item of a chunk has a number below 0: its chunk is the call."""
+        """Note that a call begins. An item of a chunk has a negative number: its chunk is the call."""
         if number > self.slots[number % SLOTS]:
             self.slots[number % SLOTS] = number
 
     def end(self, number: int) -> None:
-        """Note that a call has ended."""
+        """Note that a call ended."""
         if number > self._row[ENDED]:
             self._row[ENDED] = number
 
     def is_taken_back(self, number: int) -> bool:
-        """Return whether a call that was noted as begun must not begin, because its caller has taken it back."""
-        return 0 <= number <= self.slots[TAKEN_BACK]  # items of a chunk have numbers below 0
+        """Return True if a call that was noted as begun must not begin, because its caller took it back."""
+        return 0 <= number <= self.slots[TAKEN_BACK]  # items of a chunk have negative numbers
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self.slots.release()
         self._row.release()
 
     def decode(self, number: int) -> None:
-        """Note that the arguments of a call are decoded, which may end the process, though it begins later."""
+        """Note that the arguments of a call are being decoded: that may end the process before the call begins."""
         self._row[DECODING] = max(0, number)
 
 

@@ -1,12 +1,12 @@
-"""The connections that a process has accepted on shared ports, as the kernel sees them: which are in use.
+"""The connections that a process has accepted on shared ports, as the kernel sees them, and which are in use.
 
-For the end of a server: it is told to end when its connections are closed or idle. A connection waits for an answer as
-long as something was received after the last thing that was sent, or something still waits to be read or to arrive. For
-a second after the last word in either direction it is in use all the same, for an answer may come in parts. (TCP_INFO
-of tcp(7), SIOCINQ and SIOCOUTQ of tcp(7) and unix(7).) Linux only; elsewhere none is seen.
+A server stops when its connections are closed or idle. A connection waits for an answer as long as its last received
+data is newer than its last sent data, or data still waits to be read or to be sent. For a second after the last data in
+either direction it counts as in use anyway, because an answer may come in parts. (TCP_INFO of tcp(7), SIOCINQ and
+SIOCOUTQ of tcp(7) and unix(7).) Linux only; on other systems no connection is seen.
 
-Limits: the kernel's clock ticks every few milliseconds. If the last words in both directions were within one tick, and
-on Unix sockets, where it tells nothing of that, nobody can say whether an answer is still to come.
+Limits: the kernel's clock ticks every few milliseconds. If the last data in both directions came within one tick, and
+on Unix sockets, which have no such times, it is unknown whether an answer is still to come.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from mob.core.draining import Use
 LINUX = sys.platform == "linux"
 TCP_INFO = getattr(socket, "TCP_INFO", 11)
 TIMES = struct.Struct("4I")
-AT = 44  # where tcpi_last_data_sent, last_ack_sent, last_data_recv, last_ack_recv lie in struct tcp_info
+AT = 44  # offset of tcpi_last_data_sent, last_ack_sent, last_data_recv, last_ack_recv in struct tcp_info
 BYTES_RECEIVED = struct.Struct("Q")
 BYTES_RECEIVED_AT = 128  # tcpi_bytes_received
 IDLE = 1000
-"""Milliseconds without a word in either direction after which a connection is idle."""
+"""Milliseconds without data in either direction after which a connection is idle."""
 NUMBER = struct.Struct("i")
 SIOCOUTQ = getattr(termios, "TIOCOUTQ", 0x5411)
 
 FRESH = 3000
-"""Milliseconds after which something that was received, and not answered, is taken for something that gets none."""
+"""Milliseconds after which received data without an answer is taken to need no answer."""
 
 Endpoint = tuple[int, int | str | bytes]
-"""Where something listens: the family, and the port or the path."""
+"""The address of a listener: the family, and the port or the path."""
 
 
 MOST = 65536
-"""Descriptors that are looked at where they cannot be listed."""
+"""Maximum number of descriptors to look at where they cannot be listed."""
 
 
 def uses(places: frozenset[Endpoint]) -> Iterator[Use]:
-    """Of each connection that came in there: what it is used for. Looked at one by one, for there may be thousands."""
+    """Yield the use of each connection that came in there, one at a time because there may be thousands."""
     return (use for descriptor in sockets() if (use := _use_of(descriptor, places)) is not None)
 
 
 def use_of(descriptor: int) -> Use:
-    """What that connection is used for. `OSError` if it was closed."""
+    """Return the use of that connection. Raise `OSError` if it was closed."""
     with look_at(descriptor) as sock:
         return _use(sock)
 
 
 def unread(descriptor: int) -> int:
-    """How many bytes have arrived on that connection and were not read. `OSError` if it was closed."""
+    """Return how many unread bytes have arrived on that connection. Raise `OSError` if it was closed."""
     return NUMBER.unpack(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(NUMBER.size)))[0]
 
 
 def count(places: Container[Endpoint]) -> Counter[Endpoint]:
-    """How many connections that came in there are open."""
+    """Count the open connections by the address at which they came in."""
     counts: Counter[Endpoint] = Counter()
     for descriptor in sockets():
         with contextlib.suppress(OSError), look_at(descriptor) as sock:  # another thread may close it at any time
@@ -74,18 +74,18 @@ def count(places: Container[Endpoint]) -> Counter[Endpoint]:
 
 
 def place_of(sock: socket.socket) -> Endpoint:
-    """Where a socket listens, or where a connection came in."""
+    """Return the address at which a socket listens, or at which a connection came in."""
     address = sock.getsockname()
     return sock.family, address if isinstance(address, (str, bytes)) else address[1]
 
 
 def descriptors_of(inodes: Container[int]) -> list[int]:
-    """The descriptors of this process that are these sockets, whoever has duplicated them."""
+    """Return the descriptors of this process that are these sockets, including duplicates."""
     return [descriptor for descriptor in sockets() if inode_of(descriptor) in inodes]
 
 
 def inode_of(descriptor: int) -> int:
-    """What all descriptors of one socket have in common; 0 if it has just been closed."""
+    """Return what all descriptors of one socket have in common; 0 if it was just closed."""
     try:
         return os.fstat(descriptor).st_ino
     except OSError:
@@ -93,7 +93,7 @@ def inode_of(descriptor: int) -> int:
 
 
 def forget_in_loops(descriptor: int) -> None:
-    """Takes a descriptor out of every epoll object of this process, before another socket takes its number.
+    """Remove a descriptor from every epoll object of this process, before another socket gets its number.
 
     The kernel keeps watching what was registered, by the socket and not by the number, as long as any process has it.
     """
@@ -107,7 +107,7 @@ def forget_in_loops(descriptor: int) -> None:
 
 
 def is_epoll(descriptor: int) -> bool:
-    """Return whether the descriptor is that of an epoll object."""
+    """Return True if the descriptor is that of an epoll object."""
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}") == "anon_inode:[eventpoll]"
     except OSError:
@@ -123,7 +123,7 @@ def sockets() -> Iterator[int]:
 
 
 def _descriptors() -> Iterable[int]:
-    """Those of this process; where none is left to read the list with, all that there may be."""
+    """Return the descriptors of this process, or all possible ones if none is free for reading the list."""
     try:
         return [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
@@ -131,11 +131,11 @@ def _descriptors() -> Iterable[int]:
 
 
 def look_at(descriptor: int) -> socket.socket:
-    """Return a socket object for a descriptor of somebody else's, who notices nothing of it."""
+    """Return a socket object for a descriptor of other code, without affecting that."""
     blocks, own = os.get_blocking(descriptor), os.dup(descriptor)
     try:
         sock = socket.socket(fileno=own)
-        os.set_blocking(own, blocks)  # a default timeout of the application's has changed that, for both
+        os.set_blocking(own, blocks)  # a default timeout of the application has changed that, for both
     except OSError:
         os.close(own)
         raise
@@ -143,11 +143,11 @@ def look_at(descriptor: int) -> socket.socket:
 
 
 def _use_of(descriptor: int, places: frozenset[Endpoint]) -> Use | None:
-    """None: it is no connection, or of somewhere else."""
+    """Return the use of a connection; None if it is no connection, or came in elsewhere."""
     try:
         sock = look_at(descriptor)
     except OSError:
-        return None  # another thread has closed it
+        return None  # another thread closed it
     with sock:
         try:
             if sock.type != socket.SOCK_STREAM or place_of(sock) not in places:
@@ -155,7 +155,7 @@ def _use_of(descriptor: int, places: frozenset[Endpoint]) -> Use | None:
             sock.getpeername()
             return _use(sock)
         except OSError:
-            return None  # a listening socket, or one that was closed at the other end
+            return None  # a listening socket, or one that the other end closed
 
 
 def _use(sock: socket.socket) -> Use:
@@ -169,9 +169,9 @@ def _use(sock: socket.socket) -> Use:
 
 
 def use_by_times(sent: int, received: int, has_asked: bool) -> Use:
-    """What a connection is used for that has sent and received last so many milliseconds ago (or was made then)."""
+    """Return the use of a connection, given the milliseconds since it last sent and received (or was made)."""
     if not has_asked:
-        return Use.OPEN if received < IDLE else Use.IDLE  # as browsers make them, to be quick later on
+        return Use.OPEN if received < IDLE else Use.IDLE  # browsers open such connections in advance
     if received < sent:
         return Use.UNANSWERED if received < FRESH else Use.PATIENT
     if sent < IDLE:

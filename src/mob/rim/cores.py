@@ -1,8 +1,8 @@
-"""How many cores this process may use: what it may run on, and what its control group gives it.
+"""How many cores this process may use: limited by its CPU affinity and by its control group.
 
-A container with a limit of two CPUs on a machine of 64 sees 64 of them; a worker for each would fight over two. The
-limit is a share of time (a quota within a period), of this group or of any above it. A part of a core counts as a whole
-one, as in Go 1.25 and the JVM.
+A container with a limit of two CPUs on a machine of 64 sees all 64; a worker for each would compete for two. The limit
+is a share of time (a quota within a period), of this group or of any above it. Part of a core counts as a whole one, as
+in Go 1.25 and the JVM.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PROC = Path("/proc/self")
 def usable(proc: Path = PROC) -> int:
     """Return how many workers keep all cores of this process busy; at least 1.
 
-    `proc`: the directory that tells of this process.
+    `proc` is the directory in /proc about this process.
 
     >>> usable() >= 1
     True
@@ -39,7 +39,7 @@ def _limits(proc: Path) -> Iterator[float]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[bool, str, Path]]:
-    """Yield the mounts of groups that limit processors: whether of version 1, which group is its root, and where."""
+    """Yield the mounts of groups that limit processors: True for version 1, the group at its root, and its place."""
     for line in _lines(proc / "mountinfo"):
         before, _, after = line.partition(" - ")
         kind, *_, options = after.split(" ")
@@ -49,7 +49,7 @@ def _mounts(proc: Path) -> Iterator[tuple[bool, str, Path]]:
 
 
 def _below(root: str, path: str) -> list[str]:
-    """Return the way from the root of a mount to a group; empty if the group lies elsewhere (another namespace)."""
+    """Return the path from the root of a mount to a group; empty if the group is elsewhere (another namespace)."""
     if root == "/":
         return [part for part in path.split("/") if part not in ("", "..")]
     return [part for part in path.removeprefix(root).split("/") if part] if f"{path}/".startswith(f"{root}/") else []
@@ -67,7 +67,7 @@ def _limits_in(place: Path, parts: list[str]) -> Iterator[float]:
 
 
 def _numbers(file: Path) -> list[int]:
-    """Return the numbers in a file; less than there are words if one is none, such as "max"."""
+    """Return the numbers in a file; words that are not numbers, such as "max", are left out."""
     return [int(word) for line in _lines(file) for word in line.split() if word.lstrip("-").isdigit()]
 
 

@@ -1,7 +1,7 @@
-"""The file of a SQLite database that is open: whether it is still at its path, and what to do if it is not.
+"""The file of an open SQLite database: checks whether it is still at its path, and puts it back if it is not.
 
-A program goes on writing to a file that was deleted or replaced under it, without any error, and all of it is gone when
-the program ends. So whoever promises that something is kept looks after each commit. What was written lies in the
+A program continues to write to a file that was deleted or replaced under it, without any error, and everything is lost
+when the program ends. So code that promises to keep something checks after each commit. What was written is in the
 files that are still open, so all of it can be written to a new one.
 
 Limits. A file whose contents were overwritten in place (`cp other.db jobs.db`) is still the same file. Knows no
@@ -27,7 +27,7 @@ class DatabaseFile:
     """The files of a database as they were when it was opened: itself and its write-ahead log.
 
     Args:
-        path: of the database, which has just been opened.
+        path: Path of the database, which was just opened.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -42,29 +42,30 @@ class DatabaseFile:
         return f"<DatabaseFile {self.path}>"
 
     def is_in_place(self) -> bool:
-        """Return whether both files are still at their paths."""
+        """Return True if both files are still at their paths."""
         log = _identity(self._log)
-        if self._known_log is None:  # SQLite makes it when it is first needed
+        if self._known_log is None:  # SQLite makes it when it first needs it
             self._known_log = log
         return log == self._known_log and _identity(self.path) == self._known
 
     def put_back(self, db: sqlite3.Connection) -> None:
-        """Write all that the database holds to a new file at its path, and close `db`, which is open no longer then.
+        """Write the contents of the database to a new file at its path, and close `db`.
 
-        `FileReplaced` if another file is there: that one is left alone, and the contents are written beside it, once.
-        `OSError` or `sqlite3.Error` if it is impossible for now.
+        Raises:
+            FileReplaced: Another file is there. It is not touched; the contents are written next to it, once.
+            OSError: Impossible for now; or `sqlite3.Error`.
         """
         if _identity(self.path) not in (None, self._known):
             if not self._rescued:
                 self._rescued = self._write_beside(db, ".rescued")
             raise FileReplaced(
-                f"another file was put in the place of {self.path} while the app ran, and is left as it is. What was "
-                f"stored before lies in {self._rescued}. Move the other file away: then everything is written to a new "
-                f"one. Replace files while the app is stopped."
+                f"another file replaced {self.path} while the app was running, and was not touched. The data stored "
+                f"before is in {self._rescued}. Move the other file away: then everything is written to a new one. "
+                f"Replace files only while the app is stopped."
             )
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         written = self._write_beside(db, ".new")
-        for suffix in (LOG, SHARED):  # they do not belong to the new one
+        for suffix in (LOG, SHARED):  # they do not belong to the new file
             with suppress(FileNotFoundError):
                 os.unlink(self.path + suffix)
         os.replace(written, self.path)
@@ -72,9 +73,9 @@ class DatabaseFile:
         db.close()
 
     def _write_beside(self, db: sqlite3.Connection, suffix: str) -> str:
-        """Write all that the database holds to a file whose name ends so; return its path."""
+        """Write the contents of the database to a file with that suffix; return its path."""
         path, number = self.path + suffix, 1
-        while suffix != ".new" and os.path.exists(path):  # an earlier one is kept
+        while suffix != ".new" and os.path.exists(path):  # keep an earlier one
             number += 1
             path = f"{self.path}{suffix}-{number}"
         with suppress(FileNotFoundError):
@@ -90,7 +91,7 @@ class DatabaseFile:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from all others; None if there is none."""
+    """Return what distinguishes a file from all others; None if there is no file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -99,7 +100,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _sync(path: str) -> None:
-    """Wait until a file, or the names in a directory, are on the disk."""
+    """Wait until a file, or the names in a directory, are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

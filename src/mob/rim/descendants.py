@@ -1,16 +1,16 @@
-"""Processes that a mobster has started and that have left its process group (`start_new_session=True`, daemons).
+"""Processes that a mobster started and that left its process group (`start_new_session=True`, daemons).
 
-A signal to the group does not reach them. When their parent ends they become children of the nearest subreaper, which
-is the fork server, and nothing in the kernel says any more whose they were. So a mobster leaves two traces that its
-descendants inherit: a variable of the environment, and the pipes that it prints to. Only a process with such a trace,
-and what is below it, is ended with its mobster. The rest ends with the app, when the fork server ends all below it.
+A signal to the group does not reach them. When their parent ends, they become children of the nearest subreaper, the
+fork server, and the kernel no longer knows which mobster started them. So a mobster leaves two traces that its
+descendants inherit: an environment variable, and the pipes to which it prints. Only processes with such a trace, and
+their descendants, end with the mobster. The others end with the app, when the fork server ends all its descendants.
 
-Where the fork server was killed as well they are children of whatever process adopts them. Then the traces of the app
-count: `MOB_DEADMAN`, with the number of its deadman pipe, in whatever was executed, and in what was only forked that
-pipe itself, of which each mobster has an end.
+If the fork server was killed as well, any process may have adopted them. Then the traces of the app count: processes
+that called exec have `MOB_DEADMAN` with the number of the deadman pipe, and those that were only forked have an end of
+that pipe itself, as each mobster does.
 
-Everything is read from /proc: where there is none, nothing is found. What is signalled is the process that was read of,
-and no later one of its number.
+Everything is read from /proc; without it nothing is found. Signals go to the process that was read, never to a later
+one with the same number.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ from mob.rim import pidfds, processes
 from mob.rim.pidfds import Status
 
 MARK = "MOB_MOBSTER"
-"""The variable: the process id of the mobster."""
+"""Environment variable with the process id of the mobster."""
 APP_MARK = "MOB_DEADMAN"
-"""The variable: which app, by its deadman pipe."""
+"""Environment variable that identifies the app by its deadman pipe."""
 ROUNDS = 20
-"""So often what has just been started by what was ended is looked for."""
+"""Number of times to look for processes that were started in the meantime by those being ended."""
 
 Table = dict[int, Status]
-"""All processes by their ids. Those that have ended are left out."""
+"""All processes by their ids, except those that ended."""
 Children = dict[int, list[int]]
 PipeIdentity = tuple[int, int]
-"""Its device and its inode."""
+"""Device and inode of a pipe."""
 
 
 def leave_mark() -> None:
-    """What this process starts from now on can be told to be its own."""
+    """Mark processes that this one starts from now on as its own."""
     os.environ[MARK] = str(os.getpid())
 
 
 def name_of(deadman: int) -> str:
-    """Return what the traces of an app call it, given an end of its deadman pipe."""
+    """Return the value of `MOB_DEADMAN` for an app, given an end of its deadman pipe."""
     return str(os.fstat(deadman).st_ino)
 
 
 def end_own() -> None:
-    """End all descendants of this process that have left its group. Those in it end with the group."""
+    """End all descendants of this process that left its group. Those in it end with the group."""
     own = os.getpgrp()
     if processes.has_children():
         _end(lambda table: [pid for pid in below([os.getpid()], table) if table[pid].group != own])
 
 
 def end_all(but: int = 0) -> None:
-    """End all descendants of this process, except for one."""
+    """End all descendants of this process except one."""
     if has_others({but}):
         _end(lambda table: [pid for pid in below([os.getpid()], table) if pid != but])
 
 
 def has_others(known: Collection[int]) -> bool:
-    """Return whether this process has children besides these, be they ended and not waited for.
+    """Return True if this process has children other than these, including ended ones that were not reaped.
 
-    One short file says so, while reading of all processes of the machine takes long where there are many. It is exact
-    as long as no other thread of this process waits for children meanwhile. Where the kernel has no such file, the
-    answer is whether there are children at all.
+    One short file says so, whereas reading all processes of the machine takes long if there are many. It is exact as
+    long as no other thread of this process waits for children meanwhile. Where the kernel has no such file, return
+    whether there are children at all.
     """
     children: set[int] = set()
     try:
@@ -79,7 +79,7 @@ def has_others(known: Collection[int]) -> bool:
 
 
 def pipes_of(pid: int) -> set[PipeIdentity]:
-    """The pipes that a process prints to; nothing else that it may print to is its own."""
+    """Return the pipes to which a process prints; no other target of its output is its own."""
     pipes: set[PipeIdentity] = set()
     for standard in (1, 2):
         with contextlib.suppress(OSError):
@@ -92,10 +92,10 @@ def pipes_of(pid: int) -> set[PipeIdentity]:
 def end_those_of(
     ended: Mapping[int, Collection[PipeIdentity]], parents: Iterable[int], others: Collection[int]
 ) -> None:
-    """End what mobsters have left that have ended.
+    """End what mobsters left behind that have ended.
 
-    `ended`: their process ids, each with the pipes that it printed to. `parents`: whose children such
-    processes are now. `others`: children of those that are known, and live.
+    `ended` has their process ids with the pipes to which they printed, `parents` the possible parents of such
+    processes, and `others` known children of those that are alive and not to be ended.
     """
 
     def find(table: Table) -> list[int]:
@@ -109,10 +109,10 @@ def end_those_of(
 def end_traced(
     deadman: int, pipes: Collection[PipeIdentity], groups: Collection[int], session: int, but: str, kingpin: int
 ) -> None:
-    """End what is left of an app, whose child it may be now.
+    """End what is left of an app, whatever its parent may be now.
 
-    `pipes`: what its mobsters printed to. `groups`: those of its mobsters, in this session. `but`: the title of the
-    processes that are to be left alone. `kingpin`: it is left alone, too, because it ends in order if it is there.
+    `pipes` are those to which its mobsters printed; `groups` those of its mobsters, in this session. Processes with the
+    title `but` are not ended, nor is `kingpin`, because it ends by itself if it is still there.
     """
     own, name = os.fstat(deadman), name_of(deadman)
 
@@ -138,7 +138,7 @@ def end_children(parent: int, title: str) -> None:
 
 
 def everything() -> Table:
-    """Return all that run now."""
+    """Return all processes that run now."""
     table: Table = {}
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir("/proc"):
@@ -148,13 +148,13 @@ def everything() -> Table:
 
 
 def below(pids: Iterable[int], table: Table, found: Iterable[int] = ()) -> list[int]:
-    """Return all descendants of processes, parents first; those in `found` count as such."""
+    """Return all descendants of processes, parents first; processes in `found` count as such."""
     children: Children = {}
     for pid, status in table.items():
         children.setdefault(status.parent, []).append(pid)
     todo = dict.fromkeys([*found, *(child for pid in pids for child in children.get(pid, []))])
     order = list(todo)
-    for pid in order:  # grows meanwhile
+    for pid in order:  # grows during the loop
         for child in children.get(pid, []):
             if child not in todo:
                 todo[child] = None
@@ -163,7 +163,7 @@ def below(pids: Iterable[int], table: Table, found: Iterable[int] = ()) -> list[
 
 
 def _end(find: Callable[[Table], list[int]]) -> None:
-    """End what is found, and look again until nothing is left: it may have started something in between."""
+    """End what is found, and look again until nothing is left, because it may have started more in the meantime."""
     for _ in range(ROUNDS):
         table = everything()
         found = find(table)
@@ -174,7 +174,7 @@ def _end(find: Callable[[Table], list[int]]) -> None:
 
 
 def _is_of(pid: int, ended: Mapping[int, Collection[PipeIdentity]]) -> bool:
-    """Return whether a process shows a trace of one of these mobsters."""
+    """Return True if a process has a trace of one of these mobsters."""
     variables = _read(pid, "environ").split(b"\0")
     if any(b"%s=%d" % (MARK.encode(), mobster) in variables for mobster in ended):
         return True
@@ -186,7 +186,7 @@ def _is_called(pid: int, title: str) -> bool:
 
 
 def _all_pipes_of(pid: int) -> list[tuple[int, PipeIdentity]]:
-    """Return the pipes that a process has, with the number under which it has each."""
+    """Return the pipes that a process has, each with its descriptor number."""
     found: list[tuple[int, PipeIdentity]] = []
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):

@@ -1,14 +1,13 @@
-"""Sockets and open files, taken apart into a descriptor and what else they are, and put together again elsewhere.
+"""Sockets and open files: taken apart into a descriptor and plain values, and put together again elsewhere.
 
-Strategy. `check` says whether something can be handed over, and if not, why and what to do. `duplicate` duplicates its
-descriptor and tells, in plain values, what to make of it; `opened` makes an object of it, which owns the descriptor. A
-duplicate is what `dup` and `fork` make: one connection, one position in the file, one O_NONBLOCK for all who have one.
-So what a file has in its own buffers is settled first: what was written is written, and the descriptor is put where the
-file says that it stands.
+Strategy. `check` raises if something cannot be sent, and says why and what to do. `duplicate` duplicates the descriptor
+and describes, in plain values, what to make of it; `opened` makes an object that owns the descriptor. A duplicate is
+like that of `dup` and `fork`: one connection, one position in the file, one O_NONBLOCK for all. So the buffers of a
+file are settled first: what was written is flushed, and the descriptor is moved to the position that the file reports.
 
-Limits. What lives in this process only cannot go: keys of TLS, compression, files made of memory or of sockets. How a
-text file treats the ends of lines (`newline=`) cannot be asked: it arrives with the default. What was read ahead from a
-pipe stays here.
+Limits. What exists only in this process cannot be sent: TLS keys, compression, files made of memory or of sockets. How
+a text file treats line ends (`newline=`) cannot be read: it arrives with the default. What was read ahead from a pipe
+stays here.
 """
 
 from __future__ import annotations
@@ -28,32 +27,32 @@ from mob.wire.kinds import is_a
 from mob.wire.refusals import UnsendableValue
 
 Parts = tuple[str, tuple[Any, ...]]
-"""What it is, and with what it was opened."""
+"""The kind of an object, and the arguments with which it was opened."""
 POSITION = 2**64
-"""Below this, what `tell` of a text file says is a position; above, the state of a decoder is in it too."""
+"""Limit of positions reported by `tell` of a text file; larger values contain the state of a decoder."""
 _kind: Callable[[Any], type[Any]] = type
 
 
 def check(value: Any) -> None:
-    """Raises `UnsendableValue` if it cannot be handed over."""
+    """Raise `UnsendableValue` if the object cannot be sent."""
     _parts(value)
 
 
 def duplicate(value: Any) -> tuple[Descriptor, Parts]:
-    """A duplicate of its descriptor, and what the other end needs besides; `UnsendableValue` if it cannot be had."""
+    """Return a duplicate of the descriptor, and what else the other end needs. Raise `UnsendableValue` if it fails."""
     parts = _parts(value)
     try:
         if parts[0] in _LAYERS:
             _settle(_file_of(value))
         return Descriptor(os.dup(value.fileno())), parts
     except OSError as failure:
-        hint = f" This process may have {limit():,} (`ulimit -n`)." if failure.errno == errno.EMFILE else ""
+        hint = f" The limit of this process is {limit():,} (`ulimit -n`)." if failure.errno == errno.EMFILE else ""
         why = failure.strerror or str(failure)
-        raise UnsendableValue(f"a descriptor cannot be duplicated here: {why}.{hint}") from failure
+        raise UnsendableValue(f"a file descriptor cannot be duplicated: {why}.{hint}") from failure
 
 
 def opened(kind: str, details: tuple[Any, ...], descriptor: int) -> Any:
-    """The socket or file of a descriptor, which belongs to it from now on. Whatever this raises, it is closed."""
+    """Return the socket or file for a descriptor, which it now owns. If this raises, the descriptor is closed."""
     try:
         raw = _RAW[kind](descriptor, *details)
     except BaseException:
@@ -69,7 +68,7 @@ def opened(kind: str, details: tuple[Any, ...], descriptor: int) -> Any:
 
 
 def limit() -> int:
-    """How many descriptors this process may have."""
+    """Return how many descriptors this process may have."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
@@ -79,23 +78,23 @@ def limit() -> int:
 def _parts(value: Any) -> Parts:
     if isinstance(value, socket.socket):
         if value.fileno() < 0:
-            raise UnsendableValue("a closed socket cannot be handed over. Send it before it is closed.")
+            raise UnsendableValue("a closed socket cannot be sent. Send it before you close it.")
         return "socket", (value.gettimeout(),)
     if is_a(type(value), "multiprocessing.connection.Connection"):
         if value.closed:
-            raise UnsendableValue("a closed connection cannot be handed over. Send it before it is closed.")
+            raise UnsendableValue("a closed connection cannot be sent. Send it before you close it.")
         return "connection", (value.readable, value.writable)
     return _parts_of_file(_file_of(value))
 
 
 def _file_of(value: Any) -> Any:
-    """The file itself, if it is one of `tempfile`, which removes it when it is closed."""
+    """Return the file itself, if it is a wrapper of `tempfile`, which deletes it when it is closed."""
     return value if isinstance(value, io.IOBase) else value.file
 
 
 def _parts_of_file(file: Any) -> Parts:
     if file.closed:
-        raise UnsendableValue("a closed file cannot be handed over. Send it before it is closed.")
+        raise UnsendableValue("a closed file cannot be sent. Send it before you close it.")
     raw = _raw_of(file)
     name = raw.name if isinstance(raw.name, str | bytes) else None
     if not _is_text(file):
@@ -116,34 +115,32 @@ def _raw_of(file: Any) -> io.FileIO:
     buffered = file.buffer if _is_text(file) else file
     raw: Any = buffered.raw if _is_buffered(buffered) else buffered
     if isinstance(raw, socket.SocketIO):
-        raise UnsendableValue("a file made of a socket cannot be handed over. Send the socket itself.")
+        raise UnsendableValue("a file made from a socket cannot be sent. Send the socket itself.")
     if not isinstance(raw, io.FileIO) or (raw is buffered and buffered is not file):
         kind = f"{_kind(file).__module__}.{_kind(file).__qualname__}"
-        raise UnsendableValue(
-            f"a file without a descriptor of its own ({kind}) cannot be handed over. Send its content."
-        )
+        raise UnsendableValue(f"a file without its own file descriptor ({kind}) cannot be sent. Send its contents.")
     return raw
 
 
 def _decoding(text: Any) -> str | None:
-    """Where it stands in a way that only a text file understands, if that says more than the position does."""
+    """Return the position as only a text file understands it, if that says more than the position in bytes."""
     if not (text.readable() and text.seekable()):
         return None
     try:
         cookie = text.tell()
     except OSError as failure:
-        hint = "Read it by readline() instead."
-        raise UnsendableValue(f"a text file cannot be handed over while it is iterated over. {hint}") from failure
+        hint = "Read it with readline() instead."
+        raise UnsendableValue(f"a text file cannot be sent while it is iterated over. {hint}") from failure
     return str(cookie) if cookie >= POSITION or _begins_with_a_state(text.encoding) else None
 
 
 def _begins_with_a_state(encoding: str) -> bool:
-    """Whether a decoder that has read nothing differs from one in the middle: it waits for a mark of the byte order."""
+    """Return True if a decoder waits for a byte order mark at the beginning of a file."""
     return codecs.getincrementaldecoder(encoding)().getstate()[1] != 0
 
 
 def _settle(file: Any) -> None:
-    """Leaves nothing in the file's own buffers."""
+    """Flush the file's own buffers."""
     raw = _raw_of(file)
     file.flush()
     if file is raw or not (file.readable() and file.seekable()):
@@ -154,7 +151,7 @@ def _settle(file: Any) -> None:
         if (where := file.tell()) != buffered.tell():
             file.seek(where)
     if (where := buffered.tell()) != raw.tell():
-        buffered.seek(0, os.SEEK_END)  # else it only moves within its buffer
+        buffered.seek(0, os.SEEK_END)  # otherwise it only moves within its buffer
         buffered.seek(where)
 
 
@@ -173,7 +170,7 @@ def _socket(descriptor: int, timeout: float | None) -> socket.socket:
 
 
 def _connection(descriptor: int, readable: bool, writable: bool) -> Any:
-    connection: Any = import_module("multiprocessing.connection")  # loads a lot, and is rarely wanted
+    connection: Any = import_module("multiprocessing.connection")  # imports a lot, and is rarely needed
     return connection.Connection(descriptor, readable, writable)
 
 

@@ -1,8 +1,8 @@
-"""The environment of a role in a fresh mobster: set, and taken over by what has read it before.
+"""The environment of a role in a new mobster: set, and applied again by code that has read it before.
 
-A fork goes on with what its interpreter and its libraries have read at their start. Here is done again what can be done
-again: the time zone, the module path, warnings, the locale. What cannot is refused by the plan (`mob.environment`), or
-here, where it depends on what was preloaded.
+A fork inherits what its interpreter and libraries read at their start. What can be redone is redone here: the time
+zone, the module path, warnings, the locale. What cannot is refused by the plan (`mob.environment`), or here, where it
+depends on the preloaded modules.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOCALE = frozenset({"LANG", "LC_ALL", "LC_CTYPE"})
 
 
 def take_over(env: Mapping[str, str]) -> None:
-    """Set these variables, and have them hold. `ValueError` names one that was read by what is preloaded.
+    """Set these variables and apply them. Raise `ValueError` for one that a preloaded library has already read.
 
     >>> take_over({"TZ": "Asia/Tokyo"})                          # doctest: +SKIP
     """
@@ -29,8 +29,9 @@ def take_over(env: Mapping[str, str]) -> None:
     if late and (libraries := loaded(LIBRARIES)):
         library = os.path.basename(libraries[0])
         raise ValueError(
-            f"env={{{late[0]!r}: {env[late[0]]!r}}} comes too late: {library} reads it when it is loaded, and a module "
-            f"of preload() has loaded it. Set it in the environment of the whole app, or import that in the role."
+            f"env={{{late[0]!r}: {env[late[0]]!r}}} comes too late: {library} reads it when it is loaded, and a "
+            f"module in preload() has loaded it. Set it in the environment of the whole app, or import that module in "
+            f"the role."
         )
     if env.get("NO_COLOR") and "FORCE_COLOR" not in env:
         os.environ.pop("FORCE_COLOR", None)
@@ -54,7 +55,7 @@ def _take_over_python(env: Mapping[str, str]) -> None:
 
 
 def loaded(parts: Sequence[str]) -> list[str]:
-    """Return the paths of the files that this process has loaded and whose names have one of these parts in them."""
+    """Return the paths of the loaded files whose names contain one of these parts."""
     found: dict[str, None] = {}
     with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps:

@@ -1,4 +1,4 @@
-"""Errands: what may take long (a slow disk), done one after the other in a thread, so that no loop waits for it."""
+"""Errands: work that may take long (a slow disk), done one by one in a thread, so that no loop waits for it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mob.rim.lasting import carry_on
 from mob.rim.processes import start_thread
 
 MOST = 1000
-"""Errands that wait at most; of more the latest are dropped."""
+"""Maximum number of waiting errands; of more the latest are dropped."""
 
 
 class Errands:
-    """The queue, and the thread, which is there from the first errand on."""
+    """The queue and its thread, which starts with the first errand."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -29,7 +29,7 @@ class Errands:
         return f"<Errands {self._name}, {len(self._queue)} wait>"
 
     def run(self, errand: Callable[[], None]) -> bool:
-        """Has a function called there; False if too many wait."""
+        """Run a function in the thread; return False if too many wait."""
         with self._changed:
             if len(self._queue) >= MOST:
                 return False
@@ -40,7 +40,7 @@ class Errands:
         return True
 
     def close(self, seconds: float) -> None:
-        """Waits for those that are there, so long at most, and ends the thread."""
+        """Wait for the queued errands, at most that many seconds, and end the thread."""
         deadline = monotonic() + seconds
         with self._changed:
             self._is_closing = True

@@ -1,11 +1,11 @@
-"""A process that ends at a certain time, whatever it does: it may hang in C, or stand still.
+"""A process that ends at a certain time whatever it does: it may hang in C code, or be stopped.
 
-Linux: a timer of the kernel's own, with SIGKILL as its signal, so no code of the process has to run for it; its clock
-counts the time that the machine sleeps. One that stands still is ended before it runs again. Elsewhere there is no such
-timer, and whoever wants an end must bring it about.
+On Linux this is a kernel timer with SIGKILL as its signal, so no code of the process has to run for it; its clock
+counts the time that the machine sleeps. A stopped process ends before it runs again. Other systems have no such timer,
+and the caller must end the process in another way.
 
-Limits: the timer ends the process only, not its group, and is not inherited by a fork. A virtual machine that is
-stopped and goes on later has a clock that knows nothing of that.
+Limits: the timer ends the process only, not its group, and a fork does not inherit it. The clock of a virtual machine
+that is stopped and resumed does not count that time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ABSOLUTE = 1  # TIMER_ABSTIME
 
 
 def now() -> float:
-    """Seconds of the clock by which leases run: all processes of this machine have the same."""
+    """Return seconds of the clock of leases, which is the same in all processes of this machine."""
     return time.clock_gettime(CLOCK)
 
 
 class _Event(ctypes.Structure):
-    """`struct sigevent`."""
+    """The C struct `sigevent`."""
 
     _fields_ = (
         ("value", ctypes.c_void_p),
@@ -39,17 +39,17 @@ class _Event(ctypes.Structure):
 
 
 class KernelTimes(ctypes.Structure):
-    """`struct itimerspec`: the interval, and the first time."""
+    """The C struct `itimerspec`: the interval, and the first time."""
 
     _fields_ = [(name, ctypes.c_long) for name in ("every", "every_ns", "first", "first_ns")]
 
 
 @cache
 def _library() -> Any:
-    """What has timers; None where there are none."""
+    """Return the library with the timer functions, or None if there is no such library."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return None
-    for name in (None, "librt.so.1"):  # an old glibc has them apart
+    for name in (None, "librt.so.1"):  # an old glibc has them in a separate library
         try:
             library = ctypes.CDLL(name, use_errno=True)
             if library.timer_create and library.timer_settime:
@@ -60,17 +60,17 @@ def _library() -> Any:
 
 
 class Timer:
-    """The end of this process, which may be put off."""
+    """The time at which this process ends, which may be postponed."""
 
     def __init__(self, until: float) -> None:
         self.until: float = until
         self._id = ctypes.c_void_p()
         self.is_kernels: bool = self._create()
-        """Whether the kernel sees to it."""
+        """True if a kernel timer ends the process."""
         self.set(until)
 
     def __repr__(self) -> str:
-        return f"<Timer for {self.until:.3f}, {'set' if self.is_kernels else 'not to be had here'}>"
+        return f"<Timer for {self.until:.3f}, {'set' if self.is_kernels else 'not available here'}>"
 
     def _create(self) -> bool:
         library = _library()
@@ -80,7 +80,7 @@ class Timer:
         return library.timer_create(ctypes.c_int(CLOCK), ctypes.byref(event), ctypes.byref(self._id)) == 0
 
     def set(self, until: float) -> None:
-        """The process ends then, and not when it was said before."""
+        """Set another time at which the process ends."""
         self.until = until
         if self.is_kernels:
             first, rest = divmod(max(1, int(until * SECOND)), SECOND)

@@ -1,9 +1,9 @@
-"""A lock that one process at a time has on a file which it writes, and which its successor waits for.
+"""A lock on a file that one process at a time writes, and for which its successor waits.
 
-The lock is `flock` on PATH.lock, in which its holder writes its pid and of what app it is. The kernel frees it when the
-holder ends, however it does. Who waits for it does so in a thread that the kernel wakes: nothing is polled.
+The lock is `flock` on PATH.lock, which contains the pid of its holder and the name of its app. The kernel frees it when
+the holder ends, however it ends. A process waits for it in a thread that the kernel wakes; there is no polling.
 
-Limits. Only those that use such a lock heed it. `flock` may not work over NFS.
+Limits. It is advisory: only code that uses such a lock respects it. `flock` may not work over NFS.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import NamedTuple
 
 
 class LockHolder(NamedTuple):
-    """What has a lock, as its file says."""
+    """The holder of a lock, as the lock file says."""
 
     pid: int
-    """0 if it is not known."""
+    """Process id; 0 if unknown."""
     owner: str
-    """Of what app; "" if it is not known."""
+    """Name of the app; "" if unknown."""
 
     def __str__(self) -> str:
-        """Name it: `pid 42 of the app 'shop'`."""
+        """Return the holder for messages: `pid 42 of the app 'shop'`."""
         pid = f"pid {self.pid}" if self.pid else "unknown pid"
         return f"{pid} of the app {self.owner!r}" if self.owner else pid
 
@@ -34,8 +34,8 @@ class FileLock:
     """A lock on a file.
 
     Args:
-        path: of what is locked; the lock is PATH.lock.
-        owner: the app that this process is of.
+        path: Path of the file that is locked; the lock is PATH.lock.
+        owner: Name of the app of this process.
     """
 
     def __init__(self, path: str | os.PathLike[str], owner: str = "") -> None:
@@ -48,8 +48,10 @@ class FileLock:
         return f"<FileLock {self.path}{', held' if self._descriptor >= 0 else ''}>"
 
     def take(self) -> LockHolder | None:
-        """Take the lock, also if its file was deleted since; return None, or else who has it. `OSError` if that cannot
-        be.
+        """Take the lock, even if its file was deleted since; return None, or the process that has it.
+
+        Raises:
+            OSError: It cannot be locked.
         """
         if self._descriptor >= 0 and _is_at(self._descriptor, self.path):
             return None
@@ -64,7 +66,7 @@ class FileLock:
         return None
 
     async def wait(self) -> None:
-        """Wait until the lock is free, and take it. `OSError` if that cannot be."""
+        """Wait until the lock is free, and take it. Raise `OSError` if it cannot be locked."""
         loop = asyncio.get_running_loop()
         taken: asyncio.Future[None] = loop.create_future()
 
@@ -86,7 +88,7 @@ class FileLock:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(tell, error)
 
-        threading.Thread(target=wait, name="mob-lock", daemon=True).start()  # it ends with the process, if not before
+        threading.Thread(target=wait, name="mob-lock", daemon=True).start()  # ends with the process at the latest
         await taken
 
     def _wait(self) -> None:
@@ -99,14 +101,14 @@ class FileLock:
                 raise
             if self._is_given_up or _is_at(descriptor, self.path):
                 break
-            os.close(descriptor)  # it was deleted meanwhile: there may be another
+            os.close(descriptor)  # it was deleted meanwhile; there may be another file
         if self._is_given_up:
             os.close(descriptor)
         else:
             self._hold(descriptor)
 
     def release(self) -> None:
-        """Give the lock back, or do not want it any more."""
+        """Release the lock, or give up waiting for it."""
         self._is_given_up = True
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
@@ -119,7 +121,7 @@ class FileLock:
         before, self._descriptor = self._descriptor, descriptor
         if before >= 0:
             os.close(before)
-        with contextlib.suppress(OSError):  # on a full disk nobody can say who has it
+        with contextlib.suppress(OSError):  # on a full disk the holder stays unknown
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()} {self.owner}\n".encode(), 0)
 
@@ -133,7 +135,7 @@ def _read(descriptor: int) -> LockHolder:
 
 
 def _is_at(descriptor: int, path: str) -> bool:
-    """Return whether an open file is still at its path."""
+    """Return True if an open file is still at its path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:

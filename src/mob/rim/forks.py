@@ -1,4 +1,4 @@
-"""The child of a fork: what it must not keep of the process that it was copied from.
+"""The child of a fork: what it must not keep of its parent.
 
 A forked child has copies of its parent's signal handlers and of the descriptor that wakes the parent's loop. With them
 `Process.terminate()` would do nothing in the child, or would stop the parent. Nothing here knows what a mobster is.
@@ -23,7 +23,7 @@ DEFAULTS: dict[signal.Signals, Any] = {
     signal.SIGHUP: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
 }
-"""The handlers of a Python process that has installed none."""
+"""The handlers of a Python process that installed none."""
 
 
 _held = threading.local()
@@ -47,9 +47,9 @@ def _release_signals() -> None:
 
 
 def restore_signals(is_own: Callable[[Any], bool]) -> None:
-    """Give this child the default handlers, except for those that the application has installed, as in any Python.
+    """Restore the default handlers in this child, except those that the application installed, as in any Python.
 
-    `is_own` says whether a handler is one of mob's. Those of an event loop go too, because the loop runs in the parent.
+    `is_own` returns True for a handler of mob. Those of an event loop go too, because the loop runs in the parent.
     """
     signal.set_wakeup_fd(-1)
     for signum, default in DEFAULTS.items():
@@ -67,8 +67,10 @@ def _is_of_loop(handler: Any) -> bool:
 
 
 def end() -> NoReturn:
-    """End this child, because the code that has forked it has returned or raised: what called that code is the
-    parent's, and must not go on in the child. An error that is being handled is shown and becomes the exit status.
+    """End this child because the code that forked it returned or raised.
+
+    What called that code belongs to the parent and must not continue in the child. An error that is being handled is
+    shown and becomes the exit status.
     """
     error = sys.exception()
     status = 0
@@ -86,11 +88,11 @@ def end() -> NoReturn:
 
 
 def end_with_step(end: Callable[[], None], runner: CodeType) -> None:
-    """Have `end` called when what the loop runs just now comes back to it, before the loop runs anything else.
+    """Call `end` when what the loop runs at the moment returns to it, before the loop runs anything else.
 
-    The tasks and callbacks that are due in the parent are due in this copy too. No loop can be asked to drop them, so
-    the frame which the loop has called is traced. `runner` is the code that runs the loop. Where somebody traces
-    already, a debugger for example, nothing is done.
+    The tasks and callbacks that are due in the parent are due in this copy too. A loop cannot be asked to drop them, so
+    the frame which the loop called is traced. `runner` is the code that runs the loop. If there is a trace function
+    already, such as that of a debugger, nothing is done.
     """
     if sys.gettrace() is not None:
         return
@@ -99,7 +101,7 @@ def end_with_step(end: Callable[[], None], runner: CodeType) -> None:
         frame = frame.f_back
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:
-        if event == "return":  # a coroutine that waits returns as well
+        if event == "return":  # also when a coroutine is suspended
             end()
         return trace
 
@@ -108,4 +110,4 @@ def end_with_step(end: Callable[[], None], runner: CodeType) -> None:
 
 
 def _trace_nothing(frame: FrameType, event: str, arg: object) -> None:
-    """Only with such a function does the interpreter look at `f_trace` at all."""
+    """Do nothing; the interpreter looks at `f_trace` only if there is such a function."""

@@ -1,12 +1,12 @@
-"""The fork server: forks mobsters in milliseconds, reports their exits, and carries out the Kingpin's last will.
+"""The fork server: forks mobsters in milliseconds, reports their exits, and ends the app if the Kingpin dies.
 
-It is single-threaded, runs no loop and no application code besides what was imported before the first fork, and is
-therefore always free to act. Its channel to the Kingpin carries `ForkOrder`s in and `ForkReport`s out. When the channel
-ends the Kingpin is gone: it asks every mobster to end (SIGTERM), waits for the grace time, kills every group that is
-left and removes the socket files. It is a subreaper: what mobsters leave behind becomes its child, is ended and reaped
-here.
+It has one thread, no loop, and no application code except what was imported before the first fork, so it is always free
+to act. Its channel to the Kingpin carries `ForkOrder`s in and `ForkReport`s out. When the channel closes, the Kingpin
+is dead: the fork server asks every mobster to stop (SIGTERM), waits for the grace period, kills the remaining groups
+and removes the socket files. It is a subreaper: processes that mobsters leave behind become its children and are ended
+and reaped here.
 
-`body` is what a forked child runs; it comes from above, for this file knows nothing of mobsters.
+`body` is what a forked child runs; the caller passes it in because this file knows nothing of mobsters.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from mob.wire.messages import (
 )
 
 ForkBody = Callable[[Fork, int, int], int]
-"""Runs a mobster in a fresh process, given its order and the control and liveness sockets; returns the exit status."""
+"""Runs a mobster in a new process, given its order and the control and liveness sockets; returns the exit status."""
 
 LIMIT = 1024 * 1024
 SEARCHING = 0.05
-"""The part of the time that looking for what ended mobsters have left may take."""
+"""Maximum share of the time for looking for processes that exited mobsters left behind."""
 
 
 class ForkServer:
@@ -64,16 +64,18 @@ class ForkServer:
         self.mobsters: dict[int, int] = {}  # pid -> uid
         self.adopted: dict[
             int, ProcessHandle
-        ] = {}  # those that are not its children, by pid: a predecessor has forked them
+        ] = {}  # mobsters forked by a predecessor, so not children of this process, by pid
         self.own_pipes: set[descendants.PipeIdentity] = descendants.pipes_of(os.getpid())
-        self.pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters alone print to, by pid
-        self.ended: dict[int, set[descendants.PipeIdentity]] = {}  # the same of those whose descendants are to be ended
+        self.pipes: dict[int, set[descendants.PipeIdentity]] = {}  # where only mobsters print, by pid
+        self.ended: dict[
+            int, set[descendants.PipeIdentity]
+        ] = {}  # of exited mobsters whose descendants must end, by pid
         self.search_at: float = 0.0
-        self.has_left_kingpin: bool = False
-        """Whether what they have left may be children of the Kingpin: those of adopted mobsters are."""
+        self.has_orphans_at_kingpin: bool = False
+        """True if processes left behind may be children of the Kingpin, as those of adopted mobsters are."""
         self.paths: list[str] = []
         self.interrupt: Any = signal.default_int_handler
-        """What SIGINT does in a mobster: nothing, if it was ignored when the app was started."""
+        """What SIGINT does in a mobster: nothing, if it was ignored when the app started."""
         self.wake_r: int
         self.wake_w: int
         self.wake_r, self.wake_w = os.pipe()
@@ -82,13 +84,13 @@ class ForkServer:
         return f"<ForkServer of {len(self.mobsters)} mobsters>"
 
     def serve(self) -> None:
-        """Works until the Kingpin is gone, then sees to it that everything else goes too."""
+        """Work until the Kingpin is dead, then end everything else."""
         os.set_blocking(self.wake_w, False)
         os.set_blocking(self.wake_r, False)
         signal.set_wakeup_fd(self.wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _only_wake)
         self.interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the Kingpin's end is the only reason to go
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends only when the Kingpin does
         processes.become_subreaper()
         gc.collect()
         gc.freeze()
@@ -103,7 +105,7 @@ class ForkServer:
             self._search()
 
     def _wait(self, *others: int, seconds: float | None = None) -> list[int]:
-        """The descriptors that have something to say: of the children, of adopted mobsters, and the others given."""
+        """Return the readable descriptors among those of the children, of adopted mobsters, and the others given."""
         poll = select.poll()
         for fd in (self.wake_r, *(held.fileno() for held in self.adopted.values()), *others):
             poll.register(fd, select.POLLIN)
@@ -112,7 +114,7 @@ class ForkServer:
     # ---------------------------------------------------------------------------------------------- orders
 
     def _read(self) -> bool:
-        """Carries out what was ordered; False when the Kingpin is gone."""
+        """Carry out orders; return False when the Kingpin is dead."""
         try:
             data, ancillary, _, _ = self.channel.recvmsg(65536, socket.CMSG_SPACE(64))
         except ConnectionError:
@@ -140,18 +142,18 @@ class ForkServer:
             case Relieve():
                 self.guard.relieve()
             case _:
-                raise AssertionError(f"{order!r} is no order")
+                raise AssertionError(f"{order!r} is not an order")
 
     def _fork(self, order: Fork, descriptors: list[int]) -> None:
         try:
             pid = os.fork()
-        except OSError as error:  # no more processes to be had, or no memory
+        except OSError as error:  # no more processes, or no memory
             self._report(NotForked(order.uid, f"fork: {error.strerror}"))
         else:
             if pid == 0:
                 self._become_mobster(order, descriptors)
             with contextlib.suppress(OSError):
-                os.setpgid(pid, pid)  # in both, so it holds whoever runs first
+                os.setpgid(pid, pid)  # in parent and child, so it does not matter which runs first
             self.mobsters[pid] = order.uid
             pipes = {(told.st_dev, told.st_ino) for told in map(os.fstat, descriptors[2:])}
             self.pipes[pid] = pipes - self.own_pipes
@@ -160,7 +162,7 @@ class ForkServer:
             os.close(descriptor)
 
     def _become_mobster(self, order: Fork, descriptors: list[int]) -> NoReturn:
-        """The child's side: own group, own streams, nothing of the fork server's, then the body."""
+        """Run the child's side: own group, own streams, nothing of the fork server, then the body."""
         status = 70
         try:
             os.setpgid(0, 0)
@@ -188,7 +190,7 @@ class ForkServer:
             processes.settle(order.role)
             descendants.leave_mark()
             status = self.body(order, control, liveness)
-        except BaseException:  # noqa: BLE001  the last frame of this process: it is shown and becomes the exit status
+        except BaseException:  # noqa: BLE001  the last frame of this process: shown, and turned into the exit status
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         finally:
             for stream in (sys.stdout, sys.stderr):
@@ -198,7 +200,7 @@ class ForkServer:
 
     def _report(self, report: ForkReport) -> None:
         payload = encode([report])
-        with contextlib.suppress(ConnectionError):  # the Kingpin is gone: the next read says so
+        with contextlib.suppress(ConnectionError):  # the Kingpin is dead: the next read shows it
             self.channel.sendall(HEADER.pack(len(payload)) + payload)
 
     # ----------------------------------------------------------------------------------------------- exits
@@ -215,19 +217,20 @@ class ForkServer:
                 self.guard.start((*self.mobsters, *self.adopted))
 
     def _end_group(self, pid: int) -> None:
-        """A child has ended and was not waited for: its number is still its own. Its children do not outlive it."""
+        """Kill the process group of a child that ended; it is not reaped yet, so its pid cannot belong to another."""
         if pid in self.mobsters:
             processes.kill_group(pid)
 
     def _adopt(self, pid: int) -> None:
-        """It is a child of the Kingpin's, so a descriptor tells its end, and no later process is taken for it. If it
-        has ended by now, the Kingpin has seen to its group, before its number became free.
+        """Watch a child of the Kingpin through a descriptor, so that no later process can be mistaken for it.
+
+        If it has ended by now, the Kingpin killed its group before its number became free.
         """
         try:
             held = ProcessHandle(pid)
         except ProcessLookupError:
             self.ended[pid] = set()
-            self.has_left_kingpin = True
+            self.has_orphans_at_kingpin = True
             return
         if not pidfds.is_child(pid, (os.getppid(),)):
             held.close()
@@ -243,29 +246,31 @@ class ForkServer:
                 held.close()
                 del self.adopted[pid]
                 self.ended[pid] = self.pipes.pop(pid, set())
-                self.has_left_kingpin = True
+                self.has_orphans_at_kingpin = True
 
     def _time_to_search(self) -> float | None:
         return max(0.0, self.search_at - time.monotonic()) if self.ended else None
 
     def _search(self) -> None:
-        """End what mobsters that have ended have left outside of their groups, if there is anything. Such processes are
-        children of this process; those of adopted mobsters are children of the Kingpin, which is a subreaper too.
+        """End what exited mobsters left outside their groups, if there is anything.
+
+        Such processes are children of this process; those of adopted mobsters are children of the Kingpin, which is
+        also a subreaper.
         """
         now = time.monotonic()
         if not self.ended or now < self.search_at:
             return
         ended, self.ended = self.ended, {}
         mobsters = {*self.mobsters, *self.adopted}
-        if self.has_left_kingpin or descendants.has_others({*mobsters, self.guard.pid}):
+        if self.has_orphans_at_kingpin or descendants.has_others({*mobsters, self.guard.pid}):
             descendants.end_those_of(ended, (os.getpid(), os.getppid()), {*mobsters, os.getpid()})
-            self.has_left_kingpin = False
+            self.has_orphans_at_kingpin = False
         self.search_at = now + (time.monotonic() - now) / SEARCHING
 
     def _carry_out_the_last_will(self) -> None:
         deadline = time.monotonic() + self.grace
-        for pid in self.mobsters:  # children that were not waited for
-            processes.kill_group(pid, signal.SIGCONT)  # a stopped one must be able to hear
+        for pid in self.mobsters:  # children that were not reaped
+            processes.kill_group(pid, signal.SIGCONT)  # so that a stopped one can handle SIGTERM
             os.kill(pid, signal.SIGTERM)
         for held in self.adopted.values():
             held.signal_group(signal.SIGCONT)
@@ -284,7 +289,7 @@ class ForkServer:
             held.signal(signal.SIGKILL)
         for pid in (*self.mobsters, *self.adopted):
             self.ended[pid] = self.pipes.get(pid, set())
-        self.has_left_kingpin = self.has_left_kingpin or bool(self.adopted)
+        self.has_orphans_at_kingpin = self.has_orphans_at_kingpin or bool(self.adopted)
         self.search_at = 0.0
         self._search()
         descendants.end_all(but=self.guard.pid)
@@ -295,4 +300,4 @@ class ForkServer:
 
 
 def _only_wake(signum: int, frame: object) -> None:
-    """The wake-up descriptor has done all there is to do."""
+    """Do nothing: the wake-up descriptor does all there is to do."""

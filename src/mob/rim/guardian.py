@@ -1,18 +1,18 @@
-"""The guardian: a small process that ends what an app leaves when all of the app is killed at the same moment.
+"""The guardian: a small process that ends what an app leaves behind when all of the app is killed at the same moment.
 
-The kernel kills the mobsters when Kingpin and fork server are gone (the deadman pipe, `processes`). It cannot do so to
-the children of a mobster that was killed as well: nothing of mob runs any more that knows them. Hence one process
-stands aside for each fork server, in a session of its own, under a name in which neither that of the app nor Python's
-occurs, so that `pkill -9 NAME` does not find it. It sleeps until a mobster is forked or ends, or all is over.
+The kernel kills the mobsters when Kingpin and fork server are dead (the deadman pipe, `processes`). It cannot do so for
+the children of a mobster that was killed as well: no process of mob is left that knows them. So each fork server has a
+guardian, in a session of its own, under a title that contains neither the app's name nor Python's, so that
+`pkill -9 NAME` does not match it. It sleeps until a mobster is forked or exits, or everything ends.
 
-Each mobster tells it its process id before any code of the application runs, so no child is ever unknown. When one ends
-its group is killed, as the fork server does. When the last writing end of the deadman pipe closes, all groups are
-killed, and then what is found in /proc to be the app's: it has the variable `MOB_DEADMAN` (exec), or the deadman pipe
-itself (fork), or prints to the pipes of a mobster, or is below one that does.
+Each mobster reports its process id to it before any code of the application runs, so no child is ever unknown. When a
+mobster exits, the guardian kills its group, as the fork server does. When the last writing end of the deadman pipe
+closes, it kills all groups, and then everything in /proc that belongs to the app: processes that have the variable
+`MOB_DEADMAN` (exec) or the deadman pipe itself (fork), that print to the pipes of a mobster, and their descendants.
 
-The fork server starts another guardian should this one be killed. After the death of its fork server a guardian stays,
-until the next fork server has a guardian of its own that knows all mobsters (`GuardianHandle.relieve`). Linux only:
-elsewhere there is no guardian.
+The fork server starts another guardian if this one is killed. After the death of its fork server a guardian stays until
+the next fork server has a guardian that knows all mobsters (`GuardianHandle.relieve`). Linux only: elsewhere there is
+no guardian.
 """
 
 from __future__ import annotations
@@ -36,24 +36,26 @@ from mob.rim import descendants, pidfds, processes
 from mob.rim.pidfds import ProcessHandle
 
 RECORD = struct.Struct("=i")
-"""What is said on the pipe: a process id."""
+"""A message on the pipe: a process id."""
 MOST_ENDED = 4096
-"""Mobsters that have ended whose pipes are kept in mind."""
+"""Maximum number of exited mobsters whose pipes are remembered."""
 JUST = 10.0
-"""Seconds for which the group of one that has ended counts: its leader may have been killed a moment before all else,
-and later the number may be another's."""
+"""Seconds for which the group of an exited mobster counts.
+
+Its leader may have been killed a moment before everything else; later the number may belong to another group.
+"""
 NAMED_TIMEOUT = 5.0
-"""Seconds for which the fork server waits for the guardian's first steps. They take less than a millisecond."""
+"""Seconds that the fork server waits for the guardian's first steps, which take less than a millisecond."""
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
 
 def title_of(kingpin: int) -> str:
-    """Return what the guardians of an app are called."""
+    """Return the title of an app's guardians."""
     return f"guardian of pid {kingpin}"
 
 
 class GuardianHandle:
-    """The fork server's hold on its guardian."""
+    """The fork server's side of its guardian."""
 
     def __init__(self, deadman: int) -> None:
         self.pid: int = 0
@@ -66,7 +68,7 @@ class GuardianHandle:
         return f"<GuardianHandle, guardian pid {self.pid}>"
 
     def start(self, pids: Iterable[int] = ()) -> None:
-        """Have a guardian for this process's group and for these mobsters. What is missing for it is printed."""
+        """Start a guardian for this process's group and for these mobsters. If that fails, print the reason."""
         if not pidfds.LINUX:
             return
         self._forget()
@@ -74,11 +76,11 @@ class GuardianHandle:
         try:
             ends += os.pipe()
             ends += os.pipe()
-            gc.freeze()  # no later collection of the fork server's touches what both share
+            gc.freeze()  # later collections in the fork server do not touch the shared pages
             fork_server = os.getpid()
             self.pid = os.fork()
         except OSError as error:
-            print(f"mob: there is no guardian now: {processes.shortage(error)}", file=sys.stderr, flush=True)
+            print(f"mob: the guardian cannot be started: {processes.shortage(error)}", file=sys.stderr, flush=True)
             for end in ends:
                 os.close(end)
             self._forget()
@@ -95,29 +97,30 @@ class GuardianHandle:
             self.tell(pid)
 
     def tell(self, pid: int) -> None:
-        """Have a mobster guarded; for the mobster itself, too, which lets go of the pipe then."""
+        """Report a mobster to the guardian; called by the mobster itself too, which then closes the pipe."""
         if self._news >= 0:
-            with contextlib.suppress(OSError):  # it was killed, and the next one is told of all; or it is stopped
+            with contextlib.suppress(OSError):  # it was killed, and the next one gets all pids; or it is stopped
                 os.write(self._news, RECORD.pack(pid))
 
     def leave(self) -> None:
-        """Close this process's copy of the pipe: for a mobster."""
+        """Close this process's copy of the pipe; for a mobster."""
         if self._news >= 0:
             os.close(self._news)
             self._news = -1
 
     def relieve(self) -> None:
-        """End the guardians of earlier fork servers, if there is one here, which was told of all mobsters. They are
-        children of the Kingpin now.
+        """End the guardians of earlier fork servers, which are now children of the Kingpin.
+
+        Only if there is a guardian here, to which all mobsters were reported.
         """
         if self.pid:
             descendants.end_children(os.getppid(), self._title)
 
     def end(self) -> None:
-        """End the guardian, because nothing is left to guard."""
+        """End the guardian because nothing is left to guard."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(self.pid, signal.SIGKILL)  # a child that was not waited for
+                os.kill(self.pid, signal.SIGKILL)  # a child that was not reaped
                 os.waitpid(self.pid, 0)
         self._forget()
 
@@ -127,16 +130,18 @@ class GuardianHandle:
 
 
 def _wait_closed(named: int) -> None:
-    """Wait until the guardian has its own name, or is gone. Until then it has that of the fork server, and would be
-    killed with it while a mobster already starts processes.
+    """Wait until the guardian has its own title, or exited.
+
+    Until then it has the title of the fork server, and would be killed with it while a mobster already starts
+    processes.
     """
     poll = select.poll()
-    poll.register(named, 0)  # nobody writes there: it is only heard when the guardian closes what it does not need
+    poll.register(named, 0)  # never written to: it closes when the guardian closes what it does not need
     poll.poll(NAMED_TIMEOUT * 1000)
 
 
 def _become_guardian(news: int, deadman: int, fork_server: int, title: str, kingpin: int) -> NoReturn:
-    """The child's side: nothing of the fork server's but the two pipes, and no signal but SIGKILL."""
+    """Run the child's side: nothing of the fork server except the two pipes, and no signal but SIGKILL."""
     status = 70
     try:
         os.setsid()
@@ -152,8 +157,8 @@ def _become_guardian(news: int, deadman: int, fork_server: int, title: str, king
         _close_all_but(0, 1, 2, news, deadman)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each mobster
-        gc.disable()  # what is not touched stays shared with the fork server
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one descriptor for each mobster
+        gc.disable()  # untouched pages stay shared with the fork server
         Guardian(news, deadman, fork_server, title, kingpin, shared).run()
         status = 0
     finally:
@@ -168,7 +173,7 @@ def _close_all_but(*kept: int) -> None:
 
 
 class Guardian:
-    """What runs in the guardian."""
+    """The main object of the guardian process."""
 
     def __init__(
         self,
@@ -179,33 +184,35 @@ class Guardian:
         kingpin: int,
         shared: Collection[descendants.PipeIdentity] = (),
     ) -> None:
-        """`shared`: pipes that mobsters may print to and that others print to as well."""
+        """Initialize; `shared` are pipes to which both mobsters and other processes print."""
         self._news = news
-        """-1 when the fork server is gone."""
+        """Reading end of the pipe; -1 when the fork server is dead."""
         self._title = title
         self._kingpin = kingpin
         self._deadman = deadman
-        self._session = 0  # that of the app: a process group lies within one session
+        self._session = 0  # session of the app: a process group lies within one session
         self._held: dict[int, ProcessHandle] = {}  # by descriptor
         self._groups: set[int] = set()
         self._shared = frozenset(shared)
-        self._pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters alone print to, by process id
-        self._ended: deque[tuple[float, int, set[descendants.PipeIdentity]]] = deque(maxlen=MOST_ENDED)  # when, who
+        self._pipes: dict[int, set[descendants.PipeIdentity]] = {}  # where only mobsters print, by process id
+        self._ended: deque[tuple[float, int, set[descendants.PipeIdentity]]] = deque(
+            maxlen=MOST_ENDED
+        )  # time, pid, pipes
         os.set_blocking(news, False)
         self._poll = select.epoll()
         self._poll.register(news, select.EPOLLIN)
-        self._poll.register(deadman, 0)  # nobody writes there: it is only heard when the last writer is gone
+        self._poll.register(deadman, 0)  # never written to: it closes with the last writer
         self._fork_server = self._hold_parent(fork_server)
 
     def __repr__(self) -> str:
         return f"<Guardian of {len(self._held)} mobsters>"
 
     def run(self) -> None:
-        """Guard until all of the app is gone."""
+        """Guard until no process of the app is left."""
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._deadman:
-                    self._hear_news()  # what was said last
+                    self._hear_news()  # the last messages
                     self._end_all()
                     return
                 if fd == self._news:
@@ -214,10 +221,10 @@ class Guardian:
                     self._handle_end(fd)
 
     def _hear_news(self) -> None:
-        """Take in which mobsters there are, or that the fork server is gone."""
+        """Read which mobsters were started, or that the fork server is dead."""
         while self._news >= 0:
             try:
-                data = os.read(self._news, 1024 * RECORD.size)  # whole ones: so short a write is not split
+                data = os.read(self._news, 1024 * RECORD.size)  # whole records: such short writes are not split
             except BlockingIOError:
                 return
             for (pid,) in RECORD.iter_unpack(data):
@@ -234,11 +241,11 @@ class Guardian:
             self._poll.register(held.fileno(), select.EPOLLIN)
 
     def _hold(self, pid: int) -> ProcessHandle | None:
-        """Hold a process whose group is to be ended. Without a descriptor its number has to do, for the search."""
+        """Open a process whose group must be ended. Without a descriptor its number must do, for the search."""
         try:
             held = ProcessHandle(pid)
         except ProcessLookupError:
-            return None  # it has ended, and its group was killed
+            return None  # it ended, and its group was killed
         except OSError:
             held = None
         self._groups.add(pid)
@@ -247,8 +254,9 @@ class Guardian:
         return held
 
     def _hold_parent(self, pid: int) -> ProcessHandle | None:
-        """Hold the fork server, unless it ended before it was held: another process may have its number by then, and
-        the parent of this process is whatever has adopted it, to which the app must do nothing.
+        """Open the fork server, unless it ended before: another process may have its number by then.
+
+        The parent of this process is then the process that adopted it, which the app must not touch.
         """
         held = self._hold(pid)
         if os.getppid() == pid:

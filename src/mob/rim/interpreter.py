@@ -1,4 +1,4 @@
-"""Fresh interpreters of this program: its executable, its flags, its module path, and a function of mob's to call.
+"""Fresh interpreters for this program: its executable, flags and module path, and a function of mob to call.
 
 Kingpins that a script starts, and fork servers, begin like this. Nothing here starts a process.
 """
@@ -20,28 +20,27 @@ MAIN = (
 
 
 def command(module: str, arguments: tuple[object, ...], path: Sequence[str], of_the_app: Collection[str]) -> list[str]:
-    """Return the command that calls `main(arguments)` of a module of mob's.
+    """Return the command that calls `main(arguments)` of a module of mob.
 
-    `path`: the module path that the program has. mob, and what that needs, is imported with the directories
-    `of_the_app` at the end of it: a role file called queue.py hides the module of that name from the roles, and from
-    nothing else.
+    `path` is the module path of the program. mob and its dependencies are imported with the directories `of_the_app` at
+    the end of it: a role file called queue.py hides the module of that name from the roles, and from nothing else.
     """
-    first = sorted(path, key=of_the_app.__contains__)  # which keeps the order within both parts
+    first = sorted(path, key=of_the_app.__contains__)  # keeps the order within both parts
     code = MAIN.format(module=module, first=first, path=list(path), arguments=arguments)
     return [sys.executable, *flags(), "-c", code]
 
 
 def flags() -> list[str]:
-    """Return the options that this interpreter was started with."""
+    """Return the options with which this interpreter was started."""
     return cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
 
 
 def check() -> None:
-    """`PlanError` if no other interpreter can be started from here."""
+    """Raise `PlanError` if this program cannot start another interpreter."""
     if why := _why_none():
         raise PlanError(
-            f"mob starts Python interpreters, and {why}. Put the app into service with a virtual environment, a "
-            f"container, or a zipapp (shiv, pex), which have one."
+            f"mob starts Python interpreters, and {why}. Deploy the app with a virtual environment, a container, or a "
+            f"zipapp (shiv, pex), which have one."
         )
 
 
@@ -49,5 +48,5 @@ def _why_none() -> str:
     if getattr(sys, "frozen", False) or hasattr(sys.modules.get("__main__"), "__compiled__"):
         return "this program is frozen (PyInstaller, cx_Freeze, Nuitka): it would start itself again"
     if not sys.executable or not os.access(sys.executable, os.X_OK):
-        return f"sys.executable, {sys.executable!r}, is none: this one is embedded in another program"
+        return f"sys.executable ({sys.executable!r}) is not an interpreter: this one is embedded in another program"
     return ""

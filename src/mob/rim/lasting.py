@@ -1,11 +1,11 @@
-"""Threads of mob's own that must last: what raises in one step is told, and the next step follows.
+"""Threads of mob that must last: an exception in one step is reported, and the next step follows.
 
-Such a thread ends when its work does and for no other reason, because nothing replaces it: without its heartbeat a
-worker is killed though it is well, and without its writer an app is mute. So whatever it calls that is not its own
-(code of the application, the system, an encoder of texts that somebody else has made) is called by `carry_on`.
+Such a thread ends only when its work does, because nothing replaces it: without its heartbeat a healthy worker is
+killed, and without its writer an app prints nothing. So it uses `carry_on` to call everything that is not its own code
+(code of the application, the system, an encoder of texts from elsewhere).
 
-What is told goes straight to the descriptor of stderr, once for each place and kind of error: the locks of `logging`
-and `sys.stderr` may be held by the very code that hangs.
+Reports go directly to the file descriptor of stderr, once for each place and kind of error: the locks of `logging` and
+`sys.stderr` may be held by the very code that hangs.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 MOST_TOLD = 100
-"""Places that are remembered; errors at others are not told any more."""
+"""Maximum number of places whose errors are reported; those at other places are not."""
 _told: set[tuple[str, int, str]] = set()
 
 
 def carry_on(step: Callable[[], T], otherwise: T) -> T:
-    """Return what a step returns, or the other value if it raises."""
+    """Return the result of a step, or `otherwise` if it raises."""
     try:
         return step()
-    except Exception as error:  # noqa: BLE001  the thread must not end by it
+    except Exception as error:  # noqa: BLE001  the thread must not end because of it
         _tell(error)
         return otherwise
 
 
 def readable(text: str) -> str:
-    """Return a text that can be sent: names of threads and files may have characters in them that are none.
+    r"""Return a text that can be sent: names of threads and files may contain invalid characters.
 
-    >>> readable("upload b\\udcff.txt")
-    'upload b\\\\udcff.txt'
+    >>> readable("upload b\udcff.txt")
+    'upload b\\udcff.txt'
     """
     return text.encode(errors="backslashreplace").decode()
 
@@ -50,5 +50,5 @@ def _tell(error: Exception) -> None:
         _told.add(place)
         lines = "".join(traceback.format_exception(error))
         os.write(
-            2, f"mob: the thread {current_thread().name} goes on after this error:\n{lines}".encode(errors="replace")
+            2, f"mob: the thread {current_thread().name} continues after this error:\n{lines}".encode(errors="replace")
         )

@@ -1,16 +1,16 @@
-"""A link: a Unix stream socket between two processes of the mob, and the frames on it.
+"""A link: a Unix stream socket between two processes of an app, and the frames on it.
 
-Posting appends to an outbox; what is posted within one turn of the loop leaves as one frame in one `send`, or in a few
-if it is much, so that both ends work at the same time: of 100 calls at once each takes 4.0 us then, instead of 6.5. A
-thread other than the loop's sends at once, under the link's lock. What the socket does not take waits in a backlog that
-the reactor works off. Reading takes many frames per system call and hands over the messages of each.
+Posting appends to an outbox. Messages posted within one turn of the loop leave as one frame in one `send`, or in a few
+frames if there are many, so that both ends work at the same time: of 100 simultaneous calls each then takes 4.0 us
+instead of 6.5. Threads other than the loop's send at once, under the link's lock. What the socket does not take waits
+in a backlog that the reactor works off. Reading takes many frames per system call and passes on the messages of each.
 
-Descriptors travel beside the bytes (SCM_RIGHTS): `post_with` sends a message in a frame of its own with them, and its
-receiver takes them (`take`) in the order of the messages. A process that has too many files open does not get all of
-them; the message that lacks some is told so, those behind it get their own. Hence `recvmsg` everywhere: it costs 0.7 us
-more than `recv`, once per read and not per message, and one way of reading is worth more than that.
+Descriptors travel next to the bytes (SCM_RIGHTS): `post_with` sends a message in its own frame with them, and the
+receiver takes them (`take`) in the order of the messages. A process with too many open files does not get all of them;
+the message that lacks some can see that, and later messages get their own. So `recvmsg` is used everywhere: it costs
+0.7 us more than `recv`, but once per read and not per message, and a single way of reading is worth more.
 
-A link knows nothing of what the messages mean. On end of file, an error or garbage it closes itself and says why.
+A link does not know the meaning of messages. On end of file, an error or invalid data it closes itself and says why.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from mob.rim.reactor import Reactor
 from mob.wire.frames import HEADER, LARGE, FrameDecoder
 from mob.wire.messages import encode, in_place_of
 
-READ_SIZE = 64 * 1024  # more costs: a read allocates this much, and beyond 128 KiB malloc asks the kernel each time
-EARLY = 25  # so many messages do not wait for the end of the turn
-SPLIT = 1024 * 1024  # a batch whose frame would be longer is sent as a frame for each message
-DESCRIPTORS = 16  # at most so many with one message
+READ_SIZE = 64 * 1024  # larger costs more: a read allocates it, and beyond 128 KiB malloc asks the kernel each time
+EARLY = 25  # number of messages that do not wait for the end of the turn
+SPLIT = 1024 * 1024  # a batch with a longer frame is sent as one frame per message
+DESCRIPTORS = 16  # maximum per message
 ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS * 4)
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-TRUNCATED = int(socket.MSG_CTRUNC)  # `&` with a member of an enum takes as long as to read a message
-BUFFER = 256 * 1024  # wanted socket buffer
+TRUNCATED = int(socket.MSG_CTRUNC)  # an int because `&` with an enum member takes as long as reading a message
+BUFFER = 256 * 1024  # requested socket buffer
 LACKING = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
-"""Why the kernel may not send now what it can send in a moment: too many descriptors under way, no memory."""
+"""Errors with which the kernel may soon send again: too many descriptors in transit, no memory."""
 SEND_RETRY = 0.1
-"""Seconds until that is tried again."""
-MISSING = -1  # among received descriptors: here the kernel could not give all
+"""Seconds before the next attempt."""
+MISSING = -1  # among received descriptors: from here on the kernel could not deliver all
 
 Messages = list[Any]
 CLOSED = "closed"
-"""Why a link ended in the ordinary way: by `close`, or because the other end did."""
+"""Reason of a link that ended normally: by `close`, or because the other end closed it."""
 
 
 class Descriptor:
-    """An open descriptor that belongs to whoever has this object: with the last reference it is closed."""
+    """An open file descriptor that is closed with the last reference to this object."""
 
     __slots__ = ("_number",)
 
@@ -64,7 +64,7 @@ class Descriptor:
         return f"<Descriptor {self._number}>"
 
     def fileno(self) -> int:
-        """Its number."""
+        """Return its number."""
         return self._number
 
     def __del__(self) -> None:
@@ -120,13 +120,13 @@ class Link:
         self._outbox: list[Any] = []
         self._backlog: deque[tuple[memoryview, Sequence[Descriptor]]] = deque()
         self.unsent_bytes: int = 0
-        """How much the socket has not taken yet, of the backlog; the other end is slower than this one."""
+        """Bytes of the backlog that the socket has not taken yet because the other end is slower."""
         self._lock = Lock()
         self._scheduled = False
-        self._is_reading = False  # something that is not handled yet
-        self._is_sending = False  # what is in hand, which may have left in part
-        self._is_short = False  # the kernel has lacked something at the last attempt to send
-        self._is_cut = False  # the kernel takes nothing more; what ends the link is still to be read
+        self._is_reading = False  # True while messages were read and are not handled yet
+        self._is_sending = False  # True while a batch is being sent, which may have left in part
+        self._is_short = False  # True if the kernel lacked a resource at the last attempt to send
+        self._is_cut = False  # True if the kernel takes nothing more; the end of the link is still to be read
         self._closed_why: str | None = None
         self.descriptors: deque[int] = deque()
         """Received descriptors that no message has taken yet."""
@@ -134,8 +134,10 @@ class Link:
         self.on_drained: Callable[[], None] = _nothing
         """Called when the other end has taken all of a backlog."""
         self.is_stamped: bool = False
-        """Whether each frame begins with the time at which it leaves, in monotonic seconds: the receiver may be long
-        in reading it."""
+        """True if each frame begins with the time at which it leaves, in monotonic seconds.
+
+        The receiver may take long before it reads it.
+        """
 
     def __repr__(self) -> str:
         state = "open" if self._closed_why is None else f"closed: {self._closed_why}"
@@ -143,12 +145,12 @@ class Link:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing can be sent any more."""
+        """True if nothing can be sent any more."""
         return self._closed_why is not None
 
     @property
     def limit(self) -> int:
-        """Bytes of the longest frame that is taken; less until the other end has said who it is."""
+        """Maximum bytes of a received frame; small until the other end has identified itself."""
         return self._frames.limit
 
     @limit.setter
@@ -162,13 +164,14 @@ class Link:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is half said in either direction: all was sent, and no frame has come in by half."""
+        """True if no message is partly sent or received in either direction."""
         return not (self._outbox or self._backlog or self._frames.pending or self.descriptors)
 
     @property
     def can_be_handed_over(self) -> bool:
-        """Return whether another program can go on with the socket: what is half said here are bytes at most, which it
-        is given (`unsent_data`), because the other end does not read.
+        """True if another program can continue with the socket.
+
+        Only bytes may be unsent (`unsent_data`), because the other end does not read; the other program gets them.
         """
         is_heard = not (self._outbox or self._frames.pending or self.descriptors)
         return is_heard and not any(descriptors for _, descriptors in self._backlog)
@@ -178,27 +181,27 @@ class Link:
         return b"".join(data for data, _ in self._backlog)
 
     def go_on_with(self, data: bytes) -> None:
-        """Send first, as soon as the loop turns, what the program before this one has left unsent."""
+        """Send the previous program's unsent bytes first, as soon as the loop runs."""
         self._keep_for_later(memoryview(data), ())
         self._reactor.watch_writable(self._fd, self.handle_writable)
 
     def start(self) -> None:
-        """Begins to read; on the loop's thread."""
+        """Begin to read; on the loop's thread."""
         self._reactor.watch(self._fd, self.handle_readable)
 
     def hold(self) -> None:
-        """Read nothing more for the time being: the other end is to read first. On the loop's thread."""
+        """Stop reading for the time being, until the other end reads; on the loop's thread."""
         self._reactor.hold(self._fd)
 
     def let_go_on(self) -> None:
-        """Read again after `hold`; on the loop's thread."""
+        """Resume reading after `hold`; on the loop's thread."""
         if self._closed_why is None and not self._reactor.is_watched(self._fd):
             self.start()
 
     # -------------------------------------------------------------------------------------------- sending
 
     def post(self, message: Any) -> None:
-        """Sends a message, in the order of posting; from any thread. On a closed link it stays in `unsent`."""
+        """Send a message, in the order of posting; from any thread. On a closed link it stays in `unsent`."""
         self._outbox.append(message)
         if get_ident() == self._reactor.owner:
             if not self._scheduled:
@@ -206,7 +209,7 @@ class Link:
                     self._scheduled = True
                     self._reactor.flush_soon(self)
                 except BaseException:
-                    self._scheduled = False  # whoever posts next tries again
+                    self._scheduled = False  # the next post tries again
                     raise
             elif len(self._outbox) >= EARLY:
                 self.flush()
@@ -214,13 +217,13 @@ class Link:
             self.flush()
 
     def post_lazily(self, message: Any) -> None:
-        """Sends a message with what is posted next, a millisecond later at most; on the loop's thread."""
+        """Send a message with the next one, or at most a millisecond later; on the loop's thread."""
         self._outbox.append(message)
         if not self._scheduled:
             self._reactor.flush_later(self)
 
     def post_with(self, message: Any, descriptors: Sequence[int | Descriptor]) -> None:
-        """Sends a message and descriptors: mere numbers are closed here once they are sent."""
+        """Send a message and descriptors; plain numbers are closed here once they are sent."""
         owned = [each if isinstance(each, Descriptor) else Descriptor(each) for each in descriptors]
         with self._lock:
             self._flush_locked()
@@ -235,20 +238,21 @@ class Link:
                     raise
 
     def post_encoded(self, payload: bytes) -> None:
-        """Send the payload of a frame that goes to several, behind what was posted; on a closed link it is lost."""
+        """Send the payload of a frame that goes to several links, after what was posted. A closed link drops it."""
         with self._lock:
             self._flush_locked()
             if self._closed_why is None and not self._is_cut:
                 self._send_payload(payload)
 
     def flush(self) -> None:
-        """Sends what was posted."""
+        """Send what was posted."""
         with self._lock:
             self._flush_locked()
 
     def post_now(self, message: Any) -> bool:
-        """Send a message behind what was posted, from any thread. Return whether the kernel has taken all of it: then
-        it arrives even if this process is killed.
+        """Send a message after what was posted, from any thread.
+
+        Return True if the kernel has taken all of it: then it arrives even if this process is killed.
         """
         with self._lock:
             self._outbox.append(message)
@@ -256,11 +260,11 @@ class Link:
             return not self._backlog and not self._is_cut and self._closed_why is None
 
     def unsent(self) -> Messages:
-        """The messages that never left; for a link that has closed."""
+        """Return the messages that never left; for a closed link."""
         return self._outbox[:]
 
     def _flush_locked(self) -> None:
-        self._scheduled = False  # first: whoever posts from now on schedules anew
+        self._scheduled = False  # first, so that later posts schedule a flush again
         if self._closed_why is not None or self._is_cut:
             return
         outbox = self._outbox
@@ -270,14 +274,14 @@ class Link:
         self._is_sending = False
         try:
             payload = self._encode(batch)
-            del outbox[: len(batch)]  # behind it: it has shown that the stack has room for the handler below
-            if payload is None:  # one of them cannot be encoded: the others are sent all the same
+            del outbox[: len(batch)]  # after encoding, which showed that the stack has room for the handler below
+            if payload is None:  # one of the messages cannot be encoded: send the others
                 batch = self._encodable(batch)
                 payload = encode(self._stamped(batch))
             if len(payload) <= SPLIT or len(batch) == 1:
                 self._send_payload(payload)
                 if self._is_cut:
-                    outbox[:0] = batch  # none of it has left
+                    outbox[:0] = batch  # nothing of it has left
                 return
             for index, message in enumerate(batch):
                 self._send_payload(encode(self._stamped([message])))
@@ -289,19 +293,22 @@ class Link:
             raise
 
     def _handle_torn(self, batch: Messages) -> None:
-        """Something was raised while a batch was sent. If nothing has left, send it with what is posted next. Else
-        nobody knows what has, and nothing is sent twice: end the link, which ends each call on it.
+        """Handle an exception that interrupted the sending of a batch.
+
+        If nothing has left, send the batch with the next one. Otherwise it is unknown what has left, and nothing is
+        sent twice: end the link, which ends each call on it.
         """
         if self._is_sending:
             self._is_cut = True
-            self._reactor.call(partial(self.close, "something was raised while a frame was sent"))
+            self._reactor.call(partial(self.close, "an exception interrupted the sending of a frame"))
         elif not self._outbox or self._outbox[0] is not batch[0]:
             self._outbox[:0] = batch
         self._reactor.call(self.flush)
 
     def _encodable(self, batch: Messages) -> Messages:
-        """Return the messages that can be encoded; the others are a mistake of mob's, and told. An answer among them
-        gives way to a failure: its call ends.
+        """Return the messages that can be encoded; log the others, which are bugs in mob.
+
+        An answer among them is replaced by a failure, so that its call ends.
         """
         kept: Messages = []
         for message in batch:
@@ -310,7 +317,7 @@ class Link:
                 kept.append(message)
             except Exception:
                 logging.getLogger("mob").exception(
-                    "a message to %s cannot be encoded, and is left out: %.200r", self.name or "a link", message
+                    "dropped a message to %s that cannot be encoded: %.200r", self.name or "a link", message
                 )
                 substitute = in_place_of(message)
                 if substitute is not None:
@@ -325,11 +332,11 @@ class Link:
         try:
             stamped: Messages = [monotonic(), *batch] if self.is_stamped else batch
             return encode(stamped)
-        except Exception:  # noqa: BLE001  told by `_encodable`
+        except Exception:  # noqa: BLE001  logged by `_encodable`
             return None
 
     def _send_payload(self, payload: bytes) -> None:
-        """Sends the frame of a payload. A large one is not copied for its head, which goes before it."""
+        """Send the frame of a payload. A large payload is not copied; its header is sent before it."""
         head = HEADER.pack(len(payload))
         if len(payload) <= LARGE:
             self._send(head + payload, ())
@@ -360,7 +367,7 @@ class Link:
     def _try_to_send(self, data: bytes | memoryview, descriptors: Sequence[Descriptor]) -> int:
         try:
             if not descriptors:
-                self._is_sending = True  # here, where a stack that is nearly used up has room for `_handle_torn`
+                self._is_sending = True  # here, where a nearly exhausted stack still has room for `_handle_torn`
                 return self._sock.send(data)
             numbers = array.array("i", [each.fileno() for each in descriptors])
             self._is_sending = True
@@ -374,10 +381,10 @@ class Link:
             if error.errno in LACKING:
                 self._is_short = True
                 return 0
-            return len(data)  # the other end is gone; reading tells it, after what it has still said
+            return len(data)  # the other end is closed; reading shows that, after the last messages
 
     def _wait_for_room(self) -> None:
-        """Go on when the socket takes more; or after a pause, if it has room and the kernel lacks something else."""
+        """Resume when the socket takes more; or after a pause, if it has room and the kernel lacks something else."""
         if self._is_short:
             self._is_short = False
             self._reactor.unwatch_writable(self._fd)
@@ -390,7 +397,7 @@ class Link:
             self._reactor.watch_writable(self._fd, self.handle_writable)
 
     def handle_writable(self) -> None:
-        """There is room in the socket again."""
+        """Send more of the backlog because the socket has room again."""
         with self._lock:
             while self._backlog:
                 data, descriptors = self._backlog[0]
@@ -408,7 +415,7 @@ class Link:
     # -------------------------------------------------------------------------------------------- reading
 
     def handle_readable(self) -> None:
-        """There is something to read, or the other end is gone. What the receiver of a message raises is not ours."""
+        """Read and handle messages, or the end of the link. Exceptions of message handlers are raised afterwards."""
         self._is_reading = False
         try:
             try:
@@ -419,7 +426,7 @@ class Link:
                 self.close(str(error))
                 return
             except ConnectionError:
-                self.close()  # it died with something of ours unread, which the kernel reports as a reset
+                self.close()  # it died with unread data of ours, which the kernel reports as a reset
                 return
             except OSError as error:
                 self.close(error.strerror or str(error))
@@ -430,29 +437,29 @@ class Link:
                 return
             raised: BaseException | None = None
             left = iter(received)
-            while (error := self._handle_frames(left)) is not None:  # the other frames are innocent
+            while (error := self._handle_frames(left)) is not None:  # the other frames are still handled
                 raised = error
             if raised is not None:
                 raise raised
         except BaseException as error:
             if self._is_reading:  # what was read may be lost: all calls on this link end
-                self.close(f"what was read could not be handled: {type(error).__name__}: {error}")
+                self.close(f"received data could not be handled: {type(error).__name__}: {error}")
             raise
 
     def _handle_frames(self, left: Iterator[Any]) -> BaseException | None:
-        """Handle what is left of the frames of one read; return what was raised."""
+        """Handle the remaining frames of one read; return the exception if there was one."""
         try:
             for payload in left:
                 if self._closed_why is None:
                     self._on_messages(self, self._decode(payload))
         except LinkError as error:
             self.close(str(error))
-        except BaseException as error:  # noqa: BLE001  raised when all were handled
+        except BaseException as error:  # noqa: BLE001  raised once all frames are handled
             return error
         return None
 
     def _receive(self) -> Sequence[bytes | bytearray | memoryview] | None:
-        """The payloads that one read completes; None at the end of all."""
+        """Return the payloads that one read completes, or None at the end of file."""
         room = self._frames.room()
         if room is None:
             self._is_reading = True
@@ -470,7 +477,7 @@ class Link:
         return self._frames.feed(data) if room is None else self._frames.fill(count)
 
     def drain(self) -> None:
-        """Reads what is there and no more: the other end is known to be gone."""
+        """Read what has arrived and no more; for a link whose other end is dead."""
         while self._closed_why is None:
             before = self._frames.pending
             if not self._has_input():
@@ -497,7 +504,7 @@ class Link:
             raise GarbageFrame(f"{len(self.descriptors)} descriptors arrived without messages that take them.")
 
     def take(self, count: int) -> list[int]:
-        """The descriptors of a message that takes so many; fewer, if this process could not be given all of them."""
+        """Return the descriptors of a message that has `count` of them; fewer if this process did not get all."""
         taken: list[int] = []
         while len(taken) < count and self.descriptors:
             descriptor = self.descriptors.popleft()
@@ -509,7 +516,7 @@ class Link:
     # -------------------------------------------------------------------------------------------- closing
 
     def close(self, why: str = CLOSED) -> None:
-        """Ends the link; `on_closed` is called once. What was posted and not sent is lost (see `unsent`)."""
+        """End the link; `on_closed` is called once. What was posted and not sent is lost (see `unsent`)."""
         if self._closed_why is not None:
             return
         self._closed_why = why
@@ -524,14 +531,14 @@ class Link:
         self._on_closed(self, why)
 
     def cut(self) -> None:
-        """Has the kernel end it for both ends, as a death does; from any thread. Each notices when it reads."""
+        """Have the kernel end it for both ends, as a death does; from any thread. Each end notices when it reads."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def abandon(self, end: Callable[[], None]) -> None:
-        """Closes this process's copy of the socket and nothing else: in the child of a fork, whose link it is not.
+        """Close only this process's copy of the socket; for the child of a fork, to which the link does not belong.
 
-        `end` is called when something is to be sent all the same.
+        `end` is called if the child tries to send something anyway.
         """
         self._closed_why = CLOSED
         self._sock.close()
@@ -541,7 +548,7 @@ class Link:
         self.__class__ = _Abandoned  # pyright: ignore[reportAttributeAccessIssue]  all other methods stay
 
     def close_after_flush(self, seconds: float) -> None:
-        """Sends what is left, waiting so long at most, and closes. Blocks; for the end of a process."""
+        """Send what is left, wait at most that many seconds, and close. Blocks; for the end of a process."""
         with self._lock:
             self._flush_locked()
             if self._backlog:
@@ -551,7 +558,7 @@ class Link:
                         data, descriptors = self._backlog.popleft()
                         self._sock.sendall(data[self._try_to_send(data, descriptors) if descriptors else 0 :])
                 except OSError:
-                    pass  # gone, or slower than it may be: what is left is dropped with the link
+                    pass  # dead or too slow: what is left is dropped with the link
         self.close()
 
     def _drop_backlog(self) -> None:
@@ -568,7 +575,7 @@ def _end_instead(end: Callable[[], None], link: Link, why: str) -> None:
 
 
 class _Abandoned(Link):
-    """A link of the parent's, in the child of a fork."""
+    """The parent's link in the child of a fork."""
 
     __slots__ = ()
 

@@ -1,27 +1,27 @@
-"""Listening sockets that several processes share, without the application knowing.
+"""Listening sockets that several processes share without the application knowing.
 
 `install` replaces `bind` of Python's sockets. A stream socket that is bound to a fixed address is not bound here: the
-one who shares (the Kingpin) is asked, and the socket that it has bound and listens on takes the place of the
-application's, under the same descriptor number. So every server that is made of Python sockets shares, whoever calls
-`listen` on it and however (uvloop does so in C). A server that sets SO_REUSEPORT wants a socket of its own and gets it.
+Kingpin is asked, and the socket that it has bound and listens on replaces the application's, under the same descriptor
+number. So every server made of Python sockets shares, whatever code calls `listen` on it (uvloop does so in C). A
+server that sets SO_REUSEPORT asks for its own socket and gets it.
 
-The queue is everybody's, so `listen` with a short backlog (http.server asks for 5) does not shorten it. Whether
-`accept` waits is everybody's too, for O_NONBLOCK belongs to the socket and not to the descriptor: a worker that made it
-blocking would let the loops of the others hang in `accept`. So a listening socket never blocks, and where Python code
-wants to wait in `accept`, it waits in `poll`.
+All workers share the queue, so `listen` with a short backlog (http.server asks for 5) does not shorten it. They also
+share whether `accept` waits, because O_NONBLOCK belongs to the socket and not to the descriptor: a worker that made it
+blocking would make the loops of the others hang in `accept`. So a listening socket never blocks, and where Python code
+calls a blocking `accept`, it waits in `poll`.
 
-A shared socket that is closed is given back, so the address is free when `close` returns. Where the descriptor was
-handed to code that is not Python (uvloop), or the socket was dropped without `close`, `sweep` finds out. The sockets
-that a module serves from are kept (`keep`): a worker that ends must not take the queue along. Of these the one who
-shares is told that this process has left them, and decides whether another is to come.
+A closed shared socket is given back, so the address is free when `close` returns. Where code other than Python closes
+the descriptor (uvloop), or the socket was dropped without `close`, `sweep` finds out. The sockets from which a module
+serves are kept (`keep`): a worker that exits must not remove the queue. Of these the Kingpin learns that this process
+has left them, and decides whether a successor is expected.
 
-A bind to port 0 gives each process a port of its own, as the system does, until the socket listens: then it becomes
-the one that all workers of the role share. Where the application has asked for the number before, it has perhaps told
-it to others, and the port remains its own. `server_bind` of `socketserver` asks at once and listens later, so it is
-taken for `listen`. uvloop listens in C: that it takes the descriptor away from Python is what is seen of it.
+A bind to port 0 gives each process its own port, as the system does, until the socket listens: then it becomes the port
+that all workers of the role share. If the application has asked for the number before, it may have published it, so the
+port remains its own. `server_bind` of `socketserver` asks immediately and listens later, so it is treated like
+`listen`. uvloop listens in C: it is recognized by taking the descriptor away from Python.
 
 Limit: a stream socket that is bound in order to connect from a certain address looks the same until it connects; then
-the shared one is given back, and it gets a socket of its own after all.
+the shared socket is given back, and it gets its own socket after all.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ from typing import Any, NamedTuple
 from mob.rim.connections import Endpoint, count, descriptors_of, forget_in_loops, inode_of, place_of
 
 COUNTING = 0.005
-"""The part of the time that counting connections may take."""
-BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
+"""Maximum share of the time for counting connections."""
+BACKLOG = 1024  # reduced to net.core.somaxconn by the kernel
 
 
 class WantedAddress(NamedTuple):
-    """The address that a mobster wants to listen on."""
+    """The address on which a mobster asks to listen."""
 
     family: int
     address: Any
     v6only: bool
     nth: int
-    """Which of the process's sockets that listen on port 0 it is."""
+    """Ordinal number among the process's sockets that listen on port 0."""
     mode: int = -1
-    """The permissions of a socket file, as this process would make it; -1 if that is not known."""
+    """Permissions of a socket file, as this process would make it; -1 if unknown."""
 
 
 Ask = Callable[[WantedAddress], int]
-"""-> the descriptor of the shared socket; OSError if it cannot be had."""
+"""Returns the descriptor of the shared socket; raises OSError if that fails."""
 GiveAddressBack = Callable[[WantedAddress], None]
-"""The socket is not wanted after all. Returns when the address is free, unless others listen on it."""
+"""Gives back an unused socket. Returns when the address is free, unless others listen on it."""
 
 
 class SharedSocket(NamedTuple):
@@ -72,7 +72,7 @@ class SharedSocket(NamedTuple):
     wish: WantedAddress
     place: Endpoint
     descriptor: int
-    """Where it was put. uvloop duplicates it."""
+    """Its descriptor here. uvloop duplicates it."""
 
 
 _mode: ContextVar[int] = ContextVar("mob_socket_mode", default=-1)
@@ -100,11 +100,11 @@ REPLACED = (
     "getsockname",
 )
 WAITING = ("accept", "settimeout", "setblocking")
-"""Those of them that let a process wait on a socket that never blocks."""
+"""The replaced methods that let a process wait on a socket that never blocks."""
 
 
 class PortSharing:
-    """The replaced `bind`, and what it has replaced so far."""
+    """The replaced methods, and the sockets that they replaced so far."""
 
     def __init__(
         self,
@@ -116,26 +116,26 @@ class PortSharing:
         self._ask = ask
         self._give_back = give_back
         self._on_listening = on_listening
-        self._leave = leave  # this process has served from there and does so no more; it does not wait
+        self._leave = leave  # called when this process stops serving from a socket; does not wait
         self.on_accepted: Callable[[socket.socket], None] | None = None
-        """Called for each connection that Python code has accepted, with the socket that listens."""
-        self._numbers: set[int] = set()  # of the binds to port 0 that hold
+        """Called with the listening socket for each connection that Python code accepts."""
+        self._numbers: set[int] = set()  # ordinal numbers of the current binds to port 0
         self._lock = Lock()
         self._shared: weakref.WeakKeyDictionary[socket.socket, WantedAddress] = weakref.WeakKeyDictionary()
-        self._places: dict[Endpoint, str] = {}  # where they listen, and how that is called
+        self._places: dict[Endpoint, str] = {}  # where the sockets listen -> name of that address
         self._counted: dict[str, int] = {}
         self._count_again = 0.0
-        self._held: dict[int, SharedSocket] = {}  # the shared ones by inode: uvloop drops Python's object
-        self._own: set[int] = set()  # inodes of others that Python code has bound, or listens on
-        self._kept: set[int] = set()  # inodes of those that are not given back
-        self._unnumbered: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # bound to port 0, and not listening yet
-        self._before: dict[str, Any] = {}  # the methods that were replaced, by name
+        self._held: dict[int, SharedSocket] = {}  # shared sockets by inode: uvloop drops Python's object
+        self._own: set[int] = set()  # inodes of other sockets that Python code has bound, or listens on
+        self._kept: set[int] = set()  # inodes of sockets that are not given back
+        self._unnumbered: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # bound to port 0 and not listening yet
+        self._before: dict[str, Any] = {}  # the original methods by name
 
     def __repr__(self) -> str:
         return f"<PortSharing of {len(self._shared)} sockets>"
 
     def install(self) -> None:
-        """From now on binding asks."""
+        """Replace the methods of Python's sockets."""
         sharing = self
 
         def bind(self: socket.socket, address: Any, /) -> None:
@@ -214,9 +214,9 @@ class PortSharing:
         socket.socket.getsockname = getsockname  # type: ignore[method-assign]
 
     def remove(self) -> None:
-        """Give Python's sockets their own methods back: in the child of a fork, which shares nothing.
+        """Restore the methods of Python's sockets; for the child of a fork, which shares nothing.
 
-        If the child has copies of shared sockets, `accept` still waits for it, because these never block.
+        If the child has copies of shared sockets, `accept` still waits for it because these never block.
         """
         for name, method in self._before.items():
             if not self._held or name not in WAITING:
@@ -224,19 +224,19 @@ class PortSharing:
         self._forget_all()
 
     def has(self, sock: socket.socket) -> bool:
-        """Return whether the socket is a shared one."""
+        """Return True if the socket is a shared one."""
         return sock in self._shared
 
     def holds_any(self) -> bool:
-        """Return whether this process has a shared socket."""
+        """Return True if this process has a shared socket."""
         return any(self._is_held(inode) for inode in list(self._held))
 
     def is_known(self, inode: int) -> bool:
-        """Return whether that socket was bound by Python code, and not by a library below it."""
+        """Return True if that socket was bound by Python code, and not by a library below it."""
         return inode in self._held or inode in self._own
 
     def share(self, sock: socket.socket, address: Any) -> None:
-        """Put the shared socket of that address in the place of `sock`."""
+        """Replace `sock` by the shared socket of that address."""
         self.sweep()
         is_inet6 = sock.family == socket.AF_INET6
         v6only = is_inet6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
@@ -258,22 +258,22 @@ class PortSharing:
         self._on_listening()
 
     def note_own(self, sock: socket.socket) -> None:
-        """A socket was bound, or listens, that may be no shared one."""
+        """Note a socket that was bound, or listens, and may not be shared."""
         if sock.type == socket.SOCK_STREAM and not self.has(sock):
             self._own.add(inode_of(sock.fileno()))
             self._on_listening()
 
     def note_unnumbered(self, sock: socket.socket) -> None:
-        """The socket has a free port of its own, which nobody knows yet."""
+        """Note a socket with its own free port, whose number is still unknown to the application."""
         self._unnumbered.add(sock)
 
     def forget_unnumbered(self, sock: socket.socket) -> None:
-        """The application asks for the number of its port: it remains the port of this socket."""
+        """Let a socket keep its own free port because the application asks for the number."""
         if self._unnumbered and sock in self._unnumbered:
             self._unnumbered.discard(sock)
 
     def share_unnumbered(self, sock: socket.socket) -> None:
-        """A socket with a free port of its own listens: put the one in its place that all workers share."""
+        """Replace a socket with its own free port, which listens now, by the one that all workers share."""
         if not self._unnumbered or sock not in self._unnumbered:
             return
         self._unnumbered.discard(sock)
@@ -283,11 +283,11 @@ class PortSharing:
                 v6only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
                 unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
             unbound.setblocking(sock.gettimeout() is None)
-            os.dup2(unbound.fileno(), sock.fileno(), inheritable=False)  # its port is free again
+            os.dup2(unbound.fileno(), sock.fileno(), inheritable=False)  # frees its port again
         self.share(sock, (host, 0, *rest))
 
     def unshare(self, sock: socket.socket) -> None:
-        """The socket was not bound to listen but to connect: give it one of its own."""
+        """Give a socket that was bound to connect, and not to listen, its own socket."""
         self.forget_unnumbered(sock)
         wish = self._shared.pop(sock, None)
         if wish is None:
@@ -303,22 +303,24 @@ class PortSharing:
         _bind(sock, wish.address)
 
     def keep(self) -> None:
-        """The process serves from what it holds now: these sockets are not given back, whatever becomes of them here,
-        because the successor of this process is to find those who wait in their queues.
+        """Keep the sockets that this process holds now, because it serves from them.
+
+        They are not given back when they are closed here, so that the successor of this process finds the connections
+        that wait in their queues.
         """
         self._kept |= self._held.keys()
 
     def inode_if_shared(self, sock: socket.socket) -> int:
-        """Return the inode of a shared socket, 0 of any other."""
+        """Return the inode of a shared socket, or 0 for any other."""
         return inode_of(sock.fileno()) if self._held and sock in self._shared else 0
 
     def handle_closed(self, inode: int) -> None:
-        """A descriptor of that shared socket was closed. If it was the last one, return when the address is free."""
+        """Give back that shared socket if its last descriptor was closed; return when the address is free."""
         if inode in self._held and not self._is_held(inode):
             self._release(inode)
 
     def sweep(self) -> None:
-        """Give back what was closed without a word: by code that is not Python, or because it was garbage."""
+        """Give back sockets that were closed without notice: by code other than Python, or by garbage collection."""
         for inode in list(self._held):
             if not self._is_held(inode):
                 self._release(inode)
@@ -336,7 +338,7 @@ class PortSharing:
         if inode in self._kept:
             self._leave(held.wish)
             return
-        with contextlib.suppress(Exception):  # the Kingpin has gone, and all its sockets with it
+        with contextlib.suppress(Exception):  # the Kingpin is dead, and all its sockets with it
             self._give_back(held.wish)
         self._free_number(held.wish)
 
@@ -347,14 +349,15 @@ class PortSharing:
         return held
 
     def _forget_all(self) -> None:
-        """In the child of a fork: what it closes is no business of the Kingpin's."""
+        """Forget all sockets in the child of a fork: the Kingpin need not know what it closes."""
         self._held.clear()
         self._shared.clear()
         self._unnumbered.clear()
 
     def count_connections(self) -> dict[str, int]:
-        """How many connections that have come in are open, by address; from one thread. As it was a while ago, if
-        counting takes long: it is to take `COUNTING` of the time at most.
+        """Return how many accepted connections are open, by address; from one thread.
+
+        If counting takes long, return an earlier count: at most `COUNTING` of the time is spent on it.
         """
         now = monotonic()
         if self._places and now >= self._count_again:
@@ -364,13 +367,14 @@ class PortSharing:
         return self._counted
 
     def turn_deaf(self) -> frozenset[Endpoint]:
-        """From now on no connection comes in here: a socket to which nobody can connect takes the place of each.
+        """Accept no more connections: replace each listening socket by one to which no client can connect.
 
-        The servers go on with what they have, and the queue is the others'. Where they listened.
+        The servers continue with the connections that they have, and the other workers serve the queue. Return where
+        this process listened.
         """
         places: set[Endpoint] = set()
         for descriptor in descriptors_of(self._held) or [sock.fileno() for sock in list(self._shared)]:
-            with contextlib.suppress(OSError):  # it was closed, or is just now
+            with contextlib.suppress(OSError):  # it was closed, or is being closed
                 places.add(_turn_deaf(descriptor))
         for held in list(self._held.values()):
             self._leave(held.wish)
@@ -379,7 +383,7 @@ class PortSharing:
         return frozenset(places)
 
     def _take_number(self) -> int:
-        """The lowest that no bind to port 0 has: workers that do the same get the same ports."""
+        """Return the lowest ordinal number that no bind to port 0 has, so that equal workers get the same ports."""
         with self._lock:
             number = next(number for number in itertools.count() if number not in self._numbers)
             self._numbers.add(number)
@@ -401,8 +405,9 @@ def file_mode(mode: int) -> Generator[None]:
 
 
 def _mode_of_file() -> int:
-    """Return the permissions that a socket file is to have: as said, else by the umask of this process; -1 if the
-    system does not tell it. To ask `os.umask` would change it for a moment, for all threads.
+    """Return the permissions for a socket file: as set, else by the umask; -1 if the system does not report it.
+
+    `os.umask` is not used because it would change the umask for a moment, for all threads.
     """
     if (said := _mode.get()) >= 0:
         return said
@@ -420,7 +425,7 @@ def _turn_deaf(descriptor: int) -> Endpoint:
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         place = place_of(sock)
     with socket.socket(socket.AF_UNIX) as deaf:
-        _bind(deaf, "")  # the kernel gives it a name that nobody knows
+        _bind(deaf, "")  # the kernel gives it an unknown name
         _listen(deaf, 1)
         deaf.setblocking(False)
         forget_in_loops(descriptor)
@@ -442,7 +447,7 @@ def _is_server_bind(frame: FrameType) -> bool:
 
 
 def _is_uvloop_running() -> bool:
-    loop = events._get_running_loop()  # pyright: ignore[reportPrivateUsage]  the documented one raises
+    loop = events._get_running_loop()  # pyright: ignore[reportPrivateUsage]  the documented function raises
     return loop is not None and type(loop).__module__.partition(".")[0] == "uvloop"
 
 
@@ -454,6 +459,6 @@ def _is_shareable(sock: socket.socket, address: Any) -> bool:
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[1], int):  # type: ignore[arg-type]
         return False
     if not 0 <= address[1] <= 0xFFFF:
-        return False  # the plain bind says what is wrong with it
+        return False  # the original bind reports what is wrong with it
     reuse_port = getattr(socket, "SO_REUSEPORT", None)
     return reuse_port is None or not sock.getsockopt(socket.SOL_SOCKET, reuse_port)

@@ -1,9 +1,9 @@
-"""How many files this process may have open: the Kingpin needs a few for each worker, and workers get what they had.
+"""The maximum number of open files: the Kingpin needs a few for each worker, and workers get the original limit.
 
-The limit that a shell sets is low (1024) for the sake of old programs that use `select`, and every process may raise
-its own up to the hard limit. So the Kingpin and its fork server raise theirs, and a mobster, which runs code of the
-application, begins with the limit with which the app was started. An environment variable carries that number from one
-program to the next.
+The limit of a shell is low (1024) because of old programs that use `select`, and every process can raise its own up to
+the hard limit. So the Kingpin and its fork server raise theirs, and a mobster, which runs code of the application,
+begins with the limit with which the app started. An environment variable passes that number from one program to the
+next.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import resource
 
 VARIABLE = "MOB_OPEN_FILES"
 MOST = 1024 * 1024
-"""More are of no use, and where the hard limit is a billion some programs look at each number."""
+"""Maximum limit to set: more is of no use, and with a hard limit of a billion some programs check each number."""
 PER_WORKER = 4
-"""Descriptors of the Kingpin for each worker: two links and two pipes."""
+"""File descriptors of the Kingpin for each worker: two links and two pipes."""
 BESIDES = 100
-"""What else it needs, with some clients."""
+"""Other file descriptors that the Kingpin needs, with some clients."""
 
 
 def raise_limit(is_told: bool = True) -> None:
-    """Let this process have as many files open as it may. `is_told`: workers get what it had before."""
+    """Raise this process's limit of open files to the maximum. `is_told`: note the old limit for the workers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -31,7 +31,7 @@ def raise_limit(is_told: bool = True) -> None:
 
 
 def give_back_limit() -> None:
-    """Return to the limit with which the app was started."""
+    """Restore the limit with which the app started."""
     before = os.environ.pop(VARIABLE, "")
     if before.isdigit():
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -39,9 +39,9 @@ def give_back_limit() -> None:
 
 
 def shortage(workers: int) -> str:
-    """Return what to say if this process cannot have the descriptors for so many workers; nothing if it can.
+    """Return a warning if this process cannot have enough open files for that many workers, otherwise "".
 
-    In a reload a quarter of the workers is there twice.
+    During a reload a quarter of the workers exists twice.
 
     >>> shortage(4)
     ''

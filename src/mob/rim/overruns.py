@@ -1,16 +1,17 @@
-"""Which call of a mobster must have ended first (`@mob.export(kill_after=...)`), in memory that outlives the mobster.
+"""The call of a mobster whose limit ends first (`@mob.export(kill_after=...)`), in memory that outlives the mobster.
 
-A mobster writes here of its running calls that have such a limit the one whose time is over first. The Kingpin reads it
-at that time, also if the code of the application holds the interpreter and lets no thread of the mobster run. When it
-has decided to kill the mobster it tells all members because of which call (`m.MemberGone`, over other Kingpins also
-those on other machines): so the caller of that one is told something else than those whose calls died with it.
+Of its running calls with such a limit, a mobster writes here the one whose time ends first. The Kingpin reads it at
+that time, even if the code of the application holds the interpreter and lets no thread of the mobster run. When it
+decides to kill the mobster, it reports to all members because of which call (`m.MemberGone`; through other Kingpins
+also to those on other machines). So the caller of that call gets another error than those whose calls died with it.
 
-The Kingpin has to know when to look. The mobster says it (`m.WatchCall`), and writes the time here (`announced`), where
-a Kingpin finds it that takes over in an upgrade. A call that begins before that time and has to end behind it needs no
-word of its own: the look finds it, and the next look follows from it. So a mobster sends one message in each
-`kill_after` seconds at most, however many calls it serves, and none while it has nothing to do.
+The Kingpin must know when to check. The mobster sends the time (`m.WatchCall`), and also writes it here (`announced`),
+where a Kingpin finds it that takes over in an upgrade. A call that begins before that time and must end after it needs
+no message: the check finds it and plans the next check. So a mobster sends at most one message per `kill_after`
+seconds, however many calls it serves, and none while it is idle.
 
-Entries are found by uid, modulo their number, and say whose they are; a younger mobster takes that of an older one.
+Entries are found by uid, modulo their number, and contain the uid of their owner; a newer mobster takes the entry of an
+older one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from __future__ import annotations
 from mob.wire.messages import Overrun
 
 ENTRIES = 512
-WORDS = 8  # a line of the cache
+WORDS = 8  # a cache line
 SIZE = ENTRIES * WORDS * 8
 OWNER, DEADLINE, CALLER, NUMBER, MARK, LIMIT, ANNOUNCED = range(7)
 TICKS = 1_000_000
-"""In a second: times are microseconds of the monotonic clock."""
+"""Ticks per second: times are microseconds of the monotonic clock."""
 
 
 class Overruns:
@@ -37,9 +38,9 @@ class Overruns:
         return f"<Overruns, {sum(deadline > 0 for deadline in self._words[DEADLINE::WORDS])} calls watched>"
 
     def put(self, uid: int, call: Overrun | None) -> None:
-        """Write, as its mobster, which call must have ended first; None if none runs that has a limit."""
+        """Write which call's limit ends first; None if no call with a limit runs. For the mobster itself."""
         entry = self._entry(uid)
-        entry[DEADLINE] = 0  # until the rest is written: the Kingpin may look at any moment
+        entry[DEADLINE] = 0  # until the rest is written, because the Kingpin may read at any moment
         if entry[OWNER] != uid:
             entry[ANNOUNCED] = 0
             entry[OWNER] = uid
@@ -49,16 +50,16 @@ class Overruns:
             entry[DEADLINE] = int(call.deadline * TICKS)
 
     def announce(self, uid: int, when: float) -> None:
-        """Write, as its mobster, that the Kingpin is told to look at that time."""
+        """Write the time at which the Kingpin was asked to check. For the mobster itself."""
         self._entry(uid)[ANNOUNCED] = int(when * TICKS)
 
     def announced(self, uid: int) -> float:
-        """Return when a mobster expects the Kingpin to look; 0 if it never said so."""
+        """Return the time at which a mobster expects the Kingpin to check; 0 if it never announced one."""
         entry = self._entry(uid)
         return entry[ANNOUNCED] / TICKS if entry[OWNER] == uid else 0.0
 
     def first(self, uid: int) -> Overrun | None:
-        """Return which call of a mobster must have ended first."""
+        """Return the call of a mobster whose limit ends first."""
         entry = self._entry(uid)
         if entry[OWNER] != uid or not entry[DEADLINE]:
             return None
@@ -70,5 +71,5 @@ class Overruns:
         return self._words[at : at + WORDS]
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._words.release()

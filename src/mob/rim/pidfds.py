@@ -1,11 +1,11 @@
-"""Signals to a process, not to a number: a process id may belong to a stranger as soon as its process was waited for.
+"""Signals to a process instead of a number: a process id may belong to a stranger as soon as its process was reaped.
 
-A pidfd (Linux) stays with its process, so what is sent through it reaches that process or nobody. `ProcessHandle` is
-one that was opened while the process was known. Where only a number is known, the process is held first, then looked at
-(whose child it is, when it was started), and then signalled: whatever ends in between is not signalled at all.
+A pidfd (Linux) stays with its process, so a signal through it reaches that process or none. `ProcessHandle` is a pidfd
+that was opened while the process was known. If only a number is known, the process is opened first, then checked (its
+parent, its start time), and then signaled: if it ends meanwhile, nothing is signaled.
 
-A number is signalled directly only where it cannot be another's: one's own child that was not waited for, or a group
-whose leader was not. Elsewhere than on Linux there are numbers only, and the looks that are possible there.
+A number is signaled directly only where it cannot belong to another: an own child that was not reaped, or a group whose
+leader was not. Systems other than Linux have only numbers, and the checks that are possible there.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from typing import NamedTuple
 
 LINUX = sys.platform == "linux"
 PROCESS_GROUP = 4
-"""PIDFD_SIGNAL_PROCESS_GROUP: to all of the group that the process led, though it has ended. From Linux 6.9 on."""
+"""PIDFD_SIGNAL_PROCESS_GROUP: to the whole group that the process led, even if it ended. Linux 6.9 or newer."""
 _NOBODY = (ProcessLookupError, PermissionError)
 
 
 class Status(NamedTuple):
-    """What /proc says of a process."""
+    """The status of a process in /proc."""
 
     state: str
     parent: int
     group: int
     session: int
     started: int
-    """In clock ticks since the machine was started; with the process id it names a process."""
+    """Start time in clock ticks since boot; together with the process id it identifies a process."""
 
     @property
     def has_ended(self) -> bool:
-        """Return whether it has ended and was not waited for."""
+        """True if it ended and was not reaped."""
         return self.state in ("Z", "X")
 
 
 def status_of(pid: int) -> Status | None:
-    """Return what the system says of a process; None if there is none, or where the system does not tell."""
+    """Return the status of a process; None if there is no such process, or the system does not report it."""
     with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
         return Status(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
@@ -50,8 +50,9 @@ def status_of(pid: int) -> Status | None:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a thread of a process runs, or would if it had a processor. One that waits in the kernel executes
-    nothing of its program before it has heard of a SIGSTOP. Where the system does not tell: False.
+    """Return True if a thread of a process runs or is ready to; False where the system does not report it.
+
+    A thread that waits in the kernel executes nothing of its program before it handles a SIGSTOP.
     """
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -67,7 +68,12 @@ class ProcessHandle:
     __slots__ = ("_fd", "pid")
 
     def __init__(self, pid: int) -> None:
-        """`ProcessLookupError` if there is none, another `OSError` if there is no descriptor for it."""
+        """Open a process.
+
+        Raises:
+            ProcessLookupError: There is no such process.
+            OSError: No file descriptor is available.
+        """
         self.pid: int = pid
         self._fd = _open(pid)
 
@@ -79,11 +85,11 @@ class ProcessHandle:
         return self._fd
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         os.close(self._fd)
 
     def signal(self, signum: int) -> None:
-        """Signal the process, unless it has ended."""
+        """Signal the process, unless it ended."""
         with contextlib.suppress(*_NOBODY):
             if not LINUX:
                 if not self.has_ended():
@@ -92,8 +98,10 @@ class ProcessHandle:
             signal.pidfd_send_signal(self._fd, signum)
 
     def signal_group(self, signum: int) -> None:
-        """Signal the group that the process leads, or has led. On a Linux before 6.9, and elsewhere: only as long as
-        nobody has waited for the process, because its number may be another's afterwards.
+        """Signal the group that the process leads or led.
+
+        On Linux before 6.9, and on other systems, only until the process is reaped, because its number may belong to
+        another afterwards.
         """
         with contextlib.suppress(*_NOBODY):
             if LINUX:
@@ -113,14 +121,14 @@ class ProcessHandle:
             return any(line.split() == ["Pid:", "-1"] for line in lines)
 
     def has_ended(self, seconds: float = 0.0) -> bool:
-        """Return whether it has ended, or does so within that time."""
-        poll = select.poll()  # which takes numbers beyond 1,023, as select() does not
+        """Return True if it ended, or ends within that time."""
+        poll = select.poll()  # unlike select(), it takes descriptors above 1,023
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
 
 def _open(pid: int) -> int:
-    """A pidfd; where there is none, what is like it as far as waiting goes."""
+    """Return a pidfd; on systems without pidfds, a descriptor that behaves like one for waiting."""
     if sys.platform != "linux":
         queue = select.kqueue()
         queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
@@ -129,10 +137,10 @@ def _open(pid: int) -> int:
 
 
 def is_child(pid: int, parents: Collection[int]) -> bool:
-    """Return whether there is such a process, be it ended and not waited for, and one of these has it as a child.
+    """Return True if there is such a process (which may have ended, if not reaped), and one of these is its parent.
 
-    Where that cannot be read (no descriptor is to be had for it, or there is no /proc): whether it leads a group in the
-    session of this process, as such a child does.
+    If that cannot be read (no free descriptor, or no /proc), return whether it leads a group in the session of this
+    process, as such a child does.
     """
     status = status_of(pid)
     if status is not None:
@@ -143,14 +151,14 @@ def is_child(pid: int, parents: Collection[int]) -> bool:
 
 
 def wait_for(pid: int, seconds: float) -> bool:
-    """Wait for the end of a child of this process, so long at most; return whether it has ended."""
+    """Wait for the end of a child of this process, at most that long; return True if it ended."""
     held: ProcessHandle | None = None
     try:
         held = ProcessHandle(pid)
     except ProcessLookupError:
         return True
     except OSError:
-        pass  # no descriptor to be had: it is waited for however long it takes
+        pass  # no free descriptor: wait without a limit
     if held is not None:
         with contextlib.closing(held):
             if not held.has_ended(seconds):
@@ -161,12 +169,12 @@ def wait_for(pid: int, seconds: float) -> bool:
 
 
 def signal_child(pid: int, parents: Collection[int], signum: int, whole_group: bool = False) -> None:
-    """Signal a process, or the group that it leads too, if it still is the child of one of these."""
+    """Signal a process, or also its group, if it is still the child of one of these."""
     try:
         held = ProcessHandle(pid)
     except ProcessLookupError:
         return
-    except OSError:  # no descriptor to be had: the number, right after the look
+    except OSError:  # no free descriptor: use the number, right after the check
         if is_child(pid, parents):
             _signal_number(pid, signum, whole_group)
         return
@@ -180,7 +188,7 @@ def signal_child(pid: int, parents: Collection[int], signum: int, whole_group: b
 
 
 def signal_started(pid: int, started: int, signum: int) -> None:
-    """Signal a process, if it is the one that was started at that time."""
+    """Signal a process if it is the one that was started at that time."""
     held: ProcessHandle | None = None
     try:
         held = ProcessHandle(pid)

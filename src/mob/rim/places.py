@@ -1,10 +1,11 @@
-"""Paths as the user has spelled them, through symbolic links: `/srv/app/current/main.py`, not `/srv/app/r41/main.py`.
+"""Paths as the user spelled them, through symbolic links: `/srv/app/current/main.py`, not `/srv/app/r41/main.py`.
 
-A release is often put into service by pointing a link to another directory. The system knows the working directory and
-Python the first entry of `sys.path` only as the link was resolved at the start, so a reload would read the old release
-for ever. How the user came there is told by what he typed: PWD, the path of the interpreter and that of the script.
+A release is often deployed by pointing a link to another directory. The system knows the working directory, and Python
+the first entry of `sys.path`, only as the link was resolved at the start, so a reload would read the old release
+forever. The user's spelling is found in PWD, the path of the interpreter and that of the script.
 
-And where files of mob's own lie, if there is a place for them: file systems may be read-only, and users without a home.
+Also the places of mob's own files, if there are any: file systems may be read-only, and users may have no home
+directory.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from pathlib import Path, PurePath
 from typing import IO
 
 PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
-"""Where the source of mob lies: what the names of its files begin with."""
+"""Directory of mob's source, with which the names of its files begin."""
 
 
 def here() -> str:
-    """Return the working directory, as it is spelled in PWD if that leads here; where it was, if it is gone."""
+    """Return the working directory, as PWD spells it if that leads here; its last path if it was removed."""
     typed = os.environ.get("PWD", "")
     try:
         directory = os.getcwd()
@@ -32,12 +33,12 @@ def here() -> str:
         if os.path.isabs(typed) and os.path.samefile(typed, directory):
             return typed
     except OSError:
-        pass  # it was moved away since
+        pass  # it was moved since
     return directory
 
 
 def _last_place() -> str:
-    """Return where the working directory was that somebody has removed; nothing if the system does not tell."""
+    """Return the path of a working directory that was removed; "" if the system does not report it."""
     try:
         return os.readlink("/proc/self/cwd").removesuffix(" (deleted)")
     except OSError:
@@ -45,15 +46,16 @@ def _last_place() -> str:
 
 
 def is_blinding() -> bool:
-    """Return whether no program can begin in the working directory: it is gone, and this is Python 3.13.0 to 3.13.2.
+    """Return True if no program can start in the working directory: it was removed, and Python is 3.13.0 to 3.13.2.
 
-    These look the directory up when a module lacks an attribute, and fail with a `SystemError`: at most imports.
+    These versions look up the directory when a module lacks an attribute, and fail with a `SystemError` at most
+    imports.
     """
     return (3, 13) <= sys.version_info < (3, 13, 3) and not os.path.exists(here())
 
 
 def spelled(path: str) -> str:
-    """Return an absolute path with the link in it by which the user came there, if there was one.
+    """Return an absolute path with the link in it through which the user came, if there was one.
 
     >>> spelled("/srv/app/r41/main.py")                  # doctest: +SKIP
     '/srv/app/current/main.py'
@@ -61,7 +63,7 @@ def spelled(path: str) -> str:
     absolute = os.path.join(here(), path)
     path = os.path.realpath(absolute) if os.pardir in PurePath(absolute).parts else os.path.normpath(absolute)
     if os.path.realpath(path) != path:
-        return path  # it has a link in it already
+        return path  # it already contains a link
     for link in _links():
         real = os.path.realpath(link)
         if path == real or path.startswith(real + os.sep):
@@ -70,7 +72,7 @@ def spelled(path: str) -> str:
 
 
 def state_directory() -> Path:
-    """Return where what mob keeps of this user lies. `FileNotFoundError` if the user has no home directory."""
+    """Return the directory of mob's files of this user. Raise `FileNotFoundError` if the user has no home directory."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     if state.startswith("~"):
         raise FileNotFoundError(errno.ENOENT, "this user has no home directory, and XDG_STATE_HOME is not set")
@@ -78,7 +80,7 @@ def state_directory() -> Path:
 
 
 def queue_file(app: str) -> Path:
-    """Return where the durable jobs of an app are kept, if it says nothing else. `FileNotFoundError` as above.
+    """Return the default file of an app's durable jobs. Raise `FileNotFoundError` as above.
 
     >>> queue_file("shop")                               # doctest: +SKIP
     PosixPath('/home/ada/.local/state/mob/queues/shop.db')
@@ -87,7 +89,10 @@ def queue_file(app: str) -> Path:
 
 
 def queue_mark(app: str, make: bool = False) -> Path:
-    """Return the file whose presence says that an app has jobs in its cluster; `make` it. `OSError` if not."""
+    """Return the file whose presence shows that an app has jobs in its cluster.
+
+    With `make`, create it, or raise `OSError`.
+    """
     mark = queue_file(app).with_suffix(".cluster")
     if make:
         mark.parent.mkdir(parents=True, exist_ok=True)
@@ -96,21 +101,23 @@ def queue_mark(app: str, make: bool = False) -> Path:
 
 
 def unnamed_file(size: int = 0) -> IO[bytes]:
-    """Return a file of that size without a name, which goes when it is closed: in memory, where the system gives that,
-    so it needs no file system that can be written. `OSError` if there is no place for it.
+    """Return a file of that size without a name, which is deleted when it is closed.
+
+    It is in memory if the system supports that, so it needs no writable file system. Raise `OSError` if there is no
+    place for it.
     """
     try:
         made = os.fdopen(os.memfd_create("mob", os.MFD_CLOEXEC), "w+b")
-    except (AttributeError, OSError) as error:  # it has no memfd, or refuses it (a sandbox)
+    except (AttributeError, OSError) as error:  # the system has no memfd, or refuses it (a sandbox)
         made = _temporary_file(size, error)
     os.ftruncate(made.fileno(), size)
     return made
 
 
 def _temporary_file(size: int, refused: Exception) -> IO[bytes]:
-    import tempfile  # only where there is no memfd
+    import tempfile  # only needed without memfd
 
-    for directory in ("/dev/shm", None):  # None: where the system has temporary files
+    for directory in ("/dev/shm", None):  # None: the system's directory for temporary files
         with contextlib.suppress(OSError), contextlib.ExitStack() as made:
             file = made.enter_context(tempfile.TemporaryFile(dir=directory))
             os.ftruncate(file.fileno(), size)
@@ -120,7 +127,7 @@ def _temporary_file(size: int, refused: Exception) -> IO[bytes]:
 
 
 def _links() -> Iterator[str]:
-    """Yield the directories that are links, among those by which the user came here."""
+    """Yield the directories that are links, among those through which the user came here."""
     for typed in (here(), sys.argv[0] if sys.argv else "", sys.executable or ""):
         absolute = PurePath(here(), typed)
         if os.pardir not in absolute.parts:

@@ -1,10 +1,10 @@
 """Processes as the kernel sees them: groups, adoption, exits, titles, and the deadman pipe.
 
 The deadman pipe covers the case that Kingpin and fork server are killed at the same moment. Both hold its writing end;
-every mobster opens the reading end anew with O_ASYNC, owner: its own process group, signal: SIGKILL. When the last
-writer is gone the kernel itself kills the whole group: no code of the mobster has to run, so it also ends one that is
-stuck in C, with its children. (fcntl(2): F_SETOWN with a negative number, F_SETSIG.) Linux only. What a mobster leaves
-that was killed at that moment too is the guardian's (`guardian`).
+every mobster reopens the reading end with O_ASYNC, with its own process group as owner and SIGKILL as signal. When the
+last writer exits, the kernel itself kills the whole group: no code of the mobster has to run, so it also ends one
+that is stuck in C code, with its children. (fcntl(2): F_SETOWN with a negative number, F_SETSIG.) Linux only. What a
+mobster leaves behind that was killed at the same moment is ended by the guardian (`guardian`).
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 PR_SET_CHILD_SUBREAPER = 36
 STACKS = signal.SIGRTMAX - 3 if LINUX else 0  # type: ignore[attr-defined]  # one that no application uses
 PF_EXITING = 0x4
-"""Of a process in /proc: it ends."""
+"""Flag of a process in /proc that is exiting."""
 OWN_SIGNALS = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
 )
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BY_HEAP = 8 * 1024 * 1024
-"""Bytes from which the allocator of a mobster takes fresh pages from the system, and gives them back."""
+"""Bytes from which a mobster's allocator takes fresh pages from the system, and returns them."""
 
 
 def make_deadman() -> tuple[int, int]:
-    """The two ends of the pipe, reading end first. Neither is inherited over an exec unless told to."""
+    """Return the two ends of the pipe, reading end first. Neither survives an exec unless it is made inheritable."""
     return os.pipe()
 
 
 def arm_deadman(reading_end: int) -> None:
-    """This process and its group die when the last writing end closes; the descriptor must stay open."""
+    """Have this process and its group die when the last writing end closes; the descriptor must stay open."""
     if not LINUX:
         return
     own = os.open(f"/proc/self/fd/{reading_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -56,7 +56,7 @@ def arm_deadman(reading_end: int) -> None:
 
 
 class ResidentMemory:
-    """How much memory this process has, read from a file that stays open: asking needs no descriptor that may lack."""
+    """Resident memory of this process, read from a file that stays open: reading needs no free descriptor."""
 
     def __init__(self) -> None:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC) if LINUX else -1
@@ -65,21 +65,21 @@ class ResidentMemory:
         return f"<ResidentMemory {self.read():,} bytes>"
 
     def close(self) -> None:
-        """Nobody asks any more."""
+        """Close the file."""
         if self._statm >= 0:
             os.close(self._statm)
             self._statm = -1
 
     def read(self) -> int:
-        """Bytes; 0 where the system does not tell."""
+        """Return bytes; 0 where the system does not report them."""
         return int(os.pread(self._statm, 99, 0).split()[1]) * PAGE if self._statm >= 0 else 0
 
 
 def keep_heap_warm() -> None:
-    """Has the allocator keep freed memory of medium size instead of giving it back to the kernel at once.
+    """Have the allocator keep freed memory of medium size instead of returning it to the kernel immediately.
 
-    A message of a megabyte is copied through several buffers. With glibc's defaults each is mapped anew, and the page
-    faults cost six times as much as all the rest: 4.2 ms there and back against 0.7 ms. (mallopt(3); glibc only.)
+    A message of a megabyte is copied through several buffers. With glibc's defaults each is mapped again, and the page
+    faults cost six times as much as everything else: 4.2 ms there and back against 0.7 ms. (mallopt(3); glibc only.)
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -88,17 +88,17 @@ def keep_heap_warm() -> None:
 
 
 def become_subreaper() -> None:
-    """Orphans among the descendants of this process become its children, so it can wait for them."""
+    """Make orphans among the descendants of this process its children, so that it can reap them."""
     if LINUX:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def start_thread(function: Callable[[], object], name: str) -> threading.Thread:
-    """Starts a daemon thread that takes no signals: all come to the main thread, so none is lost between two programs
-    of one process, where other threads have ended and the main thread holds signals back.
+    """Start a daemon thread that takes no signals, so all signals come to the main thread.
 
-    Its end needs a library of the compiler's (glibc loads it at the first `pthread_exit`, and aborts if it cannot, for
-    want of a descriptor, say), so that is loaded before.
+    Then none is lost between two programs of one process, when other threads have ended and the main thread blocks
+    signals. The end of a thread needs a library of the compiler, which is loaded before: glibc would load it at the
+    first `pthread_exit`, and abort if it cannot, for example because there is no free descriptor.
     """
     if LINUX:
         with contextlib.suppress(OSError):  # another C library
@@ -113,10 +113,10 @@ def start_thread(function: Callable[[], object], name: str) -> threading.Thread:
 
 
 def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:
-    """Signal the group that a process leads, and the process should it not lead it yet.
+    """Signal the group that a process leads, and the process itself if it does not lead it yet.
 
-    For this process, and for a child of it that was not waited for: the number of another may belong to a stranger by
-    now (`pidfds`).
+    Only for this process, and for its children that were not reaped: another number may belong to a stranger by now
+    (`pidfds`).
     """
     for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -124,9 +124,10 @@ def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:
 
 
 def set_foreground(terminal: int, group: int) -> None:
-    """Makes a process group the one that reads from a terminal, and that Ctrl-C is for. `OSError` if it cannot be.
+    """Make a process group the foreground group of a terminal, which reads from it and gets Ctrl-C.
 
-    A process in the background may do so only while SIGTTOU is blocked in the thread that does (tcsetpgrp(3)).
+    A process in the background may do so only while SIGTTOU is blocked in the calling thread (tcsetpgrp(3)). Raise
+    `OSError` if it fails.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
@@ -136,28 +137,28 @@ def set_foreground(terminal: int, group: int) -> None:
 
 
 def count_oom_kills() -> int:
-    """How many processes of this machine the kernel has killed for want of memory since it was started."""
+    """Return how many processes of this machine the kernel has killed since boot because memory ran out."""
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/vmstat", encoding="ascii") as lines:
         return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
     return 0
 
 
 def is_own_doing(status: int) -> bool:
-    """Whether a process that ended like this did so by what it ran itself, and not because somebody has killed it."""
+    """Return True if a process with this exit status ended because of its own code, not because it was killed."""
     return status > 0 or -status in OWN_SIGNALS
 
 
 def enter(directory: str) -> None:
-    """Have this process work where a path leads now: a link in it may have been pointed elsewhere since."""
-    with contextlib.suppress(OSError):  # it is gone: the directory stays that of the parent
+    """Set the working directory to where a path leads now: a link in it may have changed since."""
+    with contextlib.suppress(OSError):  # it was removed: keep the parent's directory
         if directory and os.path.realpath(directory) not in (directory, os.getcwd()):
             os.chdir(directory)
 
 
 def settle(role: RolePlan) -> None:
-    """Gives this process what its role is to have of the system: environment, limits, cores, priority.
+    """Apply the system options of a role to this process: environment, limits, cores, priority.
 
-    `OSError` or `ValueError`, with a note that names the option, if it cannot be had.
+    Raise `OSError` or `ValueError`, with a note that names the option, if that fails.
     """
     environment.take_over(role.env)
     option = ""
@@ -174,36 +175,37 @@ def settle(role: RolePlan) -> None:
             option = f"nice={role.nice}"
             os.nice(role.nice)
     except (OSError, ValueError, AttributeError) as error:
-        error.add_note(f"role {role.name!r}: {option} cannot be had on this machine, or not by this user.")
+        error.add_note(f"role {role.name!r}: {option} is not possible on this machine, or not for this user.")
         raise
 
 
 def answer_with_stacks() -> None:
-    """From now on this process writes where its threads stand to stderr when it is asked, even if it is stuck in C."""
+    """Write the stacks of this process to stderr when a signal asks for them, even if it is stuck in C code."""
     if STACKS:
         faulthandler.register(STACKS, all_threads=True)
 
 
 def leave(status: int) -> NoReturn:
-    """End this process as the interpreter would, after `atexit` functions and with all that was printed, but without
-    freeing its objects one by one: that takes tens of milliseconds, and somebody waits.
+    """End this process as the interpreter would, after `atexit` functions and with all output flushed.
+
+    Its objects are not freed one by one: that takes tens of milliseconds, and a caller waits.
     """
     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # closed, or nobody reads it any more
+        with contextlib.suppress(Exception):  # closed, or without a reader
             stream.flush()
     os._exit(status)
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process was told to stand still (SIGSTOP, Ctrl-Z, a debugger); False where the system does not tell."""
+    """Return True if a process is stopped (SIGSTOP, Ctrl-Z, a debugger); False where the system does not report it."""
     with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
     return False
 
 
 class Child:
-    """A child process that another program in this process has started; as `subprocess.Popen`, as far as it goes."""
+    """A child that another program in this process started, with the needed parts of `subprocess.Popen`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -213,19 +215,19 @@ class Child:
         return f"<Child {self.pid}>"
 
     def send_signal(self, signum: int) -> None:
-        """Signals it, unless it has ended."""
+        """Signal it, unless it ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signum)
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kill it."""
         self.send_signal(signal.SIGKILL)
 
 
 def reap(before: Callable[[int], None]) -> list[tuple[int, int]]:
-    """Wait for the children that have ended, and return (pid, exit status as in `os.waitstatus_to_exitcode`) of each.
+    """Reap the children that ended; return pid and exit status (as in `os.waitstatus_to_exitcode`) of each.
 
-    `before` is called with the process id of each while that still is its own.
+    `before` is called with each process id before it is reaped.
     """
     ended: list[tuple[int, int]] = []
     while True:
@@ -244,7 +246,7 @@ def reap(before: Callable[[int], None]) -> list[tuple[int, int]]:
 
 
 def has_children() -> bool:
-    """Return whether this process has any, be they ended and not waited for."""
+    """Return True if this process has children, including ended ones that were not reaped."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -253,20 +255,20 @@ def has_children() -> bool:
 
 
 def dying_status(pid: int) -> int | None:
-    """Return the exit status of a process that is about to end and was not reaped; None if it is not seen to end."""
+    """Return the exit status of a process that is about to end and was not reaped; None if it does not seem to end."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    code = int(fields[-1])  # of the whole process, as soon as it is told to end
+    code = int(fields[-1])  # of the whole process, set as soon as it must end
     if code:
         return os.waitstatus_to_exitcode(code)
     return 0 if fields[0] in (b"Z", b"X") or int(fields[6]) & PF_EXITING else None
 
 
 def exit_text(status: int) -> str:
-    """An exit status in words.
+    """Return an exit status in words.
 
     >>> exit_text(0), exit_text(3), exit_text(-9)
     ('ended by itself (exit status 0)', 'exited with status 3', 'was killed by SIGKILL')
@@ -282,6 +284,6 @@ def exit_text(status: int) -> str:
 
 
 def shortage(error: OSError) -> str:
-    """Return what this process could not have, and the limit where it has one."""
+    """Return what this process could not get, and the limit if it has one."""
     hint = f" (ulimit -n is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,})" if error.errno == errno.EMFILE else ""
     return f"{error.strerror or error}{hint}"

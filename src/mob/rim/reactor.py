@@ -1,23 +1,23 @@
-"""One thread's readiness loop: an asyncio loop, or the thread that drives the links by hand while it waits.
+"""The readiness loop of one thread: an asyncio loop, or the thread itself, which serves the links while it waits.
 
-Everything of mob's that is read or written is watched here, twice: by the asyncio loop and by a poll object. While the
-loop runs, the loop calls. When code on the loop's own thread blocks for an answer (`drive`), the loop stands still and
-this file reads and writes in its place, so synchronous code never deadlocks on its own loop. Other threads reach the
-thread by `call`, which wakes it in either mode (asyncio's `call_soon_threadsafe` would wait for a loop that stands).
+All descriptors that mob reads or writes are watched here twice: by the asyncio loop and by a poll object. While the
+loop runs, the loop calls. When code on the loop's own thread blocks for an answer (`drive`), the loop is blocked and
+this file reads and writes instead of it, so synchronous code never deadlocks on its own loop. Other threads reach the
+thread through `call`, which wakes it in either mode (asyncio's `call_soon_threadsafe` would wait for a blocked loop).
 
-uvloop calls a reader once more and then never again when a socket has an error beside what there is to read, which it
-has if the other end dies and leaves something of ours unread. So after each read that the loop has called for the
-kernel is asked, in 0.5 us, whether the other end is gone. (One epoll object for all, watched by the loop, would spare
-that and one of the two registrations, but it makes an awaited call a fifth slower.)
+uvloop calls a reader once more and then never again when a socket has an error in addition to data, which happens if
+the other end dies with unread data of ours. So after each read by the loop the kernel is asked, in 0.5 us, whether the
+other end is closed. (One epoll object for all, watched by the loop, would save that and one of the two registrations,
+but it makes an awaited call a fifth slower.)
 
 Timers are kept here, and the loop has one timer for the first of them. The loop's timers count whole milliseconds:
-uvloop rounds less than half of one down to "at once", and its clock is cut off to whole ones, so a timer may come up to
-a millisecond early. Hence the loop is asked for at least one millisecond, rounded up, and asked again if it was early:
-a timer costs two wake-ups at most, and one that sets itself for the next instant takes no more than one per
+uvloop rounds less than half a millisecond down to "immediately", and its clock is truncated to whole ones, so a timer
+may come up to a millisecond early. So the loop is asked for at least one millisecond, rounded up, and asked again if it
+was early: a timer costs two wake-ups at most, and one that sets itself for the next instant takes no more than one per
 millisecond.
 
-What is posted while a callback of this file runs is sent when it returns, else at the end of the loop's turn. Then the
-reactor may linger: who has just sent something often gets the answer sooner than a sleeping core could be woken.
+What is posted during a callback of this file is sent when it returns, otherwise at the end of the loop's turn. Then the
+reactor may linger: after sending, the answer often comes sooner than a sleeping core could be woken.
 """
 
 from __future__ import annotations
@@ -43,49 +43,49 @@ READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
 TURN = 0.001
-"""Seconds after which the loop gets a turn, however fast the answers come, and what has time is sent."""
+"""Seconds after which the loop gets a turn, however fast answers come, and lazy messages are sent."""
 SWEEP = 64
-"""Cancelled timers that may stay among the others before they are taken out."""
+"""Maximum number of cancelled timers among the others before they are removed."""
 ENTRY = 2
-"""Bytes of a function's code that do nothing yet: they make its variables, and look for signals."""
+"""Bytes at the beginning of a function's code that do nothing yet: they make its variables and check for signals."""
 SPARE = 1.0
-"""Seconds after which the loop rings once more, if the first time an exception has come up before anything was done."""
+"""Seconds until the loop's spare timer rings, in case an exception interrupted the first before it did anything."""
 FURTHEST = 86400.0
-"""Seconds for which the loop is asked at most: also a timer that never comes may be set."""
+"""Maximum seconds to ask of the loop, because timers may be set to infinity."""
 
 
 class Flushable(Protocol):
-    """What has gathered something to send."""
+    """An object that has collected something to send."""
 
     def flush(self) -> None:
-        """Sends it."""
+        """Send it."""
         ...
 
 
 class Reactor:
-    """Readiness of descriptors, for a loop that may stand still."""
+    """Readiness of descriptors, for a loop that may be blocked."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, lingers: bool = False) -> None:
         self.loop = loop
-        self._lingers = lingers  # whether, after a flush, the answer is waited for awake for a moment
+        self._lingers = lingers  # True to wait awake for the answer for a moment after a flush
         self.thread: int = 0
-        """The ident of the thread that runs the loop."""
+        """Ident of the thread that runs the loop."""
         self.owner: int = 0
-        """The ident of the thread that reads and writes: the loop's, or the stand-in while that one is away."""
+        """Ident of the thread that reads and writes: the loop's, or the stand-in while that one is away."""
         self.is_away: bool = False
-        """Whether the loop's thread is in plain code of the application."""
+        """True while the loop's thread is in plain code of the application."""
         self.is_stood_in: bool = False
-        """Whether the stand-in is the owner."""
+        """True while the stand-in is the owner."""
         self.is_claimed: bool = False
-        """Whether the stand-in is about to take over, or has done so: the loop's thread waits for it then."""
+        """True if the stand-in is about to take over or has done so; the loop's thread then waits for it."""
         self.waiters: set[Any] = set()
-        """What is waited for elsewhere than on the loop: locks of threads, calls that other loops await."""
+        """Waiters outside the loop: locks of threads, calls that other loops await."""
         self.stand_in: StandIn = StandIn(self)
         self.plain: Plain = Plain(loop)
-        """How the loop gives way to plain code on its thread."""
+        """The switches between the loop and plain code on its thread."""
         self.driving: int = 0
-        """How deep the loop's thread is in `drive`."""
-        self._busy = False  # a callback of ours runs and will flush when it returns
+        """Depth of nested `drive` calls on the loop's thread."""
+        self._busy = False  # True while a callback of ours runs, which will flush when it returns
         self._dirty: deque[Flushable] = deque()
         self._lazy: list[Flushable] = []
         self._flush_scheduled = False
@@ -94,20 +94,22 @@ class Reactor:
         self._poll = select.poll()
         self._spinning = Spinning(self._poll)
         self._calls: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int]] = []  # a heap; those without a function were cancelled
-        self._timed: dict[int, Callable[[], None]] = {}  # what each timer calls, by its number
+        self._timers: list[tuple[float, int]] = []  # a heap; timers without a function were cancelled
+        self._timed: dict[int, Callable[[], None]] = {}  # the function of each timer, by its number
         self._timer_count = itertools.count()
         self._alarm: asyncio.TimerHandle | None = None  # the loop's timer for the first of them
-        self._spare: asyncio.TimerHandle  # and another, should an exception come up before that has done anything
+        self._spare: (
+            asyncio.TimerHandle
+        )  # a second one, in case an exception interrupts the first before it did anything
         self._alarm_at = 0.0
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
-        self._awaiting: list[asyncio.Future[None]] = []  # of those who wait for a change
+        self._awaiting: list[asyncio.Future[None]] = []  # of coroutines that wait for a change
         self.on_exit: Callable[[BaseException], None] = _raise
-        """What to do when code on the loop has said sys.exit(); the loop goes on unless this raises."""
+        """Called when code on the loop calls sys.exit(); the loop continues unless this raises."""
         self.after_callback: Callable[[], None] = _nothing
         """Housekeeping after each of our callbacks and each round of `drive`."""
         self.before_stand_in: Callable[[], None] = _nothing
-        """What the stand-in has to see to before it reads: what was read before, and is waited for."""
+        """Called by the stand-in before it reads, to handle what was read before and is waited for."""
 
     def __repr__(self) -> str:
         return f"<Reactor watching {len(self._readers)} descriptors, driven by hand {self.driving} deep>"
@@ -115,7 +117,7 @@ class Reactor:
     # --------------------------------------------------------------------------------------------- running
 
     def run(self) -> None:
-        """Runs the loop in this thread until `stop`. May be called again later, from another thread."""
+        """Run the loop in this thread until `stop`. May be called again later, from another thread."""
         self.claim()
         if self._wake_r not in self._readers:
             self.watch(self._wake_r, self._handle_wake)
@@ -130,44 +132,45 @@ class Reactor:
                 self.on_exit(error)
 
     def claim(self) -> None:
-        """From now on this thread is the one that runs the loop, or drives by hand in its place."""
+        """Make this thread the one that runs the loop, or drives it by hand."""
         self.thread = self.owner = get_ident()
         self.stand_in.claim()
 
     def disclaim(self) -> None:
-        """From now on there is no such thread."""
+        """Forget the thread that runs the loop."""
         self.thread = self.owner = 0
 
     def stop(self) -> None:
-        """Ends `run`; from any thread."""
+        """End `run`; from any thread."""
         self.call(self.loop.stop)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Has the loop's thread call a function soon; from any thread."""
+        """Have the loop's thread call a function soon; from any thread."""
         self._calls.append(function)
-        try:  # as in `wake`, which may be one level too deep for a stack that is nearly used up
+        try:  # inline instead of `wake`, which may be one level too deep for a nearly exhausted stack
             os.write(self._wake_w, b"\0")
         except OSError:
             pass
 
     def wake(self) -> None:
-        """Have whatever reads here look again at what it waits for; from any thread."""
+        """Make the thread that reads here check again what it waits for; from any thread."""
         try:
             os.write(self._wake_w, b"\0")
         except BlockingIOError:
-            pass  # it is awake already
+            pass  # it is already awake
         except OSError:
-            pass  # closed: nobody is left to call it
+            pass  # closed: there is no thread to call it
 
     def abandon(self, end: Callable[[], None]) -> None:
-        """Lets go of it in the child of a fork: what it watches is the parent's. `end` is called when the code that has
-        forked returns to this loop.
+        """Release everything in the child of a fork, because it belongs to the parent.
+
+        `end` is called when the code that forked returns to this loop.
         """
-        if self.thread == get_ident():  # the loop would go on in the child, with what it has yet to do
+        if self.thread == get_ident():  # the loop would continue in the child, with all its pending work
             forks.end_with_step(end, Reactor.run.__code__)
             self.loop.call_soon(end)
         self.disclaim()
-        self.is_away = self.is_stood_in = self.is_claimed = False  # the stand-in was not copied, what it held was
+        self.is_away = self.is_stood_in = self.is_claimed = False  # the stand-in was not copied, but its locks were
         self.after_callback = self.before_stand_in = end
         self._dirty.clear()
         self._lazy.clear()
@@ -177,12 +180,12 @@ class Reactor:
         self._close_pipe()
 
     def close(self) -> None:
-        """End the stand-in and free the descriptors of its own."""
+        """End the stand-in and close own descriptors."""
         self.stand_in.end()
         self._close_pipe()
 
     def _close_pipe(self) -> None:
-        """Close it, once: its numbers, and that of the loop's thread, soon belong to something else."""
+        """Close the pipe once: its numbers, and that of the loop's thread, may soon belong to others."""
         self.disclaim()
         read, write = self._wake_r, self._wake_w
         self._wake_r = self._wake_w = -1
@@ -193,8 +196,9 @@ class Reactor:
     # ---------------------------------------------------------------------------------------------- timers
 
     def call_at(self, when: float, function: Callable[[], None]) -> int:
-        """Call a function at that time (monotonic seconds) or up to two milliseconds later, never earlier; also while
-        driven by hand. Return the number by which `cancel` knows it. On the loop's thread only.
+        """Call a function at that time (monotonic seconds) or up to two milliseconds later, never earlier.
+
+        This works while driven by hand, too. Return a number for `cancel`. On the loop's thread only.
         """
         number = next(self._timer_count)
         self._timed[number] = function
@@ -203,9 +207,9 @@ class Reactor:
         return number
 
     def cancel(self, number: int) -> None:
-        """Forget a timer; one that has run already is none. On the loop's thread only.
+        """Cancel a timer, if it has not run yet. On the loop's thread only.
 
-        What remains of it is a pair of numbers, and never more of them than of timers that will run (and a few).
+        A pair of numbers remains of it, and never more of these than active timers plus a few.
         """
         self._timed.pop(number, None)
         if len(self._timers) > 2 * len(self._timed) + SWEEP:
@@ -213,7 +217,7 @@ class Reactor:
             heapq.heapify(self._timers)
 
     def _set_alarm(self) -> None:
-        """Have the loop ring for the first timer, unless it rings before that anyway."""
+        """Have the loop ring for the first timer, unless it rings earlier anyway."""
         if not self._timers:
             return
         first = self._timers[0][0]
@@ -236,7 +240,7 @@ class Reactor:
             self._set_alarm()
 
     def _run_timers(self) -> None:
-        """Run the timers that are due now, but not those that they set: so this comes to an end."""
+        """Run the timers that are due now, but not those that they set, so that this ends."""
         now = monotonic()
         due: deque[int] = deque()
         function = begun = None
@@ -254,14 +258,15 @@ class Reactor:
                 self._timed[due[0]] = function
             raise
         finally:
-            for number in due:  # one has raised: the others run at the next time
+            for number in due:  # one raised: the others run next time
                 heapq.heappush(self._timers, (now, number))
 
     # --------------------------------------------------------------------------------------------- changes
 
     async def change(self, deadline: float | None = None) -> None:
-        """Return after the next thing that happens here (something was read or sent, a timer, a `note`), or at the
-        deadline (monotonic seconds). What `drive` is for code that blocks, this is for coroutines:
+        """Return after the next event here (data read or sent, a timer, a `note`), or at the deadline (monotonic time).
+
+        It does for coroutines what `drive` does for code that blocks:
 
         >>> while not is_over(): await reactor.change()            # doctest: +SKIP
         """
@@ -277,7 +282,7 @@ class Reactor:
                 self._awaiting.remove(news)
 
     def note(self) -> None:
-        """Wake those who wait for a change: something has ended that neither reads nor sends. On the loop's thread."""
+        """Wake coroutines that wait for a change, when something ended that does no I/O. On the loop's thread."""
         if self._awaiting:
             awaiting, self._awaiting = self._awaiting, []
             for news in awaiting:
@@ -286,7 +291,7 @@ class Reactor:
     # -------------------------------------------------------------------------------------------- watching
 
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
-        """Calls `on_readable` whenever there is something to read, on the loop's thread only."""
+        """Call `on_readable` whenever there is something to read, on the loop's thread only."""
         self._readers[fd] = on_readable
         hangup = select.poll()
         hangup.register(fd, 0)
@@ -294,7 +299,7 @@ class Reactor:
         self._poll.register(fd, READ | select.POLLOUT if fd in self._writers else READ)
 
     def hold(self, fd: int) -> None:
-        """Read no more from a descriptor until it is watched again; what is to be written is written all the same."""
+        """Stop reading from a descriptor until it is watched again; writing continues."""
         if self._readers.pop(fd, None) is not None:
             self.loop.remove_reader(fd)
             if fd in self._writers:
@@ -303,19 +308,19 @@ class Reactor:
                 self._poll.unregister(fd)
 
     def is_watched(self, fd: int) -> bool:
-        """Return whether a descriptor is read."""
+        """Return True if a descriptor is read."""
         return fd in self._readers
 
     def watch_writable(self, fd: int, on_writable: Callable[[], None]) -> None:
-        """Calls `on_writable` whenever there is room to write, until `unwatch_writable`."""
+        """Call `on_writable` whenever there is room to write, until `unwatch_writable`."""
         self._writers[fd] = on_writable
-        if self.owner != get_ident():  # the stand-in has taken over a moment ago, and polls without it
+        if self.owner != get_ident():  # the stand-in has just taken over, and polls without it
             self.wake()
         self.loop.add_writer(fd, self._handle, on_writable)
         self._poll.register(fd, READ | select.POLLOUT if fd in self._readers else select.POLLOUT)
 
     def unwatch_writable(self, fd: int) -> None:
-        """Ends `watch_writable`."""
+        """End `watch_writable`."""
         if self._writers.pop(fd, None) is not None:
             self.loop.remove_writer(fd)
             if fd in self._readers:
@@ -324,7 +329,7 @@ class Reactor:
                 self._poll.unregister(fd)
 
     def unwatch(self, fd: int) -> None:
-        """Ends all watching of a descriptor; to be called before it is closed."""
+        """End all watching of a descriptor; call this before closing it."""
         self.unwatch_writable(fd)
         if self._readers.pop(fd, None) is not None:
             self.loop.remove_reader(fd)
@@ -333,17 +338,17 @@ class Reactor:
     # -------------------------------------------------------------------------------------------- flushing
 
     def flush_soon(self, link: Flushable) -> None:
-        """Has the link flushed at the end of this turn; on the loop's thread only."""
+        """Flush the link at the end of this turn; on the loop's thread only."""
         self._dirty.append(link)
         if self.is_away and not self.is_stood_in:
             self.stand_in.send_soon()
         if self.owner != self.thread and self.owner != get_ident():
-            link.flush()  # the stand-in has taken over a moment ago, and may have sent all that was there then
+            link.flush()  # the stand-in has just taken over, and may already have sent what was there
         if not self._busy and not self._flush_scheduled:
             self._schedule_flush()
 
     def flush_later(self, link: Flushable) -> None:
-        """Has the link flushed within a millisecond, unless that is done before; on the loop's thread only."""
+        """Flush the link within a millisecond, unless it is flushed before; on the loop's thread only."""
         if not self._lazy:
             self.call_at(monotonic() + TURN, self._flush_lazy)
         if link not in self._lazy:
@@ -356,21 +361,21 @@ class Reactor:
 
     @property
     def is_reading(self) -> bool:
-        """Whether this thread handles what was read: `after_callback` follows."""
+        """True if this thread handles what was read: `after_callback` follows."""
         return self._busy and self.is_mine
 
     @property
     def has_calls(self) -> bool:
-        """Whether a function waits to be called by the loop."""
+        """True if a function waits to be called by the loop."""
         return bool(self._calls)
 
     @property
     def has_unsent(self) -> bool:
-        """Whether something was gathered to be sent."""
+        """True if something was collected for sending."""
         return bool(self._dirty)
 
     def flush(self) -> None:
-        """Sends all that was gathered."""
+        """Send everything that was collected."""
         self._flush_scheduled = False
         dirty = self._dirty
         link = None
@@ -379,7 +384,7 @@ class Reactor:
                 try:
                     link = dirty.popleft()
                 except IndexError:
-                    return  # another thread was faster, at a change of the owner
+                    return  # another thread was faster at a change of the owner
                 link.flush()
                 link = None
         except BaseException:
@@ -403,14 +408,14 @@ class Reactor:
             self._linger()
 
     def linger(self) -> None:
-        """Something was handed over by other means than a link: as after a flush."""
+        """Linger as after a flush, when something was handed over by other means than a link."""
         if self._lingers and self._spinning.is_worth_it():
             self._linger()
 
     def _linger(self) -> None:
-        """Something was sent: what comes back at once is taken here, without the detour through a sleeping loop.
+        """Wait awake for an answer to what was sent, without the detour through a sleeping loop.
 
-        For a little while only, and only as long as each round sends something again: else the loop has work.
+        Only for a short time, and only as long as each round sends something again; otherwise the loop has work.
         """
         end = monotonic() + TURN
         self._busy = True
@@ -428,8 +433,10 @@ class Reactor:
     # ---------------------------------------------------------------------------------------------- away
 
     def go_away(self) -> bool:
-        """Plain code of the application is about to run. Whether this is the loop's thread, which has to `come_back`
-        from it then. (What runs each call does the same in line, for that is the hot path.)
+        """Note that plain code of the application is about to run.
+
+        Return True if this is the loop's thread, which must then call `come_back` after it. (The code that runs each
+        call does the same inline, because it is the hot path.)
         """
         if get_ident() != self.thread:
             return False
@@ -439,14 +446,15 @@ class Reactor:
         return True
 
     def come_back(self) -> None:
-        """The loop's thread has returned from plain code: if the stand-in reads in its place, that ends now."""
+        """Note that the loop's thread returned from plain code: the stand-in, if it reads, stops."""
         self.is_away = False
         if self.is_claimed:
             self.stand_in.take_back()
 
     def enter(self) -> bool:
-        """Plain code on the loop's thread wants something that only the owner may do, as `drive`. Whether it was away;
-        to be given to `leave` afterwards.
+        """Enter something that only the owner may do, such as `drive`, from plain code on the loop's thread.
+
+        Return True if the thread was away; pass that to `leave` afterwards.
         """
         if not self.is_away or get_ident() != self.thread:
             return False
@@ -454,22 +462,23 @@ class Reactor:
         return True
 
     def leave(self, was_away: bool) -> None:
-        """It goes on with the plain code."""
+        """Return to the plain code."""
         if was_away:
             self.go_away()
 
     @property
     def is_mine(self) -> bool:
-        """Whether this thread has to read by hand what it waits for: it is the loop's, or the stand-in."""
+        """Return True if this thread must itself read what it waits for: the loop's thread, or the stand-in."""
         ident = get_ident()
         return ident == self.thread or ident == self.owner
 
     # --------------------------------------------------------------------------------------------- driving
 
     def drive(self, until: Callable[[], bool], deadline: float | None = None) -> bool:
-        """Reads and writes by hand until `until()` holds or the deadline (monotonic seconds) passes; whether it holds.
+        """Read and write by hand until `until()` is true or the deadline (monotonic seconds) passes; return `until()`.
 
-        Only by the owner: the loop's own thread, which stands still meanwhile and has said `enter`, or the stand-in.
+        Only for the owner: the loop's own thread, which called `enter` and whose loop is blocked meanwhile, or the
+        stand-in.
         """
         depth, busy = self.driving, self._busy
         try:
@@ -511,7 +520,7 @@ class Reactor:
                 self._schedule_flush()
 
     def poll(self) -> None:
-        """Reads and writes what can be at this moment, by hand; on the loop's own thread."""
+        """Read and write by hand what is possible at this moment; on the loop's own thread."""
         was_away, depth = False, self.driving
         try:
             was_away = self.enter()
@@ -527,7 +536,7 @@ class Reactor:
                 self.leave(was_away)
 
     def exchange(self) -> None:
-        """As `poll`, in a turn of the loop: what is read waits for whoever calls this."""
+        """Do as `poll`, in a turn of the loop: what is read waits for the caller."""
         busy, self._busy = self._busy, True
         try:
             self.flush()
@@ -557,7 +566,7 @@ class Reactor:
                 self.loop.call_soon(self._handle_input, fd, on_readable, hangup)
 
     def _handle(self, callback: Callable[[], None]) -> None:
-        if self.is_away:  # plain code runs this very loop by hand, as nest_asyncio allows it to
+        if self.is_away:  # plain code runs this very loop by hand, as nest_asyncio allows
             self.come_back()
             try:
                 self._handle(callback)
@@ -583,7 +592,7 @@ class Reactor:
             self._read_wake()
             for _ in range(len(self._calls)):
                 if not self._calls:
-                    break  # one of them has waited by hand, and has called the others meanwhile
+                    break  # one of them waited by hand and has called the others
                 function = self._calls.popleft()
                 (begun := function)()
                 function = begun = None
@@ -601,7 +610,7 @@ class Reactor:
 
 
 def _loop_seconds(seconds: float) -> float:
-    """Return for how long the loop is asked when a timer is so many seconds ahead.
+    """Return the seconds to ask of the loop for a timer that many seconds ahead.
 
     >>> _loop_seconds(0.0004), _loop_seconds(-1.0), _loop_seconds(1.2345)
     (0.001, 0.001, 1.235)
@@ -615,12 +624,14 @@ def _settle(news: asyncio.Future[None]) -> None:
 
 
 def has_begun(error: BaseException) -> bool:
-    """Return whether a function that was called in a `try` had done anything when this came up in it. The handler of a
-    signal may raise in its first instruction, and then it has not, and nobody else is going to call it.
+    """Return True if a function called in a `try` had done anything when this exception was raised in it.
+
+    The handler of a signal may raise in its first instruction; then it has done nothing, and no other code will call
+    it.
     """
     tb = error.__traceback__
     called = None if tb is None else tb.tb_next
-    if called is None:  # no code of Python was reached
+    if called is None:  # no Python code was reached
         return not isinstance(error, RecursionError)
     return called.tb_next is None or called.tb_lasti > ENTRY
 

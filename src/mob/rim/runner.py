@@ -1,7 +1,7 @@
-"""Threads for callbacks that arrive while the loop's thread is in plain code, and somebody waits for them.
+"""Threads for callbacks that arrive while the loop's thread is in plain code and a caller waits for them.
 
-They are run in the order in which they have come, one at a time. But one that takes long may itself wait for one that
-comes behind it; so after a while the next one begins beside it, in another thread.
+They run one at a time, in the order in which they came. But a slow one may itself wait for one behind it; so after a
+while the next one begins in another thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from time import monotonic
 from mob.rim.lasting import carry_on
 
 HOLD = 0.1
-"""Seconds for which a callback holds up the next one."""
+"""Seconds for which a callback delays the next one."""
 
 
 class Runner:
@@ -25,12 +25,12 @@ class Runner:
 
     def __init__(self) -> None:
         self.context: Context = copy_context()
-        """What is set in it holds in the threads."""
+        """Context variables that apply in the threads."""
         self._jobs: deque[Callable[[], None]] = deque()
         self._news = Condition(Lock())
-        self._idle = 0  # threads that wait for a job
+        self._idle = 0  # number of threads that wait for a job
         self._numbers = itertools.count()
-        self._running: dict[int, float] = {}  # when those have begun that run
+        self._running: dict[int, float] = {}  # start times of running callbacks
         self._is_over = False
 
     def __repr__(self) -> str:
@@ -38,11 +38,11 @@ class Runner:
 
     @property
     def in_hand(self) -> int:
-        """How many have not ended."""
+        """Number of callbacks that have not ended."""
         return len(self._jobs) + len(self._running)
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Have a function run, which raises nothing."""
+        """Run a function that raises nothing."""
         with self._news:
             self._jobs.append(job)
             if self._idle:
@@ -51,13 +51,13 @@ class Runner:
                 self._add_thread()
 
     def end(self) -> None:
-        """End the threads when they have finished what they run."""
+        """End the threads when they finish their current callbacks."""
         with self._news:
             self._is_over = True
             self._news.notify_all()
 
     def _add_thread(self) -> None:
-        self._idle += 1  # from now on, so that nobody adds another one
+        self._idle += 1  # from now on, so that no other thread is added
         threading.Thread(target=self.context.copy().run, args=(self._run,), name="mob-callbacks", daemon=True).start()
 
     def _run(self) -> None:
@@ -72,7 +72,7 @@ class Runner:
                     self._news.notify()
 
     def _begin_next(self) -> tuple[int, Callable[[], None]] | None:
-        """Wait for a job that may begin, with a number; None for the end of this thread."""
+        """Wait for a job that may begin; return it with a number, or None to end this thread."""
         with self._news:
             while not self._jobs or self._pause() > 0:
                 if self._is_over or (not self._jobs and self._idle > 1):
@@ -88,6 +88,6 @@ class Runner:
             return number, job
 
     def _pause(self) -> float:
-        """Return for how many seconds the youngest of those that run still holds up the next one."""
+        """Return the seconds for which the newest running callback still delays the next one."""
         youngest = max(self._running.values(), default=0.0)
         return youngest + HOLD - monotonic()

@@ -1,19 +1,19 @@
-"""Shared memory: a pool that its owner writes, mapped read-only by others; and views that tell when they go.
+"""Shared memory: a pool that its owner writes and others map read-only; and views that report when they are freed.
 
-The pool is one file without a name (memfd), of which only the used parts take memory. It is sealed, so nobody can
-shrink it, and others get a descriptor that can only be read. The kernel frees it with the last process that has it,
-however that one ends, so nothing can be left behind, on disk or in memory.
+The pool is one file without a name (memfd), of which only the used parts take memory. It is sealed, so it cannot
+shrink, and others get a descriptor that can only be read. The kernel frees it with the last process that has it,
+however that ends, so nothing can be left behind, on disk or in memory.
 
-A `view` is a memoryview of a part of a mapping. When the last memoryview, slice or array that was made of it goes, its
+A `view` is a memoryview of a part of a mapping. When the last memoryview, slice or array made of it is freed, its
 finalizer appends to a queue, and does nothing else.
 
-What its owner gives away is written by its receiver, through a second mapping of the pool (`Mapping.writable`).
+The receiver of a buffer that its owner gave away writes it through a second mapping of the pool (`Mapping.writable`).
 
-A view of what somebody else owns has a private twin (`private_view`): the same memory, mapped once more so that what is
-written goes to copies of its pages (copy-on-write), which only this process has.
+A view of memory with another owner has a private twin (`private_view`): the same memory, mapped once more so that
+writes go to copies of its pages (copy-on-write), which only this process has.
 
-A writable view can be made read-only where it is held, and writable again (`set_readonly`): Python has no way to do so,
-so this sets the flag in its memory, where that is known to lie.
+A writable view can be made read-only in place, and writable again (`set_readonly`): Python has no way to do so, so this
+sets the flag in the object's memory, where its position is known.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ IS_AVAILABLE = hasattr(os, "memfd_create")
 Dropped = deque[tuple[int, int]]
 
 POPULATE_READ, POPULATE_WRITE = 22, 23
-"""Advice of Linux 5.14 that the mmap module does not name: have the pages of a part there, to be read or written."""
+"""Values for madvise in Linux 5.14 that the mmap module lacks: map the pages of a part, to be read or written."""
 SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
-"""Where the system says which shared memory gets huge pages."""
+"""File in which the system says which shared memory gets huge pages."""
 PREFAULT = 1024 * 1024
 """Bytes from which it pays to map the pages of a view together; the system maps 64 KiB at a time by itself."""
 
@@ -49,7 +49,7 @@ class Memory:
     __slots__ = ("__weakref__", "_descriptor", "_is_huge", "_map", "_view", "mapping")
 
     def __init__(self, size: int) -> None:
-        """Raises `OSError` if the system does not give it."""
+        """Allocate a pool. Raise `OSError` if the system does not provide it."""
         self._descriptor = os.memfd_create("mob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self._descriptor, size)
@@ -69,35 +69,35 @@ class Memory:
         return f"<Memory of {len(self._map):,} bytes>"
 
     def descriptor(self) -> int:
-        """A new descriptor for another process, which can be read only."""
+        """Return a new read-only descriptor for another process."""
         try:
             return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # no /proc here
+        except OSError:  # there is no /proc
             return os.dup(self._descriptor)
 
     def part(self, offset: int, size: int) -> memoryview:
-        """A part of it, to be written."""
+        """Return a writable part of it."""
         return self._view[offset : offset + size]
 
     def take(self, offset: int, end: int) -> None:
-        """Has the system provide that part now; `OSError` if it cannot, where writing would end the process."""
+        """Allocate that part now. Raise `OSError` if the system cannot, where writing would kill the process."""
         if not self._is_huge or not self.populate(offset, end):
             os.posix_fallocate(self._descriptor, offset, end - offset)
 
     def populate(self, offset: int, end: int) -> bool:
-        """Has the system provide that part and map it, ready to be written; return whether it has. Without the GIL."""
+        """Allocate and map that part, ready to be written; return True on success. Releases the GIL."""
         return _advise(self.mapping.address + offset, end - offset, POPULATE_WRITE)
 
     def fill(self, offset: int, length: int, end: int, fill: Callable[[memoryview], None]) -> None:
-        """Has `fill` write to a part of which the system has not provided all up to `end`. As `take`.
+        """Have `fill` write to a part of which not everything up to `end` is allocated. Otherwise like `take`.
 
-        What is written through the descriptor costs half of what it costs through the mapping: no page is cleared
-        before it is written, and none is mapped. Where the system gives huge pages to mappings, these cost least.
+        Writing through the descriptor costs half of what it costs through the mapping: no page is cleared before it is
+        written, and none is mapped. Where the system gives huge pages to mappings, these cost least.
         """
         if not self._is_huge:
             try:
                 fill(cast("memoryview", Unmapped(self._descriptor, offset, length)))
-            except TypeError:  # it does not write all at once, and looks for memory: it gets that below
+            except TypeError:  # it does not write everything at once, and needs memory: it gets that below
                 pass
             else:
                 if offset + length < end:
@@ -107,13 +107,13 @@ class Memory:
         fill(self.part(offset, length))
 
     def give_back(self, offset: int, end: int) -> None:
-        """Returns that part to the system; nobody may be using it."""
+        """Return that part to the system; it must not be in use."""
         with contextlib.suppress(OSError):
             self._map.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
 
 class Unmapped:
-    """A part of a pool that is written through its descriptor, with `part[:] = data` as memory is."""
+    """A part of a pool that is written through its descriptor, with `part[:] = data` like memory."""
 
     __slots__ = ("_descriptor", "_length", "_offset")
 
@@ -125,7 +125,7 @@ class Unmapped:
     def __setitem__(self, where: slice, data: memoryview) -> None:
         left = memoryview(data).cast("B")
         if where != slice(None) or left.nbytes != self._length:
-            raise TypeError("only all of it can be written")
+            raise TypeError("only the whole part can be written")
         at = self._offset
         while left.nbytes:
             written = os.pwrite(self._descriptor, left, at)
@@ -133,9 +133,9 @@ class Unmapped:
 
 
 class Mapping:
-    """Memory of a pool, mapped into this process: stays as long as there is a view of it.
+    """Memory of a pool, mapped into this process; it stays as long as there is a view of it.
 
-    `is_ready`: its pages are mapped by who writes them.
+    `is_ready`: the process that writes its pages has mapped them.
     """
 
     __slots__ = ("__weakref__", "_kept", "_ready", "_writable", "address", "descriptor", "size")
@@ -146,31 +146,34 @@ class Mapping:
         self.size: int = size
         self.address: int = address
         self.descriptor: Descriptor | None = descriptor
-        """What another process can map it by; None for the owner's own, who has another."""
+        """Descriptor for other processes to map it; None for the owner's own mapping, which has another."""
         self._kept = kept
         self._writable: Mapping | None = None
         self._ready: int = size if is_ready else 0
-        """So far its pages were mapped before they were read."""
+        """End offset of the pages that were mapped before they were read."""
 
     def __repr__(self) -> str:
         return f"<Mapping of {self.size:,} bytes>"
 
     @classmethod
     def of(cls, descriptor: int, size: int) -> Mapping:
-        """Maps what somebody else owns, read-only, and keeps the descriptor; but not if that is an `OSError`, after
-        which one may try again. Python's own `mmap` would take a second descriptor.
+        """Map memory of another owner read-only, and keep the descriptor.
+
+        If it raises `OSError`, the descriptor is not closed and the caller may try again. Python's own `mmap` would
+        need a second descriptor.
         """
         if os.fstat(descriptor).st_size < size:
             os.close(descriptor)
-            raise ValueError(f"it has less than the {size:,} bytes that were promised")
+            raise ValueError(f"it has less than the announced {size:,} bytes")
         address = _map(descriptor, size, mmap.PROT_READ, mmap.MAP_SHARED)
         mapping = cls(address, size, None, Descriptor(descriptor))
         weakref.finalize(mapping, _libc.munmap, address, size).atexit = False
         return mapping
 
     def writable(self) -> Mapping | None:
-        """Return another mapping of all of it, for what its owner gives away: what is written there lies in the pool.
-        None for the owner itself, or if the system does not give it.
+        """Return another mapping of all of it, for buffers that their owner gave away: writes go to the pool.
+
+        None for the owner itself, or if the system does not provide it.
         """
         if self._writable is None and self.descriptor is not None:
             with contextlib.suppress(OSError):
@@ -184,12 +187,14 @@ class Mapping:
         return self._writable
 
     def has(self, address: int, length: int) -> bool:
-        """Return whether a stretch of memory lies in it."""
+        """Return True if this memory lies in it."""
         return self.address <= address and address + length <= self.address + self.size
 
     def map_private(self, offset: int, length: int, origin: Any) -> memoryview:
-        """Return a writable view of the same bytes: what is written stays here. It keeps `origin`, which keeps the
-        segment, because pages that were not written yet show what lies there. `OSError` if there is no memory.
+        """Return a writable view of the same bytes, whose changes stay here.
+
+        It keeps `origin`, which keeps the segment, because unwritten pages show the shared memory. Raise `OSError` if
+        there is no memory.
         """
         assert self.descriptor is not None
         start = offset - offset % mmap.PAGESIZE
@@ -203,11 +208,12 @@ class Mapping:
     def view(
         self, offset: int, length: int, key: tuple[int, int], dropped: Dropped, is_writable: bool = False
     ) -> memoryview:
-        """A view, read-only unless it is the owner's or was given away; when it and all that was made of it has gone,
-        `key` is appended to `dropped`.
+        """Return a view, read-only unless it is the owner's or was given away.
+
+        When the view and everything made of it is freed, `key` is appended to `dropped`.
         """
         if length <= 0 or offset < 0 or offset + length > self.size:
-            raise ValueError(f"{length} bytes at {offset} are not within the {self.size} bytes of a pool")
+            raise ValueError(f"{length} bytes at {offset} are outside the {self.size} bytes of a pool")
         if length >= PREFAULT and offset + length > self._ready:
             self._prefault(offset, offset + length)
         owner = _kind_of(_Finalizer, length).from_address(self.address + offset)
@@ -216,14 +222,14 @@ class Mapping:
         return view if is_writable else view.toreadonly()
 
     def _prefault(self, offset: int, end: int) -> None:
-        """Maps pages together, which costs a fraction of one fault after the other."""
+        """Map pages together, which costs a fraction of single page faults."""
         start = max(offset, self._ready)
         start -= start % mmap.PAGESIZE
         _advise(self.address + start, end - start, POPULATE_READ)
         self._ready = end
 
     def handle_idle(self) -> None:
-        """Its owner may have given pages back to the system."""
+        """Note that the owner may have returned pages to the system."""
         if self._writable is not None:
             self._writable.handle_idle()
         if self._ready < self.size:
@@ -231,7 +237,7 @@ class Mapping:
 
 
 def _asks_for_huge_pages() -> bool:
-    """Whether the system gives huge pages to shared memory that asks for them, and to no other."""
+    """Return True if the system gives huge pages only to shared memory that asks for them."""
     try:
         with open(SHMEM_ENABLED) as file:
             return "[advise]" in file.read()
@@ -251,7 +257,7 @@ _FAILED = ctypes.c_void_p(-1).value
 
 
 def _map(descriptor: int, size: int, protection: int, flags: int, offset: int = 0) -> int:
-    """Return the address of a new mapping; `OSError` if there is none to be had."""
+    """Return the address of a new mapping. Raise `OSError` if it cannot be made."""
     address = _libc.mmap(None, size, protection, flags, descriptor, offset)
     if address == _FAILED:
         error = ctypes.get_errno()
@@ -260,7 +266,7 @@ def _map(descriptor: int, size: int, protection: int, flags: int, offset: int = 
 
 
 def _advise(address: int, length: int, advice: int) -> bool:
-    """Unlike that of the mmap module, this one lets other threads run."""
+    """Advise the kernel; unlike the function of the mmap module, this lets other threads run."""
     return _libc.madvise(address, length, advice) == 0
 
 
@@ -268,7 +274,7 @@ def _advise(address: int, length: int, advice: int) -> bool:
 
 
 class _Byte(ctypes.Union):
-    """A byte whose format is "B", as in bytes; that of `c_ubyte` is "<B", with which a memoryview can do little."""
+    """A byte with the format "B", as in bytes; `c_ubyte` has "<B", with which a memoryview can do little."""
 
     _fields_ = (("value", ctypes.c_ubyte),)
 
@@ -283,7 +289,7 @@ class _Finalizer:
 
 
 class _Private:
-    """What holds the memory of a private view."""
+    """The holder of the memory of a private view."""
 
     origin: Any
 
@@ -292,7 +298,7 @@ _kinds: dict[tuple[type, int], Any] = {}
 
 
 def _kind_of(base: type, length: int) -> Any:
-    """Return a class of memory of at least so many bytes: few classes do for all lengths."""
+    """Return a class of memory of at least that many bytes; a few classes serve all lengths."""
     rounded = 1 << (length - 1).bit_length()
     return _kinds.get((base, rounded)) or _kinds.setdefault(
         (base, rounded), type("Memory", (base, _Byte * rounded), {})
@@ -300,13 +306,14 @@ def _kind_of(base: type, length: int) -> Any:
 
 
 def key_of(memory: Any) -> tuple[int, int] | None:
-    """Return the key of a view, given what holds its memory (`memoryview.obj`); None if that is nothing of a pool."""
+    """Return the key of a view, given the holder of its memory (`memoryview.obj`); None if it is not of a pool."""
     return memory.key if isinstance(memory, _Finalizer) else None
 
 
 def private_view(view: memoryview) -> memoryview | None:
-    """Return the private twin of a view, or of a slice of one, of what somebody else owns; None for other memory, or if
-    the system does not give it.
+    """Return the private twin of a view (or a slice of one) of memory with another owner.
+
+    None for other memory, or if the system does not provide it.
     """
     holder = view.obj
     if not isinstance(holder, _Finalizer) or holder.mapping.descriptor is None or not view.c_contiguous:
@@ -318,7 +325,7 @@ def private_view(view: memoryview) -> memoryview | None:
 
 
 class _Buffer(ctypes.Structure):
-    """C's Py_buffer."""
+    """The C struct `Py_buffer`."""
 
     _fields_ = (
         ("buf", ctypes.c_void_p),
@@ -336,7 +343,7 @@ class _Buffer(ctypes.Structure):
 
 
 def address_of(buffer: mmap.mmap | memoryview) -> int:
-    """Return where the memory of a contiguous buffer lies. Whoever uses the address keeps the buffer."""
+    """Return the address of a contiguous buffer. The caller must keep the buffer while it uses the address."""
     found = _Buffer()
     ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(found), 0)
     address: int = found.buf
@@ -347,19 +354,20 @@ def address_of(buffer: mmap.mmap | memoryview) -> int:
 # -- making a memoryview read-only where it is held --------------------------------------------------------------------
 
 _READONLY_AT = 7 * ctypes.sizeof(ctypes.c_void_p) + _Buffer.readonly.offset
-"""Where the flag lies in a memoryview: behind the object's head of three words, and four fields, is a Py_buffer."""
+"""Offset of the flag in a memoryview: after the object's head of three words and four fields comes a Py_buffer."""
 
 
 def set_readonly(view: memoryview, is_readonly: bool) -> None:
-    """Make a memoryview read-only, or writable again; nothing on a Python where that cannot be done. Slices that were
-    made of it before stay as they are.
+    """Make a memoryview read-only, or writable again; do nothing on a Python where that is impossible.
+
+    Slices made of it before stay as they are.
     """
     if CAN_SET_READONLY and type(view) is memoryview:
         ctypes.c_int.from_address(id(view) + _READONLY_AT).value = is_readonly
 
 
 def _can_set_readonly() -> bool:
-    """Return whether the flag lies where it is thought to be."""
+    """Return True if the flag is at the expected offset."""
     if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return False
     data = bytearray(1)

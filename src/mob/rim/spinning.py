@@ -1,13 +1,13 @@
-"""Waiting awake for what comes back at once.
+"""Waiting awake for what comes back immediately.
 
-Waking a core that has gone to sleep costs 30 to 45 us on a virtual machine, more than most calls take, and it costs so
-much at both ends of every call. So a short wait is spun through, as long as that pays. A spin in vain costs more than
-one that succeeds saves: hence each in vain has the next waits sleep at once, four times as many as before, and each
-success halves their number. Where others want the cores, which a spin takes from the very process it waits for, most
-spins are in vain, and soon one wait in a thousand is tried.
+Waking a sleeping core costs 30 to 45 us on a virtual machine, more than most calls take, and it costs that at both ends
+of every call. So a short wait is spun through, as long as that pays. A failed spin costs more than a successful one
+saves: so each failure makes the next waits sleep at once, four times as many as before, and each success halves their
+number. Where other processes need the cores, which a spin takes from the very process it waits for, most spins fail,
+and soon only one wait in a thousand is tried.
 
-Limits. With one core, or only one to run on, nothing is spun. The kernel's own answer, `epoll` that polls busily, is
-for network cards. What to wait for, and when, is the reactor's affair.
+Limits. With only one usable core, nothing is spun. The kernel's own solution, an `epoll` that polls busily, is for
+network cards. What to wait for, and when, is decided by the reactor.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import select
 from time import monotonic
 
 LONGEST = 0.00015
-"""Seconds of one spin: enough for what moves a megabyte, which takes 185 us there and back then; with 80 us, 285."""
+"""Seconds of one spin: enough to move a megabyte, which takes 185 us there and back then; with 80 us, 285."""
 MOST_SLEEPS = 1024
-"""Waits that sleep between two spins, when all are in vain."""
+"""Maximum number of waits that sleep between two spins, when all spins fail."""
 NEVER = 2**62
 
 
@@ -37,14 +37,14 @@ class Spinning:
         return f"<Spinning, {self._sleeps} waits to sleep through first>"
 
     def is_worth_it(self) -> bool:
-        """Whether the wait that begins is one to be spun through."""
+        """Return True if the wait that begins should be spun through."""
         if self._sleeps > 0:
             self._sleeps -= 1
             return False
         return True
 
     def wait(self) -> list[tuple[int, int]]:
-        """What can be read within the next few microseconds; empty if nothing could."""
+        """Return what can be read within the next few microseconds; empty if nothing can."""
         poll = self._poll
         end = monotonic() + LONGEST
         while monotonic() < end:
@@ -56,5 +56,5 @@ class Spinning:
 
 
 def cores() -> int:
-    """How many cores this process may run on."""
+    """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,8 +1,8 @@
 """Standard input, output and error of a process that was started without them (`2>&-`, some service managers).
 
-The next file or socket that is opened gets the lowest number that is free. If that is 2, whatever is written to
-standard error goes into it: a traceback into the socket to the Kingpin. So `import mob` has /dev/null on those three
-first, before anything of mob's is opened, in the Kingpin, the fork server, the mobsters and the commands alike.
+The next file or socket that is opened gets the lowest free number. If that is 2, everything written to standard error
+goes into it: a traceback into the socket to the Kingpin. So `import mob` first opens /dev/null on those three numbers,
+before mob opens anything, in the Kingpin, the fork server, the mobsters and the commands alike.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ MODES = {0: ("stdin", "r"), 1: ("stdout", "w"), 2: ("stderr", "w")}
 
 
 def occupy() -> None:
-    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed, and make the streams that Python lacks."""
+    """Open /dev/null on each closed descriptor of 0, 1 and 2, and make the streams that Python lacks."""
     for descriptor, (name, mode) in MODES.items():
         is_ours = _is_closed(descriptor) and _open_null(descriptor)
         if getattr(sys, name) is None:
-            # One that is open belongs to a file of the application's: nothing of ours may be written there.
-            stream = open(  # noqa: SIM115  it stays for as long as the process
+            # An open descriptor belongs to a file of the application: mob must not write there.
+            stream = open(  # noqa: SIM115  stays open as long as the process
                 descriptor if is_ours else os.devnull,
                 mode,
                 encoding="utf-8",
@@ -32,7 +32,7 @@ def occupy() -> None:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Return whether a standard stream is a terminal; one that is closed or missing is none."""
+    """Return True if a standard stream is a terminal; a closed or missing one is not."""
     try:
         return stream is not None and stream.isatty()
     except (OSError, ValueError):
@@ -40,7 +40,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 def has_colors() -> bool:
-    """Return whether what this process prints is seen on a terminal, by somebody who wants colours."""
+    """Return True if the output of this process is shown on a terminal, and the user did not turn off colors."""
     return is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
 
 

@@ -1,22 +1,22 @@
 """The stand-in: a thread that reads and writes for a loop whose thread is in plain code of the application.
 
-Such code may wait for a thread that it has started, and that thread for an answer; or it runs a loop of its own, in
-which a call is awaited. Then nobody reads the answer. Or it calls a function to tell how far it is, and goes on: then
-nobody sends that. So everything that waits elsewhere than on the loop is counted here, and if the plain code takes
-longer than a moment while something waits, the stand-in takes over until that code returns.
+Such code may wait for a thread that it started, and that thread for an answer; or it runs its own loop, in which a call
+is awaited. Then no thread reads the answer. Or it calls a function to report progress, and continues: then no thread
+sends that. So everything that waits outside the loop is counted here, and if plain code takes longer than a moment
+while something waits, the stand-in takes over until that code returns.
 
 Only the owner of the reactor reads, writes, runs timers and touches its tables; that is the loop's thread, or the
 stand-in. The stand-in takes over only while the loop's thread is away, in plain code, and that thread waits for the
-stand-in before it does anything else than an ordinary thread may do. Calls to the loop (`call_soon`, `add_reader`) are
-safe in the stand-in, because the loop is inside of the very callback that runs the plain code.
+stand-in before it does anything that an ordinary thread may not do. Calls to the loop (`call_soon`, `add_reader`) are
+safe in the stand-in because the loop is inside the very callback that runs the plain code.
 
 The stand-in runs no code of the application: callbacks that arrive go to a `Runner`. So the loop's thread never waits
-for more than what mob itself has to do, and a callback may wait for a thread as an export may.
+for more than the work of mob itself, and a callback may wait for a thread as an export may.
 
-The threads are started when they are needed for the first time; while nothing waits, or the loop's thread is not away,
-they sleep without looking at anything.
+The threads start when they are first needed; while nothing waits, or the loop's thread is not away, they sleep without
+polling.
 
-Limit: a coroutine that blocks the loop is not plain code, and nobody stands in for it.
+Limit: a coroutine that blocks the loop is not plain code, and there is no stand-in for it.
 """
 
 from __future__ import annotations
@@ -34,50 +34,54 @@ if TYPE_CHECKING:
     from mob.rim.reactor import Reactor
 
 STANDIN_TIMEOUT = 1.0
-"""Seconds that the stand-in may take at the end of the process for what it has in hand."""
+"""Seconds for the stand-in to finish its work at the end of the process."""
 TAKE_OVER_AFTER = 0.005
-"""Seconds that plain code may take before somebody else reads for those who wait elsewhere."""
+"""Seconds that plain code may take before the stand-in reads for waiters outside the loop."""
 ASKED, UNSENT = "a look", "something to send"
-"""These stand among the waiters until the loop's thread is back: for those that only ask, and for what plain code has
-posted and does not wait for, as the progress that it reports."""
+"""Marks among the waiters until the loop's thread is back.
+
+The first is for code that only asks, the second for what plain code has posted and does not wait for, such as the
+progress that it reports.
+"""
 
 
 class StandIn:
-    """The thread, and those who may need it."""
+    """The thread, and the waiters that may need it."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self.runner: Runner = Runner()
-        """What runs the callbacks that the stand-in has read."""
+        """Runs the callbacks that the stand-in has read."""
         self._thread: threading.Thread | None = None
         self._starting = Lock()
         self._alarm = Event()
         self._hurry = Event()
         self._reading = Lock()  # held by the stand-in while it is the owner
-        self._left: deque[Callable[[], None]] = deque()  # for the loop's thread
+        self._left: deque[Callable[[], None]] = deque()  # functions for the loop's thread
         self._is_wanted_back = False
         self._is_over = False
         self.is_alert: bool = False
-        """Whether the thread is awake, and looks by itself at whether it is needed."""
+        """True if the thread is awake and checks by itself whether it is needed."""
 
     def __repr__(self) -> str:
         return f"<StandIn, {'alert' if self.is_alert else 'asleep'}, for {len(self._reactor.waiters)} that wait>"
 
     def claim(self) -> None:
-        """Take what is set in this context, where the loop runs, for the code that is run beside it."""
+        """Copy the context variables of the loop for the code that runs next to it."""
         self.runner.context = copy_context()
 
     def begin_to_wait(self, waiter: Any) -> None:
-        """Note that something waits, in another thread than the loop's or on another loop; until
-        `reactor.waiters.discard`.
+        """Note that something waits in another thread or on another loop.
+
+        It counts until `reactor.waiters.discard`.
         """
         reactor = self._reactor
         reactor.waiters.add(waiter)
-        if reactor.is_away:  # looked at after adding; the loop's thread goes away first and looks at the waiters then
+        if reactor.is_away:  # checked after adding; the loop's thread goes away first and then checks the waiters
             self.alert()
 
     def wait_for(self, arrival: Lock, timeout: float | None = None) -> None:
-        """Wait, in another thread than the loop's, until this lock is released or `timeout` seconds have passed."""
+        """Wait, in a thread other than the loop's, until this lock is released or `timeout` seconds have passed."""
         self.begin_to_wait(arrival)
         try:
             arrival.acquire(timeout=-1 if timeout is None else timeout)
@@ -85,33 +89,35 @@ class StandIn:
             self._reactor.waiters.discard(arrival)
 
     def hurry(self) -> None:
-        """Take over at once: the loop's thread is certainly blocked, by a loop that plain code runs in it."""
+        """Take over immediately: the loop's thread is certainly blocked by a loop that plain code runs in it."""
         if self._reactor.is_away:
             self._hurry.set()
 
     def look(self) -> None:
-        """Somebody asks for what may lie unread in a socket, and does not wait: have it read from now on, until the
-        loop's thread is back.
+        """Have the socket read from now on until the loop's thread is back.
+
+        For code that asks for what may be unread there and does not wait.
         """
         reactor = self._reactor
         if reactor.is_away and not reactor.is_stood_in and ASKED not in reactor.waiters:
             self.begin_to_wait(ASKED)
 
     def send_soon(self) -> None:
-        """Plain code has posted something: have it sent if that code does not end in a moment."""
+        """Have something that plain code posted sent, if that code does not end in a moment."""
         waiters = self._reactor.waiters
         if UNSENT not in waiters:
             waiters.add(UNSENT)
             self.alert()
 
     def leave(self, function: Callable[[], None]) -> None:
-        """Have something done when the loop's thread is back that only says anything about that thread. By the
-        stand-in only.
+        """Have a function called when the loop's thread is back; it must only concern that thread.
+
+        For the stand-in only.
         """
         self._left.append(function)
 
     def alert(self) -> None:
-        """The loop's thread is away, and something waits; from any thread."""
+        """Wake the stand-in because the loop's thread is away and something waits; from any thread."""
         if self.is_alert or self._is_over:
             return
         self.is_alert = True
@@ -120,14 +126,14 @@ class StandIn:
         self._alarm.set()
 
     def take_back(self) -> None:
-        """Wait until the stand-in has finished what it has in hand: the loop's thread is back."""
+        """Wait until the stand-in has finished its current work, because the loop's thread is back."""
         self._is_wanted_back = True
         self._reactor.wake()
         with self._reading:
             self._is_wanted_back = False
 
     def end(self) -> None:
-        """End the threads: the reactor is about to be closed."""
+        """End the threads because the reactor is about to close."""
         self._is_over = True
         self._alarm.set()
         self._hurry.set()
@@ -150,13 +156,13 @@ class StandIn:
             while reactor.waiters and not self._is_over:
                 self._hurry.wait(TAKE_OVER_AFTER)
                 self._hurry.clear()
-                self._forget(UNSENT)  # if the loop's thread has been back, and has sent it
+                self._forget(UNSENT)  # if the loop's thread was back and sent it
                 if not (reactor.is_away and reactor.waiters):
                     break
                 self._take_over()
             self._forget(ASKED, UNSENT)
             self.is_alert = False
-            if reactor.waiters and reactor.is_away:  # it has just gone away, and thought: awake
+            if reactor.waiters and reactor.is_away:  # it has just gone away and took the stand-in for awake
                 self.alert()
 
     def _take_over(self) -> None:
@@ -164,9 +170,11 @@ class StandIn:
         with self._reading:
             reactor.is_claimed = True
             try:
-                if reactor.is_away and not self._is_over:  # looked at second: one that is back sees that it has to wait
+                if (
+                    reactor.is_away and not self._is_over
+                ):  # checked second: a thread that is back sees that it must wait
                     self._stand_in()
-            except BaseException as error:  # noqa: BLE001  as a loop does it, and goes on
+            except BaseException as error:  # noqa: BLE001  handled as a loop does, which continues
                 reactor.loop.call_exception_handler({"message": "the stand-in has failed", "exception": error})
             finally:
                 reactor.is_claimed = False
@@ -174,7 +182,7 @@ class StandIn:
     def _stand_in(self) -> None:
         reactor, loop = self._reactor, self._reactor.loop
         is_debugged = loop.get_debug()
-        if is_debugged:  # else the loop refuses to be called by another thread than its own, which is blocked
+        if is_debugged:  # otherwise the loop refuses calls from a thread other than its own, which is blocked
             loop.set_debug(False)
         reactor.owner, reactor.is_stood_in = get_ident(), True
         try:
@@ -190,7 +198,7 @@ class StandIn:
 
     def _forget(self, *marks: str) -> None:
         self._reactor.waiters.difference_update(marks)
-        if self._reactor.has_unsent:  # looked at second: what is posted meanwhile finds its mark or makes it
+        if self._reactor.has_unsent:  # checked second: what is posted meanwhile finds its mark or sets it
             self._reactor.waiters.add(UNSENT)
 
     def _is_done(self) -> bool:

@@ -1,7 +1,7 @@
-"""What a service manager and a Kingpin tell each other: sd_notify(3), and sockets that were opened beforehand.
+"""The protocol between a service manager and a Kingpin: sd_notify(3), and sockets that were opened in advance.
 
-Without a service manager (no NOTIFY_SOCKET, no LISTEN_FDS in the environment) nothing here does anything. What is
-addressed to this process is taken out of the environment, so that no child takes it for its own.
+Without a service manager (no NOTIFY_SOCKET, no LISTEN_FDS in the environment) nothing here does anything. What is meant
+for this process is removed from the environment, so that no child takes it as meant for itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 from time import monotonic_ns
 
 FIRST = 3
-"""The descriptor of the first socket that is passed (SD_LISTEN_FDS_START)."""
+"""Descriptor of the first socket that is passed (SD_LISTEN_FDS_START)."""
 
 
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -20,7 +20,7 @@ PASSED = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 class ServiceManager:
-    """The one that has started this process, if any."""
+    """The service manager that started this process, if any."""
 
     def __init__(self) -> None:
         self._environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}
@@ -28,29 +28,29 @@ class ServiceManager:
         period, pid = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", "")
         is_meant = self._address and period.isdigit() and pid in ("", str(os.getpid()))
         self.watchdog: float | None = int(period) / 1e6 / 2 if is_meant else None
-        """Seconds between two signs of life, if it wants any: half of what it waits for."""
+        """Seconds between two keep-alive messages, half of the manager's timeout; None if it expects none."""
 
     def __repr__(self) -> str:
         return f"<ServiceManager at {self._address or 'nowhere'}>"
 
     def environment(self) -> dict[str, str]:
-        """What it had told this process, for a program that takes its place."""
+        """Return the manager's variables for the next program in this process."""
         return self._environment
 
     def ready(self, status: str) -> None:
-        """The app is up; also after a reload."""
+        """Report that the app is ready; also after a reload."""
         self._tell(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:
-        """A reload has begun; `ready` follows."""
+        """Report that a reload began; `ready` follows."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns() // 1000}\nSTATUS=reloading")
 
     def stopping(self) -> None:
-        """The stop has begun."""
+        """Report that the app is stopping."""
         self._tell("STOPPING=1\nSTATUS=stopping")
 
     def alive(self) -> None:
-        """The sign of life."""
+        """Report that the app is alive."""
         self._tell("WATCHDOG=1")
 
     def _tell(self, state: str) -> None:
@@ -63,7 +63,7 @@ class ServiceManager:
 
 
 def passed_sockets() -> list[socket.socket]:
-    """The listening sockets that were passed to this process (socket activation); each once."""
+    """Return the listening sockets that were passed to this process (socket activation); each once."""
     count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if not count.isdigit() or pid != str(os.getpid()):

@@ -1,11 +1,11 @@
-"""The tie between a process and the app that it has started: when the process ends, by whatever way, so does the app.
+"""The tie between a process and an app that it started: however the process ends, the app ends too.
 
-A socket pair with one end in each. Down it goes an order, one line of JSON that says what to run, and then a byte for
-each request to stop; up it comes one line, `AppUp` or `AppRefused`. The end of the pair means that the process above
-is gone, and nobody is there to stop the app: it has `LAST_GRACE` to end in order. A forked child of the process may
-live longer. It closes its copy; should it not (a fork by code of C), then the process itself is watched as well.
+It is a socket pair with one end in each. Down it goes an order, one line of JSON that says what to run, and then a byte
+for each request to stop; up it comes one line, `AppUp` or `AppRefused`. When the pair closes, the parent is dead and
+cannot stop the app any more, so the app has `LAST_GRACE` to stop gracefully. A forked child of the parent may live
+longer. It closes its copy; in case it does not (a fork by C code), the parent process is watched as well.
 
-Above is whatever has called: a script, one of its threads, a mobster of another app. Below is a fresh interpreter.
+The parent is whatever called: a script, one of its threads, a mobster of another app. Below is a fresh interpreter.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from mob.rim.pidfds import ProcessHandle
 
 T = TypeVar("T")
 KINGPIN = "mob.kingpin.tied"
-"""The program of a Kingpin that takes a plan as its order."""
+"""Module of a Kingpin that receives a plan as its order."""
 LAST_GRACE = 5.0
-"""Seconds that an app has to end in order when the process above is gone."""
+"""Seconds that an app has to stop gracefully when its parent is dead."""
 START_TIMEOUT = 60.0
-"""Seconds until an app listens; it takes a fraction of one, and more where many start at once."""
+"""Maximum seconds until an app listens; it takes a fraction of one, and longer where many start at once."""
 KILL_TIMEOUT = 5.0
-"""Seconds in which a process ends that was killed; one that hangs in the kernel does not."""
+"""Seconds to wait for a killed process to exit; one that is blocked in the kernel does not."""
 NOT_PASSED_ON = frozenset({"MOB_UPGRADE", *systemd.VARIABLES, *systemd.PASSED})
-"""Variables that are addressed to the process above alone."""
+"""Environment variables meant for the parent only."""
 REFUSALS: Mapping[str, type[MobError]] = {each.__name__: each for each in (AppRunning, PlanError, MobError)}
-"""The errors that an app can fail with before it listens."""
+"""The errors with which an app can fail before it listens."""
 STOP = b"."
 REQUESTS = (signal.SIGTERM, signal.SIGINT)
-"""The signals that a request to stop comes as below, in turn: two that are the same may arrive as one."""
+"""The signals as which requests to stop arrive below, in turn: two equal ones may arrive as one."""
 
 
 class AppUp(msgspec.Struct, frozen=True, tag=True):
@@ -63,7 +63,7 @@ class AppRefused(msgspec.Struct, frozen=True, tag=True):
 
 
 class TiedApp:
-    """The upper end: an app that this process has started, which ends with it."""
+    """The upper end: an app that this process started and that ends with it."""
 
     def __init__(
         self,
@@ -74,14 +74,22 @@ class TiedApp:
         environment: Mapping[str, str] | None = None,
         output: int | None = None,
     ) -> None:
-        """Start it. `program`: the module whose `main` takes the order. `directory`: where it begins; here, if None.
-        `environment`: what it has besides that of this process. `output`: a descriptor to print to, as
-        `subprocess.Popen` takes it; if None it prints where this process does. `OSError` if the system lacks what it
-        takes, `PlanError` if no interpreter can be started from here.
+        """Start the app.
+
+        Args:
+            program: Module whose `main` receives the order.
+            order: What to run.
+            directory: Working directory (default: that of this process).
+            environment: Variables in addition to those of this process.
+            output: Descriptor for its output, as in `subprocess.Popen` (default: the output of this process).
+
+        Raises:
+            OSError: The system lacks a resource.
+            PlanError: No interpreter can be started from here.
         """
         interpreter.check()
         self.began: float = time.time()
-        """When it was started, in seconds since the epoch."""
+        """Start time in seconds since the epoch."""
         self._read = b""
         with _lock:
             self._sock, below = socket.socketpair()
@@ -94,7 +102,7 @@ class TiedApp:
                 cwd=directory or own_or_root,
                 env={**{k: v for k, v in os.environ.items() if k not in NOT_PASSED_ON}, **(environment or {})},
                 pass_fds=[below.fileno()],
-                start_new_session=True,  # Ctrl-C at the terminal is for the process above alone
+                start_new_session=True,  # Ctrl-C at the terminal is only for the parent
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
@@ -104,7 +112,7 @@ class TiedApp:
             raise
         finally:
             below.close()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended already, and has said why
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it already ended, and said why
             self._sock.sendall(msgspec.json.encode(order) + b"\n")
 
     def __repr__(self) -> str:
@@ -117,16 +125,16 @@ class TiedApp:
 
     @property
     def output(self) -> Any:
-        """What it prints, if `output` was a pipe."""
+        """Its output, if `output` was a pipe."""
         return self._process.stdout
 
     @property
     def status(self) -> int | None:
-        """Its exit status, as `subprocess.Popen` has it; None if it runs."""
+        """Its exit status, as in `subprocess.Popen`; None while it runs."""
         return self._process.returncode
 
     def wait_listening(self, timeout: float = START_TIMEOUT) -> str:
-        """Wait until it can be reached, and return its address; `MobError`, as the app has raised it, if it cannot."""
+        """Wait until it can be reached; return its address. Raise the error of the app (`MobError`) if it cannot."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self._read:
             if not self._wait(deadline - time.monotonic(), self._sock):
@@ -135,8 +143,8 @@ class TiedApp:
             if not data:
                 self.wait_ended(KILL_TIMEOUT)
                 raise MobError(
-                    f"the Kingpin (pid {self.pid}) has ended with status {self.status} before the app was up. It has "
-                    f"printed why."
+                    f"the Kingpin (pid {self.pid}) exited with status {self.status} before the app was up. Its output "
+                    f"says why."
                 )
             self._read += data
         word = msgspec.json.decode(self._read, type=AppUp | AppRefused)
@@ -147,44 +155,44 @@ class TiedApp:
         raise kind(word.text, word.pid) if kind is AppRunning else kind(word.text)
 
     def _receive(self) -> bytes:
-        """Return what it has said; nothing if it has ended."""
+        """Return its message, or b"" if it ended."""
         with contextlib.suppress(ConnectionError, BlockingIOError):
             return self._sock.recv(4096, socket.MSG_DONTWAIT)
         return b""
 
     def stop(self) -> None:
-        """Ask it to end in order; if it was asked already, at once. One that somebody has stopped (SIGSTOP) goes on."""
-        with contextlib.suppress(OSError):  # it has ended
+        """Ask it to stop gracefully, or immediately if it was asked before. Resume it if it was stopped (SIGSTOP)."""
+        with contextlib.suppress(OSError):  # it ended
             self._sock.send(STOP, socket.MSG_DONTWAIT)
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End its Kingpin at once; what is left of the app ends then as after any death of a Kingpin."""
+        """Kill its Kingpin; the rest of the app then ends as after any death of a Kingpin."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, signum: int) -> None:
-        if not self.has_ended():  # and a child that was not waited for keeps its number
+        if not self.has_ended():  # a child that was not reaped keeps its number
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
 
     def has_ended(self) -> bool:
-        """Return whether its Kingpin has ended; it is waited for then."""
+        """Return True if its Kingpin ended, which is then reaped."""
         return self._process.poll() is not None
 
     def wait_ended(self, timeout: float) -> bool:
-        """Wait until its Kingpin has ended, so many seconds at most; return whether it has."""
+        """Wait until its Kingpin ends, at most that many seconds; return True if it did."""
         self._wait(timeout)
         return self.has_ended()
 
     def _wait(self, seconds: float, *others: socket.socket) -> bool:
-        """Wait until its Kingpin has ended, or has said something on these; return whether that has come in time."""
+        """Wait until its Kingpin ends, or sends something on these sockets; return True if that happened in time."""
         if self.has_ended():
             return True
         with contextlib.closing(ProcessHandle(self.pid)) as held:
             return _is_any_ready(seconds, held, *others)
 
     def end(self, timeout: float) -> None:
-        """Have it end in order, within so many seconds; if it has not then, or on Ctrl-C, at once."""
+        """Stop it gracefully within that many seconds; after that, or on Ctrl-C, immediately."""
         self.stop()
         try:
             if not self.wait_ended(timeout):
@@ -199,15 +207,15 @@ class TiedApp:
             self._sock.close()
 
     def abandon(self) -> None:
-        """In the child of a fork: the app is the parent's."""
+        """Release the app in the child of a fork, because it belongs to the parent."""
         self._sock.close()
         if hasattr(self, "_process"):
-            self._process.returncode = 0  # so that nothing here waits for it, or warns of it
+            self._process.returncode = 0  # so that nothing here waits for it or warns of it
 
 
 _above: weakref.WeakSet[TiedApp] = weakref.WeakSet()
 _lock = threading.RLock()
-"""Held while a pair is made, so that no fork comes between that and the note of it."""
+"""Held while a pair is made, so that no fork happens before it is noted."""
 
 
 def _abandon_all() -> None:
@@ -221,10 +229,10 @@ os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_i
 
 
 class Tie:
-    """The lower end: in the Kingpin."""
+    """The lower end, in the Kingpin."""
 
     def __init__(self, descriptor: int, above: int) -> None:
-        """`above`: the process id of the one above, which has started this one."""
+        """Take the end of the pair; `above` is the process id of the parent."""
         os.set_inheritable(descriptor, False)
         self._descriptor = descriptor
         self._above = above
@@ -234,13 +242,15 @@ class Tie:
         return f"<Tie to {self._above}>"
 
     def receive(self, kind: type[T]) -> T:
-        """Return the order. From now on this process has the signals of a program that was just started, and each
-        request to stop comes as one of `REQUESTS`.
+        """Return the order.
+
+        From now on this process has the signal handlers of a new program, and each request to stop arrives as one of
+        `REQUESTS`.
         """
         while b"\n" not in self._read:
             data = os.read(self._descriptor, 1024 * 1024)
             if not data:
-                raise SystemExit(1)  # it died before it could say what it wants
+                raise SystemExit(1)  # the parent died before it sent an order
             self._read += data
         order, _, asked = self._read.partition(b"\n")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -250,12 +260,12 @@ class Tie:
         return msgspec.json.decode(order, type=kind)
 
     def say(self, word: AppUp | AppRefused) -> None:
-        """Tell the process above what has become of the app."""
-        with contextlib.suppress(OSError):  # it is gone
+        """Report to the parent what became of the app."""
+        with contextlib.suppress(OSError):  # the parent is dead
             os.write(self._descriptor, msgspec.json.encode(word) + b"\n")
 
     def refuse(self, error: MobError) -> None:
-        """Tell the process above with which error the app does not start."""
+        """Report to the parent the error with which the app fails to start."""
         kind = next(each.__name__ for each in type(error).__mro__ if each.__name__ in REFUSALS)
         self.say(AppRefused(kind, str(error), getattr(error, "pid", None)))
 
@@ -272,9 +282,9 @@ class Tie:
         os.kill(os.getpid(), next(requests))
 
     def _wait(self) -> bytes:
-        """Return what is asked for; nothing if the process above is gone."""
+        """Return the requests; b"" if the parent is dead."""
         held: ProcessHandle | None = None
-        with contextlib.suppress(OSError):  # it is gone, or no descriptor is to be had: the end of the pair has to do
+        with contextlib.suppress(OSError):  # it is dead, or there is no free descriptor: the pair alone must do
             held = ProcessHandle(self._above)
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)

@@ -1,10 +1,10 @@
-"""What a thread of this process waits for, as the kernel sees it: for a connection, for ever, or for something else.
+"""What a thread of this process waits for, as the kernel sees it: for a connection, forever, or for something else.
 
-The kernel tells the system call in which a thread is blocked, with its arguments (/proc/self/task/TID/syscall). So a
-server is seen whatever it is made of: `accept`, `select`, `poll` and `epoll`, called from Python or from C. Pointers
-among the arguments are read through /proc/self/mem, which fails where a pointer of this process would crash it.
+The kernel reports the system call in which a thread is blocked, with its arguments (/proc/self/task/TID/syscall). So a
+server is recognized whatever it is made of: `accept`, `select`, `poll` and `epoll`, called from Python or from C.
+Pointers among the arguments are read through /proc/self/mem, which fails where a pointer would crash this process.
 
-Limits: Linux, on the machines of `CALLS`. Elsewhere the answer is UNKNOWN.
+Limits: Linux, on the machines in `CALLS`. Elsewhere the answer is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from collections.abc import Iterator
 from mob.rim import connections, descendants
 
 LONG = 60.0
-"""Seconds of a sleep from which on it is none that something else follows soon."""
+"""Seconds of a sleep from which it counts as endless."""
 DEEPEST = 3
-"""Epoll objects within each other that are looked into."""
+"""Maximum depth of nested epoll objects to look into."""
 POLLFD = struct.Struct("ihh")
 TIMESPEC = struct.Struct("qq")
 MOST = 65536
-"""Descriptors of one poll or select that are looked at."""
+"""Maximum number of descriptors of one poll or select to look at."""
 POLLIN = 1
 FUTEX_COMMAND = 0x7F
 FUTEX_WAITS = (0, 9)
 ABSOLUTE = 1
-"""The flag of clock_nanosleep."""
+"""A flag of clock_nanosleep."""
 TABLES = (("tcp", 3, b"0A", 9), ("tcp6", 3, b"0A", 9), ("unix", 3, b"00010000", 6))
-"""Lists of sockets in /proc/net; the column that says that one listens, and how; the column of the inode."""
+"""Lists of sockets in /proc/net; the column and value of listening ones; the column of the inode."""
 CALLS: dict[str, dict[int, str]] = {
     "x86_64": {
         43: "accept", 288: "accept", 7: "poll", 271: "poll", 23: "select", 270: "select",
@@ -51,26 +51,26 @@ CALLS: dict[str, dict[int, str]] = {
 
 
 class WaitReason(enum.Enum):
-    """What a thread waits for."""
+    """The reason why a thread waits."""
 
-    CONNECTION = "that a connection comes in"
-    ENDLESS = "without an end: a lock, a signal, or a sleep of a minute and more"
-    SHORT = "until a time: a lock, or a shorter sleep"
-    CHILD = "that a child process ends"
-    EVENTS = "for events of an epoll object, as loops do, and no connection can be one of them"
-    OTHER = "something else, or nothing"
-    UNKNOWN = "nobody can say"
+    CONNECTION = "for a connection"
+    ENDLESS = "without an end: for a lock or a signal, or in a sleep of a minute or more"
+    SHORT = "until a time: for a lock, or in a shorter sleep"
+    CHILD = "for the end of a child process"
+    EVENTS = "for events of an epoll object, as loops do, and none of them can be a connection"
+    OTHER = "for something else, or not at all"
+    UNKNOWN = "unknown"
 
 
 def wait_of(thread: int) -> WaitReason:
-    """Return what the thread of that native id waits for at this moment."""
+    """Return what the thread with that native id waits for at this moment."""
     names = CALLS.get(platform.machine()) if sys.platform == "linux" and sys.maxsize > 2**32 else None
     if names is None:
         return WaitReason.UNKNOWN
     try:
         before = _system_call(thread)
         found = _judge(names, before)
-        return found if before == _system_call(thread) else WaitReason.OTHER  # else it has gone on meanwhile
+        return found if before == _system_call(thread) else WaitReason.OTHER  # it has moved on meanwhile
     except OSError:
         return WaitReason.UNKNOWN
     except ValueError:
@@ -78,7 +78,7 @@ def wait_of(thread: int) -> WaitReason:
 
 
 def count_of(thread: int) -> int:
-    """Return how often that thread has waited so far; 0 where the kernel does not say."""
+    """Return how often that thread has waited so far; 0 where the kernel does not report it."""
     mark = b"\nvoluntary_ctxt_switches:"
     with contextlib.suppress(OSError, ValueError), open(f"/proc/self/task/{thread}/status", "rb") as file:
         return int(file.read().partition(mark)[2].partition(b"\n")[0])
@@ -86,18 +86,18 @@ def count_of(thread: int) -> int:
 
 
 def has_listeners() -> bool:
-    """Return whether any socket of this process listens."""
+    """Return True if any socket of this process listens."""
     return any(_is_listening(descriptor) for descriptor in connections.sockets())
 
 
 def listeners() -> set[int]:
-    """Return the inodes of all sockets of this process that listen."""
+    """Return the inodes of all listening sockets of this process."""
     found = [each for each in connections.sockets() if _is_listening(each)]
     return {inode for each in found if (inode := connections.inode_of(each))}
 
 
 def children_listen() -> bool:
-    """Return whether a process that this one has started, or one of theirs, listens on a port or a Unix socket."""
+    """Return True if a descendant of this process listens on a port or a Unix socket."""
     others = descendants.below([os.getpid()], descendants.everything())
     sockets = {inode for pid in others for inode in _sockets_of(pid)}
     return bool(sockets) and not sockets.isdisjoint(_listening_inodes())
@@ -113,7 +113,7 @@ def _sockets_of(pid: int) -> Iterator[int]:
 
 
 def _listening_inodes() -> Iterator[int]:
-    """Yield the inodes of all sockets that listen in this network."""
+    """Yield the inodes of all listening sockets in this network namespace."""
     for table, column, state, at in TABLES:
         with contextlib.suppress(OSError), open(f"/proc/net/{table}", "rb") as file:
             next(file, b"")
@@ -195,5 +195,5 @@ def _memory(address: int, size: int) -> bytes:
     finally:
         os.close(memory)
     if len(data) < size:
-        raise ValueError("that is not all memory of this process")
+        raise ValueError("not all of that is memory of this process")
     return data
