@@ -74,9 +74,9 @@ def test_sizes_and_numbers_of_workers_may_be_text(app: App) -> None:
 
 def test_text_that_is_no_number_is_named(app: App) -> None:
     assert refusal(app, "back", "back", max_memory="much").startswith("role 'back': max_memory='much' is not a size.")
-    with pytest.raises(PlanError, match=r"^backlog='much' is not a size\. Wanted: "):
+    with pytest.raises(PlanError, match=r"^backlog='much' is not a size\. Expected: "):
         mob.start("myapp", backlog="much")
-    with pytest.raises(PlanError, match=r"^logs: max_bytes='much' is not a size\. Wanted: "):
+    with pytest.raises(PlanError, match=r"^logs: max_bytes='much' is not a size\. Expected: "):
         app.logs(max_bytes="much")
 
 
@@ -124,7 +124,7 @@ def test_the_base_is_a_directory_or_that_of_a_file(app: App, tmp_path: Path) -> 
 
 
 def test_a_name_that_cannot_name_an_app() -> None:
-    with pytest.raises(PlanError, match=r"^'my app' cannot name an app\. Wanted: "):
+    with pytest.raises(PlanError, match=r"^'my app' cannot name an app\. Expected: "):
         mob.start("my app")
 
 
@@ -132,7 +132,7 @@ def test_a_base_that_is_not_there(app: App, tmp_path: Path) -> None:
     with pytest.raises(PlanError) as caught:
         app.base(tmp_path / "nowhere")
     place = tmp_path / "nowhere"
-    assert str(caught.value) == f"base({str(place)!r}): there is no such file or directory ({place})."
+    assert str(caught.value) == f"base({str(place)!r}): no such file or directory: {place}."
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_a_base_that_is_not_there(app: App, tmp_path: Path) -> None:
     ],
 )
 def test_an_option_that_is_like_one_that_exists(app: App, option: str, help: str) -> None:
-    assert refusal(app, "back", "back.py", **{option: 1}) == f"role 'back': there is no option {option!r}. {help}"
+    assert refusal(app, "back", "back.py", **{option: 1}) == f"role 'back': unknown option {option!r}. {help}"
 
 
 def test_an_option_that_is_like_no_other_is_told_all_there_are(app: App) -> None:
     text = refusal(app, "back", "back.py", zzz=1)
-    assert text.startswith("role 'back': there is no option 'zzz'. There are: 'boot_timeout', 'boot_tries', ")
+    assert text.startswith("role 'back': unknown option 'zzz'. There are: 'boot_timeout', 'boot_tries', ")
     assert "'workers'" in text
     assert "'name'" not in text
 
@@ -156,7 +156,7 @@ def test_an_option_that_is_like_no_other_is_told_all_there_are(app: App) -> None
 @pytest.mark.parametrize("module", [None, 7, b"back.py", os, print])
 def test_a_module_that_is_none(app: App, module: object) -> None:
     assert refusal(app, "back", module) == (
-        f"role 'back': {module!r} is no module. Wanted: a file ending in .py, as in "
+        f"role 'back': {module!r} is not a module. Expected: a file ending in .py, as in "
         f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
     )
 
@@ -183,7 +183,7 @@ def test_a_file_that_is_not_there(app: App, tmp_path: Path, module: str, help: s
 def test_what_is_neither_a_file_nor_an_import_string(app: App, module: str) -> None:
     assert refusal(app, "back", module) == (
         f"role 'back': {module!r} is neither a file (it would end in .py) nor an import string "
-        f"(names with dots between)."
+        f"(names separated by dots)."
     )
 
 
@@ -198,14 +198,16 @@ def test_a_module_that_cannot_be_found(app: App, tmp_path: Path, module: str, to
 def test_what_the_plan_refuses_is_refused_where_it_is_said(app: App, tmp_path: Path) -> None:
     app.role("back", "back.py")
     assert refusal(app, "back", "front.py") == (
-        f"the role 'back' is there twice: first with {str(tmp_path / 'back.py')!r}, then with 'front.py'. "
-        "Give each role a name of its own; for more processes of one role say workers=."
+        f"the role 'back' is declared twice: first with {str(tmp_path / 'back.py')!r}, then with 'front.py'. "
+        "Give each role its own name; for more processes of one role use workers=."
     )
     assert refusal(app, "front", "front.py", workers=0) == (
         "role 'front': workers=0 is not a whole number of at least 1."
     )
-    assert refusal(app, "mob", "front.py") == ("'mob' cannot name a role: mob uses that word itself. Choose another.")
-    assert refusal(app, "a b", "front.py").startswith("'a b' cannot name a role. Wanted: ")
+    assert refusal(app, "mob", "front.py") == (
+        "'mob' cannot name a role: mob uses that name itself. Choose another one."
+    )
+    assert refusal(app, "a b", "front.py").startswith("'a b' cannot name a role. Expected: ")
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ def test_no_app_is_started_in_a_mobster(app: App, ran: SimpleNamespace, monkeypa
     monkeypatch.setattr(api, "_peer", object())
     with pytest.raises(NotInMobster) as caught:
         app.role("back", "back.py").run()
-    assert str(caught.value) == "run() was called in a mobster. An app is started by its main script, once."
+    assert str(caught.value) == "run() was called in a mobster (a worker). An app is started once, by its main script."
     assert ran.plans == []
 
 
@@ -345,15 +347,15 @@ def test_an_app_with_jobs_left_has_their_keeper(tmp_path: Path, monkeypatch: pyt
     assert app.plan.roles[0].env["MOB_QUEUE_PATH"] == str(path)
     other = mob.start("jobbing").role("back", "json").queue(tmp_path / "other{index}.db")
     assert [role.env.get("MOB_QUEUE_PATH") for role in other.plan.roles] == [str(tmp_path / "other{{index}}.db"), None]
-    with pytest.raises(PlanError, match=r"queue\(\) was said already: an app has one queue\."):
+    with pytest.raises(PlanError, match=r"queue\(\) was called twice: an app has one queue\."):
         other.queue(keep=60)
     app.place(back=0)
     assert [role.workers for role in app.plan.roles] == [1, 0]
     with pytest.raises(PlanError, match="has no role, so there is nothing to run"):
         mob.start("jobbing").queue(tmp_path / "jobs.db").hand_over()
-    with pytest.raises(PlanError, match="this app has one of its own by that name"):
+    with pytest.raises(PlanError, match="this app has its own role with that name"):
         mob.start("jobbing").role("queue", "json").queue(tmp_path / "jobs.db")
-    with pytest.raises(PlanError, match="Wanted: the file in which jobs are kept"):
+    with pytest.raises(PlanError, match="Expected: the file in which jobs are kept"):
         mob.start("jobbing").queue(tmp_path)
 
 
@@ -375,6 +377,6 @@ def test_a_file_of_jobs_is_refused_in_a_cluster(tmp_path: Path, monkeypatch: pyt
     first = mob.start("jobbing").role("back", "json").queue(tmp_path / "jobs.db").cluster("nats://127.0.0.1", node="a")
     last = mob.start("jobbing").role("back", "json").cluster("nats://127.0.0.1", node="a").queue(tmp_path / "jobs.db")
     for app in (first, last):
-        with pytest.raises(PlanError, match=r"in a cluster durable jobs lie in JetStream, .* Leave out path= or"):
+        with pytest.raises(PlanError, match=r"in a cluster durable jobs are kept in JetStream, .* Leave out path= or"):
             app.hand_over()
     mob.start("jobbing").role("back", "json").queue(keep=60).cluster("nats://127.0.0.1", node="a").hand_over()

@@ -30,7 +30,7 @@ def test_a_file_that_hides_a_module_is_named(installed: Path, module: str) -> No
     stem = module.removesuffix(".py")
     sentence = said(installed, module)
     assert sentence.startswith(f"the file of role 'r', {installed / 'app' / stem}.py, hides the module '{stem}' ")
-    assert sentence.endswith(f"Rename the file, to {stem}_role.py for example.")
+    assert sentence.endswith(f"Rename the file, for example to {stem}_role.py.")
     assert ("of the standard library" in sentence) == (stem == "queue")
 
 

@@ -75,7 +75,7 @@ def test_a_name_that_cannot_name_an_app(name: str) -> None:
     with pytest.raises(PlanError) as caught:
         check_app_name(name)
     assert str(caught.value) == (
-        f"{name!r} cannot name an app. Wanted: a letter, then up to 63 letters, digits, '_', '.' or '-', "
+        f"{name!r} cannot name an app. Expected: a letter, then up to 63 letters, digits, '_', '.' or '-', "
         f'as in mob.start("myapp").'
     )
 
@@ -85,7 +85,7 @@ def test_a_name_that_cannot_name_a_role(name: str) -> None:
     with pytest.raises(PlanError) as caught:
         check_role(RolePlan(name, "pkg.module"), ())
     assert str(caught.value) == (
-        f"{name!r} cannot name a role. Wanted: a letter, then up to 63 letters, digits, '_', '.' or '-', "
+        f"{name!r} cannot name a role. Expected: a letter, then up to 63 letters, digits, '_', '.' or '-', "
         f'as in .role("back", "./background_worker.py").'
     )
 
@@ -94,7 +94,7 @@ def test_a_name_that_cannot_name_a_role(name: str) -> None:
 def test_a_name_that_mob_uses_itself(name: str) -> None:
     with pytest.raises(PlanError) as caught:
         check_role(RolePlan(name, "pkg.module"), ())
-    assert str(caught.value) == f"{name!r} cannot name a role: mob uses that word itself. Choose another."
+    assert str(caught.value) == f"{name!r} cannot name a role: mob uses that name itself. Choose another one."
     assert check_app_name(name) == name
 
 
@@ -102,8 +102,8 @@ def test_a_name_that_another_role_has() -> None:
     with pytest.raises(PlanError) as caught:
         check_role(RolePlan("back", "pkg.other"), (BACK,))
     assert str(caught.value) == (
-        "the role 'back' is there twice: first with 'pkg.back', then with 'pkg.other'. "
-        "Give each role a name of its own; for more processes of one role say workers=."
+        "the role 'back' is declared twice: first with 'pkg.back', then with 'pkg.other'. "
+        "Give each role its own name; for more processes of one role use workers=."
     )
 
 
@@ -144,7 +144,7 @@ def test_a_frame_limit_that_is_none(limit: object) -> None:
 def test_a_frame_limit_that_no_frame_can_reach() -> None:
     with pytest.raises(PlanError) as caught:
         check_limits(plan(frame_limit=2**32))
-    assert str(caught.value) == "frame_limit=4294967296 is more bytes than any frame can have: 4,294,967,295."
+    assert str(caught.value) == "frame_limit=4294967296 exceeds the largest possible frame: 4,294,967,295."
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,8 @@ def test_a_frame_limit_that_no_frame_can_reach() -> None:
 def test_a_variable_that_is_read_before_a_role_could_set_it(variable: str, reads: str) -> None:
     with pytest.raises(PlanError) as caught:
         check_role(RolePlan("back", "pkg.back", env={variable: "1"}), ())
-    assert str(caught.value).startswith(f"role 'back': env={{{variable!r}: ...}} would change nothing: {reads}, and")
-    assert str(caught.value).endswith(
-        f"Set it for the whole app, where that is started: {variable}=... mob run main.py."
-    )
+    assert str(caught.value).startswith(f"role 'back': env={{{variable!r}: ...}} would have no effect: {reads}, and")
+    assert str(caught.value).endswith(f"Set it for the whole app when you start it: {variable}=... mob run main.py.")
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "256M", True])
@@ -177,11 +175,11 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
     [
         (
             lambda: App("a").role("back", "back", max_memory=500),
-            "role 'back': max_memory=500 is not a number of bytes of at least 1 MiB, nor None. Did you mean '500M'?",
+            "role 'back': max_memory=500 is not a number of bytes of at least 1 MiB, or None. Did you mean '500M'?",
         ),
         (
             lambda: App("a").role("back", "back", max_memory="512k"),
-            "role 'back': max_memory=524288 is not a number of bytes of at least 1 MiB, nor None. Did you mean '512M'?",
+            "role 'back': max_memory=524288 is not a number of bytes of at least 1 MiB, or None. Did you mean '512M'?",
         ),
         (
             lambda: check_limits(plan(frame_limit=64)),
@@ -205,20 +203,20 @@ def test_a_size_that_is_too_small_to_be_meant_is_refused(described: Callable[[],
         ("restart", "always", "one of 'permanent', 'transient', 'temporary'"),
         ("stop_exit_codes", (256,), "a tuple of exit statuses, 0 to 255"),
         ("stop_exit_codes", 3, "a tuple of exit statuses, 0 to 255"),
-        ("intensity", -1, "a whole number, nor None"),
+        ("intensity", -1, "a whole number, or None"),
         ("period", 0, "a number of seconds above 0"),
         ("needs", "kv", "a tuple of names of roles"),
         ("essential", 1, "True or False"),
-        ("boot_timeout", 0, "a number of seconds above 0, nor None"),
-        ("boot_tries", 0, "a whole number of at least 1, nor None"),
-        ("hang_timeout", math.inf, "a number of seconds above 0, nor None"),
-        ("max_calls", 0, "a whole number of at least 1, nor None"),
-        ("max_age", -1.0, "a number of seconds above 0, nor None"),
-        ("max_memory", 1.5, "a number of bytes of at least 1 MiB, nor None"),
-        ("max_memory", 0, "a number of bytes of at least 1 MiB, nor None"),
-        ("threads", 0, "a whole number of at least 1, nor None"),
-        ("threads", 2.5, "a whole number of at least 1, nor None"),
-        ("max_workers", 0, "a whole number of at least 1, nor None"),
+        ("boot_timeout", 0, "a number of seconds above 0, or None"),
+        ("boot_tries", 0, "a whole number of at least 1, or None"),
+        ("hang_timeout", math.inf, "a number of seconds above 0, or None"),
+        ("max_calls", 0, "a whole number of at least 1, or None"),
+        ("max_age", -1.0, "a number of seconds above 0, or None"),
+        ("max_memory", 1.5, "a number of bytes of at least 1 MiB, or None"),
+        ("max_memory", 0, "a number of bytes of at least 1 MiB, or None"),
+        ("threads", 0, "a whole number of at least 1, or None"),
+        ("threads", 2.5, "a whole number of at least 1, or None"),
+        ("max_workers", 0, "a whole number of at least 1, or None"),
         ("env", {"A=B": "x"}, "a dict of names and texts"),
         ("env", {"A": 1}, "a dict of names and texts"),
         ("gpus", 1.5, "a whole number, or a part of one GPU such as 0.5"),
@@ -252,7 +250,7 @@ def test_an_environment_that_changes_with_the_size_of_a_role_that_changes_by_its
     ("options", "why"),
     [
         ({"singleton": True}, "singleton=True allows one process of the role"),
-        ({"restart": "temporary"}, "restart='temporary' gives no worker a successor"),
+        ({"restart": "temporary"}, "restart='temporary' never replaces a worker"),
         ({"gpus": 0.5}, "gpus=0.5 depends on the place of a worker, and a spare loads its module before it has one"),
         (
             {"env": {"A": "{index}"}},
@@ -308,7 +306,7 @@ def test_a_singleton_has_one_worker(more: dict[str, int]) -> None:
 def test_a_role_that_needs_what_is_not_there() -> None:
     with pytest.raises(PlanError) as caught:
         check_limits(plan(roles=(BACK, RolePlan("front", "f", needs=("bakc",)))))
-    assert str(caught.value) == "role 'front' needs 'bakc', which is no role. Did you mean 'back'?"
+    assert str(caught.value) == "role 'front' needs 'bakc', which is not a role. Did you mean 'back'?"
 
 
 def test_roles_that_need_each_other() -> None:
@@ -328,7 +326,7 @@ def test_roles_are_started_after_what_they_need_and_else_as_declared() -> None:
 def test_a_strategy_that_is_none() -> None:
     with pytest.raises(PlanError) as caught:
         check_limits(plan(strategy="one_for_all"))
-    assert str(caught.value) == "strategy='one_for_all' is none. Did you mean 'one_for_one'?"
+    assert str(caught.value) == "unknown strategy 'one_for_all'. Did you mean 'one_for_one'?"
 
 
 @pytest.mark.parametrize(
@@ -377,25 +375,25 @@ ROLES = (RolePlan("back", "back"), RolePlan("gateway", "mob.cluster"))
 @pytest.mark.parametrize(
     ("check", "text"),
     [
-        (lambda: check_logs(Logs(format="xml")), "logs: format='xml' is none."),
+        (lambda: check_logs(Logs(format="xml")), "logs: unknown format 'xml'."),
         (lambda: check_logs(Logs(max_bytes=1)), "logs: max_bytes=1 is not a number of bytes of at least 1024."),
         (lambda: check_logs(Logs(keep=-1)), "logs: keep=-1 is not a whole number from 0 to 999."),
-        (lambda: check_logs(Logs(mode=-1)), "logs: mode=-1 is not the permissions of a file"),
+        (lambda: check_logs(Logs(mode=-1)), "logs: mode=-1 is not a file mode"),
         (lambda: check_logs(Logs(raw=3)), "logs: raw=3 is neither True nor False."),  # type: ignore[arg-type]
         (lambda: check_dashboard(0, "a", None), "dashboard: port=0 is not a whole number from 1 to 65535."),
         (lambda: check_dashboard(80, "", None), "dashboard: host='' is neither a name nor an address"),
-        (lambda: check_dashboard(80, "a", "short"), "dashboard: a token has at least 8 characters"),
-        (lambda: check_cluster(Cluster((), "a")), "cluster(): no server is named."),
-        (lambda: check_cluster(Cluster(("http://a:b@c",), "a")), "cluster: 'http://c' is no address of NATS."),
+        (lambda: check_dashboard(80, "a", "short"), "dashboard: the token must have at least 8 characters"),
+        (lambda: check_cluster(Cluster((), "a")), "cluster(): no server was given."),
+        (lambda: check_cluster(Cluster(("http://a:b@c",), "a")), "cluster: 'http://c' is not a NATS address."),
         (lambda: check_cluster(Cluster(("nats://a",), "")), "cluster: node='' cannot name a machine."),
         (lambda: check_cluster(Cluster(("nats://a",), "a", gateways=0)), "cluster: gateways=0 is not a whole number"),
-        (lambda: places_in("back=x", Plan("a", "/", ROLES)), "roles: 'back=x' says no number of workers."),
+        (lambda: places_in("back=x", Plan("a", "/", ROLES)), "roles: 'back=x' gives no number of workers."),
         (lambda: places_in(" ,", Plan("a", "/", ROLES)), "roles: ' ,' names no role."),
         (lambda: check_role(RolePlan("back", "back", env=3), ()), "role 'back': env=3 is not a dict"),  # type: ignore[arg-type]
         (lambda: check_limits(plan(backlog=-1)), "backlog=-1 is not a number of bytes of at least 0."),
         (
             lambda: check_limits(plan(roles=(RolePlan("back", "back", callers=("nobody",)),))),
-            "role 'back': callers='nobody' is no role, nor 'client'.",
+            "role 'back': callers='nobody' is neither a role nor 'client'.",
         ),
         (lambda: placed(Plan("a", "/", ROLES), {"bakc": 1}), "roles: there is no role 'bakc'."),
         (lambda: placed(Plan("a", "/", ROLES), {"back": -1}), "roles: back=-1 is not a whole number."),

@@ -275,7 +275,7 @@ def test_a_timer_runs_so_often_on_a_day_of_change(
         ("1 1 */100 * MON#4", "", "the cron line '1 1 */100 * MON#4' is never due"),
         ("@dayly", "", "unknown cron line '@dayly'. Did you mean '@daily'?"),
         ("* * * * *", "Europe/Berln", "unknown time zone 'Europe/Berln'. Did you mean 'Europe/Berlin'?"),
-        ("* * * * *", "here", "unknown time zone 'here'. Its name is one of the IANA database: 'Europe/Berlin'."),
+        ("* * * * *", "here", "unknown time zone 'here'. Use a name of the IANA database, such as 'Europe/Berlin'."),
         ("* * * * *", "../../etc/passwd", "unknown time zone '../../etc/passwd'"),
     ],
 )

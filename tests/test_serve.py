@@ -40,7 +40,7 @@ def test_an_address(text: str, address: Address) -> None:
         ("unix:?mode=660", ""),
         ("host:", ""),
         ("host:x", ""),
-        ("host:65536", ": ports end at 65535"),
+        ("host:65536", ": the highest port is 65535"),
         ("http://host:80", ": leave out http://"),
         (None, ""),
         ("a:²", ""),
@@ -50,7 +50,7 @@ def test_no_address(text: object, fault: str) -> None:
     with pytest.raises(PlanError) as caught:
         address_of(text)
     wanted = "'127.0.0.1:8000', 'localhost:8000', ':8000', '[::1]:8000' or 'unix:./web.sock'"
-    assert str(caught.value) == f"serve={text!r} is not an address{fault}. Wanted: {wanted}."
+    assert str(caught.value) == f"serve={text!r} is not an address{fault}. Expected: {wanted}."
 
 
 def test_ipv6_stands_in_brackets() -> None:
@@ -61,15 +61,15 @@ def test_ipv6_stands_in_brackets() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("mdoe=660", "a Unix socket has no option 'mdoe'. Did you mean 'mode'? Wanted: 'unix:./web.sock?mode=660&"),
-        ("mode=660&mode=600", "mode= is there twice."),
+        ("mdoe=660", "a Unix socket has no option 'mdoe'. Did you mean 'mode'? Expected: 'unix:./web.sock?mode=660&"),
+        ("mode=660&mode=600", "mode= is given twice."),
         ("mode=", "mode= has no value."),
         ("", "a Unix socket has no option ''."),
-        ("mode=rw", "mode=rw is not a file mode. Wanted: an octal number of three digits, as in chmod: mode=660"),
+        ("mode=rw", "mode=rw is not a file mode. Expected: three octal digits, as in chmod: mode=660"),
         ("mode=689", "mode=689 is not a file mode."),
         ("mode=1777", "mode=1777 is not a file mode."),
-        ("user=rooot", "this system has no user 'rooot'. Did you mean 'root'? Wanted: the name of a user"),
-        ("group=zzzzzzzz", "this system has no group 'zzzzzzzz'. Wanted: the name of a group"),
+        ("user=rooot", "this system has no user 'rooot'. Did you mean 'root'? Expected: the name of a user"),
+        ("group=zzzzzzzz", "this system has no group 'zzzzzzzz'. Expected: the name of a group"),
     ],
 )
 def test_what_stands_behind_a_unix_socket_and_makes_no_sense(options: str, message: str) -> None:
@@ -131,68 +131,68 @@ def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
         (
             "shop",
             {"serve": ":8000"},
-            "which object of 'shop' is the application. Wanted: its name behind a colon, 'shop:app'",
+            "which object of 'shop' is the application. Expected: its name behind a colon, 'shop:app'",
         ),
         (
             "shop:app",
             {},
-            "'app' is named as an application, but where it is served is not said. Wanted: serve='127.0.0.1",
+            "'app' is named as an application, but serve= does not say where it is served. Expected: serve='127.0.0.1",
         ),
-        ("shop", {"serve_options": {"ws": "none"}}, "serve_options= is there, but serve= is not."),
+        ("shop", {"serve_options": {"ws": "none"}}, "serve_options= is given, but serve= is not."),
         ("shop:app", {"serve": "8000"}, "serve='8000' is not an address: did you mean ':8000'?"),
         ("shop:app", {"serve": ":1", "serve_options": "x"}, "serve_options='x' is not a dict, such as"),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"stream_grace": -1}},
-            "serve_options: stream_grace=-1 is wrong. Wanted: seconds, 0 or more, or None to end event streams alone.",
+            "serve_options: invalid stream_grace=-1. Expected: seconds, 0 or more, or None to end only event streams",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"stream_grace": True}},
-            "serve_options: stream_grace=True is wrong. Wanted: seconds,",
+            "serve_options: invalid stream_grace=True. Expected: seconds,",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"cancel_on_disconnect": 1}},
-            "serve_options: cancel_on_disconnect=1 is wrong. Wanted: True or False.",
+            "serve_options: invalid cancel_on_disconnect=1. Expected: True or False.",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"head_timeout": 0}},
-            "serve_options: head_timeout=0 is wrong. Wanted: seconds, more than 0, or None for no limit.",
+            "serve_options: invalid head_timeout=0. Expected: seconds, more than 0, or None for no limit.",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"access_log": 1}},
-            "serve_options: access_log=1 is wrong. Wanted: True, 'json', or a format such as",
+            "serve_options: invalid access_log=1. Expected: True, 'json', or a format such as",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"access_log": "%(zz)s"}},
-            "serve_options: access_log='%(zz)s' is wrong. Wanted: True, 'json', or a format such as '%(h)s",
+            "serve_options: invalid access_log='%(zz)s'. Expected: True, 'json', or a format such as '%(h)s",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"wsgi_queue": -1}},
-            "serve_options: wsgi_queue=-1 is wrong. Wanted: a whole number: how many requests may wait for a thread.",
+            "serve_options: invalid wsgi_queue=-1. Expected: a whole number: the requests that may wait for a thread.",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"workers": 2}},
-            "'workers' is not to be set here: that is workers=",
+            "'workers' cannot be set: use workers=",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"port": 2}},
-            "'port' is not to be set here: the address is serve=.",
+            "'port' cannot be set: the address is serve=.",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"ws": print}},
-            "cannot be sent to another process. Wanted: text",
+            "cannot be sent to another process. Expected: text",
         ),
-        ("shop:app", {"serves": ":1"}, "there is no option 'serves'. Did you mean 'serve'?"),
-        ("shop:app", {"application": "app"}, "there is no option 'application'."),
+        ("shop:app", {"serves": ":1"}, "unknown option 'serves'. Did you mean 'serve'?"),
+        ("shop:app", {"application": "app"}, "unknown option 'application'."),
     ],
 )
 def test_what_does_not_fit(app: mob.App, module: str, options: dict[str, Any], said: str) -> None:

@@ -40,7 +40,7 @@ def test_what_is_no_size_is_named(option: str, text: str) -> None:
     with pytest.raises(PlanError) as caught:
         settled({option: text}, lambda: 4)
     assert str(caught.value) == (
-        f"{option}={text!r} is not a size. Wanted: a number of bytes, or one with k, M, G or T, such as "
+        f"{option}={text!r} is not a size. Expected: a number of bytes, or one with k, M, G or T, such as "
         f'"500M" or "1.5G".'
     )
 
@@ -70,8 +70,8 @@ def test_what_is_no_number_of_workers_is_named(option: str, text: str) -> None:
     with pytest.raises(PlanError) as caught:
         settled({option: text}, lambda: 4)
     assert str(caught.value) == (
-        f'{option}={text!r} is not a number of workers. Wanted: a whole number of at least 1, "cores", or one such as '
-        f'"cores*2".'
+        f'{option}={text!r} is not a number of workers. Expected: a whole number of at least 1, "cores", or one such '
+        f'as "cores*2".'
     )
 
 

@@ -57,7 +57,7 @@ def plain(key: str) -> str:
     [
         (("a",), {"seconds": 5}, "keep() has no option 'seconds'. Here it is 'ttl'."),
         (("a",), {"tll": 5}, "keep() has no option 'tll'. Did you mean 'ttl'?"),
-        (("a", 1, 5), {}, "keep() takes these options by their names only: ttl="),
+        (("a", 1, 5), {}, "keep() accepts these options only by name: ttl="),
         ((), {}, "keep() missing 1 required positional argument: 'key'"),
         (("a", -1), {}, "of its own"),
     ],
@@ -105,7 +105,7 @@ def test_an_option_that_an_export_does_not_have(options: dict[str, Any], text: s
             "store",
             ("cache", "1G"),
             {},
-            "App.store() takes these options by their names only: max_memory=, file=, callers=",
+            "App.store() accepts these options only by name: max_memory=, file=, callers=",
         ),
         ("queue", (), {"file": "x"}, "App.queue() has no option 'file'. Here it is 'path'."),
         ("logs", (), {"path": "x"}, "App.logs() has no option 'path'. Here it is 'file'."),

@@ -40,7 +40,7 @@ def test_a_name_that_there_is_not(name: str, nearest: str) -> None:
     with pytest.raises(PlanError) as caught:
         check("back", {"A": "1", "SHARD": f"{{{name}}}/4"})
     assert str(caught.value) == (
-        f"role 'back': env={{'SHARD': '{{{name}}}/4'}}: there is nothing called {{{name}}}. {nearest} "
+        f"role 'back': env={{'SHARD': '{{{name}}}/4'}}: unknown name {{{name}}}. {nearest} "
         f"For the text itself write {{{{{name}}}}}."
     )
 

@@ -1,7 +1,7 @@
 """mob: a simple toolkit for parallelizing one application over several supervised processes.
 
-All public names, each with the file that makes it. They are loaded when first used, so that a Kingpin never loads the
-mobsters' side, and a mobster neither the Kingpin's nor the command line.
+All public names, each with the module that defines it. They are loaded when first used, so that a Kingpin (the
+supervisor) never loads the mobsters' side, and a mobster (a worker) never loads the Kingpin's or the command line.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-if None in (sys.stdin, sys.stdout, sys.stderr):  # closed: nothing else of mob's may get their numbers
+if None in (sys.stdin, sys.stdout, sys.stderr):  # closed: keep mob's own files from getting their numbers
     importlib.import_module("mob.rim.standard").occupy()
 
 _HOMES = {
@@ -203,7 +203,7 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-if os.environ.get("MOB_UPGRADE", "").startswith("inherit:"):  # this process is a Kingpin that is being upgraded
+if os.environ.get("MOB_UPGRADE", "").startswith("inherit:"):  # this process is a Kingpin during an upgrade
     from mob.kingpin.upgrade import upgrade
 
     upgrade.begin_probation()

@@ -1,6 +1,6 @@
-"""What an app's main script says: `mob.start("myapp").base(__file__).role(...).run()`.
+"""The description of an app in its main script: `mob.start("myapp").base(__file__).role(...).run()`.
 
-Collects a `Plan`, checks it where the line that is wrong stands, and hands it to the Kingpin.
+Collects a `Plan`, checks each part in the line that states it, and hands the whole to the Kingpin.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ POOL = "mob.pools.worker"
 STORE = "mob.stores.worker"
 """The module of a store's role."""
 STREAMS = 1_000_000
-"""How many may hold a lock of a store, wait for one, or watch keys of it."""
+"""Maximum number of streams of a store: holders of locks, those that wait for one, and watchers of keys."""
 
 
 before_run: list[Callable[[App], None]] = []
-"""Called, in order, with an app that is about to run here, and may change it: `mob run` has options for that."""
+"""Functions called, in order, with an app before it runs here; they may change it, as the options of `mob run` do."""
 _described: list[App] = []
 
 
@@ -63,13 +63,13 @@ def run_script(script: str | Path, *args: str) -> None:
 
 
 def forgotten() -> App | None:
-    """Return an app that was described in this process, if none of those that were has run."""
+    """Return an app with roles that was described in this process, if no app with roles ran in it."""
     with_roles = [app for app in _described if app.plan.roles]
     return None if any(app.has_run for app in with_roles) else next(iter(with_roles), None)
 
 
 class App:
-    """An app that is being described. Each method changes it and returns it, so the lines can be chained."""
+    """An app that is being described. Each method changes the app and returns it, so calls can be chained."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class App:
         self._plan = plan
         self._has_run = False
         _described.append(self)
-        self._urls: list[str] = []  # of the dashboard
-        self._queue_path = ""  # if one was said
+        self._urls: list[str] = []  # of its dashboards
+        self._queue_path = ""  # if a path was given
         atexit.register(self._complain_unless_run)
 
     def __repr__(self) -> str:
@@ -102,46 +102,64 @@ class App:
 
     @property
     def has_run(self) -> bool:
-        """Whether `run` was called, or its plan was handed over."""
+        """True if `run` was called, or the plan was handed over."""
         return self._has_run
 
     @property
     def plan(self) -> Plan:
-        """What was said so far."""
+        """The description of the app so far."""
         return self._plan
 
     def base(self, path: str | os.PathLike[str]) -> App:
-        """The directory from which role paths are resolved; of a file, the one it lies in. Say it before `role`.
+        """Set the directory from which role paths are resolved. Call it before `role`.
 
-        In a zip archive (`python app.pyz`) that is the directory of the archive; import strings such as "back" name the
-        roles that lie in it.
+        Symbolic links in it are kept: if `current` points to another release by then, a reload runs that release.
 
-        Symbolic links in it are kept: where `current` is pointed to another release, a reload runs that.
+        Args:
+            path: The directory, or a file in it, such as the main script. In a zip archive (`python app.pyz`) it is
+                the directory of the archive; import strings such as "back" name the roles inside the archive.
 
-        >>> mob.start("myapp").base(__file__)        # doctest: +SKIP
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: There is no such file or directory.
+
+        Example:
+            >>> mob.start("myapp").base(__file__)        # doctest: +SKIP
         """
         place = Path(places.spelled(os.fspath(path)))
-        if not place.exists():  # a file within an archive lies below one that is there, and no directory
+        if not place.exists():  # a file inside an archive: use the archive
             place = next((each for each in place.parents if each.is_file()), place)
         if not place.exists():
-            raise PlanError(f"base({str(path)!r}): there is no such file or directory ({place}).")
+            raise PlanError(f"base({str(path)!r}): no such file or directory: {place}.")
         self._plan = msgspec.structs.replace(self._plan, base=str(place if place.is_dir() else place.parent))
         return self
 
     def preload(self, *modules: str) -> App:
-        """Modules that are imported once, in the fork server, and shared by all mobsters (copy on write).
+        """Import modules once, in the fork server, and share their memory with all mobsters (copy on write).
 
-        For what is big and does nothing but define things: `numpy`, your own models. The Kingpin imports none of it; a
-        reload imports it anew. A module that starts threads at import does not belong here.
+        Use it for big modules that only define things: `numpy`, your own models. The Kingpin does not import them; a
+        reload imports them again. Modules that start threads when they are imported must not be preloaded.
 
-        >>> app.preload("numpy", "mymodels")         # doctest: +SKIP
+        Args:
+            *modules: Import strings, such as "numpy" or "pkg.models".
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: A module cannot be found.
+
+        Example:
+            >>> app.preload("numpy", "mymodels")         # doctest: +SKIP
         """
         for module in modules:
             if not all(part.isidentifier() for part in str(module).split(".")):
-                raise PlanError(f"preload({module!r}): wanted are import strings, such as 'numpy' or 'pkg.models'.")
+                raise PlanError(f"preload({module!r}): not an import string. Expected: 'numpy' or 'pkg.models', say.")
             if not _can_find(module.partition(".")[0], self._plan.base):
                 raise PlanError(
-                    f"preload({module!r}): there is no such module, neither in {self._plan.base} nor among the "
+                    f"preload({module!r}): no such module, neither in {self._plan.base} nor among the "
                     f"installed packages."
                 )
         self._plan = msgspec.structs.replace(self._plan, preload=(*self._plan.preload, *modules))
@@ -158,16 +176,25 @@ class App:
         mode: int = plans.Logs().mode,
         raw: bool = plans.Logs().raw,
     ) -> App:
-        """Where what the mobsters print goes, and in which form.
+        """Set the destination and the form of what the mobsters print.
 
-        `format`: "text" (lines with a prefix) or "json" (an object for each line). `file`: it goes there and not to
-        the terminal; a relative path is below the base. At `max_bytes` (64 MiB; also as
-        text, "100M") the file is put aside as file.1, and
-        `keep` (5) of those are kept. `mode`: the permissions of files that are made (0o600: nobody else may read them).
-        `raw`: a terminal gets every byte that was printed; else colours stay, and what moves the cursor, sets titles or
-        the clipboard is left out. Files and pipes always get every byte. `PlanError` tells what does not fit.
+        Args:
+            format: "text" (lines with a prefix, the default) or "json" (one object for each line).
+            file: The file to write to instead of the terminal; a relative path is below the base. Default: none.
+            max_bytes: Size in bytes, or as text ("100M"), at which the file is rotated to file.1. Default: 64 MiB.
+            keep: Number of rotated files to keep. Default: 5.
+            mode: Permissions of new files. Default: 0o600, readable by their owner only.
+            raw: True if a terminal gets every byte that was printed. By default colors are kept, and sequences that
+                move the cursor or set the title or the clipboard are removed. Files and pipes always get every byte.
 
-        >>> app.logs(format="json", file="app.log")          # doctest: +SKIP
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: An option has no valid value.
+
+        Example:
+            >>> app.logs(format="json", file="app.log")          # doctest: +SKIP
         """
         path = None if file is None else str(Path(self._plan.base, file).absolute())
         try:
@@ -179,17 +206,20 @@ class App:
         return self
 
     def titles(self, style: plans.TitleStyle = "plain") -> App:
-        """Choose how the processes are titled in ps(1), top, pgrep, and the Kingpin in `mob ps`.
+        """Set the style of the process titles in ps(1), top and pgrep, and of the Kingpin's in `mob ps`.
 
-        For places where the words "Kingpin" and "mobster" are unwelcome or might confuse, as in the logs of a service
+        Use it where the words "Kingpin" and "mobster" are unwelcome or might confuse, as in the logs of a service
         manager. The environment variable `MOB_TITLES` overrides it.
 
         Args:
-            style: "plain": "myapp: supervisor", "myapp: back.0"; "mob", which is used without this method:
+            style: "plain": "myapp: supervisor", "myapp: back.0"; "mob", the style without this method:
                 "myapp (kingpin)", "myapp - back (mobster)".
 
+        Returns:
+            This app.
+
         Raises:
-            PlanError: when the style is unknown.
+            PlanError: The style is unknown.
 
         Example:
             >>> app.titles("plain")                          # doctest: +SKIP
@@ -200,47 +230,74 @@ class App:
         return self
 
     def trace(self, setup: str = "") -> App:
-        """Has every call traced by OpenTelemetry: a span for each, and the context goes along with it.
+        """Trace every call with OpenTelemetry: each gets a span, and the context travels with it.
 
-        `setup`: a function, as "module:function", that sets OpenTelemetry up in each mobster, before the role's module
-        is imported. Without it that is done as the OTEL_ variables of the environment say, with the app and the role as
-        the names of the service. `PlanError` if OpenTelemetry is not installed, or if the function cannot be one.
+        Args:
+            setup: A function, as "module:function", that sets up OpenTelemetry in each mobster before the role's
+                module is imported. Default: set it up by the OTEL_ environment variables, with the app and the role
+                as the names of the service.
 
-        >>> app.trace("tracing:setup")                        # doctest: +SKIP
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: OpenTelemetry is not installed, or `setup` is not of that form.
+
+        Example:
+            >>> app.trace("tracing:setup")                        # doctest: +SKIP
         """
         if importlib.util.find_spec("opentelemetry") is None:
             raise PlanError("trace(): OpenTelemetry is not installed. Try: pip install 'mobsters[trace]'")
         module, colon, function = setup.partition(":")
         if setup and not (colon and function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-            raise PlanError(f"trace({setup!r}): wanted is a function as 'module:function', such as 'tracing:setup'.")
+            raise PlanError(f"trace({setup!r}): expected a function as 'module:function', such as 'tracing:setup'.")
         self._plan = msgspec.structs.replace(self._plan, trace=setup)
         return self
 
     def role(self, name: str, module: str | os.PathLike[str], **options: Unpack[RoleOptions]) -> App:
-        """Adds a role: its name, the module that its mobsters run, and options.
+        """Add a role: a name, the module that its mobsters (worker processes) run, and options.
 
-        `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `serve`: the
-        address, "127.0.0.1:8000" or "unix:./web.sock", at which the ASGI or WSGI application of the module is served
-        over HTTP; its name stands behind a colon, "shop:app", and `serve_options` are those of uvicorn; see
-        docs/http.md. `workers`: how many mobsters (1), or "cores", "cores*2". `threads`: how many plain `def` exports
-        run at once (1, on the loop), or requests of a WSGI application (10). `concurrency`: how many `async def`
-        exports run at once (100). `loop`: "uvloop", or "asyncio" for libraries that change asyncio's own loop. `queue`:
-        how many calls may wait in one worker (10,000). `shared_memory`: how many bytes of large buffers each mobster
-        may have on their way to others, or looked at by them (256 MiB); 0 sends them through the sockets. Sizes may be
-        text, "500M". docs/places.md tells of `gpus` and of templates in `env`, docs/supervision.md of the others:
-        `restart`, `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `boot_tries`,
-        `hang_timeout`; `max_calls`, `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`,
-        `cpus`, `limits`. `PlanError` tells what does not fit.
+        Args:
+            name: The name under which `mob.require` finds the role: a letter, then up to 63 letters, digits, "_", "."
+                or "-".
+            module: A file that ends in `.py`, relative to the base, or an import string such as `pkg.module`. If the
+                role serves HTTP, followed by a colon and the name of the application: "shop:app".
+            **options: The options below. Sizes are in bytes, or text such as "500M".
 
-        >>> app.role("back", "./background_worker.py", workers=4)                        # doctest: +SKIP
-        >>> app.role("web", "./shop.py:app", workers=2, serve="127.0.0.1:8000")          # doctest: +SKIP
+        The common options:
+
+        * `workers`: number of processes; or "cores", "cores*2". Default: 1.
+        * `threads`: number of plain `def` exports that run at once. Default: 1, on the event loop. For a WSGI
+          application the number of requests at once. Default: 10.
+        * `concurrency`: number of `async def` exports that run at once. Default: 100.
+        * `queue`: maximum number of calls that wait in one worker; more raise `Busy`. Default: 10,000.
+        * `serve`: address at which the module's ASGI or WSGI application is served over HTTP, such as
+          "127.0.0.1:8000" or "unix:./web.sock"; `serve_options` are those of uvicorn. See docs/http.md.
+        * `loop`: "uvloop" (the default), or "asyncio" for libraries that patch asyncio's own loop.
+        * `shared_memory`: maximum size of large buffers that a mobster has on their way to others, or that others
+          still use. Default: 256 MiB. 0 sends them through the sockets.
+
+        The others: docs/places.md explains `gpus`, and templates in `env`; docs/supervision.md explains `restart`,
+        `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `boot_tries`, `hang_timeout`;
+        `max_calls`, `max_age`, `max_memory`; `max_workers`, `spare`; `singleton`; `callers`; `env`, `nice`, `cpus`,
+        `limits`.
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: The module cannot be found, an option is unknown, or its value is not valid.
+
+        Example:
+            >>> app.role("back", "./background_worker.py", workers=4)                        # doctest: +SKIP
+            >>> app.role("web", "./shop.py:app", workers=2, serve="127.0.0.1:8000")          # doctest: +SKIP
         """
         for option in options:
             if option not in plans.OPTIONS:
-                raise PlanError(f"role {name!r}: there is no option {option!r}. {nearest(option, plans.OPTIONS)}")
+                raise PlanError(f"role {name!r}: unknown option {option!r}. {nearest(option, plans.OPTIONS)}")
         if not _is_path(module):
             raise PlanError(
-                f"role {name!r}: {module!r} is no module. Wanted: a file ending in .py, as in "
+                f"role {name!r}: {module!r} is not a module. Expected: a file ending in .py, as in "
                 f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
             )
         try:
@@ -256,13 +313,23 @@ class App:
         return self
 
     def pool(self, name: str, **options: Unpack[RoleOptions]) -> App:
-        """Adds a role that runs any function that a mobster or client of this machine submits to `mob.pool(name)`.
+        """Add a role that runs any function that a mobster or client on this machine submits to `mob.pool(name)`.
 
-        The functions are pickled, so whoever may call the role may run any code in its workers: processes of the same
-        user on this machine. `callers` names the roles that may. The options are those of `role`; `workers`: by default
-        "cores", as many as this process may use. See docs/pool.md.
+        The functions are pickled, so any process that may call the role can run any code in its workers. These are the
+        processes of the same user on this machine; `callers` restricts them to some roles. See docs/pool.md.
 
-        >>> app.pool("crunch", workers=4)                                                # doctest: +SKIP
+        Args:
+            name: The name of the role and of the pool.
+            **options: The options of `role`; `workers` defaults to "cores", as many as this process may use.
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: An option is unknown, or its value is not valid.
+
+        Example:
+            >>> app.pool("crunch", workers=4)                                                # doctest: +SKIP
         """
         options.setdefault("workers", "cores")
         self.role(name, POOL, **options)
@@ -280,16 +347,27 @@ class App:
         file: str | os.PathLike[str] | None = None,
         callers: Sequence[str] = (),
     ) -> App:
-        """Adds a store: a role of one worker, with keys and values, counters, locks and rate limits that all processes
-        of the app share, as `mob.store(name)`.
+        """Add a store: keys and values, counters, locks and rate limits that all processes of the app share.
 
-        `max_memory`: bytes that keys and values may take, as a number or as text ("500M"); beyond it the least recently
-        used ones are dropped. None: no bound. `file`: where they are kept as well, so that they survive the death of
-        the store and of the app; a relative path is below the base. None: nowhere. `callers`: the roles that may use
-        it, "client" for processes from outside; none: everybody may. In a cluster there is one store in all.
-        `PlanError` tells what does not fit. See docs/store.md.
+        It is a role of one worker, which `mob.store(name)` uses; in a cluster there is one for all machines. See
+        docs/store.md.
 
-        >>> app.store("cache", max_memory="500M")                                        # doctest: +SKIP
+        Args:
+            name: The name of the role and of the store.
+            max_memory: Maximum size of keys and values, in bytes or as text ("500M"); beyond it the least recently
+                used ones are dropped. Default: no limit.
+            file: A file that also keeps them, so that they survive the end of the store and of the app; a relative
+                path is below the base. Default: memory only.
+            callers: Names of the roles that may use the store, and "client" for clients. Default: all may.
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: An option has no valid value.
+
+        Example:
+            >>> app.store("cache", max_memory="500M")                                        # doctest: +SKIP
         """
         stores = importlib.import_module("mob.stores.settings")
         path = None if file is None else str(Path(self._plan.base, file).absolute())
@@ -299,7 +377,7 @@ class App:
             STORE,
             singleton=True,
             concurrency=STREAMS,
-            callers=(*callers, name) if callers else (),  # the next worker of a store asks the one before
+            callers=(*callers, name) if callers else (),  # a new worker of a store calls the previous one
             env=stores.variable_of(name, settings),
         )
 
@@ -311,27 +389,37 @@ class App:
         keep: float = plans.QUEUE_KEEP,
         in_hand: int = plans.QUEUE_IN_HAND,
     ) -> App:
-        """Says where durable jobs are kept, and how. Without it they are kept in the state directory of the user.
+        """Set where and how durable jobs are kept. Without it they are kept in the user's state directory.
 
-        Jobs are calls with `options(durable=True)` and messages with `send(durable=True)`; see docs/jobs.md. `path`:
-        the SQLite file that they lie in, relative to the base (`~/.local/state/mob/queues/APP.db`). `keep`: seconds for
-        which a result can be asked for (86,400: a day). `in_hand`: jobs that one worker is given at a time (4). One
-        process more, of the role "queue", keeps them. In a cluster they lie in JetStream, and `path` is refused. Say it
-        once. `PlanError` tells what does not fit.
+        Durable jobs are calls with `options(durable=True)` and messages with `send(durable=True)`; see docs/jobs.md.
+        They are kept by one more process, of the role "queue". In a cluster they are kept in JetStream.
 
-        >>> app.queue("jobs.db", keep=3600)                   # doctest: +SKIP
+        Args:
+            path: The SQLite file for them, relative to the base. Default: `~/.local/state/mob/queues/APP.db`. Not
+                allowed in a cluster.
+            keep: Seconds for which a result is kept. Default: 86,400 (a day).
+            in_hand: Maximum number of jobs that one worker has at a time. Default: 4.
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: An option has no valid value, or this method was called before.
+
+        Example:
+            >>> app.queue("jobs.db", keep=3600)                   # doctest: +SKIP
         """
         try:
             file = places.queue_file(self._plan.address) if path is None else Path(self._plan.base, path).absolute()
         except FileNotFoundError as error:
             raise PlanError(f"queue(): {error.strerror}. Say where the jobs are kept: queue(path).") from error
         if path is not None and (file.is_dir() or not file.parent.is_dir()):
-            what = "is a directory" if file.is_dir() else f"cannot be made: there is no directory {file.parent}"
-            raise PlanError(f"queue({str(path)!r}): {file} {what}. Wanted: the file in which jobs are kept.")
+            what = "is a directory" if file.is_dir() else f"cannot be created: there is no directory {file.parent}"
+            raise PlanError(f"queue({str(path)!r}): {file} {what}. Expected: the file in which jobs are kept.")
         role = plans.queue_role(str(file), keep, in_hand)
         for each in self._plan.roles:
             if each.keeps_jobs:
-                raise PlanError("queue() was said already: an app has one queue. Put all options into one queue(...).")
+                raise PlanError("queue() was called twice: an app has one queue. Put all options into one queue(...).")
             if each.name == plans.QUEUE:
                 raise PlanError(plans.NAME_TAKEN)
         self._plan = msgspec.structs.replace(self._plan, roles=(role, *self._plan.roles))  # first, so it ends last
@@ -339,7 +427,7 @@ class App:
         return self
 
     def _find_queue(self) -> None:
-        """Jobs that were left by the app when it last ran are done, whether or not it makes any today."""
+        """Add the queue if the app left jobs when it last ran, even if it makes none today."""
         if not any(role.name == plans.QUEUE for role in self._plan.roles):
             where = places.queue_file if self._plan.cluster is None else places.queue_mark
             with contextlib.suppress(OSError):
@@ -348,13 +436,25 @@ class App:
 
     @spelled({"address": "'host'"}, PlanError)
     def dashboard(self, port: int = 4777, host: str = "127.0.0.1", token: str | None = None) -> App:
-        """Adds the web dashboard: a role of its own, named "dashboard", which serves a page on that address.
+        """Add the web dashboard: a role named "dashboard" that serves a page at this address.
 
-        On the loopback whoever has an account on this machine may look at it; on any other host it needs the token.
-        Actions (reload, scale, restart, stacks) always do. Without `token` one is made up at each start, and the page's
-        URL, with the token, is printed. `PlanError` if starlette or uvicorn are not installed. See docs/dashboard.md.
+        On a loopback address any user of this machine may view it; on any other, viewing needs the token. Actions
+        (reload, scale, restart, stacks) always need it. See docs/dashboard.md.
 
-        >>> app.dashboard(port=4777)                          # doctest: +SKIP
+        Args:
+            port: The TCP port. Default: 4777.
+            host: The name or address to listen on. Default: "127.0.0.1".
+            token: The token, at least 8 characters. Default: a random one for each start; the page's URL, which
+                contains it, is printed.
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: An option has no valid value, or starlette or uvicorn is not installed.
+
+        Example:
+            >>> app.dashboard(port=4777)                          # doctest: +SKIP
         """
         missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
         if missing:
@@ -362,7 +462,7 @@ class App:
                 f"dashboard(): {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. "
                 f"Try: pip install 'mobsters[web]'"
             )
-        # Kept in the environment, so that a Kingpin with new code, which is the same process, does not make up another.
+        # Kept in the environment, so that an upgraded Kingpin, which is the same process, uses the same token.
         secret = token if token is not None else os.environ.setdefault(TOKEN, secrets.token_urlsafe(24))
         plans.check_dashboard(port, host, secret)
         shown = f"[{host}]" if ":" in host else host
@@ -385,14 +485,31 @@ class App:
         key: str | os.PathLike[str] | None = None,
         gateways: int = 1,
     ) -> App:
-        """Has this machine be one of several that run the app, and meet over NATS at these addresses.
+        """Make this machine one of several that run the app; they communicate over NATS.
 
-        `node`: what it is called; no two machines have one name (that of the machine). `credentials`, `nkey`: the files
-        that NATS knows this machine by; or `user` and `password`, or `token`. `ca`: the certificates that the server's
-        is checked against; `cert` and `key`: this machine's own. `gateways`: how many processes carry what goes to
-        other machines (1). `PlanError` tells what does not fit. See docs/cluster.md.
+        See docs/cluster.md.
 
-        >>> app.cluster("nats://10.0.0.1:4222")               # doctest: +SKIP
+        Args:
+            *servers: Addresses of the NATS servers, such as "nats://10.0.0.1:4222".
+            node: The name of this machine, unique in the cluster. Default: MOB_NODE, or the host name.
+            credentials: The file with the credentials for NATS, made by `nsc`.
+            nkey: The file with the seed of an nkey for NATS.
+            user: The user name for NATS, with `password`.
+            password: The password for NATS.
+            token: The token for NATS.
+            ca: The file with the certificates against which that of the server is checked. Default: the system's.
+            cert: The file with this machine's certificate, if the server requires one.
+            key: The file with the private key of that certificate.
+            gateways: Number of processes that exchange data with other machines. Default: 1.
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: An option has no valid value, or nats-py is not installed.
+
+        Example:
+            >>> app.cluster("nats://10.0.0.1:4222")               # doctest: +SKIP
         """
         if importlib.util.find_spec("nats") is None:
             raise PlanError("cluster(): nats-py is not installed. Try: pip install 'mobsters[cluster]'")
@@ -414,29 +531,39 @@ class App:
         self._plan = msgspec.structs.replace(
             self._plan,
             cluster=plans.check_cluster(cluster),
-            roles=(gateway, *others),  # first, so that it ends last: the others may still have answers to send
+            roles=(gateway, *others),  # first, so that it ends last: other roles may still have answers to send
         )
         return self
 
     def place(self, **workers: int) -> App:
-        """Runs so many workers of these roles on this machine, and none of the others.
+        """Run only these roles on this machine, each with this number of workers.
 
-        >>> app.place(back=8)                                 # doctest: +SKIP
+        Args:
+            **workers: The number of workers, by the name of the role.
+
+        Returns:
+            This app.
+
+        Raises:
+            PlanError: There is no such role, or the number is not valid.
+
+        Example:
+            >>> app.place(back=8)                                 # doctest: +SKIP
         """
         self._plan = plans.placed(self._plan, workers)
         return self
 
     def hand_over(self) -> Plan:
-        """The checked plan, for somebody who runs it in the place of `run`."""
+        """Return the checked plan, for code that runs it instead of `run`."""
         self._has_run = True
         return self._complete()
 
     def _complete(self) -> Plan:
-        """The checked plan, with what is only known where the app is started."""
+        """Return the checked plan, completed with what is known only where the app is started."""
         if self._queue_path and self._plan.cluster is not None:
             raise PlanError(
-                f"queue(path={self._queue_path!r}): in a cluster durable jobs lie in JetStream, not in a file. Leave "
-                f"out path= or .cluster(). Jobs that are left in the file do not move there: have them done first."
+                f"queue(path={self._queue_path!r}): in a cluster durable jobs are kept in JetStream, not in a file. "
+                f"Leave out path= or .cluster(). Jobs left in the file are not moved there: let them finish first."
             )
         self._plan = devices.assigned(plans.check_limits(self._plan))
         if any(role.module == STORE for role in self._plan.roles):
@@ -446,32 +573,34 @@ class App:
         return self._plan
 
     def amend(self, plan: Plan) -> App:
-        """Put another plan in the place of this one: for tools that run the apps of others."""
+        """Replace the plan with another one: for tools that run the apps of others."""
         self._plan = plan
         return self
 
     def run(self) -> None:
-        """Becomes the Kingpin: launches the mobsters and returns when the app has stopped in order.
+        """Become the Kingpin (the supervisor): launch the mobsters, and return when the app was stopped.
 
-        `PlanError` if there is nothing to run, `AppRunning` if an app of that name runs already, `MobError` in a thread
-        and where an event loop runs (a coroutine, a notebook). A stop that had to be forced ends the process with
-        status 1.
+        Raises:
+            PlanError: There is nothing to run, or the description is wrong.
+            AppRunning: An app with that name is already running.
+            MobError: It was called in a thread, or where an event loop is running (a coroutine, a notebook).
+            SystemExit: The stop had to be forced (status 1).
         """
         self._has_run = True
         if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
-            raise NotInMobster("run() was called in a mobster. An app is started by its main script, once.")
+            raise NotInMobster("run() was called in a mobster (a worker). An app is started once, by its main script.")
         interpreter.check()
         if self._plan.cluster is None and os.environ.get(CLUSTER):
             self.cluster(*os.environ[CLUSTER].split(","))
         if os.environ.get(ROLES):
             self.place(**plans.places_in(os.environ[ROLES], self._plan))
-        for hook in before_run:  # after the environment: who types a line means it
+        for hook in before_run:  # after the environment, because the command line takes precedence
             hook(self)
         self._find_queue()
         self._complete()
         _check_place(self._plan.name)
         self._say_first()
-        is_successor = early.UPGRADE in os.environ  # which has its name already
+        is_successor = early.UPGRADE in os.environ  # the app's name is already taken by it
         if is_successor:
             self._say_urls()
         _flush_output()
@@ -484,19 +613,27 @@ class App:
             raise SystemExit(status)
 
     def up(self, timeout: float = UP_TIMEOUT) -> Client:
-        """Starts the app beside this script and waits until it is up; a client of it, whose end stops the app.
+        """Start the app beside this script and wait until it is up; return a client of it, whose end stops the app.
 
-        It is up when every worker was ready once. `timeout`: seconds that this may take. What the mobsters print is
-        printed where this script prints. The app ends with the `with` block, with `close()`, and at the latest with
-        this process, by whatever way that ends. It can be called from any thread, where an event loop runs, in a
-        notebook, and in a mobster of another app; several apps may run at once, each under a name of its own. MOB_ROLES
-        and MOB_CLUSTER, which change what `run` starts, do nothing here.
+        The app is up when every worker was ready once. Its mobsters print to this script's output. It ends with the
+        `with` block, with `close()`, and at the latest with this process, however that ends. `up` can be called from
+        any thread, where an event loop is running, in a notebook, and in a mobster of another app; several apps with
+        different names may run at once. MOB_ROLES and MOB_CLUSTER, which change what `run` starts, have no effect here.
 
-        `PlanError` if there is nothing to run, `AppRunning` if an app of that name runs already, `MobError` if the app
-        does not come up: at once if a role cannot be started, with its traceback.
+        Args:
+            timeout: Seconds that the start may take. Default: 60.
 
-        >>> with mob.start("myapp").role("back", "./back.py").up() as app:       # doctest: +SKIP
-        ...     app.require("back").foo(1).result()
+        Returns:
+            A client of the app.
+
+        Raises:
+            PlanError: There is nothing to run, or the description is wrong.
+            AppRunning: An app with that name is already running.
+            MobError: The app does not come up in time; at once, with the traceback, if a role cannot be started.
+
+        Example:
+            >>> with mob.start("myapp").role("back", "./back.py").up() as app:       # doctest: +SKIP
+            ...     app.require("back").foo(1).result()
         """
         self._has_run = True
         interpreter.check()
@@ -515,21 +652,21 @@ class App:
         return background.up(self._plan, tied, timeout)
 
     def _say_first(self) -> None:
-        """Says what is to be known of the app before it is started."""
+        """Print warnings about the app before it is started."""
         for role in self._plan.roles:
             if hides := hidden_by(role, self._plan.base, sys.path):
                 print(f"mob: {hides}", file=sys.stderr, flush=True)
         if self._plan.cluster is not None and self._plan.cluster.is_open:
             where = ", ".join(self._plan.cluster.addresses)
             print(
-                f"mob: NATS at {where} asks this machine for nothing: whoever reaches it can call, steer and stop this "
-                f"app. See 'Who may do what' in docs/cluster.md.",
+                f"mob: NATS at {where} requires no authentication: anyone who can reach it can call, control and stop "
+                f"this app. See 'Who may do what' in docs/cluster.md.",
                 file=sys.stderr,
             )
 
     def _say_urls(self, _address: str = "") -> None:
-        """Says where the dashboard is, as soon as it is known that no other app has the name."""
-        for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
+        """Print where the dashboard is, as soon as it is certain that no other app has the name."""
+        for url in self._urls:  # not by the mobster: its output is a log, which others may read
             print(f"dashboard: {url}", flush=True)
 
     def _existing(self, name: str, file: str | os.PathLike[str]) -> Path:
@@ -539,7 +676,7 @@ class App:
         return path
 
     def _served(self, role: RolePlan, address: str) -> RolePlan:
-        """The role, where all that it needs to serve is there."""
+        """Return the role with what it needs to serve; raise `PlanError` if something is missing."""
         missing = [name for name in ("uvicorn", "httptools") if importlib.util.find_spec(name) is None]
         if missing:
             raise PlanError(
@@ -563,7 +700,7 @@ class App:
         if not all(part.isidentifier() for part in module.split(".")):
             raise PlanError(
                 f"role {name!r}: {module!r} is neither a file (it would end in .py) nor an import string "
-                f"(names with dots between)."
+                f"(names separated by dots)."
             )
         if not _can_find(top, self._plan.base):
             raise PlanError(
@@ -573,7 +710,7 @@ class App:
         return module
 
     def _complain_unless_run(self) -> None:
-        was_stopped_by_an_error = getattr(sys, "last_value", None) is not None  # the interpreter has shown that one
+        was_stopped_by_an_error = getattr(sys, "last_value", None) is not None  # the interpreter showed that one
         if not self._has_run and self._plan.roles and not was_stopped_by_an_error:
             print(
                 f"mob: the app {self._plan.name!r} was described but never run. Did you forget .run() at the end?",
@@ -591,31 +728,45 @@ def start(
     strategy: plans.Strategy = "one_for_one",
     metrics: bool = True,
 ) -> App:
-    """Begins to describe an app. Its name prefixes every process title and is what `mob.connect` takes.
+    """Begin to describe an app.
 
-    `grace`: seconds that an orderly stop may take (30). `frame_limit`: the longest message in bytes (256 MiB).
-    `backlog`: bytes of calls that may wait in one process for workers (64 MiB); a call beyond that raises `Busy`. Both
-    may be text, "64M". `strategy`: who is restarted when a worker has died: only it ("one_for_one"), or the roles
-    declared after its own as well ("rest_for_one"). `metrics`: whether calls are counted and timed (True). `PlanError`
-    if the name cannot be one.
+    Args:
+        name: The name of the app, which `mob.connect` takes and every process title contains: a letter, then up to 63
+            letters, digits, "_", "." or "-".
+        grace: Seconds that a graceful stop may take. Default: 30.
+        frame_limit: Maximum size of a message, in bytes or as text ("64M"). Default: 256 MiB.
+        backlog: Maximum size of the calls that wait in one process for workers, in bytes or as text; a call beyond it
+            raises `Busy`. Default: 64 MiB.
+        strategy: Which workers are restarted after one died: only that one ("one_for_one", the default), or also the
+            roles declared after its own ("rest_for_one").
+        metrics: True if calls are counted and timed. Default: True.
 
-    >>> import mob
-    >>> mob.start("myapp")
-    <App 'myapp': no roles yet>
+    Returns:
+        The app, to be completed with `role` and others, and then `run`.
+
+    Raises:
+        PlanError: The name or an option is not valid.
+
+    Example:
+        >>> import mob
+        >>> mob.start("myapp")
+        <App 'myapp': no roles yet>
     """
     return App(name, grace=grace, frame_limit=frame_limit, backlog=backlog, strategy=strategy, metrics=metrics)
 
 
 def _flush_output() -> None:
-    """Have what the main script has printed come before what the app prints, and not when the script ends."""
+    """Flush the output of the main script, so that it precedes the output of the app."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, it is closed, or nobody reads
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # missing, closed, or nothing reads it
             stream.flush()
 
 
 def _show_in_one_line(error: MobError) -> None:
-    """Have this error, if the main script does not catch it, shown without the frames of mob that it came through. A
-    hook that the script has set stays."""
+    """Show this error, if the main script does not catch it, without the frames of mob that it came through.
+
+    A hook that the script set stays.
+    """
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = partial(_show_uncaught, error)
 
@@ -630,43 +781,43 @@ def _show_uncaught(
 
 
 def _check_place(name: str) -> None:
-    """Raise `MobError` where a Kingpin cannot be: it handles the signals of its process, and runs a loop of its own."""
+    """Raise `MobError` where a Kingpin cannot run: it handles its process's signals, and has its own event loop."""
     instead = (
-        f"Call it at the top level of the main script (`python main.py`), or start that script as a process of its "
-        f'own: subprocess.Popen([sys.executable, "-m", "mob", "run", "main.py"]), then mob.connect({name!r}).'
+        f"Call it at the top level of the main script (`python main.py`), or start that script as a separate process: "
+        f'subprocess.Popen([sys.executable, "-m", "mob", "run", "main.py"]), then mob.connect({name!r}).'
     )
     if threading.current_thread() is not threading.main_thread():
         raise MobError(
-            f"run() was called in the thread {threading.current_thread().name!r}, and the Kingpin handles the signals "
-            f"of its process, which only the main thread can. {instead}"
+            f"run() was called in the thread {threading.current_thread().name!r}, but the Kingpin handles the signals "
+            f"of its process, and only the main thread can do that. {instead}"
         )
-    asyncio = sys.modules.get("asyncio")  # who runs a loop has imported it
+    asyncio = sys.modules.get("asyncio")  # a process that runs a loop imported it
     if asyncio is None or asyncio._get_running_loop() is None:
         return
     raise MobError(
-        f"run() was called where an event loop runs already (in a coroutine, or in a notebook), and the Kingpin has "
+        f"run() was called where an event loop is already running (in a coroutine or a notebook), but the Kingpin runs "
         f"a loop of its own. {instead}"
     )
 
 
 def _machine_name() -> str:
-    """What this machine is called, made a name if it is none."""
+    """Return the host name of this machine, changed to a valid name if necessary."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64]
     return name if name[:1].isalpha() else f"node-{name}"[:64]
 
 
 def _frozen(value: Any) -> Any:
-    """A list as the tuple that the plan wants."""
+    """Return a list as the tuple that the plan needs; other values unchanged."""
     return tuple(cast(list[Any], value)) if isinstance(value, list) else value
 
 
 def _is_path(module: object) -> bool:
-    """Whether it is text, or an object that stands for a path of text."""
+    """Return whether a value is text, or an object that stands for a path of text."""
     return isinstance(module, str) or (isinstance(module, os.PathLike) and isinstance(module.__fspath__(), str))
 
 
 def _can_find(top: str, base: str) -> bool:
-    """Whether a top-level module can be found, without importing anything."""
+    """Return whether a top-level module can be found, without importing anything."""
     if Path(base, top).is_dir() or Path(base, f"{top}.py").is_file():
         return True
     try:

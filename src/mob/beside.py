@@ -1,7 +1,7 @@
-"""What an app has beside its roles: timers, durable jobs and stores, as `mob top` and the dashboard show them.
+"""What an app has besides its roles: timers, durable jobs and stores, as `mob top` and the dashboard show them.
 
-Pure functions of what was measured, on one machine or on several of a cluster. An app that has none of these gets
-nothing, so nothing of them is shown.
+Pure functions of measurements, from one machine or from several of a cluster. For an app without these they return
+nothing, so nothing is shown.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from mob.plan import QUEUE
 from mob.wire.messages import Metrics, TimerMetrics
 
 Look = tuple[str, Metrics]
-"""A machine's name ("" if the app is in no cluster), and what was measured there."""
+"""A machine's name ("" if the app is not in a cluster), and what was measured there."""
 OK = ("", "ok")
 """Outcomes of a timer that need no attention."""
 
 
 class StoreContents(NamedTuple):
-    """What a store holds, and how often it was asked."""
+    """The contents of a store, and how often keys were found."""
 
     keys: int
     bytes: int
     hits: int
-    """Keys that were asked for, and were there; since the app was started."""
+    """Requests for keys that were there, since the app was started."""
     misses: int
 
     @property
     def hit_rate(self) -> float | None:
-        """The share of the keys asked for that were there; None if none was asked for.
+        """Share of the requested keys that were there; None if none was requested.
 
         >>> StoreContents(keys=5, bytes=100, hits=3, misses=1).hit_rate
         0.75
@@ -40,15 +40,17 @@ class StoreContents(NamedTuple):
 
 
 def timers(looks: Sequence[Look]) -> list[tuple[str, TimerMetrics]]:
-    """Return each timer with its machine. A machine that waits for the lease of a timer is left out while another one
-    of those looked at runs it."""
+    """Return each timer with its machine.
+
+    A machine that waits for the lease of a timer is left out if another one of these runs the timer.
+    """
     known = [(node, each) for node, metrics in looks for each in metrics.timers]
     run = {each.label for _, each in known if each.is_here}
     return [(node, each) for node, each in known if each.is_here or each.label not in run]
 
 
 def jobs(metrics: Metrics) -> dict[str, dict[str, int]]:
-    """Return how many durable jobs each role has, by their state; roles that had none are left out."""
+    """Return the number of durable jobs of each role, by state; roles without any are left out."""
     counts: dict[str, dict[str, int]] = {}
     for metric in metrics.custom:
         is_ours = metric.name == COUNTED and metric.labels == ("of", "state")
@@ -60,7 +62,7 @@ def jobs(metrics: Metrics) -> dict[str, dict[str, int]]:
 
 
 def stores(metrics: Metrics) -> dict[str, StoreContents]:
-    """Return what each store holds, by the name of its role."""
+    """Return the contents of each store, by the name of its role."""
     told = {each.name: {sample.role for sample in each.samples} for each in metrics.custom}
     holding = told.get("store_keys", set()) & told.get("store_bytes", set()) & told.get("store_locks", set())
     names = [f"store_{field}" for field in StoreContents._fields]

@@ -1,8 +1,8 @@
-"""A process from outside that talks to a running app: a test, a REPL, a notebook, a cron job.
+"""A client: a process that is not part of the app and talks to it, such as a test, a REPL, a notebook or a cron job.
 
-It is a peer like a mobster, with its loop in a thread of its own; the Kingpin introduces it like any other. A client of
-another machine's Kingpin (`at`, or `node=`) is a second such peer, on a link that gateways carry: it shows and steers
-what is there, and whatever is called goes through the first.
+It is a peer like a mobster, with its event loop in a thread of its own; the Kingpin introduces it like any other. A
+client of another machine's Kingpin (`at`, or `node=`) is a second such peer, on a link that gateways carry: it shows
+and controls what is there, and calls go through the first peer.
 """
 
 from __future__ import annotations
@@ -46,26 +46,29 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 FAR_PATIENCE = 3.0
-"""Seconds in which one on another machine has to: silent for so long it is taken to be gone anyway."""
+"""Seconds in which a Kingpin on another machine has to answer: silent for that long, it counts as gone anyway."""
 CONNECT_TIMEOUT = 10.0
 """Seconds in which a running Kingpin has to answer a new client."""
 
 CLOSING_TIME = 1.0
-"""Seconds that closing may wait for links, so that what was said arrives."""
+"""Seconds for which closing may wait for links, so that what was sent arrives."""
 
 
 class Client:
-    """A connection to a running app. Closing it (or the end of a `with`) ends what is under way.
+    """A connection to a running app, from a process that is not part of it.
 
-    >>> with mob.connect("myapp") as app:                # doctest: +SKIP
-    ...     app.require("back").foo(1).result()
+    Closing it (or the end of a `with` block) ends the calls under way. All methods may be called from any thread.
+
+    Example:
+        >>> with mob.connect("myapp") as app:                # doctest: +SKIP
+        ...     app.require("back").foo(1).result()
     """
 
     def __init__(self, app: str, sock: socket.socket, near: Client | None = None, node: str = "") -> None:
         self.app = app
         self._node = node
         self.kingpin_pid: int = 0 if node else peer_of(sock)[0]
-        """The Kingpin's process id, on its machine."""
+        """Process id of the Kingpin, on its machine."""
         self._near = near
         self._owns_near = False
         self._reactor = Reactor(uvloop.new_event_loop())
@@ -79,9 +82,9 @@ class Client:
         self._user = 0 if node else peer_of(sock)[1]
         self._returning = threading.Lock()
         self._peer.control.on_gone = self._gone.set
-        self._peer.control.ending = f"the machine {node!r} of {app!r} has ended or is out of reach." if node else ""
+        self._peer.control.ending = f"the machine {node!r} of {app!r} ended or is out of reach." if node else ""
         self._caller = self._peer if self._near is None else self._near._caller
-        """The peer whose links calls use: a Kingpin elsewhere can introduce nobody to a process here."""
+        """The peer whose links calls use: a Kingpin elsewhere cannot introduce members to a process here."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -95,7 +98,7 @@ class Client:
         self.close()
 
     def open(self) -> Client:
-        """Says hello and waits for the welcome; `AppNotRunning` if there is none."""
+        """Say hello and wait for the welcome; raise `AppNotRunning` if there is none."""
         peer = self._peer
         self._reactor.claim()
         peer.control.start()
@@ -111,17 +114,17 @@ class Client:
             control.close()
             self._free()
             pid = self.kingpin_pid or None if silent else None
-            raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
+            raise AppNotRunning(f"cannot connect to the app {self.app!r}: {why}", pid)
         peer.parking.when_parked = Backlog(peer.context, peer.contacts.routes, peer.control).handle_parked
         if self._near is None:
             control.come_back = self._come_back
         self._reactor.call(peer.keep_house)
         self._thread.start()
-        atexit.register(self.close)  # calls that the script has made may still wait for a worker
+        atexit.register(self.close)  # calls that the script made may still wait for a worker
         return self
 
     def close(self) -> None:
-        """Ends the connection, when what was sent has left. Calls under way fail as `Unavailable` or `Lost`."""
+        """Close the connection once everything sent has left. Calls under way fail with `Unavailable` or `Lost`."""
         if self._closed:
             return
         self._closed = True
@@ -138,7 +141,7 @@ class Client:
         self._closing = self._reactor.loop.create_task(self._close_links())
 
     async def _close_links(self) -> None:
-        """Close them; what was said to members whose links are still to come is said first."""
+        """Close the links; first send what waits for links that are still being made."""
         peer, deadline = self._peer, monotonic() + CLOSING_TIME
         while not peer.control.is_closed and monotonic() < deadline:
             if not any(contact._early for contact in peer.contacts):  # pyright: ignore[reportPrivateUsage]
@@ -147,7 +150,7 @@ class Client:
         await peer.hooks.finish(CLOSING_TIME)
         peer.leave()
         peer.control.close(LINK_FLUSH_TIMEOUT)
-        peer.context.unheard.clear()  # calls that nobody has waited for: who closes says that they do not matter
+        peer.context.unheard.clear()  # calls that no one waited for: closing says that they do not matter
         self._reactor.loop.stop()
 
     def _free(self) -> None:
@@ -165,31 +168,50 @@ class Client:
     @overload
     def require(self, role: str, interface: Callable[..., T]) -> T: ...
     def require(self, role: str, interface: Any = None) -> Any:
-        """The proxy of a role, as `mob.require` gives it to a mobster; typed, if there is an `interface`.
+        """Return the proxy of a role, as `mob.require` does in a mobster.
 
-        >>> app.require("back").foo(1).result()     # doctest: +SKIP
+        Args:
+            role: The name of the role.
+            interface: A class or Protocol that describes the role's exports. With it the proxy is typed. Default: none.
+
+        Returns:
+            The proxy.
+
+        Raises:
+            UnknownRole: The app has no such role.
+
+        Example:
+            >>> app.require("back").foo(1).result()     # doctest: +SKIP
         """
         return proxy_of(self._open_caller(), role, interface)
 
     def pool(self, role: str) -> RolePool:
-        """The pool that is a role of the app, to submit functions to it: see `mob.pool`. `UnknownRole` if there is no
-        such role.
+        """Return a pool of the app, to submit functions to it: see `mob.pool`.
 
-        >>> app.pool("crunch").submit(pow, 2, 10).result()     # doctest: +SKIP
+        Raises:
+            UnknownRole: The app has no such role.
+
+        Example:
+            >>> app.pool("crunch").submit(pow, 2, 10).result()     # doctest: +SKIP
         """
         return importlib.import_module("mob.pools.role").pool_of(self._open_caller(), role)
 
     def store(self, role: str) -> Store:
-        """A store of the app: see `mob.store`. `UnknownRole` if there is no such role.
+        """Return a store of the app: see `mob.store`.
 
-        >>> app.store("cache").get("user:1").result()     # doctest: +SKIP
+        Raises:
+            UnknownRole: The app has no such role.
+
+        Example:
+            >>> app.store("cache").get("user:1").result()     # doctest: +SKIP
         """
         return importlib.import_module("mob.stores.store").store_of(self._open_caller(), role)
 
     def job(self, id: str) -> Job[Any]:
-        """The durable job of that id: see `mob.job`.
+        """Return the durable job with that id: see `mob.job`.
 
-        >>> app.job(id).result(timeout=60)                     # doctest: +SKIP
+        Example:
+            >>> app.job(id).result(timeout=60)                     # doctest: +SKIP
         """
         found: Job[Any] = importlib.import_module(JOBS).job_of(self._open_caller(), id)
         return found
@@ -198,16 +220,16 @@ class Client:
         """Return the durable jobs of the app that are not done, oldest first; `app.job(row.id)` is one of them.
 
         Args:
-            state: only those in this state, or in these: "waiting", "later", "running", "dead". Default: all.
-            role: only those that this role runs. Default: all.
-            most: how many at most.
+            state: Only jobs in this state, or in these: "waiting", "later", "running", "dead". Default: all.
+            role: Only jobs that this role runs. Default: all.
+            most: Maximum number of jobs. Default: 1000.
 
         Returns:
-            The jobs, with what a dead one has died of; none if the app has no durable jobs.
+            The jobs, with the last error of those that are dead; empty if the app has no durable jobs.
 
         Raises:
-            ValueError: there is no such state.
-            UnknownRole: the app has no such role.
+            ValueError: There is no such state.
+            UnknownRole: The app has no such role.
 
         Example:
             >>> [row.error for row in app.jobs(state="dead")]     # doctest: +SKIP
@@ -221,20 +243,27 @@ class Client:
         return found
 
     def send(self, obj: Any) -> None:
-        """Sends a message to every ready mobster. `BadMessage` if it cannot be sent; `Busy` if there were some
-        that read too slowly, when the others have it."""
+        """Send a message to every ready mobster.
+
+        Raises:
+            BadMessage: The object cannot be sent.
+            Busy: Some mobsters read too slowly; all others get the message.
+        """
         self._open_caller().calling.send_to_all(obj)
 
     def all(self, role: str) -> Target:
-        """All ready workers of a role, to be sent to and called. `UnknownRole` if there is no such role."""
+        """Return all ready workers of a role, to send to or call; raise `UnknownRole` if there is no such role."""
         return Target(self._open_caller(), role, "all")
 
     def any(self, role: str) -> Target:
-        """Any one worker of a role, to be sent to and called. `UnknownRole` if there is no such role."""
+        """Return any one worker of a role, to send to or call; raise `UnknownRole` if there is no such role."""
         return Target(self._open_caller(), role, "any")
 
     def pid(self, pid: int | str) -> Target:
-        """The mobster with that process id on this machine, or on another: "node:pid". `UnknownTarget` from its use."""
+        """Return the mobster with that process id on this machine, or with "node:pid" on another machine.
+
+        Using it raises `UnknownTarget` if there is no such mobster.
+        """
         return Target(self._open_caller(), "", "pid", pid)
 
     @overload
@@ -242,28 +271,41 @@ class Client:
     @overload
     def on(self, event: str, handler: F) -> Callable[[F], F]: ...
     def on(self, event: str, handler: Any = None) -> Any:
-        """Registers a handler (`message`, `join`, `leave`, `crash`, `error`); it runs in the client's own thread, and
-        one of `error` in another. `ValueError`: no other.
+        """Register a handler for an event; it runs in the client's own thread, one for "error" in another.
 
-        >>> app.on("leave", lambda member: print(member.pid))     # doctest: +SKIP
+        Args:
+            event: "message", "join", "leave", "crash" or "error".
+            handler: The function. Without it, `on` is a decorator.
+
+        Returns:
+            A decorator that registers the function below it.
+
+        Raises:
+            ValueError: There is no such event.
+
+        Example:
+            >>> app.on("leave", lambda member: print(member.pid))     # doctest: +SKIP
         """
         self._context.check_process()
-        peer = self._peer if event == "crash" else self._caller  # which the Kingpin that is meant tells
+        peer = self._peer if event == "crash" else self._caller  # reported by this client's own Kingpin
         return peer.handlers.add(event, handler)
 
     # ----------------------------------------------------------------------------------------- the machines
 
     @property
     def node(self) -> str:
-        """The machine that is seen and steered by this; nothing if the app is in no cluster."""
+        """Name of the machine that this client shows and controls; "" if the app is not in a cluster."""
         return self._context.roster.node_name(self._context.uid)
 
     def nodes(self) -> list[Machine]:
-        """The machines of the cluster, this one first: `name`, `number`, `is_here`, `why_not` (why it cannot be
-        reached now, "" if it can), `places` (of each role there). None if the app runs on one machine only.
+        """Return the machines of the cluster, this one first; none if the app runs on one machine only.
 
-        >>> [machine.name for machine in app.nodes()]          # doctest: +SKIP
-        ['a', 'b']
+        Each has `name`, `number`, `is_here`, `why_not` (why it cannot be reached now, "" if it can) and `places` (the
+        number of workers of each role there).
+
+        Example:
+            >>> [machine.name for machine in app.nodes()]          # doctest: +SKIP
+            ['a', 'b']
         """
         self._check_open()
         return machines(self._peer.context)
@@ -274,11 +316,20 @@ class Client:
         return self._context.roster.cut
 
     def at(self, node: str) -> Client:
-        """A client that shows and steers what is on another machine of the cluster, to be closed before this one.
+        """Return a client that shows and controls another machine of the cluster; close it before this one.
 
-        `UnknownTarget` if there is no such machine, `Unavailable` if it cannot be reached.
+        Args:
+            node: The name of the machine.
 
-        >>> with app.at("b") as there: there.reload("back")    # doctest: +SKIP
+        Returns:
+            The client; calls made with it go through this one.
+
+        Raises:
+            UnknownTarget: There is no such machine.
+            Unavailable: The machine cannot be reached.
+
+        Example:
+            >>> with app.at("b") as there: there.reload("back")    # doctest: +SKIP
         """
         self._check_open()
         near = self if self._near is None else self._near
@@ -287,46 +338,57 @@ class Client:
     # ------------------------------------------------------------------------------------------- the roster
 
     def members(self, here: bool = False) -> list[m.Member]:
-        """All processes of the app: mobsters (`role`, `index`, `pid`, `state`, `generation`) and clients (role "").
-        `here`: only those of the machine that is seen by this."""
+        """Return all processes of the app: mobsters, and clients, whose role is "".
+
+        Args:
+            here: True to return only those of the machine that this client shows. Default: False.
+
+        Returns:
+            The members, each with `role`, `index`, `pid`, `state` and `generation`.
+        """
         self._check_open()
         if self._peer.contacts.want_role(m.CLIENTS):
-            self.overview()  # whose answer comes behind them
+            self.overview()  # its answer comes after the clients
         members, own = list(self._context.roster), m.node_of(self._context.uid)
         return [each for each in members if m.node_of(each.uid) == own] if here else members
 
     def roles(self) -> dict[str, m.RoleInfo]:
-        """What is known of the roles: exports, and why one fails if it does."""
+        """Return the roles by name: their exports, and why a role fails if it does."""
         return dict(self._context.roster.roles)
 
     def overview(self) -> tuple[m.Row, ...]:
-        """The table of `mob ps`: a row for every place of the app.
+        """Return the table of `mob ps`: a row for every place of the app.
 
-        >>> [row.state for row in app.overview()]   # doctest: +SKIP
+        Example:
+            >>> [row.state for row in app.overview()]   # doctest: +SKIP
         """
         self._check_open()
         return self._steering.overview().result(CONNECT_TIMEOUT).rows
 
     def metrics(self) -> m.Metrics:
-        """What is measured: calls and times of all exports since the start, and how it goes at this moment.
+        """Return all measurements: calls and times of all exports since the start, and the current state.
 
-        >>> app.metrics().roles[0].ready            # doctest: +SKIP
-        4
+        Example:
+            >>> app.metrics().roles[0].ready            # doctest: +SKIP
+            4
         """
         self._check_open()
         return self._steering.metrics().result(CONNECT_TIMEOUT).metrics
 
     def not_ready(self, *roles: str) -> list[str]:
-        """Return why the app cannot take work: a sentence for each role that cannot; none if all can.
+        """Return why the app cannot take work: a sentence for each role that cannot; empty if all can.
 
-        A role can take work when one of its workers is ready. One that was scaled to 0, or has done its work and ended,
-        need not. When the app is stopping nothing is ready. As `mob check --ready`.
+        A role can take work when one of its workers is ready. A role that was scaled to 0, or that finished its work,
+        need not have one. While the app is stopping, no role is ready. `mob check --ready` uses this.
 
         Args:
-            roles: the roles to look at; without any, all.
+            *roles: The roles to check. Default: all.
+
+        Returns:
+            The reasons.
 
         Raises:
-            UnknownRole: there is no such role.
+            UnknownRole: There is no such role.
 
         Example:
             >>> app.not_ready("back")                       # doctest: +SKIP
@@ -338,25 +400,42 @@ class Client:
         return shortfall(self._steering.readiness().result(CONNECT_TIMEOUT), roles)
 
     def history(self, since: float = 0.0) -> m.History:
-        """The past quarter of an hour: a point for each role and five seconds, and what has happened. Times are
-        monotonic seconds of this machine; `since`: only what is newer (`.now` of the answer before)."""
+        """Return the past quarter of an hour: a point for each role and five seconds, and the events.
+
+        Args:
+            since: Only what is newer than this, in monotonic seconds of this machine: `.now` of the previous answer.
+                Default: 0.0, everything.
+
+        Returns:
+            The points and events, oldest first, and the current time.
+        """
         self._check_open()
         answer = self._steering.history(since).result(CONNECT_TIMEOUT)
         return m.History(answer.now, answer.points, answer.events)
 
     def crashes(self, last: int = 1) -> list[Crash]:
-        """The latest (`last`: how many) reports of crashes that the machine has kept, oldest first."""
+        """Return the latest `last` crash reports that the machine kept (default 1), oldest first."""
         self._check_open()
         reports = self._steering.crashes(last).result(CONNECT_TIMEOUT).reports
         return [crash for report in reports if (crash := read(report)) is not None]
 
     def stacks(self, target: str | int) -> dict[int, str]:
-        """Where the threads and tasks of a role's mobsters, of one of its places ("back.2"), or of a pid stand: by pid.
+        """Return where the threads and tasks of mobsters are, by pid.
 
-        One that is stuck answers too: its liveness thread does, or the interpreter's signal handler. What cannot be
-        had is told in its place. `MobError` if there is no such mobster.
+        A mobster whose event loop is blocked answers too: its liveness thread does, or the interpreter's signal
+        handler. If the stacks of one are not available, its text says why.
 
-        >>> print(app.stacks("back")[4242])         # doctest: +SKIP
+        Args:
+            target: A role, one of its places ("back.2"), or a pid.
+
+        Returns:
+            The stacks of each mobster as text, by pid.
+
+        Raises:
+            MobError: There is no such mobster.
+
+        Example:
+            >>> print(app.stacks("back")[4242])         # doctest: +SKIP
         """
         self._check_open()
         meant = mobsters_meant(self._context.roster, self._context.uid, target)
@@ -365,13 +444,24 @@ class Client:
         return {pid: each.text or each.error for pid, each in done.items()}
 
     def logs(self, target: str | int = "", *, last: int = 0, follow: bool = False) -> Iterator[m.Line]:
-        """What the mobsters print: of a role, of one of its places ("back.2"), of a pid, of "kingpin", or of all.
+        """Yield the lines that mobsters print.
 
-        First the `last` lines that there were; then, if `follow`, what comes, until the iterator is closed, the app
-        ends, or the mobster of that pid does. A reader that is too slow misses lines: one with an empty `role` says how
-        many. `UnknownRole` if there is no such role.
+        A reader that is too slow misses lines: a line with an empty `role` says how many.
 
-        >>> for line in app.logs("back", last=10): print(line.text)        # doctest: +SKIP
+        Args:
+            target: A role, one of its places ("back.2"), a pid, or "kingpin". Default: all.
+            last: Number of earlier lines to begin with. Default: 0.
+            follow: True to continue with new lines until the iterator is closed, or the app or the mobster with that
+                pid ends. Default: False.
+
+        Returns:
+            An iterator over the lines.
+
+        Raises:
+            UnknownRole: There is no such role.
+
+        Example:
+            >>> for line in app.logs("back", last=10): print(line.text)        # doctest: +SKIP
         """
         self._check_open()
         selector = selector_of(target, self._context.roster.roles)
@@ -388,7 +478,7 @@ class Client:
             self._steering.unfollow(number)
 
     def timers(self) -> tuple[m.TimerMetrics, ...]:
-        """Return the timers of the app (`mob.every`, `mob.cron`): when each runs next, and how its last run went.
+        """Return the timers of the app (`mob.every`, `mob.cron`), with their next runs and the results of the last.
 
         Example:
             >>> [timer.label for timer in app.timers()]     # doctest: +SKIP
@@ -397,17 +487,17 @@ class Client:
         return self.metrics().timers
 
     def run_timer(self, timer: str, timeout: float | None = None) -> str:
-        """Run a timer now; when it is due next stays as it is.
+        """Run a timer now; its next scheduled run is not affected.
 
         Args:
             timer: The role and the name of the timer: "back.report".
-            timeout: Seconds to wait for the end of the run (default None: for ever). It goes on all the same.
+            timeout: Seconds to wait for the end of the run, which continues after that. Default: None, no limit.
 
         Returns:
-            How it went.
+            The outcome, as text.
 
         Raises:
-            MobError: The run failed or was lost, or it cannot begin: it runs already, or no worker is ready.
+            MobError: The run failed or was lost, or it cannot begin: it is already running, or no worker is ready.
             UnknownRole: There is no such role.
             CallTimeout: The run takes longer than `timeout`.
 
@@ -422,19 +512,38 @@ class Client:
         return text_of(self._steering.run_timer(role, timer[len(role) + 1 :]).result(timeout))
 
     def scale(self, role: str, count: int, *, relative: bool = False) -> str:
-        """Gives a role so many workers (`relative`: so many more, or less); what was done.
+        """Set the number of workers of a role, and return when that is decided; new workers are ready a little later.
 
-        Returns when that is decided; new workers are ready a little later. `MobError` tells why it cannot be.
+        Args:
+            role: The name of the role.
+            count: The number of workers; if `relative`, the number to add, or to remove if negative.
+            relative: True if `count` is a change. Default: False.
+
+        Returns:
+            What was done, as text.
+
+        Raises:
+            UnknownRole: There is no such role.
+            MobError: It is not possible, and why.
         """
         self._check_open()
         self._context.roster.check_role(role)
         return text_of(self._steering.scale(role, count, relative).result(CONNECT_TIMEOUT))
 
     def reload(self, *roles: str, timeout: float | None = None) -> str:
-        """Replaces the workers of these roles (none: of all) by new ones with new code; what was done, when it is.
+        """Replace the workers of roles with new ones that run new code, without a gap.
 
-        `MobError` if the new ones do not come up: then the old ones stay. `CallTimeout` after `timeout` seconds; the
-        reload goes on.
+        Args:
+            *roles: The names of the roles. Default: all.
+            timeout: Seconds to wait for the end of the reload, which continues after that. Default: None, no limit.
+
+        Returns:
+            What was done, as text.
+
+        Raises:
+            UnknownRole: There is no such role.
+            MobError: The new workers do not come up: then the old ones stay.
+            CallTimeout: The reload takes longer than `timeout`.
         """
         self._check_open()
         for role in roles:
@@ -442,10 +551,20 @@ class Client:
         return text_of(self._steering.reload(roles).result(timeout))
 
     def restart(self, target: str | int, *more: str) -> str:
-        """Ends the workers of these roles, or the one with that pid, all at once, and launches others in their places.
+        """End workers, all at once, and launch others in their places; return when that is decided.
 
-        Each finishes what it has first, as in a stop. Returns when that is decided. For new code without a gap there
-        is `reload`. `MobError` if there is no such mobster.
+        Each worker finishes its calls first, as in a stop. To run new code without a gap use `reload`.
+
+        Args:
+            target: The name of a role, or the pid of a worker.
+            *more: The names of more roles.
+
+        Returns:
+            What was done, as text.
+
+        Raises:
+            UnknownRole: There is no such role.
+            MobError: There is no such mobster.
         """
         self._check_open()
         pid = selector_of(target).pid
@@ -455,25 +574,41 @@ class Client:
         return text_of(self._steering.restart(roles, pid or 0).result(CONNECT_TIMEOUT))
 
     def stop(self, *, at_once: bool = False) -> str:
-        """Stops the app as SIGTERM to its Kingpin does; `at_once`: without waiting for anything. Returns when it has
-        begun; `wait_stopped` waits for its end. If it is stopping already, that goes on."""
+        """Stop the app, as SIGTERM to its Kingpin does; return when the stop began.
+
+        `wait_stopped` waits for its end. If the app is already stopping, that continues.
+
+        Args:
+            at_once: True to kill everything without waiting. Default: False.
+
+        Returns:
+            What was done, as text.
+        """
         self._check_open()
         return text_of(self._steering.stop(at_once).result(CONNECT_TIMEOUT))
 
     def wait_stopped(self, timeout: float | None = None) -> bool:
-        """Waits until the app has ended; whether it has, within `timeout` seconds (None: for ever)."""
+        """Wait until the app ended; return False if it did not within `timeout` seconds (None: no limit)."""
         return self._gone.wait(timeout)
 
     def upgrade(self, timeout: float | None = None) -> str:
-        """Replaces the Kingpin by one with new code, without a gap; what was done, when it is.
+        """Replace the Kingpin with one that runs new code, without a gap. The mobsters are not replaced (see `reload`).
 
-        `MobError` if the new one does not come up: then the old one stays. The mobsters go on as they are (`reload`).
+        Args:
+            timeout: Seconds to wait for the end of the upgrade, which continues after that. Default: None, no limit.
+
+        Returns:
+            What was done, as text.
+
+        Raises:
+            MobError: The new Kingpin does not come up: then the old one stays.
+            CallTimeout: The upgrade takes longer than `timeout`.
         """
         self._check_open()
         return text_of(self._steering.upgrade().result(timeout))
 
     def statistics(self) -> dict[str, int]:
-        """The sizes of this process's tables."""
+        """Return the sizes of this process's tables."""
         return self._peer.statistics()
 
     def _open_caller(self) -> Peer:
@@ -491,10 +626,10 @@ class Client:
             raise AppNotRunning(control.refused or control.ending or f"the app {self.app!r} has ended.")
 
     def _come_back(self) -> None:
-        """The app has ended. If it was restarted, take part in it again; nothing else happens if it was not."""
+        """Rejoin the app if it was restarted after it ended; do nothing if it was not."""
         peer, is_on_loop = self._peer, threading.get_ident() == self._reactor.thread
         if self._closed or not self._returning.acquire(blocking=not is_on_loop):
-            return  # closed, or another thread is about it, which waits for this one
+            return  # closed, or another thread is rejoining and waits for this one
         try:
             sock = knock_again(self.app, self._door, self._user) if peer.control.is_closed else None
             if sock is None:
@@ -523,14 +658,25 @@ class Client:
 
 
 def connect(app: str, node: str | None = None) -> Client:
-    """Connects to a running app of this user on this machine, from outside; root may connect to those of others.
+    """Connect to a running app on this machine, from a process that is not part of it.
 
-    In a cluster calls reach all machines; what is shown and steered is this one, or the machine `node`.
-    `AppNotRunning` if no app of that name runs, with the names of those that do, or if it belongs to somebody else;
-    `UnknownTarget` if there is no such machine, `Unavailable` if it cannot be reached.
+    The app must be one of the same user; root may connect to any. In a cluster, calls reach all machines.
 
-    >>> app = mob.connect("myapp")                       # doctest: +SKIP
-    >>> app.require("back").foo(1).result()              # doctest: +SKIP
+    Args:
+        app: The name of the app.
+        node: The machine of the cluster that the client shows and controls. Default: this one.
+
+    Returns:
+        The client, open.
+
+    Raises:
+        AppNotRunning: No app with that name is running (the text lists those that are), or it is another user's.
+        UnknownTarget: There is no such machine.
+        Unavailable: The machine cannot be reached.
+
+    Example:
+        >>> app = mob.connect("myapp")                       # doctest: +SKIP
+        >>> app.require("back").foo(1).result()              # doctest: +SKIP
     """
     near = Client(app, knock(app, node)).open()
     if node is None or near.node == node:
@@ -545,10 +691,10 @@ def connect(app: str, node: str | None = None) -> Client:
 
 
 def open_at(peer: Peer, app: str, node: str, near: Client | None = None) -> Client:
-    """A client of the Kingpin of a machine, reached through that peer; not on its loop's thread."""
+    """Return a client of a machine's Kingpin, reached through that peer. Not to be called on the peer's event loop."""
     machine = machine_of(peer.context, app, node)
     if machine.is_here:
-        raise MobError(f"{node!r} is this machine: what runs here needs no other way to it.")
+        raise MobError(f"{node!r} is this machine: use the client that you have.")
     client = Client(app, link_to(peer.control, app, machine), near, node).open()
     try:
         client.kingpin_pid = client.metrics().kingpin_pid

@@ -1,21 +1,21 @@
-"""Environment variables that a role cannot have for itself, because they are read before its code runs.
+"""Environment variables that cannot be set for a role alone, because they are read before its code runs.
 
-A mobster is a fork of the fork server, so its interpreter, its dynamic linker and its memory allocator are running when
-the `env` of its role is set. What they read at their start must be in the environment of the whole app; here is which
-those are, and why. What can be taken over later is done by `rim.environment`. Pure.
+A mobster is a fork of the fork server, so its interpreter, its dynamic linker and its memory allocator are already
+running when the `env` of its role is set. What they read at their start must be in the environment of the whole app;
+this module lists those variables, and why. Some can be applied later, which `rim.environment` does. Pure.
 """
 
 from __future__ import annotations
 
-PYTHON = "Python reads it when the interpreter starts, and mobsters are forks of an interpreter that runs"
-LINKER = "the dynamic linker reads it when a program starts, and mobsters are forks of a program that runs"
-ALLOCATOR = "the C library reads it when a program starts, and mobsters are forks of a program that runs"
+PYTHON = "Python reads it when the interpreter starts, and mobsters are forks of a running interpreter"
+LINKER = "the dynamic linker reads it when a program starts, and mobsters are forks of a running program"
+ALLOCATOR = "the C library reads it when a program starts, and mobsters are forks of a running program"
 PREFIXES = {"PYTHON": PYTHON, "LD_": LINKER, "DYLD_": LINKER, "MALLOC_": ALLOCATOR, "GLIBC_TUNABLES": ALLOCATOR}
-"""How the names begin, and who reads them."""
+"""Prefixes of the names, and why the variables cannot be set later."""
 TAKEN_OVER = frozenset({"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "TZ"})
-"""Read at the start as well, and taken over in a mobster."""
+"""Variables that are read at the start as well, but can be applied later in a mobster."""
 HARMLESS = frozenset({"PYTHONBREAKPOINT", "PYTHONUNBUFFERED", "PYTHONASYNCIODEBUG", "PYTHONFAULTHANDLER"})
-"""Read when they are needed, or what they ask for is so anyway."""
+"""Variables that are read when they are needed, or that ask for what is so anyway."""
 AT_LOAD = frozenset(
     {
         "OMP_NUM_THREADS",
@@ -30,16 +30,16 @@ AT_LOAD = frozenset(
         "KMP_BLOCKTIME",
     }
 )
-"""Read when a library of C is loaded, which `preload` may have done."""
+"""Variables that are read when a C library is loaded, which `preload` may do."""
 LIBRARIES = ("libgomp", "libomp", "libiomp", "openblas", "libmkl", "libblis")
-"""Parts of the names of the files that do so."""
+"""Parts of the names of the files of such libraries."""
 
 
 def why_refused(name: str) -> str:
-    """Return why a role cannot have this variable for itself; nothing if it can.
+    """Return why a variable cannot be set for a role alone; "" if it can.
 
     >>> why_refused("LD_PRELOAD")
-    'the dynamic linker reads it when a program starts, and mobsters are forks of a program that runs'
+    'the dynamic linker reads it when a program starts, and mobsters are forks of a running program'
     >>> why_refused("LEVEL"), why_refused("PYTHONPATH")
     ('', '')
     """

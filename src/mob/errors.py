@@ -2,24 +2,24 @@
 
     MobError
     ├── PlanError (ValueError)           the description of the app is wrong
-    ├── NotInMobster (RuntimeError)      used where there is no mob: in the Kingpin or a plain process
-    ├── WrongProcess (RuntimeError)      a client was used in a child of the process that has made it
-    ├── AppRunning                       an app of that name runs already
-    ├── AppNotRunning                    no app of that name runs (or it runs for another user)
+    ├── NotInMobster (RuntimeError)      used outside an app: in the Kingpin or a plain process
+    ├── WrongProcess (RuntimeError)      a client was used in a child of the process that made it
+    ├── AppRunning                       an app with that name is already running
+    ├── AppNotRunning                    no app with that name is running (or it is another user's)
     ├── UnknownRole (LookupError)        the app has no such role
     ├── UnknownTarget (LookupError)      no such process, or not a thing that can be addressed
-    ├── AddressHeld (OSError)            a stranger listens on the address that a mobster wants to share
+    ├── AddressHeld (OSError)            another program listens on the address that a mobster wants to share
     ├── BadMessage (TypeError)           the value cannot be sent; says where in the structure it sits
     ├── LinkError                        the bytes on a link are not mob's
     │   ├── GarbageFrame
     │   └── FrameTooLong
     ├── PartialFailure                   some targets of a broadcast call failed; `.results`, `.errors`
-    └── CallError                        a call did not bring a value; `.executed` is "no", "maybe" or "yes"
+    └── CallError                        a call failed; `.executed` is "no", "maybe" or "yes"
         ├── Lost (ConnectionError, BrokenExecutor)  the process that had the call died
         ├── Unavailable                  no ready worker within the waiting time, or the app stops
-        ├── Quarantined                  the export has killed too many workers; it is tried again later
-        ├── Forbidden (PermissionError)  the role says who may call it (`callers=`), and this caller may not
-        ├── Fenced                       the caller is a singleton whose lease another one has now
+        ├── Quarantined                  the export killed too many workers; it is tried again later
+        ├── Forbidden (PermissionError)  the role restricts its callers (`callers=`), and this one is not among them
+        ├── Fenced                       the caller is a singleton that lost its lease to another one
         ├── JobDropped                   the durable job was dropped before it was done
         ├── UnknownJob                   no durable job has that id, or its result was kept long enough
         ├── QueueFailed                  the file of the durable jobs cannot be written, or is damaged
@@ -27,11 +27,11 @@
         ├── CallTimeout (TimeoutError)   the deadline passed
         ├── Deadlock                     waiting would never end: the only thread that could answer is waiting
         ├── UnknownExport (AttributeError)  the role exports no such function
-        ├── ArgumentError (TypeError)    wrong count, or wrong type against the annotations
+        ├── ArgumentError (TypeError)    wrong count, or wrong type according to the annotations
         └── RemoteError                  the callee raised; also an instance of the built-in class it derives from
 
-Floor 0: knows nothing of the rest of mob. A message says whose fault it is, what was seen, what was wanted and what
-to do next.
+Floor 0: knows nothing of the rest of mob. A message says whose fault it is, what was seen, what was expected and
+what to do next.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Executed = Literal["no", "maybe", "yes"]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The sentence that helps after a mistyped name: the nearest one, else all there are.
+    """Return a sentence that helps after a mistyped name: the nearest name, else all names.
 
     >>> nearest("bakc", ["back", "front"])
     "Did you mean 'back'?"
@@ -64,10 +64,10 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def suggested(name: str, names: Iterable[str], alike: float = 0.6) -> str:
-    """Return the question whether the nearest name was meant, with a blank after it; "" if none is near.
+    """Return the question whether the nearest name was meant, followed by a blank; "" if none is near.
 
-    `alike`: how much two names have in common, as `difflib` has it. For a short one among many 0.6 is little: 'cache'
-    and 'Machine' have that.
+    `alike` is the minimum similarity of two names, as `difflib` measures it. For a short name among many 0.6 is low:
+    'cache' and 'Machine' have that.
 
     >>> suggested("bakc", ["back", "front"])
     "Did you mean 'back'? "
@@ -86,47 +86,52 @@ def counted(number: int, noun: str) -> str:
 
 
 class MobError(Exception):
-    """The root of everything that mob raises on purpose; itself, when the Kingpin cannot do what it is asked to.
+    """The base class of mob's exceptions; raised itself when the Kingpin cannot carry out a request.
 
-    >>> try: app.reload("back")                            # doctest: +SKIP
-    ... except mob.MobError as error: print(error)
+    Example:
+        >>> try: app.reload("back")                            # doctest: +SKIP
+        ... except mob.MobError as error: print(error)
     """
 
 
 class PlanError(MobError, ValueError):
-    """The description of the app cannot be carried out: `mob.start(...)` and what follows, a `mob.toml`, an option.
+    """The description of the app is wrong: `mob.start(...)` and what follows, a `mob.toml`, an option.
 
-    It is raised by the line that is wrong, or by `.run()` when it is about how things fit together.
+    The line that is wrong raises it, or `.run()` if parts do not fit together.
 
-    >>> import mob
-    >>> mob.start("my app")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    mob.errors.PlanError: ...
+    Example:
+        >>> import mob
+        >>> mob.start("my app")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        mob.errors.PlanError: ...
     """
 
 
 class NotInMobster(MobError, RuntimeError):
-    """Something that belongs in a mobster was used in the Kingpin or outside of the mob; there `mob.connect` helps.
+    """A function for mobsters was used in the Kingpin or outside the app; use `mob.connect` there.
 
-    Importing the module of a role is free: `mob.require("back")` and the like complain when their result is used.
+    Importing the module of a role is always possible: `mob.require("back")` and the like raise only when their result
+    is used.
 
-    >>> import mob
-    >>> mob.require("back").foo(1)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    mob.errors.NotInMobster: ...
+    Example:
+        >>> import mob
+        >>> mob.require("back").foo(1)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        mob.errors.NotInMobster: ...
     """
 
 
 class WrongProcess(MobError, RuntimeError):
-    """A client, or something that was made with it, was used in a forked child of the process that has made it.
+    """A client, or something made with it, was used in a forked child of the process that made it.
 
-    >>> app = mob.connect("myapp")                         # doctest: +SKIP
-    >>> if os.fork() == 0: app = mob.connect("myapp")      # doctest: +SKIP
+    Example:
+        >>> app = mob.connect("myapp")                         # doctest: +SKIP
+        >>> if os.fork() == 0: app = mob.connect("myapp")      # doctest: +SKIP
     """
 
 
 class AppRunning(MobError):
-    """An app of that name is running already on this machine. `.pid` is its Kingpin's."""
+    """An app with that name is already running on this machine. `.pid` is that of its Kingpin."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
         super().__init__(message)
@@ -134,9 +139,9 @@ class AppRunning(MobError):
 
 
 class AppNotRunning(MobError):
-    """No app of that name is running on this machine, or it is not ours to talk to.
+    """No app with that name is running on this machine, or it belongs to another user.
 
-    `.pid` is its Kingpin's if that runs and has not answered, else None.
+    `.pid` is that of its Kingpin if it runs and did not answer, else None.
     """
 
     def __init__(self, message: str, pid: int | None = None) -> None:
@@ -145,23 +150,24 @@ class AppNotRunning(MobError):
 
 
 class UnknownRole(MobError, LookupError):
-    """The app has no role of that name: raised by `require` and the like at once, with the nearest name."""
+    """The app has no role with that name: raised at once by `require` and the like, with the nearest name."""
 
 
 class UnknownTarget(MobError, LookupError):
-    """No ready mobster has that pid, or no machine of the cluster that name. Those that end do so all the time."""
+    """No ready mobster has that pid, or no machine of the cluster has that name. Processes come and go."""
 
 
 class AddressHeld(MobError, OSError):
-    """A process that is not of this app listens on the address. An `OSError` with `errno` set, as from `bind`."""
+    """A process outside this app listens on the address. An `OSError` with `errno` set, as from `bind`."""
 
 
 class BadMessage(MobError, TypeError):
-    """A value that cannot be sent. `.where` tells where in the structure it sat, e.g. `args[0]['user'].lock`.
+    """A value that cannot be sent. `.where` says where in the structure it sits, e.g. `args[0]['user'].lock`.
 
-    Raised by the line that calls or sends, before anything has left. docs/types.md says what can be sent.
+    Raised by the line that calls or sends, before anything is sent. docs/types.md lists what can be sent.
 
-    >>> mob.send(threading.Lock())                         # doctest: +SKIP
+    Example:
+        >>> mob.send(threading.Lock())                         # doctest: +SKIP
     """
 
     def __init__(self, message: str, where: str = "") -> None:
@@ -170,7 +176,7 @@ class BadMessage(MobError, TypeError):
 
 
 class LinkError(MobError):
-    """What arrived on a link is not what a mob process sends. The link is closed, nothing else is."""
+    """The bytes that arrived on a link are not those of a mob process. Only that link is closed."""
 
 
 class GarbageFrame(LinkError):
@@ -178,14 +184,15 @@ class GarbageFrame(LinkError):
 
 
 class FrameTooLong(LinkError):
-    """The frame is longer than the limit (`frame_limit` of the app, 256 MiB by default)."""
+    """The frame is longer than the limit (the app's `frame_limit`, 256 MiB by default)."""
 
 
 class PartialFailure(MobError):
-    """A broadcast call did not succeed everywhere: `.results` and `.errors` are both by pid.
+    """A broadcast call failed for some targets: `.results` and `.errors` are both by pid.
 
-    >>> try: mob.all("back").call.flush().result()         # doctest: +SKIP
-    ... except mob.PartialFailure as failure: print(failure.errors)
+    Example:
+        >>> try: mob.all("back").call.flush().result()         # doctest: +SKIP
+        ... except mob.PartialFailure as failure: print(failure.errors)
     """
 
     def __init__(
@@ -197,13 +204,14 @@ class PartialFailure(MobError):
 
 
 class CallError(MobError):
-    """A call that did not bring a value.
+    """A call that failed.
 
     `.executed` says whether the function ran: `"no"` (it never started, repeating is safe), `"maybe"` or `"yes"`.
 
-    >>> try: await back.pay(order)                         # doctest: +SKIP
-    ... except mob.CallError as error:
-    ...     if error.executed == "no": await back.pay(order)
+    Example:
+        >>> try: await back.pay(order)                         # doctest: +SKIP
+        ... except mob.CallError as error:
+        ...     if error.executed == "no": await back.pay(order)
     """
 
     executed: Executed = "no"
@@ -215,29 +223,29 @@ class CallError(MobError):
 
 
 class Lost(CallError, ConnectionError, BrokenExecutor):
-    """The process that had the call died, or its link broke, before the answer was in. Also a `BrokenExecutor`, which
-    is what programs expect that come from `concurrent.futures`; but only this call has failed.
+    """The process that had the call died, or its link broke, before the answer arrived.
 
-    Calls of an export with `idempotent=True` are repeated elsewhere first (`options(retries=...)`).
+    Calls of an export with `idempotent=True` are repeated elsewhere first (`options(retries=...)`). It is also a
+    `BrokenExecutor`, which programs written for `concurrent.futures` expect; but only this call failed.
     """
 
     executed: Executed = "maybe"
 
 
 class Unavailable(CallError):
-    """No worker became ready in time (30 s, `options(wait=)`), its role is given up, or the app ends."""
+    """No worker became ready in time (30 s, `options(wait=)`), its role was given up, or the app ends."""
 
 
 class Quarantined(CallError):
-    """The export has killed three workers within a minute, and is refused for a while: docs/supervision.md."""
+    """The export killed three workers within a minute, and is refused for a while: see docs/supervision.md."""
 
 
 class Forbidden(CallError, PermissionError):
-    """The role says which roles may call it (`callers=`), and the caller's is none of them."""
+    """The role restricts which roles may call it (`callers=`), and the caller's is not among them."""
 
 
 class Fenced(CallError):
-    """The caller is a singleton that has lost its lease: another one with a greater token is known already."""
+    """The caller is a singleton that lost its lease: another one with a greater token is already known."""
 
 
 class JobDropped(CallError):
@@ -247,36 +255,37 @@ class JobDropped(CallError):
 
 
 class UnknownJob(CallError):
-    """There is no durable job of that id: it never was, or it is done, and its result was kept long enough."""
+    """No durable job has that id: it never existed, or it is done and its result was kept long enough."""
 
 
 class QueueFailed(CallError):
-    """The file in which durable jobs are kept cannot be written, or is damaged. The text names it, and says what to do.
+    """The file of the durable jobs cannot be written, or is damaged. The text names it, and says what to do.
 
-    Nothing was stored. With a full disk the queue goes on by itself as soon as there is space."""
+    Nothing was stored. After a full disk the queue continues by itself as soon as there is space.
+    """
 
 
 class Busy(CallError):
-    """A bounded queue on the way is full (`queue=` of a role): the call was refused, not buffered without end.
+    """A bounded queue on the way is full (`queue=` of a role): the call was refused instead of being buffered.
 
-    Whoever calls may wait and try again, shed load, or give the role more workers. `send` raises it too, for a receiver
-    that has not read 64 MiB yet.
+    The caller may wait and try again, shed load, or give the role more workers. `send` raises it too, if the receiver
+    has 64 MiB unread.
     """
 
 
 class CallTimeout(CallError, TimeoutError):
-    """The time of the call ran out: that of `options(timeout=)` or `export(timeout=)`, or what its caller had left.
+    """The time for the call ran out: that of `options(timeout=)` or `export(timeout=)`, or what its caller had left.
 
-    The text says how long it waited and how long it ran. `result(timeout=)` raises it too; that call goes on.
+    The text says how long the call waited and how long it ran. `result(timeout=)` raises it too; that call continues.
     """
 
     executed: Executed = "maybe"
 
 
 class Deadlock(CallError):
-    """Waiting for this answer would never end, for the thread that could give it is the one that would wait.
+    """Waiting for this answer would never end, because the thread that could give it is the one that would wait.
 
-    The text names the circle. Coroutines that `await` each other do not have it, nor do roles with `threads`.
+    The text names the circle. It does not happen with coroutines that `await` each other, or in roles with `threads`.
     """
 
 
@@ -285,7 +294,7 @@ class UnknownExport(CallError, AttributeError):
 
 
 class ArgumentError(CallError, TypeError):
-    """The arguments do not fit the exported function. `.argument` names the first that does not, if one does not."""
+    """The arguments do not fit the exported function. `.argument` is the first that does not, if it is one argument."""
 
     def __init__(self, message: str = "", *, executed: Executed | None = None, argument: str | None = None) -> None:
         super().__init__(message, executed=executed)
@@ -295,20 +304,21 @@ class ArgumentError(CallError, TypeError):
 class RemoteError(CallError):
     """The exported function raised.
 
-    What arrives is also an instance of your own class if this process has imported that, so `except OutOfStock:`
-    works, and always of the built-in class from which the original derives, so `except ValueError:` works.
-    `.type_name` is the qualified name of the original class, `.remote_args` and `.remote_attributes` are its arguments
-    and attributes as far as they could be sent, and `.unsent_attributes` the names of the other attributes, which it
-    does not have here; `.remote_traceback` is the traceback as it looked where it was raised.
+    The error is also an instance of your own class if this process imported that, so `except OutOfStock:` works, and
+    always of the built-in class from which the original derives, so `except ValueError:` works. `.type_name` is the
+    qualified name of the original class, `.remote_args` and `.remote_attributes` are its arguments and attributes as
+    far as they could be sent, and `.unsent_attributes` are the names of the attributes that could not.
+    `.remote_traceback` is the traceback as it looked where the error was raised.
 
-    >>> try: back.divide(1, 0).result()                    # doctest: +SKIP
-    ... except ZeroDivisionError as error: print(error.remote_traceback)
+    Example:
+        >>> try: back.divide(1, 0).result()                    # doctest: +SKIP
+        ... except ZeroDivisionError as error: print(error.remote_traceback)
     """
 
     executed: Executed = "yes"
     type_name: str = "Exception"
     type_module: str = ""
-    """The module by which the class can be found, "" if it cannot."""
+    """Module in which the class can be found; "" if it cannot."""
     remote_args: tuple[Any, ...] = ()
     remote_attributes: Mapping[str, Any] = MappingProxyType({})
     unsent_attributes: tuple[str, ...] = ()
@@ -318,8 +328,8 @@ class RemoteError(CallError):
         def __getattr__(self, name: str) -> Any:
             if name[:2] != "__" and name in self.unsent_attributes:
                 raise AttributeError(
-                    f"{self.type_name} has no attribute {name!r} here: the original has one, which could not be sent, "
-                    f"because it is not data or takes too many bytes."
+                    f"{self.type_name} has no attribute {name!r} here: the original has one, but it could not be sent, "
+                    f"because it is not data or is too large."
                 )
             unsent = f" (not sent: {', '.join(self.unsent_attributes)})" if self.unsent_attributes else ""
             raise AttributeError(f"{self.type_name!r} object has no attribute {name!r}{unsent}")
@@ -338,7 +348,7 @@ class RemoteError(CallError):
 
 
 class RemoteTraceback(Exception):
-    """The last of the causes of an error: its text is the traceback as it looked in the process that raised."""
+    """The last cause of an error: its text is the traceback as it looked in the process that raised."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}" if self.args else ""
@@ -349,7 +359,7 @@ _name_of: Callable[[type], str] = vars(type)["__name__"].__get__
 
 
 def name_of(error: BaseException) -> str:
-    """Return what the class of an error is called, without asking the error or its class anything.
+    """Return the name of an error's class, without calling anything of the error or its class.
 
     >>> name_of(ValueError("x"))
     'ValueError'
@@ -358,7 +368,7 @@ def name_of(error: BaseException) -> str:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Return the exceptions that led to an error, the nearest first, whatever their classes make of `__cause__`."""
+    """Yield the exceptions that led to an error, the nearest first, whatever their classes make of `__cause__`."""
     seen: list[BaseException] = [error]
     while (cause := _cause_of(seen[-1])) is not None and all(cause is not each for each in seen):
         seen.append(cause)
@@ -366,7 +376,7 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def summary_of(error: BaseException) -> str:
-    """What an error says, in one text: with the name of its class if it was raised in another process.
+    """Return the text of an error, with the name of its class if it was raised in another process.
 
     >>> summary_of(RemoteError("no such item")), summary_of(Busy("the queue is full"))
     ('Exception: no such item', 'the queue is full')

@@ -1,8 +1,8 @@
-"""What is measured, as text that Prometheus reads (its text format 0.0.4).
+"""Measurements as text for Prometheus (its text format 0.0.4).
 
-A pure function; used by `mob metrics` and by the dashboard's /metrics. The histograms have every third bound of
-`core.latency`. Counters begin at the start of the app and survive the mobsters; what is told of one mobster ends with
-it. https://prometheus.io/docs/instrumenting/exposition_formats
+A pure function, used by `mob metrics` and by the dashboard's /metrics. The histograms have every third bound of
+`core.latency`. Counters begin at the start of the app and survive the mobsters; series about one mobster end with it.
+https://prometheus.io/docs/instrumenting/exposition_formats
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from mob.core import latency
 from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics, TimerMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""What HTTP calls this format."""
+"""Content type of this format in HTTP."""
 
 WHOLE = 2.0**53
-"""A float below this is shown as the whole number that it is, if it is one."""
+"""Floats below this value that are whole numbers are shown as such."""
 Labels = Mapping[str, object]
 Sample = tuple[str, Labels, float]
-"""The end of a name ("_bucket"), the labels and the value."""
+"""The suffix of a name ("_bucket"), the labels and the value."""
 
 
 def exposition(metrics: Metrics) -> str:
-    """All of it.
+    """Return all measurements as text.
 
     >>> shown = exposition(Metrics("myapp", 1, 2.0, 0.5, 1000, (), (), (), clients=1))
     >>> [line for line in shown.splitlines() if "clients" in line][1:]
@@ -46,23 +46,23 @@ def _calls(metrics: Metrics) -> Iterator[str]:
         for labels, each in of
         for kind, count in sorted(_sum(each.failed, each.unserved).items())
     ]
-    yield from _family("mob_call_failures_total", "counter", "Calls that have failed, by kind of error.", failures)
+    yield from _family("mob_call_failures_total", "counter", "Calls that failed, by kind of error.", failures)
     waits = [sample for labels, each in of for sample in _histogram(labels, each.waited, each.waited_seconds)]
     yield from _family("mob_call_wait_seconds", "histogram", "From the arrival of a call until it began.", waits)
     runs = [sample for labels, each in of for sample in _histogram(labels, each.ran, each.ran_seconds)]
-    yield from _family("mob_call_run_seconds", "histogram", "From the begin of a call to its end.", runs)
+    yield from _family("mob_call_run_seconds", "histogram", "From the beginning of a call to its end.", runs)
     in_flight = [("", labels, each.in_flight) for labels, each in of]
-    yield from _family("mob_calls_in_flight", "gauge", "Calls that have begun and not ended.", in_flight)
+    yield from _family("mob_calls_in_flight", "gauge", "Calls that began and did not end yet.", in_flight)
 
 
 def _roles(metrics: Metrics) -> Iterator[str]:
     for name, kind, what, field in (
-        ("mob_role_workers_target", "gauge", "Workers that there are to be.", "target"),
+        ("mob_role_workers_target", "gauge", "Workers that there should be.", "target"),
         ("mob_role_workers_ready", "gauge", "Workers that are ready.", "ready"),
         ("mob_role_launches_total", "counter", "Workers that were launched.", "launches"),
-        ("mob_role_crashes_total", "counter", "Workers that have died unasked.", "crashes"),
+        ("mob_role_crashes_total", "counter", "Workers that crashed.", "crashes"),
         ("mob_role_parked_calls", "gauge", "Calls that wait in their callers for a worker.", "parked"),
-        ("mob_role_parked_bytes", "gauge", "What the arguments of those calls take.", "parked_bytes"),
+        ("mob_role_parked_bytes", "gauge", "Size of the arguments of those calls.", "parked_bytes"),
     ):
         samples = [("", {"role": role.name}, getattr(role, field)) for role in metrics.roles]
         yield from _family(name, kind, what, samples)
@@ -78,7 +78,7 @@ def _roles(metrics: Metrics) -> Iterator[str]:
 
 
 def _timers(metrics: Metrics) -> Iterator[str]:
-    """An app without timers shows nothing of them."""
+    """Yield the lines about timers; none if the app has no timers."""
     if not metrics.timers:
         return
     of: list[tuple[Labels, TimerMetrics]] = [({"role": each.role, "timer": each.name}, each) for each in metrics.timers]
@@ -90,9 +90,9 @@ def _timers(metrics: Metrics) -> Iterator[str]:
     what = "Runs of a timer, by how they ended; missed ones never began."
     yield from _family("mob_timer_runs_total", "counter", what, runs)
     for name, what, field in (
-        ("mob_timer_running", "Runs of a timer at this moment.", "running"),
+        ("mob_timer_running", "Current runs of a timer.", "running"),
         ("mob_timer_next_run_timestamp_seconds", "When a timer is due next.", "next"),
-        ("mob_timer_last_run_timestamp_seconds", "When its last run began that has ended.", "last"),
+        ("mob_timer_last_run_timestamp_seconds", "When its last finished run began.", "last"),
         ("mob_timer_last_run_seconds", "How long that run took.", "seconds"),
     ):
         yield from _family(name, "gauge", what, [("", labels, getattr(each, field)) for labels, each in of])
@@ -100,14 +100,14 @@ def _timers(metrics: Metrics) -> Iterator[str]:
 
 def _mobsters(metrics: Metrics) -> Iterator[str]:
     for name, kind, what, field in (
-        ("mob_mobster_cpu_seconds_total", "counter", "Processor time of a mobster.", "cpu"),
+        ("mob_mobster_cpu_seconds_total", "counter", "CPU time of a mobster.", "cpu"),
         ("mob_mobster_memory_bytes", "gauge", "Resident memory of a mobster.", "memory"),
-        ("mob_mobster_shared_memory_bytes", "gauge", "Shared memory that a mobster has in use.", "shared"),
-        ("mob_mobster_loop_lag_seconds", "gauge", "By how much its loop came round too late.", "lag"),
+        ("mob_mobster_shared_memory_bytes", "gauge", "Shared memory that a mobster uses.", "shared"),
+        ("mob_mobster_loop_lag_seconds", "gauge", "Delay of its event loop.", "lag"),
         ("mob_mobster_calls_in_hand", "gauge", "Calls, messages and HTTP requests not finished.", "in_hand"),
-        ("mob_mobster_calls_waiting", "gauge", "Those of them that have not begun.", "waiting"),
-        ("mob_mobster_open_requests", "gauge", "Those of them that are HTTP requests.", "open_requests"),
-        ("mob_mobster_restarts_total", "counter", "How often its place was filled anew.", "restarts"),
+        ("mob_mobster_calls_waiting", "gauge", "Calls in hand that did not begin yet.", "waiting"),
+        ("mob_mobster_open_requests", "gauge", "HTTP requests in hand.", "open_requests"),
+        ("mob_mobster_restarts_total", "counter", "Restarts of a worker in its place.", "restarts"),
     ):
         samples = [("", _labels(each), getattr(each, field)) for each in metrics.mobsters]
         yield from _family(name, kind, what, samples)
@@ -121,12 +121,12 @@ def _ports(metrics: Metrics) -> Iterator[str]:
     ]
     yield from _family("mob_port_connections", "gauge", "Open connections on a shared port, by worker.", open_)
     imbalances: list[Sample] = [("", {"address": each}, value) for each, value in sorted(imbalance(metrics).items())]
-    what = "Connections of the worker that has most, by the mean of all; 1 is even."
+    what = "Connections of the worker with the most, divided by the mean; 1 is even."
     yield from _family("mob_port_imbalance", "gauge", what, imbalances)
 
 
 def imbalance(metrics: Metrics) -> dict[str, float]:
-    """Of each shared port: the connections of the worker that has most, divided by the mean; 1 if there are none."""
+    """Return, for each shared port, the connections of the worker with the most, divided by the mean; 1 without any."""
     counts: dict[str, list[int]] = {}
     for each in metrics.mobsters:
         for address, count in each.connections.items():
@@ -136,20 +136,20 @@ def imbalance(metrics: Metrics) -> dict[str, float]:
 
 def _kingpin(metrics: Metrics) -> Iterator[str]:
     for name, kind, what, value in (
-        ("mob_kingpin_uptime_seconds", "gauge", "Since the app was started.", metrics.uptime),
-        ("mob_kingpin_cpu_seconds_total", "counter", "Processor time of the Kingpin.", metrics.cpu),
+        ("mob_kingpin_uptime_seconds", "gauge", "Time since the app was started.", metrics.uptime),
+        ("mob_kingpin_cpu_seconds_total", "counter", "CPU time of the Kingpin.", metrics.cpu),
         ("mob_kingpin_memory_bytes", "gauge", "Resident memory of the Kingpin.", metrics.memory),
-        ("mob_kingpin_clients", "gauge", "Processes from outside that are connected.", metrics.clients),
+        ("mob_kingpin_clients", "gauge", "Connected clients.", metrics.clients),
     ):
         yield from _family(name, kind, what, [("", {}, value)])
     info = {"app": metrics.app, "pid": metrics.kingpin_pid}
     yield from _family("mob_kingpin_info", "gauge", "Which app this is.", [("", info, 1)])
-    what = "Lines of output that could not be shown, for they were too many."
+    what = "Lines of output that were not shown, because there were too many."
     yield from _family("mob_dropped_lines_total", "counter", what, [("", {}, metrics.dropped_lines)])
 
 
 def _custom(metrics: Metrics) -> Iterator[str]:
-    """The application's own."""
+    """Yield the lines about the application's own metrics."""
     for metric in metrics.custom:
         name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
         samples = [
@@ -199,7 +199,7 @@ def _family(name: str, kind: str, what: str, samples: Iterable[Sample]) -> Itera
 
 
 def _number(value: float) -> str:
-    """A value as the format wants it.
+    """Return a value in the notation of the format.
 
     >>> _number(3), _number(3.0), _number(0.25), _number(float("-inf"))
     ('3', '3', '0.25', '-Inf')
@@ -214,7 +214,7 @@ def _escaped_help(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    r"""A label's value as the format wants it.
+    r"""Return a label's value with its special characters escaped.
 
     >>> print(_escaped('a "name"\\'))
     a \"name\"\\

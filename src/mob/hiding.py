@@ -1,8 +1,8 @@
 """Role files that hide a module of the standard library or of an installed package: `queue.py`, `flask.py`.
 
-The directory of a role's file comes before all others when modules are looked up, as that of a script does. So whoever
-imports `queue` there gets the role, often long after it was named, in a traceback of somebody else's package. Hence
-such a name is told when the app starts. Nothing is imported to find out.
+The directory of a role's file comes first when modules are looked up, as that of a script does. So code that imports
+`queue` there gets the role instead, and the error may come much later, in a traceback of another package. Therefore a
+warning is printed when the app starts. Nothing is imported to find out.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mob.plan import RolePlan
 
 
 def hidden_by(role: RolePlan, base: str, path: Iterable[str]) -> str:
-    """Return the sentence that names the module which the file of a role hides; nothing if it hides none.
+    """Return a sentence that names the module hidden by the file of a role; "" if it hides none.
 
-    `path`: where modules are looked up, as in `sys.path`.
+    `path` is where modules are looked up, as in `sys.path`.
 
     >>> hidden_by(RolePlan("q", "/app/queue.py"), "/app", [])
-    "the file of role 'q', /app/queue.py, hides the module 'queue' of the standard library: whatever imports that gets \
-the role. Rename the file, to queue_role.py for example."
+    "the file of role 'q', /app/queue.py, hides the module 'queue' of the standard library: code that imports 'queue' \
+gets the role instead. Rename the file, for example to queue_role.py."
     """
     file = _file(role, base)
     if file is None:
@@ -36,13 +36,13 @@ the role. Rename the file, to queue_role.py for example."
     else:
         return ""
     return (
-        f"the file of role {role.name!r}, {file}, hides the module {name!r} {what}: whatever imports that gets "
-        f"the role. Rename the file, to {name}_role.py for example."
+        f"the file of role {role.name!r}, {file}, hides the module {name!r} {what}: code that imports {name!r} "
+        f"gets the role instead. Rename the file, for example to {name}_role.py."
     )
 
 
 def _file(role: RolePlan, base: str) -> Path | None:
-    """Return the file of a role if its directory is one in which modules are looked up; a package's is not."""
+    """Return the file of a role if modules are looked up in its directory; None for a module of a package."""
     if role.module.endswith(".py"):
         return Path(role.module)
     file = Path(base, f"{role.module}.py")

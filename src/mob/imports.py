@@ -1,6 +1,6 @@
-"""Imports of many modules at once, during which the garbage collector rests.
+"""Imports of many modules at once, during which the garbage collector is off.
 
-They make tens of thousands of objects and next to no garbage, and the collector looks through all of these again and
+Imports make tens of thousands of objects and hardly any garbage, and the collector scans all of these objects again and
 again: a tenth of the time, and more on a slow machine.
 """
 
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 def import_at_rest(name: str) -> ModuleType:
-    """Import a module, and what that needs. The collector goes on afterwards, if it was on."""
+    """Import a module, and what it needs. Afterwards the collector is turned on again if it was on."""
     is_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,9 +1,9 @@
 """The joblib backend "mob": the tasks of `joblib.Parallel` run in the workers of a `mob.Pool`.
 
 Importing this module registers the backend, because joblib does not search for backends. A backend object serves one
-`Parallel` at a time and holds a `PoolShare`: the tasks of that `Parallel`, which an abort cancels or kills while those
-of others in the same pool go on. `WarmPools` keeps the pools between calls. Tasks are pickled here, because arrays that
-are mapped from a file must stay so: a task may write its result through one.
+`Parallel` at a time and holds a `PoolShare`: the tasks of that `Parallel`, which an abort cancels or kills without
+affecting those of others in the same pool. `WarmPools` keeps the pools between calls. Tasks are pickled here, because
+arrays that are mapped from a file must stay so: a task may write its result through one.
 """
 
 # pyright: basic
@@ -38,14 +38,14 @@ from joblib.parallel import (
 from mob.pools.executor import Pool
 from mob.pools.futures import PoolFuture
 
-__all__ = ["IDLE_WORKER_TIMEOUT"]  # joblib has no types, so what derives from it has none for others
+__all__ = ["IDLE_WORKER_TIMEOUT"]  # joblib has no types, so neither has what derives from it
 
 IDLE_WORKER_TIMEOUT = 300.0
-"""Seconds after which a pool that nothing uses is closed."""
+"""Seconds after which an unused pool is closed."""
 OF_OTHER_BACKENDS = frozenset({"context", "max_nbytes", "mmap_mode", "prefer", "require", "temp_folder", "verbose"})
-"""Options that joblib passes to every backend and that change nothing here: no array is written to a file."""
+"""Options that joblib passes to every backend and that have no effect here: no array is written to a file."""
 
-_is_worker = False  # whether this process has run tasks of the backend
+_is_worker = False  # True once this process ran tasks of the backend
 
 
 class _MobBackend(AutoBatchingMixin, ParallelBackendBase):
@@ -55,10 +55,11 @@ class _MobBackend(AutoBatchingMixin, ParallelBackendBase):
     `inner_max_num_threads`, by default the number of cores divided by the number of workers, and
     `idle_worker_timeout`, the seconds for which unused workers stay (300 by default).
 
-    >>> import joblib, mob.joblib
-    >>> with joblib.parallel_config("mob", n_jobs=4, retries=2):                             # doctest: +SKIP
-    ...     joblib.Parallel()(joblib.delayed(pow)(x, 2) for x in range(5))
-    [0, 1, 4, 9, 16]
+    Example:
+        >>> import joblib, mob.joblib
+        >>> with joblib.parallel_config("mob", n_jobs=4, retries=2):                             # doctest: +SKIP
+        ...     joblib.Parallel()(joblib.delayed(pow)(x, 2) for x in range(5))
+        [0, 1, 4, 9, 16]
     """
 
     supports_retrieve_callback = True
@@ -80,33 +81,33 @@ class _MobBackend(AutoBatchingMixin, ParallelBackendBase):
         workers = self.effective_n_jobs(n_jobs)
         if workers == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        if _is_worker:  # its own workers would be more than the machine has cores
+        if _is_worker:  # its own workers would exceed the number of cores
             raise FallbackToBackend(ThreadingBackend(nesting_level=self.nesting_level))
-        if self._workers is not None:  # another Parallel of the same `with parallel_config(...)` has it
+        if self._workers is not None:  # another Parallel of the same `with parallel_config(...)` uses it
             raise FallbackToBackend(self._copy())
         options = {name: value for name, value in options.items() if name not in OF_OTHER_BACKENDS}
         options = {"idle_worker_timeout": IDLE_WORKER_TIMEOUT, **self.backend_kwargs, **options}
         idle_timeout = options.pop("idle_worker_timeout")
-        if not options.get("preload"):  # what is loaded there has read the variables already
+        if not options.get("preload"):  # preloaded modules read the variables already
             options["env"] = {**self._prepare_worker_env(n_jobs=workers), **options.get("env", {})}
         self.parallel = parallel
         self._workers = warm.share({"workers": workers, **options}, idle_timeout)
         return workers
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Future[Any]:
-        """Have a worker run a batch of tasks; `callback` gets the future when it is done."""
-        if self._workers is None:  # another thread has aborted the Parallel meanwhile
+        """Submit a batch of tasks to a worker; `callback` gets the future when it is done."""
+        if self._workers is None:  # another thread aborted the Parallel meanwhile
             future: Future[Any] = Future()
             future.cancel()
             return future
         return self._workers.submit(func, callback)
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
-        """Return the results of a batch, or raise what one of its tasks has raised."""
+        """Return the results of a batch, or raise what one of its tasks raised."""
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Cancel the tasks of this `Parallel` that wait, and kill the workers that run the others."""
+        """Cancel the waiting tasks of this `Parallel`, and kill the workers that run the others."""
         self._end(PoolShare.abort)
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **self.parallel._backend_kwargs)
@@ -126,7 +127,7 @@ class _MobBackend(AutoBatchingMixin, ParallelBackendBase):
             how(workers)
 
 
-_MobBackend.__name__ = "MobBackend"  # which joblib shows; it derives from what has no types, so it is private
+_MobBackend.__name__ = "MobBackend"  # joblib shows this name; the class is private, because its bases have no types
 
 
 class PoolShare:
@@ -142,7 +143,7 @@ class PoolShare:
         return f"<PoolShare of {self._pool!r}, {len(self._unfinished)} unfinished>"
 
     def submit(self, batch: Callable[[], Any], callback: Callable[[Any], Any] | None) -> Future[Any]:
-        """Have a worker run a batch. Every error is in the future: joblib submits in threads that would swallow it."""
+        """Submit a batch to a worker. Errors are always in the future: joblib submits in threads that swallow them."""
         try:
             future = self._pool.submit(_run, *_pickled(batch))
         except Exception as error:  # noqa: BLE001  see above
@@ -156,7 +157,7 @@ class PoolShare:
         return _with_callback(future, callback)
 
     def abort(self) -> None:
-        """Cancel the tasks that wait, kill the workers that run the others, and give the share back."""
+        """Cancel the waiting tasks, kill the workers that run the others, and give the share back."""
         self._is_aborted = True
         running = [future for future in tuple(self._unfinished) if not future.cancel()]
         for future in running:
@@ -164,7 +165,7 @@ class PoolShare:
         self.give_back()
 
     def give_back(self) -> None:
-        """Use the pool no more."""
+        """Stop using the pool."""
         self._give_back()
 
 
@@ -186,16 +187,16 @@ class WarmPools:
 
     @property
     def pids(self) -> list[int]:
-        """The running workers of all pools."""
+        """Process ids of the running workers of all pools."""
         with self._lock:
             return [pid for warm in self._pools.values() for pid in warm.pool.pids]
 
     def share(self, options: dict[str, Any], idle_timeout: float) -> PoolShare:
-        """Return a share of the pool with these options; start it if there is none, and close those not in use.
+        """Return a share of the pool with these options; start it if there is none, and close unused pools.
 
         Args:
-            options: those of `mob.Pool`.
-            idle_timeout: seconds for which the pool stays after its last share was given back.
+            options: The options of `mob.Pool`.
+            idle_timeout: Seconds for which the pool stays after its last share was given back.
         """
         settings = cloudpickle.dumps(options)
         with self._lock:
@@ -235,7 +236,7 @@ class WarmPools:
 
 @dataclass(eq=False)
 class WarmPool:
-    """A pool, and how many shares of it are in use."""
+    """A pool, and the number of its shares in use."""
 
     settings: bytes
     pool: Pool
@@ -244,18 +245,18 @@ class WarmPool:
 
     @property
     def is_broken(self) -> bool:
-        """Whether its initializer has failed, so that it runs no tasks."""
+        """True if its initializer failed, so that it runs no tasks."""
         tasks = self.pool._tasks
         return tasks is not None and tasks.broken is not None
 
     def close_after(self, seconds: float, close: Callable[[WarmPool], object]) -> None:
-        """Have it closed, unless that is cancelled."""
+        """Close it after some seconds, unless that is cancelled."""
         self._timer = threading.Timer(seconds, close, [self])
         self._timer.daemon = True
         self._timer.start()
 
     def cancel_closing(self) -> None:
-        """Have it stay."""
+        """Keep it open."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -272,7 +273,7 @@ def _reduce_array(array: Any) -> Any:
 
 
 class _TaskPickler(cloudpickle.Pickler):
-    """Sends an array that is mapped from a file as the name of the file, so that a task can read and write it there."""
+    """A pickler that sends an array mapped from a file as the file's name, so that a task reads and writes the file."""
 
     dispatch_table: ClassVar[Any] = ChainMap(
         {} if numpy is None else {numpy.ndarray: _reduce_array, numpy.memmap: _reduce_array},
@@ -292,7 +293,7 @@ def _pickled(batch: Any) -> list[pickle.PickleBuffer]:
 
 
 def _run(data: Any, *buffers: Any) -> Any:
-    """Run a batch; in a worker."""
+    """Run a batch, in a worker."""
     global _is_worker
     _is_worker = True
     return pickle.loads(data, buffers=buffers)()

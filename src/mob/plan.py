@@ -1,4 +1,4 @@
-"""What an app is: its name, its roles, their options. Frozen, validated, and free of code.
+"""The description of an app: its name, its roles, their options. Frozen, validated, and free of code.
 
 A plan names modules by import string or by file; it never holds a function or a module, so it can be sent to another
 process and shown by a tool. Options are declared here and nowhere else. Floor 0.
@@ -20,15 +20,15 @@ from mob.errors import PlanError, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 CLIENT = "client"
-"""What processes from outside are called where a role is wanted."""
+"""Name for clients where the name of a role is expected."""
 KINGPIN = "kingpin"
-"""What the Kingpin is called there."""
+"""Name for the Kingpin where the name of a role is expected."""
 GATEWAY = "gateway"
-"""The role of the processes that speak with other machines."""
+"""Role of the processes that exchange data with other machines."""
 QUEUE = "queue"
-"""The role of the process that keeps durable jobs. An app may have one of its own by that name, and no jobs then."""
+"""Role of the process that keeps durable jobs. An app without jobs may have its own role with that name."""
 KEEPER = "mob.jobs.keeper"
-"""The module that it runs."""
+"""Module of the role that keeps durable jobs."""
 RESERVED = frozenset({KINGPIN, "mobster", CLIENT, "mob", GATEWAY})
 
 MIB = 1024 * 1024
@@ -49,89 +49,106 @@ RESTART, LOOPS, STRATEGIES, LOG_FORMATS, TITLES = (
 )
 SCHEMES = ("nats", "tls", "ws", "wss")
 CUDA_VARIABLE = "CUDA_VISIBLE_DEVICES"
-"""Where CUDA, and what is built on it, reads which GPUs it may use. ROCm reads it too."""
+"""Variable in which CUDA, and what is built on it, finds the GPUs that it may use. ROCm reads it too."""
 
 
 class RolePlan(msgspec.Struct, frozen=True):
-    """One role: the module that its mobsters run, how many there are, and how they work."""
+    """One role: the module that its mobsters run, their number, and how they work."""
 
     name: str
     module: str
-    """An import string (`pkg.module`) or the absolute path of a `.py` file."""
+    """Import string (`pkg.module`) or absolute path of a `.py` file."""
     workers: int = 1
     threads: int | None = None
-    """How many plain `def` exports run at once; 1 or None runs them on the loop, one at a time. Of a WSGI application
-    it is how many requests are answered at once; None: 10."""
+    """Number of plain `def` exports that run at once; 1 or None runs them on the event loop, one at a time.
+
+    For a WSGI application the number of requests that are answered at once; None: 10.
+    """
     concurrency: int = 100
-    """How many `async def` exports run at once."""
+    """Number of `async def` exports that run at once."""
     queue: int = 10_000
-    """How many calls may wait in one worker before it answers `Busy`."""
+    """Number of calls that may wait in one worker before it answers `Busy`."""
     shared_memory: int = SHARED_MEMORY
-    """Bytes of large buffers that each mobster may have sent and others still look at; what is beyond them travels
-    through the sockets. 0 turns it off."""
+    """Bytes of large buffers that each mobster may have sent and that others still use.
+
+    Beyond it they travel through the sockets. 0 turns shared memory off.
+    """
     max_workers: int | None = None
-    """Up to how many workers the role grows by itself when calls queue; None: it does not."""
+    """Number of workers up to which the role grows by itself when calls queue; None: it does not grow."""
     singleton: bool = False
-    """Whether there is one process of the role in the whole cluster, on whichever machine has its lease."""
+    """True if there is one process of the role in the whole cluster, on the machine that has its lease."""
     restart: str = "permanent"
-    """Who is revived: "permanent" all, "transient" those that failed (a signal, a status but 0), "temporary" none."""
+    """Which workers are restarted: "permanent" all, "transient" those that failed, "temporary" none.
+
+    A worker failed if a signal killed it or its exit status is not 0.
+    """
     stop_exit_codes: tuple[int, ...] = ()
-    """Exit statuses that say "I am done": such a worker is not revived."""
+    """Exit statuses that mean "I am done": such a worker is not restarted."""
     intensity: int | None = None
-    """How many revivals within `period` are tolerated; one more, and the role gives up. None: it never does."""
+    """Number of restarts within `period` that are tolerated; one more, and the role gives up. None: it never does."""
     period: float = PERIOD
-    """Seconds in which revivals are counted."""
+    """Seconds in which restarts are counted."""
     needs: tuple[str, ...] = ()
-    """Roles that must have a ready worker before this one is started, and are stopped after it."""
+    """Roles that must have a ready worker before this one is started, and that are stopped after it."""
     essential: bool = False
-    """Whether the app stops, with status 1, when the role gives up."""
+    """True if the app stops, with status 1, when the role gives up."""
     boot_timeout: float | None = BOOT_TIMEOUT
-    """Seconds from launch to ready; a worker that takes longer is killed. None: it may take for ever."""
+    """Seconds from launch to ready; a worker that takes longer is killed. None: no limit."""
     boot_tries: int | None = None
-    """After so many starts that failed in one place the app stops, with status 3, if no worker of the role was ever
-    ready. None: it goes on trying."""
+    """Number of failed starts in one place after which the app stops, with status 3.
+
+    It stops only if no worker of the role was ever ready. None: it keeps trying.
+    """
     hang_timeout: float | None = None
-    """Seconds for which the loop of a worker may stand still before it is killed. None: for ever."""
+    """Seconds for which a worker's event loop may be blocked before the worker is killed. None: no limit."""
     max_calls: int | None = None
-    """Calls after which a worker is replaced."""
+    """Calls after which a worker is replaced; None: no limit."""
     max_age: float | None = None
-    """Seconds after which a worker is replaced."""
+    """Seconds after which a worker is replaced; None: no limit."""
     max_memory: int | None = None
-    """Bytes of resident memory beyond which a worker is replaced."""
+    """Bytes of resident memory beyond which a worker is replaced; None: no limit."""
     callers: tuple[str, ...] = ()
-    """Roles whose mobsters may call it and send to it, "client" for processes from outside; none: everybody may."""
+    """Roles whose mobsters may call it and send to it, and "client" for clients; empty: all may."""
     env: dict[str, str] = {}
-    """Environment variables of its mobsters, added to those of the Kingpin. `{index}` and other names in braces are
-    filled in for each of them (`mob.templates`)."""
+    """Environment variables of its mobsters, added to those of the Kingpin.
+
+    `{index}` and other names in braces are filled in for each mobster (`mob.templates`).
+    """
     gpus: float = 0
-    """How many GPUs each mobster has, by its place; a part of one, such as 0.5, is shared. 0: nothing is said."""
+    """Number of GPUs of each mobster, by its place; a part of one, such as 0.5, is shared. 0: no GPUs are assigned."""
     spare: int = 0
-    """How many more processes boot and then wait, to take the place of one that dies."""
+    """Number of additional processes that boot and then wait to replace one that dies."""
     nice: int = 0
-    """How much its mobsters step back behind others: -20 to 19."""
+    """Niceness of its mobsters: -20 to 19."""
     cpus: tuple[int, ...] = ()
-    """The processor cores on which its mobsters run; none: on all."""
+    """CPU cores on which its mobsters run; empty: all."""
     limits: dict[str, int] = {}
-    """Limits of the operating system, by the name that getrlimit(2) gives them without RLIMIT_: {"nofile": 4096}."""
+    """Limits of the operating system, by their names in getrlimit(2) without RLIMIT_: {"nofile": 4096}."""
     loop: str = "uvloop"
-    """Whose event loop its mobsters have: "uvloop", or "asyncio" for libraries that change asyncio's own."""
+    """Event loop of its mobsters: "uvloop", or "asyncio" for libraries that patch asyncio's own."""
     application: str = ""
-    """Of a role that serves HTTP: the name of the application in the module, said behind a colon; with "()" at its end
-    it is a function that makes it."""
+    """Name of the application in the module of a role that serves HTTP, given behind a colon.
+
+    With "()" at its end it is a function that makes the application.
+    """
     serve: str | None = None
-    """Where the application is served: "127.0.0.1:8000", ":8000", "[::1]:8000", "unix:/run/web.sock"; port 0 is any
-    free one. None: nothing is served."""
+    """Address at which the application is served: "127.0.0.1:8000", ":8000", "[::1]:8000", "unix:/run/web.sock".
+
+    Port 0 is any free one. None: nothing is served.
+    """
     serve_options: dict[str, Any] = {}
-    """Options of uvicorn, which serves: {"access_log": True}."""
+    """Options of uvicorn, the server: {"access_log": True}."""
     pool: bool = False
-    """Whether it runs any function that other processes of this machine send, pickled: `App.pool` says so. What a task
-    does to its worker is not held against the role."""
+    """True if it runs any function that other processes of this machine send, pickled (see `App.pool`).
+
+    Crashes that a task causes do not count against the role.
+    """
     devices: tuple[str, ...] = ()
-    """The GPUs that its places share out, as CUDA names them; known when the app is started."""
+    """GPUs that its places share, by CUDA's names; known when the app is started."""
 
     @property
     def places_per_device(self) -> int:
-        """How many places share a GPU.
+        """Number of places that share a GPU.
 
         >>> RolePlan("infer", "infer", gpus=0.25).places_per_device
         4
@@ -140,7 +157,7 @@ class RolePlan(msgspec.Struct, frozen=True):
 
     @property
     def most_with_devices(self) -> int | None:
-        """For how many places there are GPUs; None if it has none to share out."""
+        """Number of places for which there are GPUs; None if the role has none."""
         if not self.devices:
             return None
         return len(self.devices) * self.places_per_device if self.gpus < 1 else len(self.devices) // round(self.gpus)
@@ -156,24 +173,25 @@ class RolePlan(msgspec.Struct, frozen=True):
 
     @property
     def keeps_jobs(self) -> bool:
-        """Whether it is the role that keeps the durable jobs of the app. There is never more than one process of it."""
+        """True if this is the role that keeps the durable jobs of the app. It never has more than one process."""
         return self.name == QUEUE and self.module == KEEPER
 
 
 OPTIONS = tuple(
     field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application", "pool", "devices")
 )
-"""What may be said of a role beside its name and its module."""
+"""Names of the options of a role, other than its name and its module."""
 
 
 class RoleOptions(TypedDict, total=False):
-    """The options of `App.role`, by name, as editors and type checkers see them; `RolePlan` says what each means.
+    """The options of `App.role`, by name, for editors and type checkers; `RolePlan` documents each.
 
-    They are written twice, because type checkers take the names of keyword arguments from here alone; a test holds the
+    They are declared twice, because type checkers take the names of keyword arguments only from here; a test keeps the
     two equal.
 
-    >>> options: mob.RoleOptions = {"workers": 4, "restart": "transient"}    # doctest: +SKIP
-    >>> app.role("back", "./back.py", **options)                             # doctest: +SKIP
+    Example:
+        >>> options: mob.RoleOptions = {"workers": 4, "restart": "transient"}    # doctest: +SKIP
+        >>> app.role("back", "./back.py", **options)                             # doctest: +SKIP
     """
 
     workers: int | str
@@ -208,59 +226,59 @@ class RoleOptions(TypedDict, total=False):
 
 
 class Logs(msgspec.Struct, frozen=True):
-    """Where what the mobsters print goes, and in which form."""
+    """The destination and the form of what the mobsters print."""
 
     format: str = "text"
-    """"text": lines with a prefix; "json": one object for each line."""
+    """Form: "text" is lines with a prefix, "json" one object for each line."""
     file: str | None = None
-    """The absolute path of a file that gets it instead of the terminal."""
+    """Absolute path of a file to write to instead of the terminal."""
     max_bytes: int = 64 * MIB
-    """The size at which the file is put aside and another begun."""
+    """Size in bytes at which the file is rotated."""
     keep: int = 5
-    """How many that were put aside are kept: file.1 is the latest."""
+    """Number of rotated files to keep: file.1 is the latest."""
     mode: int = 0o600
-    """The permissions of a file that is made, as chmod(2) takes them."""
+    """Permissions of new files, as for chmod(2)."""
     raw: bool = False
-    """Whether a terminal gets every byte that was printed, and not only text and colours."""
+    """True if a terminal gets every byte that was printed, instead of only text and colors."""
 
     @property
     def is_shown(self) -> bool:
-        """Whether it is text for a person, where the app was started."""
+        """True if the output is text for a person, where the app was started."""
         return self.format == "text" and self.file is None
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """How this machine takes part in a cluster of several."""
+    """The part of this machine in a cluster of several."""
 
     servers: tuple[str, ...]
-    """Where NATS is: `nats://host:4222`, `tls://...`, one or several."""
+    """Addresses of the NATS servers: `nats://host:4222`, `tls://...`, one or several."""
     node: str
-    """What this machine is called; no two of a cluster have one name."""
+    """Name of this machine, unique in the cluster."""
     credentials: str | None = None
-    """The path of a file with a JWT and the seed of a key (made by `nsc`)."""
+    """Path of a file with a JWT and the seed of a key (made by `nsc`)."""
     nkey: str | None = None
-    """The path of a file with the seed of an nkey."""
+    """Path of a file with the seed of an nkey."""
     user: str | None = None
     password: str | None = None
     token: str | None = None
     ca: str | None = None
-    """The path of the certificates that the server's is checked against; None: those of the system."""
+    """Path of the certificates against which that of the server is checked; None: the system's."""
     cert: str | None = None
-    """The path of this machine's own certificate, if the server asks for one."""
+    """Path of this machine's own certificate, if the server requires one."""
     key: str | None = None
-    """The path of its private key."""
+    """Path of the private key of that certificate."""
     is_named: bool = False
-    """Whether the name was given, and is not just what the machine is called: several nodes may run on one machine."""
+    """True if the name was given, rather than taken from the host: several nodes may run on one machine."""
     gateways: int = 1
-    """How many processes of this machine speak with the others."""
+    """Number of processes of this machine that exchange data with others."""
 
     def __repr__(self) -> str:
-        """Without the secrets: a plan is printed in tests, and by whoever looks for an error."""
+        """Return a text without secrets, because plans are printed in tests and while debugging."""
         return f"<Cluster at {', '.join(self.addresses)}, node {self.node!r}>"
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The servers, as they may be shown: a password may stand in front of the host.
+        """The servers without the user and password that may precede the host, so that they may be shown.
 
         >>> Cluster(("nats://me:secret@host:4222",), "a").addresses
         ('nats://host:4222',)
@@ -272,25 +290,25 @@ class Cluster(msgspec.Struct, frozen=True):
 
     @property
     def is_open(self) -> bool:
-        """Whether strangers may be able to take part: a server that others can reach, and nothing that it asks for."""
+        """True if anyone may be able to take part: others can reach a server, and it requires no authentication."""
         asks = any((self.credentials, self.nkey, self.user, self.password, self.token, self.cert))
         hosts = [urlsplit(address).hostname or "" for address in self.addresses]
         return not asks and "@" not in "".join(self.servers) and not all(map(is_loopback, hosts))
 
 
 NAME_TAKEN = (
-    f"durable jobs are kept by a role that is called {QUEUE!r}, and this app has one of its own by that name. Give "
-    f"that another name."
+    f"durable jobs are kept by a role named {QUEUE!r}, but this app has its own role with that name. Give that role "
+    f"another name."
 )
 QUEUE_ENV = "MOB_QUEUE_"
-"""What the variables begin with by which the keeper of durable jobs knows its options."""
+"""Prefix of the environment variables that hold the options of the keeper of durable jobs."""
 QUEUE_KEEP = 86400.0  # seconds; Celery's result_expires
 QUEUE_IN_HAND = 4  # jobs; Celery's worker_prefetch_multiplier
-QUEUE_HANG = 15.0  # seconds; half the time that callers wait for the keeper, so they hear from the next one
+QUEUE_HANG = 15.0  # seconds; half the time that callers wait for the keeper, so that the next one can answer
 
 
 def queue_role(path: str, keep: float = QUEUE_KEEP, in_hand: int = QUEUE_IN_HAND) -> RolePlan:
-    """The role that keeps durable jobs in that file. `PlanError` if its options make no sense.
+    """Return the role that keeps durable jobs in that file; raise `PlanError` if an option is not valid.
 
     >>> queue_role("/var/lib/shop/jobs.db").keeps_jobs
     True
@@ -301,52 +319,56 @@ def queue_role(path: str, keep: float = QUEUE_KEEP, in_hand: int = QUEUE_IN_HAND
         raise PlanError(f"queue: in_hand={in_hand!r} is not a whole number of at least 1.")
     settings = {"PATH": templates.escaped(path), "KEEP": repr(float(keep)), "IN_HAND": str(in_hand)}
     env = {QUEUE_ENV + name: value for name, value in settings.items()}
-    most = 1_000_000  # calls that wait for the end of a job are in hand
+    most = 1_000_000  # calls that wait for the end of a job count as in hand
     return RolePlan(
         QUEUE, KEEPER, singleton=True, concurrency=most, queue=most, hang_timeout=QUEUE_HANG, boot_timeout=None, env=env
     )
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """An app: what `mob.start(...)` and the lines after it have said."""
+    """An app, as described by `mob.start(...)` and the lines after it."""
 
     name: str
     base: str
-    """The directory from which role files and modules are found."""
+    """Directory from which role files and modules are found."""
     roles: tuple[RolePlan, ...] = ()
     grace: float = GRACE
-    """Seconds that an orderly stop may take before the rest is killed."""
+    """Seconds that a graceful stop may take before the remaining processes are killed."""
     frame_limit: int = FRAME_LIMIT
-    """Bytes; a longer frame closes its link."""
+    """Maximum size of a frame in bytes; a longer one closes its link."""
     backlog: int = BACKLOG
     """Bytes of calls that may wait in one process for workers; a call beyond that raises `Busy`."""
     strategy: str = "one_for_one"
-    """Who is restarted when a worker has died: only it, or the roles declared after its own as well."""
+    """Which workers are restarted after one died: only that one, or also the roles declared after its own."""
     preload: tuple[str, ...] = ()
     """Modules that the fork server imports once, so that the mobsters share their memory."""
     logs: Logs = Logs()
     direct: bool = False
-    """Whether mobsters print to the Kingpin's own stdout and stderr, without a prefix, and news of the app is not shown
-    there. For apps that are hidden in a script: `logs` does nothing."""
+    """True if mobsters print to the Kingpin's own stdout and stderr, without a prefix and without news of the app.
+
+    This is for apps hidden in a script: `logs` has no effect.
+    """
     metrics: bool = True
-    """Whether calls are counted and timed."""
+    """True if calls are counted and timed."""
     titles: str = ""
     """The style of the process titles, "mob" or "plain"; "": as the environment says (`rim.titles`)."""
     trace: str | None = None
-    """Whether calls are traced by OpenTelemetry: what sets it up in each mobster, as "module:function"; "" if that is
-    to be done by the environment's OTEL_ variables."""
+    """How OpenTelemetry is set up in each mobster, as "module:function"; "": by the OTEL_ environment variables.
+
+    None: calls are not traced.
+    """
     setup: tuple[str, ...] = ()
     """Functions, as "module:function", that each mobster calls with its `Peer` before its role's module is imported."""
     cluster: Cluster | None = None
-    """How it takes part in a cluster of machines; None: it runs on one."""
+    """Its part in a cluster of machines; None: it runs on one machine."""
 
     @property
     def address(self) -> str:
-        """What the app is found by on this machine: its name, and that of the node if it was given one."""
+        """Name by which the app is found on this machine: its own, and that of the node if one was given."""
         return f"{self.name}@{self.cluster.node}" if self.cluster is not None and self.cluster.is_named else self.name
 
     def role(self, name: str) -> RolePlan:
-        """The role of that name; `KeyError` if there is none."""
+        """Return the role with that name; raise `KeyError` if there is none."""
         for role in self.roles:
             if role.name == name:
                 return role
@@ -354,33 +376,33 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def check_app_name(name: object) -> str:
-    """The name if it can name an app; it becomes part of a socket's name and of every process title."""
+    """Return a valid name of an app; raise `PlanError` for others. It is in process titles and socket names."""
     if not isinstance(name, str) or not _is_name(name):
         raise PlanError(
-            f"{name!r} cannot name an app. Wanted: a letter, then up to 63 letters, digits, '_', '.' or '-', "
+            f"{name!r} cannot name an app. Expected: a letter, then up to 63 letters, digits, '_', '.' or '-', "
             f'as in mob.start("myapp").'
         )
     return name
 
 
 LEAST_MEMORY = MIB
-"""Bytes that `max_memory` is at least: no Python process takes less, so that each worker would be replaced at once."""
+"""Minimum of `max_memory` in bytes: every Python process takes more, so each worker would be replaced at once."""
 
 
 def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
-    """The role if it fits beside the others; `PlanError` tells the first thing that does not."""
+    """Return the role if it is valid next to the others; raise `PlanError` for the first thing that is not."""
     if not _is_name(role.name):
         raise PlanError(
-            f"{role.name!r} cannot name a role. Wanted: a letter, then up to 63 letters, digits, '_', '.' or '-', "
+            f"{role.name!r} cannot name a role. Expected: a letter, then up to 63 letters, digits, '_', '.' or '-', "
             f'as in .role("back", "./background_worker.py").'
         )
     if role.name in RESERVED:
-        raise PlanError(f"{role.name!r} cannot name a role: mob uses that word itself. Choose another.")
+        raise PlanError(f"{role.name!r} cannot name a role: mob uses that name itself. Choose another one.")
     for other in others:
         if other.name == role.name:
             raise PlanError(
-                f"the role {role.name!r} is there twice: first with {other.module!r}, then with {role.module!r}. "
-                f"Give each role a name of its own; for more processes of one role say workers=."
+                f"the role {role.name!r} is declared twice: first with {other.module!r}, then with {role.module!r}. "
+                f"Give each role its own name; for more processes of one role use workers=."
             )
     for option, (is_fine, wanted) in _WANTED.items():
         value = getattr(role, option)
@@ -390,8 +412,8 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
     for variable in role.env:
         if why := environment.why_refused(variable):
             raise PlanError(
-                f"role {role.name!r}: env={{{variable!r}: ...}} would change nothing: {why}. Set it for the whole app, "
-                f"where that is started: {variable}=... mob run main.py."
+                f"role {role.name!r}: env={{{variable!r}: ...}} would have no effect: {why}. Set it for the whole app "
+                f"when you start it: {variable}=... mob run main.py."
             )
     templates.check(role.name, role.env)
     if role.spare:
@@ -413,18 +435,18 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
     if role.singleton and (role.workers > 1 or (role.max_workers or 1) > 1):
         raise PlanError(
             f"role {role.name!r}: singleton=True means one process in the whole cluster, so workers={role.workers} and "
-            f"max_workers={role.max_workers} cannot be. Leave both out, or leave singleton out."
+            f"max_workers={role.max_workers} are not possible. Leave both out, or leave singleton out."
         )
     return role
 
 
 def _check_spare(role: RolePlan) -> None:
-    """Raise `PlanError` if a process that has no place yet cannot do what the role asks for."""
+    """Raise `PlanError` if a process that has no place yet cannot do what the role requires."""
     why = ""
     if role.singleton:
         why = "singleton=True allows one process of the role"
     elif role.restart == "temporary":
-        why = "restart='temporary' gives no worker a successor"
+        why = "restart='temporary' never replaces a worker"
     elif role.gpus:
         why = f"gpus={role.gpus:g} depends on the place of a worker, and a spare loads its module before it has one"
     elif templates.mentions(role.env, templates.OF_A_PLACE):
@@ -434,7 +456,7 @@ def _check_spare(role: RolePlan) -> None:
 
 
 def place_name(role: str, index: int) -> str:
-    """Return how people read a place; below 0 are the spares.
+    """Return the name of a place for people; spares have negative indexes.
 
     >>> place_name("back", 2), place_name("back", -1), place_name("back", -2)
     ('back.2', 'back.spare', 'back.spare2')
@@ -445,7 +467,7 @@ def place_name(role: str, index: int) -> str:
 
 
 def _meant(size: object) -> str:
-    """Return what a number of bytes that is too small may have meant.
+    """Return a hint about what a too small number of bytes may have meant.
 
     >>> _meant(500), _meant(2048), _meant(0)
     (" Did you mean '500M'?", " Did you mean '2M'?", '')
@@ -456,7 +478,7 @@ def _meant(size: object) -> str:
 
 
 def check_limits(plan: Plan) -> Plan:
-    """The plan if its numbers make sense and there is something to run."""
+    """Return the plan if its numbers are valid and there is something to run."""
     if not any(not _is_mobs_own(role) for role in plan.roles):
         raise PlanError(
             f'the app {plan.name!r} has no role, so there is nothing to run. Add one: .role("back", "./worker.py").'
@@ -468,29 +490,29 @@ def check_limits(plan: Plan) -> Plan:
             f"frame_limit={plan.frame_limit!r} is not a number of bytes of at least 4096.{_meant(plan.frame_limit)}"
         )
     if plan.frame_limit > LARGEST_FRAME:
-        raise PlanError(f"frame_limit={plan.frame_limit!r} is more bytes than any frame can have: {LARGEST_FRAME:,}.")
+        raise PlanError(f"frame_limit={plan.frame_limit!r} exceeds the largest possible frame: {LARGEST_FRAME:,}.")
     if not _is_number(plan.backlog, int, 0, math.inf):
         raise PlanError(f"backlog={plan.backlog!r} is not a number of bytes of at least 0.")
     if plan.strategy not in STRATEGIES:
-        raise PlanError(f"strategy={plan.strategy!r} is none. {nearest(str(plan.strategy), STRATEGIES)}")
+        raise PlanError(f"unknown strategy {plan.strategy!r}. {nearest(str(plan.strategy), STRATEGIES)}")
     check_logs(plan.logs)
     names = [role.name for role in plan.roles]
     for role in plan.roles:
         for needed in role.needs:
             if needed not in names:
-                raise PlanError(f"role {role.name!r} needs {needed!r}, which is no role. {nearest(needed, names)}")
+                raise PlanError(f"role {role.name!r} needs {needed!r}, which is not a role. {nearest(needed, names)}")
         for caller in role.callers:
             if caller not in (*names, CLIENT) or caller == GATEWAY:
                 known = [*(name for name in names if name != GATEWAY), CLIENT]
                 raise PlanError(
-                    f"role {role.name!r}: callers={caller!r} is no role, nor 'client'. {nearest(caller, known)}"
+                    f"role {role.name!r}: callers={caller!r} is neither a role nor 'client'. {nearest(caller, known)}"
                 )
     in_order_of_need(plan.roles)
     return plan
 
 
 def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
-    """The plan for a machine that runs so many workers of these roles, and none of the others."""
+    """Return the plan for a machine that runs only these roles, with these numbers of workers."""
     names = [role.name for role in plan.roles if not _is_mobs_own(role)]
     for name, count in workers.items():
         if name not in names:
@@ -499,8 +521,8 @@ def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
             raise PlanError(f"roles: {name}={count!r} is not a whole number.")
         if plan.role(name).singleton and count > 1:
             raise PlanError(
-                f"roles: {name}={count!r}, but {name!r} is a singleton: one process in the whole cluster. Wanted: "
-                f"{name}=1 where it may run."
+                f"roles: {name}={count!r}, but {name!r} is a singleton: one process in the whole cluster. Expected: "
+                f"{name}=1 on the machines where it may run."
             )
 
     def place(role: RolePlan) -> RolePlan:
@@ -514,36 +536,36 @@ def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
 
 
 def _is_mobs_own(role: RolePlan) -> bool:
-    """Return whether it is there wherever the app runs, as it holds no code of the app."""
+    """Return whether a role is there wherever the app runs, because it holds no code of the app."""
     return role.name == GATEWAY or role.keeps_jobs
 
 
 def places_in(text: str, plan: Plan) -> dict[str, int]:
-    """What `--roles` and MOB_ROLES say: `back=8,front` is 8 workers of back, and as many of front as the plan says."""
+    """Return the numbers of workers in `--roles` or MOB_ROLES: `back=8,front` is 8 of back, and front's own number."""
     workers: dict[str, int] = {}
     own = {role.name: role.workers for role in plan.roles}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, mark, count = part.partition("=")
         if mark and not (count.isascii() and count.isdigit()):
-            raise PlanError(f"roles: {part!r} says no number of workers. Wanted: back=8,front=2.")
+            raise PlanError(f"roles: {part!r} gives no number of workers. Expected: back=8,front=2.")
         workers[name] = int(count) if mark else own.get(name, 1)
     if not workers:
-        raise PlanError(f"roles: {text!r} names no role. Wanted: back=8,front=2.")
+        raise PlanError(f"roles: {text!r} names no role. Expected: back=8,front=2.")
     return workers
 
 
 def check_cluster(cluster: Cluster) -> Cluster:
-    """The options of a cluster if they make sense."""
+    """Return the options of a cluster if they are valid."""
     if not cluster.servers:
-        raise PlanError('cluster(): no server is named. Wanted: an address such as "nats://host:4222".')
+        raise PlanError('cluster(): no server was given. Expected: an address such as "nats://host:4222".')
     for server in cluster.servers:
         scheme, mark, place = server.partition("://")
         if not mark or scheme not in SCHEMES or not place:
             shown = f"{scheme}{mark}{place.rpartition('@')[2]}"
-            raise PlanError(f"cluster: {shown!r} is no address of NATS. Wanted: one such as 'nats://host:4222'.")
+            raise PlanError(f"cluster: {shown!r} is not a NATS address. Expected: one such as 'nats://host:4222'.")
     if not _is_name(cluster.node):
         raise PlanError(
-            f"cluster: node={cluster.node!r} cannot name a machine. Wanted: a letter, then up to 63 letters, digits, "
+            f"cluster: node={cluster.node!r} cannot name a machine. Expected: a letter, then up to 63 letters, digits, "
             f"'_', '.' or '-'."
         )
     if not _is_count(cluster.gateways):
@@ -552,9 +574,9 @@ def check_cluster(cluster: Cluster) -> Cluster:
 
 
 def check_logs(logs: Logs) -> Logs:
-    """The options of the logs if they make sense."""
+    """Return the options of the logs if they are valid."""
     if logs.format not in LOG_FORMATS:
-        raise PlanError(f"logs: format={logs.format!r} is none. {nearest(str(logs.format), LOG_FORMATS)}")
+        raise PlanError(f"logs: unknown format {logs.format!r}. {nearest(str(logs.format), LOG_FORMATS)}")
     if not _is_number(logs.max_bytes, int, 1024, math.inf):
         raise PlanError(
             f"logs: max_bytes={logs.max_bytes!r} is not a number of bytes of at least 1024.{_meant(logs.max_bytes)}"
@@ -562,14 +584,14 @@ def check_logs(logs: Logs) -> Logs:
     if not _is_number(logs.keep, int, 0, 1000):
         raise PlanError(f"logs: keep={logs.keep!r} is not a whole number from 0 to 999.")
     if not _is_number(logs.mode, int, 0, 0o1000):
-        raise PlanError(f"logs: mode={logs.mode!r} is not the permissions of a file, from 0 to 0o777, such as 0o640.")
+        raise PlanError(f"logs: mode={logs.mode!r} is not a file mode from 0 to 0o777, such as 0o640.")
     if logs.raw not in (True, False):
         raise PlanError(f"logs: raw={logs.raw!r} is neither True nor False.")
     return logs
 
 
 def check_dashboard(port: object, host: object, token: object) -> None:
-    """Whether the options of the dashboard make sense."""
+    """Raise `PlanError` if an option of the dashboard is not valid."""
     if not _is_number(port, int, 1, 65536):
         raise PlanError(f"dashboard: port={port!r} is not a whole number from 1 to 65535.")
     if not isinstance(host, str) or not host:
@@ -577,11 +599,11 @@ def check_dashboard(port: object, host: object, token: object) -> None:
     if token is not None and not (
         isinstance(token, str) and len(token) >= 8 and token.isascii() and token.isprintable()
     ):
-        raise PlanError("dashboard: a token has at least 8 characters, all of them printable ASCII.")
+        raise PlanError("dashboard: the token must have at least 8 characters, all of them printable ASCII.")
 
 
 def in_order_of_need(roles: tuple[RolePlan, ...]) -> list[RolePlan]:
-    """The roles in the order of their declaration, but each after those that it needs; `PlanError` at a circle."""
+    """Return the roles in the order of their declaration, each after those it needs; raise `PlanError` for a circle."""
     order: list[RolePlan] = []
     left = list(roles)
     while left:
@@ -596,7 +618,7 @@ def in_order_of_need(roles: tuple[RolePlan, ...]) -> list[RolePlan]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is a name or an address of this machine alone. What is not certain to be one is not.
+    """Return whether a host is certainly a name or an address of this machine alone.
 
     >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "[::1]", "127.example.com")]
     [True, True, True, False]
@@ -657,9 +679,9 @@ def _is_text(value: Any) -> bool:
 
 
 _COUNT = (_is_count, "a whole number of at least 1")
-_COUNT_OR_NONE = (_or_none(_is_count), "a whole number of at least 1, nor None")
+_COUNT_OR_NONE = (_or_none(_is_count), "a whole number of at least 1, or None")
 _SECONDS = (_is_seconds, "a number of seconds above 0")
-_SECONDS_OR_NONE = (_or_none(_is_seconds), "a number of seconds above 0, nor None")
+_SECONDS_OR_NONE = (_or_none(_is_seconds), "a number of seconds above 0, or None")
 
 _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "workers": _COUNT,
@@ -675,7 +697,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         _is_tuple_of(lambda value: _is_number(value, int, 0, 256)),
         "a tuple of exit statuses, 0 to 255",
     ),
-    "intensity": (_or_none(lambda value: _is_number(value, int, 0, math.inf)), "a whole number, nor None"),
+    "intensity": (_or_none(lambda value: _is_number(value, int, 0, math.inf)), "a whole number, or None"),
     "period": _SECONDS,
     "needs": (_is_tuple_of(_is_name), "a tuple of names of roles"),
     "callers": (_is_tuple_of(_is_name), "a tuple of names of roles, and 'client'"),
@@ -687,7 +709,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_age": _SECONDS_OR_NONE,
     "max_memory": (
         _or_none(lambda value: _is_number(value, int, LEAST_MEMORY, math.inf)),
-        "a number of bytes of at least 1 MiB, nor None",
+        "a number of bytes of at least 1 MiB, or None",
     ),
     "env": (_is_dict_of(_is_variable, _is_text), "a dict of names and texts"),
     "gpus": (_is_gpus, "a whole number, or a part of one GPU such as 0.5"),
@@ -699,4 +721,4 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a dict of names and whole numbers",
     ),
 }
-"""What each option of a role may be, and how that is said."""
+"""The check of each option of a role, and the description of a valid value."""

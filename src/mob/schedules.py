@@ -1,11 +1,12 @@
 """Cron lines: when one is due, by cronsim, in a time zone.
 
-cronsim reads a line as Debian's cron does, with its rules for daylight saving: a time that a spring night skips is due
-at the end of the gap, and one that an autumn night has twice is due once, at the first; lines whose minute or hour
-begins with `*` go by real time in both nights. Here is what cronsim leaves open: names for common lines, the machine's
-own zone, and errors that say what to do.
+cronsim reads a line as Debian's cron does, with its rules for daylight saving: a time that is skipped in spring is due
+at the end of the gap, and a time that occurs twice in autumn is due once, the first time; lines whose minute or hour
+begins with `*` follow real time in both cases. This module adds names for common lines, the machine's own zone, and
+errors that say what to do.
 
-Imported when the first `mob.cron` is named; it needs the extra `cron`. https://github.com/cuu508/cronsim
+It is imported when `mob.cron` is used for the first time, and needs the extra `cron`.
+https://github.com/cuu508/cronsim
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ NAMED = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-"""Names of lines, as in Debian's crontab(5)."""
+"""Names of common lines, as in Debian's crontab(5)."""
 LOCAL = "/etc/localtime"
-"""The rules of the machine's own time zone."""
+"""File with the rules of the machine's own time zone."""
 
 
 class CronSchedule:
@@ -49,7 +50,7 @@ class CronSchedule:
             zone: A name of the IANA database, such as "Europe/Berlin"; "" is the machine's own.
 
         Raises:
-            ValueError: It is no cron line, it is never due, or there is no such zone.
+            ValueError: The line is not valid or never due, or there is no such zone.
         """
         self.line = line
         self.zone = zone
@@ -73,21 +74,21 @@ class CronSchedule:
     def after(self, when: float) -> float:
         """Return the first time after `when` (both in seconds since the epoch); infinity if there is none."""
         for due in CronSim(self._fields, datetime.fromtimestamp(math.floor(when), self._zone)):
-            if (stamp := due.timestamp()) > when:  # the second of two equal hours: cronsim names the first
+            if (stamp := due.timestamp()) > when:  # in the second of two equal hours, cronsim returns the first
                 return stamp
         return math.inf
 
 
 @cache
 def zone_of(name: str) -> ZoneInfo:
-    """Return a time zone; "" is the machine's own. `ValueError` if there is none of that name."""
+    """Return a time zone; "" is the machine's own. Raises `ValueError` if there is none with that name."""
     if not name:
         return _own_zone(LOCAL)
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         close = get_close_matches(name, sorted(available_timezones()), n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else "Its name is one of the IANA database: 'Europe/Berlin'."
+        hint = f"Did you mean {close[0]!r}?" if close else "Use a name of the IANA database, such as 'Europe/Berlin'."
         raise ValueError(f"unknown time zone {name!r}. {hint}") from None
 
 
@@ -96,7 +97,7 @@ def _own_zone(path: str) -> ZoneInfo:
         with open(path, "rb") as rules:
             return ZoneInfo.from_file(rules, key="local time")
     except OSError:
-        return ZoneInfo("UTC")  # as the C library has it
+        return ZoneInfo("UTC")  # as the C library does
 
 
 def _said(error: CronSimError) -> str:

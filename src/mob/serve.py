@@ -1,7 +1,7 @@
-"""What is said of a role that serves HTTP: the address, the name of the application, the options of its server.
+"""The description of a role that serves HTTP: the address, the name of the application, the options of the server.
 
-Text and plain data only, checked where the line that is wrong stands. The server itself, uvicorn, is known to the
-mobsters alone (`mobster/http/server.py`): what it does not know as an option, they refuse when they start. Floor 0.
+Text and plain data only, checked in the line that states it. Only the mobsters know the server itself, uvicorn
+(`mobster/http/server.py`): they refuse options that it does not know when they start. Floor 0.
 """
 
 from __future__ import annotations
@@ -28,46 +28,47 @@ OURS: dict[str, str] = {
     "host": "the address is serve=",
     "port": "the address is serve=",
     "uds": "a Unix socket is serve='unix:./web.sock'",
-    "fd": "sockets of a service manager are found by their address, serve=",
-    "backlog": "the queue is the Kingpin's, and as long as the system allows",
+    "fd": "sockets of a service manager are found by their address: serve=",
+    "backlog": "the Kingpin's queue is as long as the system allows",
     "loop": "it is mob's own loop, uvloop",
-    "workers": "that is workers= of the role",
+    "workers": "use workers= of the role",
     "reload": "`mob run --watch` reloads when a file changes",
     "reload_dirs": "`mob run --watch` reloads when a file changes",
     "reload_delay": "`mob run --watch` reloads when a file changes",
     "reload_includes": "`mob run --watch` reloads when a file changes",
     "reload_excludes": "`mob run --watch` reloads when a file changes",
-    "env_file": "variables are env= of the role",
-    "log_config": "what the server says goes to `logging`, as all in a mobster does",
+    "env_file": "use env= of the role",
+    "log_config": "the server logs to `logging`, as everything in a mobster does",
     "use_colors": "the Kingpin writes the lines",
-    "limit_max_requests": "max_age= and max_memory= replace a worker when its successor is there",
-    "limit_max_requests_jitter": "max_age= and max_memory= replace a worker when its successor is there",
-    "timeout_graceful_shutdown": "that is grace= of mob.start",
-    "timeout_worker_healthcheck": "the Kingpin sees to that: hang_timeout= of the role",
-    "timeout_notify": "mob has no use for it",
+    "limit_max_requests": "use max_age= and max_memory= of the role: the successor starts first",
+    "limit_max_requests_jitter": "use max_age= and max_memory= of the role: the successor starts first",
+    "timeout_graceful_shutdown": "use grace= of mob.start",
+    "timeout_worker_healthcheck": "the Kingpin does that: use hang_timeout= of the role",
+    "timeout_notify": "mob does not use it",
     "callback_notify": "a function cannot be sent to another process",
-    "ssl_context_factory": "a function cannot be sent to another process; ssl_certfile= and its like name files",
+    "ssl_context_factory": "a function cannot be sent to another process; use ssl_certfile= and the like",
 }
-"""What mob decides itself of the options of uvicorn, and what to say instead."""
+"""Options of uvicorn that cannot be set, because mob decides them, and what to use instead."""
 FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
-"""Options that name a file; a relative one is below the base."""
+"""Options that name a file; a relative path is below the base."""
 
 
 class Address(NamedTuple):
-    """Where connections come in: a host and a port, or the path of a Unix socket and who may connect to it."""
+    """An address to serve: a host and a port, or the path of a Unix socket and who may connect to it."""
 
     host: str = ""
     port: int = 0
     path: str = ""
     mode: int = 0o666
-    """The permissions of the socket file; to connect, a process needs the one to write."""
+    """Permissions of the socket file; a process that may write to it can connect."""
     user: str = ""
-    """Who owns the file, "" for the user of the app."""
+    """Owner of the file; "" for the user of the app."""
     group: str = ""
+    """Group of the file; "" for the group of the app."""
 
 
 def address_of(text: object) -> Address:
-    """The address that a text names; `PlanError` if it names none.
+    """Return the address that a text names; raise `PlanError` if it is not one.
 
     >>> address_of("127.0.0.1:8000")
     Address(host='127.0.0.1', port=8000, path='', mode=438, user='', group='')
@@ -81,14 +82,14 @@ def address_of(text: object) -> Address:
     host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
     is_bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 0xFFFF or "/" in host:
-        raise PlanError(f"serve={text!r} is not an address{_fault(text, host, port)}. Wanted: {WANTED}.")
+        raise PlanError(f"serve={text!r} is not an address{_fault(text, host, port)}. Expected: {WANTED}.")
     if ":" in host and not is_bracketed:
-        raise PlanError(f"serve={text!r} is not an address: an IPv6 host needs brackets. Wanted: {WANTED}.")
+        raise PlanError(f"serve={text!r} is not an address: an IPv6 host needs brackets. Expected: {WANTED}.")
     return Address(host[1:-1] if is_bracketed else host, int(port))
 
 
 def _fault(text: object, host: str, port: str) -> str:
-    """Return what is wrong with an address, as far as that can be seen."""
+    """Return what is wrong with an address, if it is one of the usual mistakes."""
     if not isinstance(text, str):
         return ""
     if "://" in text:
@@ -96,26 +97,26 @@ def _fault(text: object, host: str, port: str) -> str:
     if text.isascii() and text.isdigit():
         return f": did you mean ':{text}'?"
     if port.isascii() and port.isdigit() and "/" not in host:
-        return ": ports end at 65535"
+        return ": the highest port is 65535"
     return ""
 
 
 def _unix_options(text: str, options: str) -> dict[str, Any]:
-    """Return what stands behind the path of a Unix socket, as fields of its address."""
+    """Return the options behind the path of a Unix socket, as fields of its address."""
     found: dict[str, Any] = {}
     for option in options.split("&"):
         name, _, value = option.partition("=")
         if name not in ("mode", "user", "group"):
             hint = nearest(name, ["mode", "user", "group"])
-            raise PlanError(f"serve={text!r}: a Unix socket has no option {name!r}. {hint} Wanted: {UNIX_WANTED}.")
+            raise PlanError(f"serve={text!r}: a Unix socket has no option {name!r}. {hint} Expected: {UNIX_WANTED}.")
         if name in found:
-            raise PlanError(f"serve={text!r}: {name}= is there twice. Wanted: {UNIX_WANTED}.")
+            raise PlanError(f"serve={text!r}: {name}= is given twice. Expected: {UNIX_WANTED}.")
         if not value:
-            raise PlanError(f"serve={text!r}: {name}= has no value. Wanted: {UNIX_WANTED}.")
+            raise PlanError(f"serve={text!r}: {name}= has no value. Expected: {UNIX_WANTED}.")
         if name == "mode" and not MODE.fullmatch(value):
             raise PlanError(
-                f"serve={text!r}: mode={value} is not a file mode. Wanted: an octal number of three digits, as in "
-                f"chmod: mode=660 for the user and the group, mode=666 for everybody (the default)."
+                f"serve={text!r}: mode={value} is not a file mode. Expected: three octal digits, as in chmod: mode=660 "
+                f"for the user and the group, mode=666 for everybody (the default)."
             )
         found[name] = int(value.removeprefix("0o"), 8) if name == "mode" else value
     _check_owner(text, found.get("user", ""), found.get("group", ""))
@@ -129,7 +130,7 @@ def _check_owner(text: str, user: str, group: str) -> None:
         hint = _similar(user, [each.pw_name for each in pwd.getpwall()])
         raise PlanError(
             f"serve={text!r}: this system has no user {user!r}.{hint} "
-            f"Wanted: the name of a user, as `getent passwd` lists them, or a number."
+            f"Expected: the name of a user, as listed by `getent passwd`, or a number."
         ) from None
     try:
         gid_of(group)
@@ -137,28 +138,28 @@ def _check_owner(text: str, user: str, group: str) -> None:
         hint = _similar(group, [each.gr_name for each in grp.getgrall()])
         raise PlanError(
             f"serve={text!r}: this system has no group {group!r}.{hint} "
-            f"Wanted: the name of a group, as `getent group` lists them, or a number."
+            f"Expected: the name of a group, as listed by `getent group`, or a number."
         ) from None
 
 
 def uid_of(user: str) -> int:
-    """Return the number of a user, -1 for ""; `KeyError` if there is no such user."""
+    """Return the number of a user, -1 for ""; raise `KeyError` if there is no such user."""
     return -1 if not user else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
 
 
 def gid_of(group: str) -> int:
-    """Return the number of a group, -1 for ""; `KeyError` if there is no such group."""
+    """Return the number of a group, -1 for ""; raise `KeyError` if there is no such group."""
     return -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
 
 
 def _similar(name: str, names: list[str]) -> str:
-    """Return the question whether another name was meant, "" if none is near; there may be thousands."""
+    """Return the question whether a similar name was meant, or ""; never a list of all, which may be thousands."""
     hint = nearest(name, names)
     return f" {hint}" if hint.startswith("Did") else ""
 
 
 def split(module: str) -> tuple[str, str]:
-    """The module, and the name of the application in it; "" if none is said.
+    """Return the module, and the name of the application in it; "" if none is given.
 
     >>> split("./shop.py:make_app()")
     ('./shop.py', 'make_app()')
@@ -168,27 +169,27 @@ def split(module: str) -> tuple[str, str]:
 
 
 def check(module: str, application: str, address: object, options: object) -> None:
-    """Whether a role is served in a way that makes sense; `PlanError` tells what does not."""
+    """Raise `PlanError` if a role that serves HTTP is not described correctly."""
     if address is None:
         if application:
             raise PlanError(
-                f"{application!r} is named as an application, but where it is served is not said. Wanted: "
-                f"serve='127.0.0.1:8000' beside it, or just the module, {module!r}."
+                f"{application!r} is named as an application, but serve= does not say where it is served. Expected: "
+                f"serve='127.0.0.1:8000' as well, or just the module, {module!r}."
             )
         if options:
-            raise PlanError("serve_options= is there, but serve= is not. Wanted: serve='127.0.0.1:8000' beside it.")
+            raise PlanError("serve_options= is given, but serve= is not. Expected: serve='127.0.0.1:8000' as well.")
         return
     address_of(address)
     if not application:
         raise PlanError(
-            f"serve={address!r} wants to know which object of {module!r} is the application. Wanted: its name behind a "
-            f"colon, '{module}:app', or '{module}:make_app()' if a function makes it."
+            f"serve={address!r} is given, but not which object of {module!r} is the application. Expected: its name "
+            f"behind a colon, '{module}:app', or '{module}:make_app()' if a function makes it."
         )
     _check_options(options)
 
 
 def below(base: str, address: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The same, with paths that begin at the base."""
+    """Return the address and the options with their paths below the base."""
     path, where = address_of(address).path, address
     if path and not path.startswith("\0"):
         _, mark, rest = address.partition("?")
@@ -202,12 +203,12 @@ def _check_options(options: object) -> None:
         raise PlanError(f"serve_options={options!r} is not a dict, such as {{'access_log': True}}.")
     for name, value in cast(dict[object, object], options).items():
         if name in OURS:
-            raise PlanError(f"serve_options: {name!r} is not to be set here: {OURS[str(name)]}.")
+            raise PlanError(f"serve_options: {name!r} cannot be set: {OURS[str(name)]}.")
         serve_options.check(name, value)
         is_path = name in FILES and hasattr(value, "__fspath__")
         if not isinstance(name, str) or not (is_path or _is_plain(value)):
             raise PlanError(
-                f"serve_options: {name}={value!r} cannot be sent to another process. Wanted: text, numbers, lists."
+                f"serve_options: {name}={value!r} cannot be sent to another process. Expected: text, numbers, lists."
             )
 
 

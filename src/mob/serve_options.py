@@ -1,4 +1,4 @@
-"""Options of `serve_options=` that are mob's own; all others are uvicorn's. Floor 0."""
+"""Options in `serve_options=` that are mob's own; all others are uvicorn's. Floor 0."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from mob.errors import PlanError
 
 
 class ServeOptions(msgspec.Struct, frozen=True):
-    """How a role serves HTTP, beside what uvicorn does."""
+    """The options of mob's own for serving HTTP."""
 
     access_log: bool | str = False
-    """A line for each request: True, or a format such as '%(h)s "%(r)s" %(s)s', or "json"."""
+    """Log a line for each request: True, or a format such as '%(h)s "%(r)s" %(s)s', or "json"."""
     cancel_on_disconnect: bool = False
-    """Whether a request of an ASGI application is cancelled when its visitor leaves."""
+    """True if a request of an ASGI application is cancelled when its client disconnects."""
     head_timeout: float | None = 30.0
-    """Seconds that a client has to send the head of a request; None for no limit. Apache's and gunicorn's are alike."""
+    """Seconds that a client has to send the head of a request; None for no limit. As in Apache and gunicorn."""
     stream_grace: float | None = None
-    """Seconds that an answer of unknown length has when its worker ends. None: event streams have one second, others
-    have the grace time."""
+    """Seconds that a response of unknown length has to finish when its worker ends.
+
+    None: event streams have one second, others have the grace period.
+    """
     wsgi_queue: int = 1000
-    """Requests that may wait for a thread of a WSGI application; those beyond it are answered with 503."""
+    """Maximum number of requests that wait for a thread of a WSGI application; more are answered with 503."""
 
 
 NAMES = ["h", "l", "u", "t", "r", "m", "U", "q", "H", "s", "B", "b", "f", "a", "T", "M", "D", "L", "p", "I"]
-"""What a format of the access log may name: gunicorn's names, and I, the id of the request."""
+"""Names in a format of the access log: gunicorn's, and I, the id of the request."""
 NAMED = re.compile(r"%\(([^)]*)\)s|%%")
 HEADER = re.compile(r"\{([^}]+)\}([io])")
 
@@ -66,22 +68,22 @@ RULES = {
     "access_log": _Rule(
         _is_log,
         "True, 'json', or a format such as '%(h)s \"%(r)s\" %(s)s', made of "
-        f"{', '.join(NAMES)}, and headers as %({{Host}}i)s of the request and %({{Content-Type}}o)s of the answer",
+        f"{', '.join(NAMES)}, and headers: %({{Host}}i)s of the request, %({{Content-Type}}o)s of the response",
     ),
     "cancel_on_disconnect": _Rule(_is_flag, "True or False"),
     "head_timeout": _Rule(_is_limit, "seconds, more than 0, or None for no limit"),
-    "stream_grace": _Rule(_is_time, "seconds, 0 or more, or None to end event streams alone"),
-    "wsgi_queue": _Rule(_is_count, "a whole number: how many requests may wait for a thread"),
+    "stream_grace": _Rule(_is_time, "seconds, 0 or more, or None to end only event streams early"),
+    "wsgi_queue": _Rule(_is_count, "a whole number: the requests that may wait for a thread"),
 }
 OWN = tuple(RULES)
-"""The names of these options."""
+"""Names of these options."""
 
 
 def check(name: object, value: object) -> None:
-    """Raise `PlanError` if that is an option of mob's own with a value that it cannot have."""
+    """Raise `PlanError` if an option of mob's own has an invalid value."""
     rule = RULES.get(name) if isinstance(name, str) else None
     if rule is not None and not rule.is_right(value):
-        raise PlanError(f"serve_options: {name}={value!r} is wrong. Wanted: {rule.wanted}.")
+        raise PlanError(f"serve_options: invalid {name}={value!r}. Expected: {rule.wanted}.")
 
 
 def split(options: Mapping[str, Any]) -> tuple[ServeOptions, dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""What people try first who know other libraries, and what they find here instead.
+"""Names that people know from other libraries, and what to use here instead.
 
-Read only when an error is raised; nothing works by these names. Knows nothing of the objects that it speaks of.
+Read only when an error is raised; nothing works under these names. Knows nothing about the objects themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODULE = {
     **dict.fromkeys(("Executor", "executor", "map", "submit", "parallel"), "mob.Pool, or mob.pool(role)"),
     **dict.fromkeys(("summary", "metric", "Summary"), "mob.counter, mob.gauge or mob.histogram"),
     **dict.fromkeys(("subscribe", "event", "hook"), "@mob.on(event)"),
-    "jobs": "mob.job(id) for one of them, and .jobs() of a client, as mob.connect(name) gives it",
+    "jobs": "mob.job(id) for one job, mob.connect(name).jobs() for all",
 }
 """Names that the module `mob` does not have."""
 STORE = {
@@ -35,7 +35,7 @@ STORE = {
 }
 QUEUE = {**dict.fromkeys(("file", "filename", "db", "database"), "'path'")}
 LOGS = {**dict.fromkeys(("path", "filename"), "'file'")}
-"""Options of methods of `App`."""
+"""Options that methods of `App` do not have."""
 EXPORT = {
     **dict.fromkeys(("kill", "kill_timeout", "hard_timeout", "time_limit", "max_time"), "'kill_after', in seconds"),
     **dict.fromkeys(("deadline", "soft_time_limit", "expires"), "'timeout', in seconds"),
@@ -44,11 +44,11 @@ EXPORT = {
     **dict.fromkeys(("wait", "batch_wait", "batch_timeout", "linger", "max_wait"), "'within', in seconds"),
     **dict.fromkeys(("retry", "retries", "repeat", "repeatable"), "'idempotent'"),
 }
-"""Options of `mob.export`."""
+"""Options that `mob.export` does not have."""
 
 
 def instead(name: str, elsewhere: Mapping[str, str], known: Iterable[str]) -> str:
-    """Return the sentence that helps with a name that does not exist: what it is here, else the nearest name.
+    """Return a sentence that helps with a name that does not exist: its equivalent here, else the nearest name.
 
     >>> instead("path", {"path": "'file'"}, ["file", "max_memory"])
     "Here it is 'file'."
@@ -59,11 +59,11 @@ def instead(name: str, elsewhere: Mapping[str, str], known: Iterable[str]) -> st
 
 
 def spelled(elsewhere: Mapping[str, str], fault: type[Exception] = TypeError) -> Callable[[F], F]:
-    """Have a function say what its options are called, if it is called with others.
+    """Return a decorator that raises a helpful error if a function is called with unknown options.
 
     Args:
-        elsewhere: options of other libraries, each with what it is here.
-        fault: what is raised.
+        elsewhere: Options of other libraries, each with its equivalent here.
+        fault: The exception to raise.
 
     >>> @spelled({"seconds": "'ttl', in seconds"})
     ... def keep(key, *, ttl=None): ...
@@ -93,7 +93,7 @@ def _check(
     args: tuple[Any, ...],
     options: dict[str, Any],
 ) -> None:
-    """Raise if a function does not take what it was called with."""
+    """Raise if a function does not accept the options that it was called with."""
     code = function.__code__
     places = code.co_argcount
     known = [
@@ -105,4 +105,4 @@ def _check(
             raise fault(f"{function.__qualname__}() has no option {option!r}. {here}") from None
     if len(args) > places and code.co_kwonlyargcount:
         named = ", ".join(f"{name}=" for name in code.co_varnames[places : places + code.co_kwonlyargcount])
-        raise fault(f"{function.__qualname__}() takes these options by their names only: {named}") from None
+        raise fault(f"{function.__qualname__}() accepts these options only by name: {named}") from None

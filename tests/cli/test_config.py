@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "an option of the wrong type": ('name = "a"\ngrace = "long"', 'grace = "long": expected float, got str.'),
     "an option of another wrong type": ('name = "a"\nmetrics = 1', "metrics = 1: expected bool, got int."),
     "a list of the wrong": ('name = "a"\npreload = [1]', "preload = [1]: expected str, got int - at $[0]."),
-    "a base that is not there": ('name = "a"\nbase = "srx"', "there is no such file or directory"),
+    "a base that is not there": ('name = "a"\nbase = "srx"', "no such file or directory"),
     "roles that are none": ('name = "a"\nroles = ["back"]', 'roles = ["back"] is not a table. Expected: [roles]'),
     "a role that is none": ('name = "a"\nroles.back = "back.py"', 'roles.back = "back.py" is not a table.'),
     "a role without a module": (
@@ -170,7 +170,7 @@ WRONG: dict[str, tuple[str, str]] = {
         f'name = "a"\n{BACK}[logs]\nformta = "json"',
         "there is no option 'formta' in [logs]. Did you mean 'format'?",
     ),
-    "a format of the logs that is none": (f'name = "a"\n{BACK}[logs]\nformat = "xml"', "logs: format='xml' is none."),
+    "a format of the logs that is none": (f'name = "a"\n{BACK}[logs]\nformat = "xml"', "logs: unknown format 'xml'."),
     "a size of the logs that is none": (
         f'name = "a"\n{BACK}[logs]\nkeep = "all"',
         'logs.keep = "all": expected int, got str.',
@@ -179,10 +179,13 @@ WRONG: dict[str, tuple[str, str]] = {
         f'name = "a"\n{BACK}[store.cache]\nmax_memry = 1',
         "there is no option 'max_memry' in [store.cache]. Did you mean 'max_memory'?",
     ),
-    "a size that is none": ('name = "a"\nbacklog = "much"', "backlog='much' is not a size. Wanted: a number of bytes"),
+    "a size that is none": (
+        'name = "a"\nbacklog = "much"',
+        "backlog='much' is not a size. Expected: a number of bytes",
+    ),
     "a size of the logs that cannot be read": (
         f'name = "a"\n{BACK}[logs]\nmax_bytes = "much"',
-        "logs: max_bytes='much' is not a size. Wanted: a number of bytes",
+        "logs: max_bytes='much' is not a size. Expected: a number of bytes",
     ),
     "an unknown option of the dashboard": (
         f'name = "a"\n{BACK}[dashboard]\nprot = 1',
@@ -251,7 +254,7 @@ def test_where_durable_jobs_are_kept(home: Path) -> None:
     assert [role.name for role in plan(home, f"queue = false\n{text}").roles] == ["back"]
     for wrong, complaint in (
         ('[queue]\npth = "x"\n', r"there is no option 'pth' in \[queue\]\. Did you mean 'path'\?"),
-        ('[queue]\npath = "nowhere/jobs.db"\n', "cannot be made: there is no directory"),
+        ('[queue]\npath = "nowhere/jobs.db"\n', "cannot be created: there is no directory"),
         ("[queue]\nkeep = 0\n", r"queue: keep=0\.0 is not a number of seconds above 0\."),
         ("[queue]\nin_hand = 0\n", r"queue: in_hand=0 is not a whole number of at least 1\."),
     ):

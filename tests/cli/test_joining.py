@@ -104,9 +104,9 @@ def test_which_roles_run_here(app: App, ran: list[Plan], text: str, there: dict[
     [
         ("bakc=8", "roles: there is no role 'bakc'. Did you mean 'back'?"),
         ("bakc", "roles: there is no role 'bakc'. Did you mean 'back'?"),
-        ("back=many", "roles: 'back=many' says no number of workers. Wanted: back=8,front=2."),
-        ("back=-1", "roles: 'back=-1' says no number of workers. Wanted: back=8,front=2."),
-        (",", "roles: ',' names no role. Wanted: back=8,front=2."),
+        ("back=many", "roles: 'back=many' gives no number of workers. Expected: back=8,front=2."),
+        ("back=-1", "roles: 'back=-1' gives no number of workers. Expected: back=8,front=2."),
+        (",", "roles: ',' names no role. Expected: back=8,front=2."),
     ],
 )
 def test_roles_that_make_no_sense(app: App, ran: list[Plan], text: str, told: str) -> None:
@@ -169,7 +169,7 @@ def test_a_file_says_it(tmp_path: Path, ran: list[Plan]) -> None:
     [
         ("[cluster]\nservers = ['nats://a']\nnoed = 'x'", "no option 'noed' in [cluster]. Did you mean 'node'?"),
         ("[cluster]\nservers = 'nats://a'", 'cluster.servers = "nats://a": expected array'),
-        ("[cluster]\nnode = 'a'", "cluster(): no server is named"),
+        ("[cluster]\nnode = 'a'", "cluster(): no server was given"),
         ("[place]\nbakc = 1", "roles: there is no role 'bakc'. Did you mean 'back'?"),
     ],
 )

@@ -50,7 +50,7 @@ OPTIONS = [
     ({"port": 65536}, "port=65536 is not a whole number from 1 to 65535"),
     ({"port": "80"}, "port='80' is not a whole number from 1 to 65535"),
     ({"host": ""}, "host='' is neither a name nor an address"),
-    ({"token": "short"}, "a token has at least 8 characters"),
+    ({"token": "short"}, "the token must have at least 8 characters"),
     ({"token": "ümlaute-sind-nichts"}, "all of them printable ASCII"),
 ]
 
@@ -79,5 +79,5 @@ def test_what_is_missing_is_told_with_how_to_get_it(app: App, monkeypatch: pytes
 
 
 def test_there_is_one_of_it(app: App) -> None:
-    with pytest.raises(mob.PlanError, match="the role 'dashboard' is there twice"):
+    with pytest.raises(mob.PlanError, match="the role 'dashboard' is declared twice"):
         app.dashboard().dashboard(port=4778)

@@ -120,7 +120,7 @@ def test_blocks_are_run_in_each_way(network: list[str], tmp_path: Path) -> None:
         ("```console\n$ echo a\n```\n", "seen:\na\n\nwanted:\n"),
         ("```python\n1 / 0\n```\n", 'page.md", line 2'),
         ("```python\n>>> 1 + 1\n3\n```\n", "Expected:\n    3\nGot:\n    2"),
-        ("<!-- run: plan -->\n```python\napp.role('a', './a.py', worker=1)\n```\n", "there is no option 'worker'"),
+        ("<!-- run: plan -->\n```python\napp.role('a', './a.py', worker=1)\n```\n", "unknown option 'worker'"),
         ("<!-- run: parse -->\n```console\n$ mob ps --jason\n```\n", "No such option"),
         ("<!-- run: parse -->\n```console\n$ make tset\n```\n", "no target tset"),
         ("<!-- run: client -->\n```python\napp.nodes()\n```\n", "running apps: []"),

@@ -48,7 +48,7 @@ def said(apps: Apps, main: str) -> str:
 # ------------------------------------------------------------------------------------------------ the main script
 
 
-NAMED = "Wanted: a letter, then up to 63 letters, digits, '_', '.' or '-', as in"
+NAMED = "Expected: a letter, then up to 63 letters, digits, '_', '.' or '-', as in"
 WRONG_LINES = {
     '.role("back", "./bakc.py")': (
         f"role 'back': there is no file {PATH}/bakc.py. Did you mean 'back.py'? Role files are looked up from the "
@@ -59,26 +59,26 @@ WRONG_LINES = {
         f"installed packages. Is it a file? Then write './bakc/worker.py'."
     ),
     '.role("back", "no module")': (
-        "role 'back': 'no module' is neither a file (it would end in .py) nor an import string (names with dots "
-        "between)."
+        "role 'back': 'no module' is neither a file (it would end in .py) nor an import string (names separated "
+        "by dots)."
     ),
     '.role("back", 5)': (
-        'role \'back\': 5 is no module. Wanted: a file ending in .py, as in .role("back", "./background_worker.py"), '
-        'or an import string such as "pkg.module".'
+        "role 'back': 5 is not a module. Expected: a file ending in .py, as in .role(\"back\", "
+        '"./background_worker.py"), or an import string such as "pkg.module".'
     ),
     '.role("2nd", "./back.py")': f'\'2nd\' cannot name a role. {NAMED} .role("back", "./background_worker.py").',
-    '.role("kingpin", "./back.py")': "'kingpin' cannot name a role: mob uses that word itself. Choose another.",
+    '.role("kingpin", "./back.py")': "'kingpin' cannot name a role: mob uses that name itself. Choose another one.",
     '.role("back", "./back.py").role("back", "other")': (
-        f"the role 'back' is there twice: first with '{PATH}/back.py', then with 'other'. Give each role a name of its "
-        f"own; for more processes of one role say workers=."
+        f"the role 'back' is declared twice: first with '{PATH}/back.py', then with 'other'. Give each role "
+        f"its own name; for more processes of one role use workers=."
     ),
     '.role("back", "./back.py", workers=0)': "role 'back': workers=0 is not a whole number of at least 1.",
     '.role("back", "./back.py", threads="2")': (
-        "role 'back': threads='2' is not a whole number of at least 1, nor None."
+        "role 'back': threads='2' is not a whole number of at least 1, or None."
     ),
-    '.role("back", "./back.py", worker=4)': "role 'back': there is no option 'worker'. Did you mean 'workers'?",
+    '.role("back", "./back.py", worker=4)': "role 'back': unknown option 'worker'. Did you mean 'workers'?",
     "": 'the app \'bad\' has no role, so there is nothing to run. Add one: .role("back", "./worker.py").',
-    '.base("./nowhere")': f"base('./nowhere'): there is no such file or directory ({PATH}/nowhere).",
+    '.base("./nowhere")': f"base('./nowhere'): no such file or directory: {PATH}/nowhere.",
 }
 
 
@@ -162,7 +162,7 @@ def test_mob_run_says_the_error_alone(apps: Apps) -> None:
     )
     app = apps.run("none", [sys.executable, "-m", "mob", "run", "main.py"])
     assert app.wait() == 1
-    assert re.fullmatch(r"Error: the role 'a' is there twice: first with .*", app.output)
+    assert re.fullmatch(r"Error: the role 'a' is declared twice: first with .*", app.output)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,9 @@ def test_run_in_a_mobster(apps: Apps) -> None:
             mob.start("inner").base(__file__).role("back", "./nested.py").run()
         """,
     )
-    app.wait_for(r"NotInMobster: run\(\) was called in a mobster\. An app is started by its main script, once\.")
+    app.wait_for(
+        r"NotInMobster: run\(\) was called in a mobster \(a worker\)\. An app is started once, by its main script\."
+    )
 
 
 def test_an_app_of_that_name_is_running(apps: Apps) -> None:
@@ -414,7 +416,7 @@ def test_a_client_of_another_version_is_refused(app: RunningApp, monkeypatch: py
     with pytest.raises(mob.AppNotRunning) as caught:
         mob.connect(app.name)
     assert str(caught.value) == (
-        f"the app {app.name!r} did not let this client in: this app speaks version {m.PROTOCOL - 1} of mob's protocol, "
+        f"cannot connect to the app {app.name!r}: this app speaks version {m.PROTOCOL - 1} of mob's protocol, "
         f"the client version {m.PROTOCOL}."
     )
 

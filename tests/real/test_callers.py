@@ -83,4 +83,4 @@ def test_a_misspelled_name_is_told() -> None:
     roles = (plan.RolePlan("back", "back", callers=("fornt",)), plan.RolePlan("front", "front"))
     with pytest.raises(mob.PlanError) as caught:
         plan.check_limits(plan.Plan("myapp", "/", roles))
-    assert str(caught.value) == "role 'back': callers='fornt' is no role, nor 'client'. Did you mean 'front'?"
+    assert str(caught.value) == "role 'back': callers='fornt' is neither a role nor 'client'. Did you mean 'front'?"

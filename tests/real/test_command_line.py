@@ -328,7 +328,7 @@ def start_stranger(apps: Apps, name: str, user: int) -> RunningApp:
 def test_root_may_ask_the_app_of_another_user(apps: Apps, app: RunningApp) -> None:
     start_stranger(apps, "t-of-nobody", pwd.getpwnam("nobody").pw_uid)
     told = failed(app, 3, "ps", "-a", "t-of-nobody")
-    assert told == "Error: the app 't-of-nobody' did not let this client in: the stranger was asked.\n"
+    assert told == "Error: cannot connect to the app 't-of-nobody': the stranger was asked.\n"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")

@@ -76,7 +76,7 @@ def test_run_where_a_loop_runs_is_refused_at_once(tmp_path: Path, runs: str) -> 
     shown = run_in(tmp_path, sys.executable, "main.py")
     said = shown.stdout + shown.stderr
     assert shown.returncode == 1
-    assert "run() was called where an event loop runs already" in said
+    assert "run() was called where an event loop is already running" in said
     assert f"mob.connect('{name}')" in said
     assert "back.0" not in said
     assert "never run" not in said
@@ -98,7 +98,7 @@ def test_mob_run_says_it_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(SCRIPT.format(name="t-said") + IN_COROUTINE)
     shown = run_in(tmp_path, *MOB, "run", "main.py")
     assert shown.returncode == 1
-    assert shown.stderr.startswith("Error: run() was called where an event loop runs already")
+    assert shown.stderr.startswith("Error: run() was called where an event loop is already running")
     assert "Traceback" not in shown.stderr
 
 
@@ -226,7 +226,7 @@ def test_two_who_stop_an_app_at_once_are_both_done(apps: Apps) -> None:
     said = [(*stop.communicate(timeout=patient(60)), stop.returncode) for stop in stops]
     assert (f"{app.name} has stopped.\n", "", 0) in said
     for out, errors, status in said:
-        late = status == 3 and re.search("no app named|did not let this client in", errors)
+        late = status == 3 and re.search("no app named|cannot connect to the app", errors)
         assert late or (out, errors, status) == (f"{app.name} has stopped.\n", "", 0)
     assert app.wait() == 0
 

@@ -27,7 +27,7 @@ def test_a_pool_does_not_take_over_workers_with_other_variables() -> None:
     [
         ({"A": 1}, "env={'A': 1} is not a dict of names and texts"),
         ({1: "a"}, "env={1: 'a'} is not a dict of names and texts"),
-        ({"PYTHONHASHSEED": "1"}, "env={'PYTHONHASHSEED': ...} would change nothing"),
+        ({"PYTHONHASHSEED": "1"}, "env={'PYTHONHASHSEED': ...} would have no effect"),
     ],
 )
 def test_variables_that_cannot_be_set_are_refused_at_once(env: dict[str, str], told: str) -> None:

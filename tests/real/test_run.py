@@ -78,8 +78,8 @@ def test_an_app_of_a_file_of_any_name_is_upgraded_and_reloaded(apps: Apps) -> No
     ("text", "wanted"),
     [
         ("[roles.back]\nmodule = 3\n", "mob.toml: the app has no name."),
-        ('name = "t-x"\n[roles.back]\nmodule = 3\n', "mob.toml: role 'back': 3 is no module."),
-        ('name = "t-x"\n[roles.back]\nmodule = "./back.py"\nneeds = ["fornt"]\n', "'fornt', which is no role."),
+        ('name = "t-x"\n[roles.back]\nmodule = 3\n', "mob.toml: role 'back': 3 is not a module."),
+        ('name = "t-x"\n[roles.back]\nmodule = "./back.py"\nneeds = ["fornt"]\n', "'fornt', which is not a role."),
         ('name = "t-x"\n', "the app 't-x' has no role, so there is nothing to run."),
     ],
 )

@@ -83,7 +83,7 @@ except mob.MobError as error:
     )
     assert script.wait() == 0, script.output
     assert script.wait_for(
-        r"error: .* not all was ready within 1 s \(timeout\): .*late\.0: .*; later\.0: waits for late"
+        r"error: .* not everything was ready within 1 s \(timeout\): .*late\.0: .*; later\.0: waits for late"
     )
     scripts.wait_nothing_left()
 

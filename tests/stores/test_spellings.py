@@ -76,7 +76,7 @@ AROUND = "Here it is `with` around the block that holds it, or `async with` in a
             TypeError,
             "Store.set() has no option 'ex'. Here it is 'ttl', in seconds.",
         ),
-        (lambda cache: cache.set("a", 1, 5), TypeError, "Store.set() takes these options by their names only: ttl="),
+        (lambda cache: cache.set("a", 1, 5), TypeError, "Store.set() accepts these options only by name: ttl="),
         (
             lambda cache: cache.lock("n", timeout=5),
             TypeError,
@@ -85,7 +85,7 @@ AROUND = "Here it is `with` around the block that holds it, or `async with` in a
         (
             lambda cache: cache.lock("n", 5),
             TypeError,
-            "Store.lock() takes these options by their names only: ttl=, wait=",
+            "Store.lock() accepts these options only by name: ttl=, wait=",
         ),
         (
             lambda cache: cache.lock("n", ttl="5"),

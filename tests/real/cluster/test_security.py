@@ -244,9 +244,7 @@ def test_a_file_that_makes_no_sense(nats: Nats, nodes: Nodes) -> None:
 def test_an_open_door_is_told_of(nodes: Nodes) -> None:
     nodes.describe("nats://192.0.2.1:4222", ROLES, back=BACK, front="")
     a = nodes.launch("a")
-    a.wait_for(
-        "mob: NATS at nats://192.0.2.1:4222 asks this machine for nothing: whoever reaches it can call, steer and stop"
-    )
+    a.wait_for("mob: NATS at nats://192.0.2.1:4222 requires no authentication: anyone who can reach it can call")
 
 
 @pytest.mark.parametrize(
