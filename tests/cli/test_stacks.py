@@ -23,7 +23,7 @@ thread mob-liveness:
 task Task-2, Worker.waits:
   File "/app/back.py", line 12, in waits
     await it
-and 5 tasks more"""
+and 5 more tasks"""
 FAULT = f"""code in C holds the interpreter; its threads, the most recent call first:
 Thread 0x00007fe7f443e6c0 [mob-liveness] (most recent call first):
   File "{OWN}", line 62 in _run
@@ -43,7 +43,7 @@ def test_threads_tasks_and_what_is_said_besides() -> None:
         ("thread", "mob-liveness"),
         ("task", "Task-2, Worker.waits"),
     ]
-    assert notes == ["serving back.foo for 1.5 s, from front.0 (pid 7)", "and 5 tasks more"]
+    assert notes == ["serving back.foo for 1.5 s, from front.0 (pid 7)", "and 5 more tasks"]
     assert without_own(stacks[0]).frames == [
         StackFrame("/app/back.py", 3, "foo", "x = bar("),
         StackFrame("/app/back.py", 9, "bar", ""),

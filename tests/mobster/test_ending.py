@@ -67,7 +67,9 @@ def test_what_a_task_raises_when_it_is_cancelled_is_told(caplog: pytest.LogCaptu
 
 def test_tasks_that_take_longer_than_the_grace_time_are_named(caplog: pytest.LogCaptureFixture) -> None:
     assert end_with(caplog, cleans_up(asyncio.Event()), seconds=0.01) == []
-    assert caplog.messages == ["tasks were cancelled and have not ended within the grace time: task 0 (cleans_up)"]
+    assert caplog.messages == [
+        "tasks were cancelled but did not end within the grace period (grace): task 0 (cleans_up)"
+    ]
 
 
 def test_a_generator_that_does_not_close_is_told(caplog: pytest.LogCaptureFixture) -> None:

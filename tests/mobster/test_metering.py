@@ -69,17 +69,17 @@ def test_a_label_in_the_place_of_the_number_is_told_how_it_is_given(use: Any, me
     with pytest.raises(TypeError) as caught:
         use(mob.gauge("eaten", labels=["kind"]))
     assert str(caught.value) == (
-        f"<mob.gauge 'eaten'>.{method}() takes a number, and was given 'egg'. A label is given by its name: .{meant}."
+        f"<mob.gauge 'eaten'>.{method}() takes a number, got 'egg'. Pass a label by its name: .{meant}."
     )
 
 
 def test_what_is_no_number_is_refused() -> None:
     with pytest.raises(TypeError) as caught:
         mob.counter("eaten", labels=["kind"]).inc("egg")  # type: ignore[arg-type]
-    assert str(caught.value).endswith("A label is given by its name: .inc(kind='egg').")
+    assert str(caught.value).endswith("Pass a label by its name: .inc(kind='egg').")
     with pytest.raises(TypeError) as caught:
         mob.histogram("sizes").observe("egg")  # type: ignore[arg-type]
-    assert str(caught.value) == "<mob.histogram 'sizes'>.observe() takes a number, and was given 'egg'."
+    assert str(caught.value) == "<mob.histogram 'sizes'>.observe() takes a number, got 'egg'."
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_what_is_no_number_is_refused() -> None:
         (lambda: mob.counter("a").inc(-1), "cannot grow by -1: a counter takes finite numbers of at least 0"),
         (lambda: mob.counter("a").inc(float("nan")), "cannot grow by nan"),
         (lambda: mob.counter("a").inc(float("inf")), "cannot grow by inf"),
-        (lambda: mob.gauge("a").set(float("nan")), "was given NaN"),
-        (lambda: mob.histogram("a").observe(float("nan")), "was given NaN"),
-        (lambda: mob.counter("a").inc(x=1), "has the labels none, and was given x"),
-        (lambda: mob.counter("a", labels=["x"]).inc(), "has the labels x, and was given none"),
-        (lambda: mob.counter("a", labels=["x"]).inc(y=1), "has the labels x, and was given y"),
-        (lambda: mob.counter("a", labels=["x", "y"]).labels("1"), "has the labels x, y, and was given 1"),
-        (lambda: mob.counter("a", labels=["x"]).labels(z="1"), "has the labels x, and was given z"),
-        (lambda: mob.counter("a", labels=["x"]).labels("1").inc(x=2), "has the labels x, and was given x"),
+        (lambda: mob.gauge("a").set(float("nan")), "got NaN"),
+        (lambda: mob.histogram("a").observe(float("nan")), "got NaN"),
+        (lambda: mob.counter("a").inc(x=1), "expects the labels none, got x"),
+        (lambda: mob.counter("a", labels=["x"]).inc(), "expects the labels x, got none"),
+        (lambda: mob.counter("a", labels=["x"]).inc(y=1), "expects the labels x, got y"),
+        (lambda: mob.counter("a", labels=["x", "y"]).labels("1"), "expects the labels x, y, got 1"),
+        (lambda: mob.counter("a", labels=["x"]).labels(z="1"), "expects the labels x, got z"),
+        (lambda: mob.counter("a", labels=["x"]).labels("1").inc(x=2), "expects the labels x, got x"),
         (lambda: mob.counter("a", labels=["x"]).labels("1").labels("2"), "has its labels"),
         (lambda: mob.counter("a").labels("1"), "has no labels to set"),
         (lambda: mob.gauge("a", across="all"), "unknown across='all'"),

@@ -204,7 +204,7 @@ def test_another_server_is_to_be_started_elsewhere(tmp_path: Path, case: str) ->
 def test_what_starts_no_server_is_named_in_general(tmp_path: Path, case: str) -> None:
     message = said(tmp_path, GENERAL[case])
     assert message.startswith("the block under `if __name__")
-    assert "does nothing in a mobster" in message
+    assert "does not run in a worker" in message
 
 
 @pytest.mark.parametrize("case", SILENT)
@@ -214,8 +214,8 @@ def test_what_is_of_no_importance_is_not_named(tmp_path: Path, case: str) -> Non
 
 def test_the_whole_line(tmp_path: Path) -> None:
     assert said(tmp_path, 'import uvicorn\nif __name__ == "__main__":\n    uvicorn.run(app)') == (
-        'shop.py starts its server only as a script (`if __name__ == "__main__":`, line 5), and a mobster imports it, '
-        'so nothing is served: say .role("web", "./shop.py:app", serve="127.0.0.1:8000"), or call uvicorn.run(...) '
+        'shop.py starts its server only as a script (`if __name__ == "__main__":`, line 5), but a worker imports it, '
+        'so nothing is served: use .role("web", "./shop.py:app", serve="127.0.0.1:8000"), or call uvicorn.run(...) '
         "outside of that block."
     )
 

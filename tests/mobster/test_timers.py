@@ -47,9 +47,9 @@ async def draws_later() -> Any:
     ("function", "text"),
     [
         (takes, "@mob.every on takes: a timer calls its function without arguments (missing a required argument: "),
-        (draws, "@mob.every on draws: a generator cannot be run by a timer. Call it in a function."),
-        (draws_later, "@mob.every on draws_later: a generator cannot be run by a timer."),
-        (functools.partial(report), "it has no name, so say name='...'."),
+        (draws, "@mob.every on draws: a timer cannot run a generator. Call it in a function."),
+        (draws_later, "@mob.every on draws_later: a timer cannot run a generator."),
+        (functools.partial(report), "it has no name. Pass one with name='...'."),
         (7, "@mob.every on 7"),
     ],
 )
@@ -66,14 +66,14 @@ def test_a_function_that_cannot_be_run(function: Any, text: str) -> None:
         (lambda: mob.every(float("inf")), "mob.every(inf): the interval"),
         (lambda: mob.every(True), "mob.every(True): the interval"),
         (lambda: mob.every("60"), "mob.every('60'): the interval"),  # type: ignore[arg-type]
-        (lambda: mob.every(60, first=-1), "mob.every(first=-1) must be 0 or a greater number (seconds), or None."),
-        (lambda: mob.every(60, jitter=-1), "mob.every(jitter=-1) must be 0 or a greater number (seconds)."),
+        (lambda: mob.every(60, first=-1), "mob.every(first=-1) must be a number of seconds, at least 0, or None."),
+        (lambda: mob.every(60, jitter=-1), "mob.every(jitter=-1) must be a number of seconds, at least 0."),
         (lambda: mob.every(60, jitter=61), "mob.every(60, jitter=61): the jitter must not exceed the interval."),
-        (lambda: mob.every(60, overlap=0), "mob.every(overlap=0) must be True, False or a number of at least 1."),
-        (lambda: mob.every(60, overlap=2**70), "must be True, False or a number of at least 1."),
+        (lambda: mob.every(60, overlap=0), "mob.every(overlap=0) must be True, False or a whole number of at least 1."),
+        (lambda: mob.every(60, overlap=2**70), "must be True, False or a whole number of at least 1."),
         (lambda: mob.every(60, overlap="x"), "mob.every(overlap='x') must be True, False"),  # type: ignore[arg-type]
-        (lambda: mob.every(60, max_late=-1), "mob.every(max_late=-1) must be 0 or a greater number (seconds), or None"),
-        (lambda: mob.cron("* * * * *", max_late=-1), "mob.cron(max_late=-1) must be 0"),
+        (lambda: mob.every(60, max_late=-1), "mob.every(max_late=-1) must be a number of seconds, at least 0, or None"),
+        (lambda: mob.cron("* * * * *", max_late=-1), "mob.cron(max_late=-1) must be a number"),
         (lambda: mob.cron("* * * *"), "invalid cron line '* * * *'"),
         (lambda: mob.cron("* * * * *", zone="Europe/Berln"), "unknown time zone 'Europe/Berln'."),
     ],
@@ -86,11 +86,11 @@ def test_a_number_that_is_out_of_its_range(declare: Callable[[], object], text: 
 @pytest.mark.parametrize(
     ("declare", "text"),
     [
-        (lambda: mob.cron(5), "mob.cron(line=5): wanted is text."),  # type: ignore[arg-type]
-        (lambda: mob.cron("* * * * *", zone=b"UTC"), "mob.cron(zone=b'UTC'): wanted is text."),  # type: ignore[arg-type]
-        (lambda: mob.every(1, name=5)(report), "@mob.every(name=5): wanted is a line of text."),  # type: ignore[arg-type]
-        (lambda: mob.every(1, name="\ud800")(report), "@mob.every(name='\\ud800'): wanted is a line of text."),
-        (lambda: mob.every(1, each=5)(report), "@mob.every(each=5): wanted is True or False."),  # type: ignore[arg-type]
+        (lambda: mob.cron(5), "mob.cron(line=5): expected a string."),  # type: ignore[arg-type]
+        (lambda: mob.cron("* * * * *", zone=b"UTC"), "mob.cron(zone=b'UTC'): expected a string."),  # type: ignore[arg-type]
+        (lambda: mob.every(1, name=5)(report), "@mob.every(name=5): expected a string of one line."),  # type: ignore[arg-type]
+        (lambda: mob.every(1, name="\ud800")(report), "@mob.every(name='\\ud800'): expected a string of one line."),
+        (lambda: mob.every(1, each=5)(report), "@mob.every(each=5): expected True or False."),  # type: ignore[arg-type]
     ],
 )
 def test_an_option_of_another_type(declare: Callable[[], object], text: str) -> None:
@@ -105,9 +105,9 @@ def test_an_option_of_another_type(declare: Callable[[], object], text: str) -> 
         (lambda: mob.every(hours=1, minutes=30), "number of seconds: @mob.every(5400)."),  # type: ignore[call-arg]
         (lambda: mob.every(60, jiter=3), "Did you mean 'jitter'?"),  # type: ignore[call-arg]
         (lambda: mob.every(minutes="5"), "There are: 'each', "),  # type: ignore[call-arg]
-        (mob.every, "mob.every: missing a required argument: 'seconds'. Say when, as in @mob.every(300)."),
-        (lambda: mob.every(report), "@mob.every on report does not say when. Write @mob.every(300)."),  # type: ignore[arg-type]
-        (lambda: mob.cron(report), '@mob.cron on report does not say when. Write @mob.cron("0 3 * * *", '),  # type: ignore[arg-type]
+        (mob.every, "mob.every: missing a required argument: 'seconds'. Pass the schedule, as in @mob.every(300)."),
+        (lambda: mob.every(report), "@mob.every on report has no schedule. Write @mob.every(300)."),  # type: ignore[arg-type]
+        (lambda: mob.cron(report), '@mob.cron on report has no schedule. Write @mob.cron("0 3 * * *", '),  # type: ignore[arg-type]
         (lambda: mob.cron("@daily", tz="UTC"), "'tz'. Did you mean 'zone'?"),  # type: ignore[call-arg]
         (lambda: mob.cron("@daily", timezone="UTC"), "'timezone'. Did you mean 'zone'?"),  # type: ignore[call-arg]
         (lambda: mob.cron("@daily", first=5), "There are: 'each', "),  # type: ignore[call-arg]

@@ -169,11 +169,13 @@ def test_without_a_terminal_it_goes_on_or_says_why(apps: Apps) -> None:
     assert proxy.set_trace(1).result(PATIENCE) == 2
     assert proxy.console().result(PATIENCE) == [1]
     assert proxy.dead().result(PATIENCE) == "went on"
-    app.wait_for(r"pdb\.set_trace\(\) at back\.py:10 is passed over: .*breakpoint\(\)")
-    app.wait_for(r"code\.interact\(\) at back\.py:20 is passed over")
-    app.wait_for(r"pdb\.post_mortem\(\) at back\.py:31 is passed over")
+    app.wait_for(r"pdb\.set_trace\(\) at back\.py:10 skipped: .*breakpoint\(\)")
+    app.wait_for(r"code\.interact\(\) at back\.py:20 skipped")
+    app.wait_for(r"pdb\.post_mortem\(\) at back\.py:31 skipped")
     for call, name in ((proxy.ask("?"), "input"), (proxy.secret(), "getpass.getpass")):
-        with pytest.raises(EOFError, match=rf"{name}\(\) at back\.py:\d+ has nobody to ask: this app does not run in"):
+        with pytest.raises(
+            EOFError, match=rf"{name}\(\) at back\.py:\d+ cannot ask the user: this app does not run in"
+        ):
             call.result(PATIENCE)
 
 

@@ -124,8 +124,8 @@ def test_a_function_that_the_main_script_registers_would_never_be_called(
     )
     assert said(apps, script) == (
         f"mob.errors.PlanError: {decorator} in line 2 of the main script would never be called: this process starts "
-        "the app and is none of its workers. Move the function into the module of a role. With .up() or mob.connect(), "
-        "which give a client, app.on(...) registers handlers of messages, joins, leaves, crashes and errors here."
+        "the app and is not one of its workers. Move the function into the module of a role. To handle messages, "
+        "joins, leaves, crashes and errors in this process, use app.on(...) of a client from .up() or mob.connect()."
     )
 
 
@@ -173,10 +173,10 @@ def test_what_belongs_in_mobsters_called_in_the_kingpin(apps: Apps, call: str) -
     name = call.partition("(")[0]
     script = f'import mob\nback = mob.{call}\nmob.start("bad").base(__file__).role("back", "./back.py").run()\n'
     assert said(apps, script) == (
-        f"mob.errors.NotInMobster: mob.{name}() works in mobsters only, and this process is not one. If it is the "
-        f"Kingpin (the script that calls .run()), move this code into the module of a role. If it has only imported "
-        f"the module of a role (a test, a child of multiprocessing, a REPL), the module may say mob.{name}(), but its "
-        f'result cannot be used here: say mob.connect("name of the app") to reach the app from outside.'
+        f"mob.errors.NotInMobster: mob.{name}() works only in workers (mobsters), and this process is not one. If it "
+        f"is the Kingpin (the script that calls .run()), move this code into the module of a role. If it only imported "
+        f"the module of a role (a test, a child of multiprocessing, a REPL), the module may call mob.{name}(), but the "
+        f'result cannot be used here: use mob.connect("name of the app") to reach the app.'
     )
 
 

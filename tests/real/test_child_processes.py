@@ -183,7 +183,7 @@ def test_a_child_of_a_worker_is_told_that_it_is_no_mobster(children: mob.Proxy) 
     refused = r"NotInMobster: this process \(pid \d+\) was forked by back\.0 \(pid \d+\) and is not a worker: .* here\."
     for each in (call, old_call, awaited):
         assert re.fullmatch(refused, each)
-    assert me.startswith("NotInMobster: mob.me() works in mobsters only")
+    assert me.startswith("NotInMobster: mob.me() works only in workers")
     assert status == 0
 
 
@@ -542,7 +542,7 @@ def test_a_role_can_be_imported_anywhere_and_complains_when_it_is_used(apps: App
                 try:
                     print("WRONG", use())
                 except mob.NotInMobster as error:
-                    assert "works in mobsters only" in str(error)
+                    assert "works only in workers" in str(error)
             try:
                 mob.on("massage")
             except ValueError as error:
@@ -573,7 +573,7 @@ def test_a_block_for_main_is_told_to_do_nothing(apps: Apps) -> None:
     app = apps.start(f'{roles}.role("other", "./other.py")', other=OTHER)
     app.wait_ready()
     app.stop()
-    said = [line for line in app.lines if "does nothing in a mobster" in line]
+    said = [line for line in app.lines if "does not run in a worker" in line]
     assert sorted(re.findall(r"\((\w+)\.py:3\)", "\n".join(said))) == ["exits", "runs"]
     assert len(said) == 2
     assert all('@mob.on("start")' in line for line in said)

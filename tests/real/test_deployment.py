@@ -108,8 +108,10 @@ def test_a_role_file_that_imports_from_its_package_is_told_how_to_name_it(apps: 
     (package / "helper.py").write_text("VALUE = 7")
     (package / "front.py").write_text("from .helper import VALUE\ndef f(): return VALUE")
     app = apps.start('.role("front", "./shop/front.py")')
-    hint = r"ImportError: attempted relative import with no known parent package\. A role that belongs to a package is "
-    app.wait_for(hint + r"called by its import string: \.role\(\"front\", \"shop\.front\"\)\.$")
+    hint = r"ImportError: attempted relative import with no known parent package\. "
+    app.wait_for(
+        hint + r"Name a role that belongs to a package by its import string: \.role\(\"front\", \"shop\.front\"\)\.$"
+    )
     named = apps.start('.role("front", "shop.front")')
     assert named.connect().require("front").f().result(patient(20)) == 7
 
@@ -117,7 +119,9 @@ def test_a_role_file_that_imports_from_its_package_is_told_how_to_name_it(apps: 
 def test_a_role_file_in_the_base_that_is_a_package_itself_is_told_the_base(apps: Apps) -> None:
     app = apps.start('.role("front", "./front.py")', front="from . import helper", helper="")
     name = apps.directory.name
-    app.wait_for(rf"called by its import string: .*{name}\.front\"\), with \.base\('{apps.directory.parent}'\)\.$")
+    app.wait_for(
+        rf"to a package by its import string: .*{name}\.front\"\), with \.base\('{apps.directory.parent}'\)\.$"
+    )
 
 
 def test_a_role_file_that_hides_a_module_is_named_at_the_start(apps: Apps) -> None:

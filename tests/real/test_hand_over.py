@@ -312,7 +312,7 @@ def test_a_handler_that_does_not_end_rolls_the_reload_back(apps: Apps) -> None:
     before = running.look()[0]
     running.put("hang")
     said = running.reload()
-    assert f"its handler still ran after {patient(1):g} s (grace)" in said
+    assert f"its handler was still running after {patient(1):g} s (grace)" in said
     assert running.back.add().result(PATIENCE) == 1
     assert running.look()[0] == before
 
@@ -323,7 +323,7 @@ def test_a_call_that_does_not_end_rolls_the_reload_back(apps: Apps) -> None:
     call = running.back.hang()
     assert running.look()[0] == before  # it came behind
     said = running.reload()
-    assert f"1 call still ran after {patient(1):g} s (grace)" in said
+    assert f"1 call still running after {patient(1):g} s (grace)" in said
     assert running.look()[0] == before
     call.cancel()
 
@@ -337,7 +337,7 @@ def test_a_restart_says_what_is_lost(apps: Apps, how: str) -> None:
     done = mob_command(running.app.directory, "restart", "back", "-a", running.app.name)
     said = {
         "raise": r"could not hand over its data: LookupError: the cupboard is bare",
-        "hang": r"could not hand over its data: its handler still ran at the end of the grace time",
+        "hang": r"could not hand over its data: its handler was still running at the end of the grace period \(grace\)",
         "block": r"exited before it handed over its data",
     }[how]
     line = rf"back\.0 \(pid \d+\) {said}\. The next back\.0 starts without it\."
@@ -458,7 +458,7 @@ REFUSED = {
         'import mob\nmob.on("hand_over", dict)\nmob.on("hand_over", dict)\n',
         "a handler of 'hand_over' exists already, and only one is allowed",
     ),
-    "too early": ("import mob\nmob.inherited()\n", "mob.inherited() is known in the handlers of 'start', and later"),
+    "too early": ("import mob\nmob.inherited()\n", "mob.inherited() is available in handlers of 'start' and later"),
 }
 
 
@@ -472,7 +472,7 @@ def test_what_cannot_be(apps: Apps, case: str) -> None:
 def test_a_role_that_serves_http_is_refused(apps: Apps) -> None:
     source = 'import mob\nmob.on("hand_over", dict)\nasync def app(scope, receive, send): ...\n'
     app = apps.start('.role("web", "./web.py:app", serve=":0")', web=source)
-    app.wait_for("role 'web' serves HTTP, so it cannot hand over")
+    app.wait_for(r"role 'web' serves HTTP \(serve=\), so it cannot hand over")
 
 
 def test_data_is_converted_to_what_is_asked_for(apps: Apps) -> None:
@@ -508,6 +508,6 @@ def test_data_is_converted_to_what_is_asked_for(apps: Apps) -> None:
     client.reload("back", timeout=PATIENCE)
     names, wrong = back.look().result(PATIENCE)
     assert names == ["b"]
-    assert "has inherited is not <class 'int'>: expected int, got" in wrong
+    assert "is not <class 'int'>: expected int, got" in wrong
     with contextlib.suppress(mob.MobError):
         client.close()

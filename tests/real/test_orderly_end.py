@@ -94,7 +94,7 @@ STUBBORN = {
         "import threading\nthreading.Thread(target=threading.Event().wait, name='endless').start()"
     ),
     "an atexit function has not returned": "import atexit, threading\natexit.register(threading.Event().wait)",
-    "not ended within the grace time: mule (stubborn)": """
+    "they would outlast the grace period (grace): mule (stubborn)": """
         import asyncio
         import mob
 

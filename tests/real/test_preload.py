@@ -106,7 +106,7 @@ def test_a_preload_that_starts_a_thread_is_warned_about(apps: Apps) -> None:
     big = BIG + "import threading, time\n    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
     app = start(apps, big=big)
     app.wait_ready()
-    app.wait_for("mob: preloading 'big' has started a thread, which no mobster will have: locks that it holds at a")
+    app.wait_for("mob: preloading 'big' started a thread, which no worker will have: locks that it holds during a")
     assert app.stop() == 0
 
 
@@ -126,7 +126,7 @@ def test_a_preload_that_starts_threads_of_a_library_in_c_is_warned_about(apps: A
         """
     app = start(apps, big=big)
     app.wait_ready()
-    app.wait_for("mob: preloading 'big' has started 2 threads of a library in C, which no mobster will have")
+    app.wait_for("mob: preloading 'big' started 2 threads of a C library, which no worker will have")
 
 
 def test_a_preload_that_starts_no_threads_of_its_own_is_not(apps: Apps) -> None:

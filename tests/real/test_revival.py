@@ -239,7 +239,7 @@ def test_a_mistyped_module_is_reported_with_its_line(failing: RunningApp) -> Non
 
 
 def test_a_module_that_leaves_is_reported_as_such(failing: RunningApp) -> None:
-    failing.wait_for(r"^    SystemExit: the module has called sys.exit\(3\) while it was imported\.")
+    failing.wait_for(r"^    SystemExit: the module called sys.exit\(3\) while it was imported\.")
 
 
 def test_a_module_that_crashes_is_reported_with_its_signal(failing: RunningApp) -> None:
@@ -253,7 +253,7 @@ def test_a_module_that_crashes_is_reported_with_its_signal(failing: RunningApp) 
     [
         ("raises", "KeyError: 'the key that is missing'"),
         ("typo", "SyntaxError: expected ':'"),
-        ("leaves", "SystemExit: the module has called sys.exit(3) while it was imported."),
+        ("leaves", "SystemExit: the module called sys.exit(3) while it was imported."),
         ("crashes", "was killed by SIGSEGV"),
     ],
 )

@@ -455,7 +455,7 @@ with mob.listen("127.0.0.1", 0) as sock:
 def test_two_timers_of_one_name_are_a_mistake(apps: Apps) -> None:
     back = "import mob\n@mob.every(1)\n@mob.every(2)\ndef tick(): ...\n@mob.every(3)\ndef tick(): ...\n"
     app = apps.start('.role("back", "./back.py", boot_tries=1)', back=back)
-    app.wait_for("'back' has a timer 'tick' already. Give one of them another name: name='...'.")
+    app.wait_for("'back' already has a timer 'tick'. Give one of them another name: name='...'.")
     assert app.wait() == 3
 
 

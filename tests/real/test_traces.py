@@ -225,7 +225,7 @@ def loaded():
 
 def test_an_exporter_that_is_not_installed_is_named(apps: Apps) -> None:
     app = apps.start('.trace().role("deep", "./deep.py")', deep=DEEP, env={"OTEL_TRACES_EXPORTER": "pigeon"})
-    app.wait_for("OTEL_TRACES_EXPORTER names 'pigeon', and no such exporter is installed; there are: console")
+    app.wait_for("OTEL_TRACES_EXPORTER names 'pigeon', but no such exporter is installed. Installed: console")
 
 
 @pytest.mark.parametrize("setup", ["tracing", "tracing:", ":setup", "a b:c"])

@@ -1,4 +1,4 @@
-"""What `mob.require`, `mob.me` and the like give in a process that is no mobster: an object that complains when used.
+"""What `mob.require`, `mob.me` and the like return outside of a mobster: an object that raises when used.
 
 So the module of a role can be imported anywhere: by the children of `multiprocessing`, by tests, by Sphinx.
 """
@@ -16,7 +16,7 @@ _unheard: list[tuple[str, int]] = []  # decorators in the main script, such as "
 
 
 class Absent:
-    """The result of a function that needs a mobster, in a process that is none.
+    """The result of a function that needs a mobster, in a process that is not one.
 
     >>> back = mob.require("back")             # doctest: +SKIP
     >>> back.foo                               # doctest: +SKIP
@@ -34,7 +34,7 @@ class Absent:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)  # Python or a tool asks for a protocol, and the application for nothing
+            raise AttributeError(name)  # Python or a tool looks for a protocol; the application does not use the object
         refuse(self._mob_function)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -65,35 +65,39 @@ for _name in [
 
 
 def refuse(function: str) -> NoReturn:
-    """`NotInMobster` for a function of mob's that was called, or whose result is used, where there is no mobster."""
+    """Raise `NotInMobster` for a function of mob that was called, or whose result is used, outside of a mobster."""
     raise NotInMobster(
-        f"mob.{function}() works in mobsters only, and this process is not one. If it is the Kingpin (the script that "
-        f"calls .run()), move this code into the module of a role. If it has only imported the module of a role (a "
-        f"test, a child of multiprocessing, a REPL), the module may say mob.{function}(), but its result cannot be "
-        f'used here: say mob.connect("name of the app") to reach the app from outside.'
+        f"mob.{function}() works only in workers (mobsters), and this process is not one. If it is the Kingpin (the "
+        f"script that calls .run()), move this code into the module of a role. If it only imported the module of a "
+        f"role (a test, a child of multiprocessing, a REPL), the module may call mob.{function}(), but the result "
+        f'cannot be used here: use mob.connect("name of the app") to reach the app.'
     )
 
 
 def note_unheard(decorator: str, depth: int = 1) -> None:
-    """Note that a function of the running script, which no mobster will call, was registered `depth` frames above the
-    caller. Modules that were imported may belong to a role: they are no mistake."""
+    """Note a function that the main script registered and no mobster will call, `depth` frames above the caller.
+
+    Imported modules may belong to a role, so registering there is not a mistake.
+    """
     frame = sys._getframe(1 + depth)  # pyright: ignore[reportPrivateUsage]  as `warnings` does
     if frame.f_globals.get("__name__") == "__main__":
         _unheard.append((decorator, frame.f_lineno))
 
 
 def check_unheard(plan: Plan) -> None:
-    """`PlanError` if the main script has registered a function, unless it is a module of the app too, or its functions
-    run in pools."""
+    """Raise `PlanError` if the main script registered a function that is never called.
+
+    It is called if the script is also the module of a role, or if its functions run in pools.
+    """
     file = getattr(sys.modules.get("__main__"), "__file__", None) or ""
     name = os.path.splitext(os.path.basename(file))[0]
     modules = {os.path.splitext(os.path.basename(role.module))[0].rpartition(".")[2] for role in plan.roles}
     if not _unheard or name in modules or any(role.pool for role in plan.roles):
         return
     decorator, line = _unheard[0]
-    _unheard.clear()  # in a notebook it may be gone when the app is started again
+    _unheard.clear()  # in a notebook it may be fixed when the app is started again
     raise PlanError(
         f"{decorator} in line {line} of the main script would never be called: this process starts the app and is "
-        f"none of its workers. Move the function into the module of a role. With .up() or mob.connect(), which give a "
-        f"client, app.on(...) registers handlers of messages, joins, leaves, crashes and errors here."
+        f"not one of its workers. Move the function into the module of a role. To handle messages, joins, leaves, "
+        f"crashes and errors in this process, use app.on(...) of a client from .up() or mob.connect()."
     )

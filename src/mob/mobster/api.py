@@ -1,8 +1,9 @@
 """The functions that application code calls in a mobster: `mob.require`, `mob.send`, `mob.on` and the rest.
 
-They speak for the one peer that this process is. In the Kingpin, and in a process that has only imported the module of
-a role, there is none. There what modules say at their top (`require`, `on`, `me`, `ready`, `listen`, targets) does
-nothing and gives an object that complains when it is used, so that importing is free. All else complains at once.
+They act on the one peer of this process. The Kingpin, and a process that only imported the module of a role, have none.
+There the functions that modules call at the top level (`require`, `on`, `me`, `ready`, `listen`, targets) do nothing
+and return an object that raises when it is used, so that importing is always possible. All other functions raise at
+once.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ _peer: Peer | None = None
 _say_ready: Callable[[], None] | None = None
 
 Seat = tuple[Peer, Callable[[], None]]
-"""A peer, and how it says that it is ready."""
+"""A peer, and the function with which it reports that it is ready."""
 
 
-def _nobody() -> Seat | None:
+def _no_seat() -> Seat | None:
     return None
 
 
-find_seat: Callable[[], Seat | None] = _nobody
-"""Who asks, where one process holds several mobsters (`mob.testing`); asked in a process that is no mobster itself."""
+find_seat: Callable[[], Seat | None] = _no_seat
+"""Return the mobster that asks, if one process holds several (`mob.testing`); used only outside of real mobsters."""
 
 
 def _as_it_is(function: F) -> F:
@@ -52,35 +53,35 @@ def _as_it_is(function: F) -> F:
 
 
 class Me(Struct, frozen=True):
-    """Who a process of the mob is: the app, role, index and pid, the generation, and in a cluster node and token."""
+    """The identity of a process of the app: app, role, index, pid and generation; in a cluster also node and token."""
 
     app: str
     role: str
     index: int
-    """0 to workers - 1; a successor takes its predecessor's."""
+    """Index within the role, from 0 to workers - 1; a successor has the index of its predecessor."""
     pid: int
     generation: int
-    """How many processes have had this role and index, this one counted."""
+    """Number of processes that have had this role and index, including this one."""
     node: str = ""
-    """The name of its machine; nothing if the app runs on one only."""
+    """Name of its machine; "" if the app runs on one machine only."""
     token: int = 0
-    """Of a singleton: its fencing token. Each one that follows, wherever, has at least this; another machine's more."""
+    """Fencing token of a singleton: it never decreases from worker to worker, and grows when the machine changes."""
 
 
 def enter(peer: Peer, say_ready: Callable[[], None]) -> None:
-    """This process is a mobster from now on."""
+    """Make this process a mobster."""
     global _peer, _say_ready
     _peer, _say_ready = peer, say_ready
 
 
 def leave() -> None:
-    """This process is no mobster any more (it is the child of one)."""
+    """Make this process, the child of a mobster, an ordinary process."""
     global _peer, _say_ready
     _peer = _say_ready = None
 
 
 def current(function: str) -> Peer:
-    """This process's peer; `NotInMobster` names the function that needs one."""
+    """Return this process's peer; `NotInMobster` names the function that needs one."""
     peer = find()
     return refuse(function) if peer is None else peer
 
@@ -96,59 +97,87 @@ def find() -> Peer | None:
 @overload
 def require(role: str) -> Proxy: ...
 @overload
-def require(role: str, interface: Callable[..., T]) -> T: ...  # not type[T]: mypy takes no Protocol for one
+def require(role: str, interface: Callable[..., T]) -> T: ...  # not type[T]: mypy does not accept a Protocol for that
 def require(role: str, interface: Any = None) -> Any:
-    """The proxy of a role: its exports as functions, each call sent to any one worker.
+    """Return the proxy of a role: its exports as functions, each call sent to any one worker.
 
-    Never blocks and needs no boot order: calls wait for the first ready worker (30 s, see `Proxy.options`). Raises
-    `UnknownRole` at once if the app has no such role, with the nearest name.
+    Never blocks and needs no boot order: calls wait for the first ready worker (30 s by default, see `Proxy.options`).
 
-    `interface`: a `typing.Protocol` (or any class) whose methods are the exports. Editors and type checkers take the
-    proxy for one, and each result is converted to what its method is annotated to return; see docs/typed.md.
+    Args:
+        role: Name of the role.
+        interface: A `typing.Protocol` (or any class) whose methods are the exports. Editors and type checkers treat the
+            proxy as an object of it, and each result is converted to the annotated return type; see docs/typed.md.
 
-    >>> back = mob.require("back")     # doctest: +SKIP
-    >>> await back.foo(1)              # doctest: +SKIP
-    >>> back = mob.require("back", Back)                   # doctest: +SKIP
+    Returns:
+        The proxy: `proxy.export(...)` returns a call, to be awaited or asked for its `result()`.
+
+    Raises:
+        UnknownRole: The app has no such role; the message names the nearest one.
+
+    Example:
+        >>> back = mob.require("back")     # doctest: +SKIP
+        >>> await back.foo(1)              # doctest: +SKIP
+        >>> back = mob.require("back", Back)                   # doctest: +SKIP
     """
     peer = find()
     return Absent("require") if peer is None else proxy_of(peer, role, interface)
 
 
 def send(obj: Any) -> None:
-    """Sends a message to every ready mobster, this one too. Raises `BadMessage` if it cannot be sent, and `Busy` if
-    there were some that read too slowly, when the others have it.
+    """Send a message to every ready mobster, including this one.
 
-    >>> mob.send({"cache": "stale"})   # doctest: +SKIP
+    Args:
+        obj: The message; handlers of `mob.on("message")` receive it.
+
+    Raises:
+        BadMessage: The object cannot be sent.
+        Busy: Some mobsters read too slowly; the others have received the message.
+
+    Example:
+        >>> mob.send({"cache": "stale"})   # doctest: +SKIP
     """
     current("send").calling.send_to_all(obj)
 
 
 def all(role: str) -> Target:
-    """All ready workers of a role, at the moment of sending. `UnknownRole` if there is no such role.
+    """Return a target for all workers of a role that are ready when something is sent.
 
-    >>> mob.all("back").send("reopen")                      # doctest: +SKIP
-    >>> mob.all("back").call.size().result()                # doctest: +SKIP
-    {4711: 12, 4712: 9}
+    Raises:
+        UnknownRole: The app has no such role.
+
+    Example:
+        >>> mob.all("back").send("reopen")                      # doctest: +SKIP
+        >>> mob.all("back").call.size().result()                # doctest: +SKIP
+        {4711: 12, 4712: 9}
     """
     peer = find()
     return cast(Target, Absent("all")) if peer is None else Target(peer, role, "all")
 
 
 def any(role: str) -> Target:
-    """Any one worker of a role. `UnknownRole` if there is no such role.
+    """Return a target for any one worker of a role.
 
-    >>> mob.any("back").send({"order": 4711})               # doctest: +SKIP
+    Raises:
+        UnknownRole: The app has no such role.
+
+    Example:
+        >>> mob.any("back").send({"order": 4711})               # doctest: +SKIP
     """
     peer = find()
     return cast(Target, Absent("any")) if peer is None else Target(peer, role, "any")
 
 
 def pid(pid: int | str) -> Target:
-    """The mobster with that process id: `mob.pid(p).send(obj)`, `.call.foo(1)`; `UnknownTarget` if there is none.
+    """Return a target for the mobster with that process id: `mob.pid(p).send(obj)`, `mob.pid(p).call.foo(1)`.
 
-    A number is a process of this machine; one of another is "node:pid".
+    Args:
+        pid: A process id of this machine as a number; for another machine "node:pid".
 
-    >>> mob.pid(4711).send("hello")                         # doctest: +SKIP
+    Raises:
+        UnknownTarget: No mobster has this pid.
+
+    Example:
+        >>> mob.pid(4711).send("hello")                         # doctest: +SKIP
     """
     peer = find()
     return cast(Target, Absent("pid")) if peer is None else Target(peer, "", "pid", pid)
@@ -159,24 +188,41 @@ def on(event: str) -> Callable[[F], F]: ...
 @overload
 def on(event: str, handler: F) -> Callable[[F], F]: ...
 def on(event: str, handler: Any = None) -> Any:
-    """Registers a handler, `def` or `async def`: `@mob.on("message")`, or `mob.on("message", f)`.
+    """Register a handler of an event, `def` or `async def`: `@mob.on("message")`, or `mob.on("message", f)`.
 
-    Handlers of messages begin in the order in which one process has sent messages and calls; an `async def` one gives
-    way at its first `await` that waits.
+    In a process that is not a mobster (a test, a child of multiprocessing) handlers are never run; in a main script the
+    app then does not start (`PlanError`).
 
-    Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
-    `ready`, `drain` (the mobster begins to end: end what has no end of its own), `stop` (all work is done), `join` and
-    `leave` (get the other mobster), `crash` (gets the report, a `Crash`, of another mobster that died out of order),
-    `hand_over` (takes nothing, and returns what the successor gets by `mob.inherited()`; a worker has one), `error`
-    (gets an exception that the code of this mobster has raised, and an `ErrorContext`; runs in a thread of its own).
-    `ValueError` for any other. In a process that is no mobster (a test, a child of multiprocessing) no handler is ever
-    run; in a main script the app does not start then (`PlanError`).
+    Args:
+        event: One of
 
-    A mobster that ends waits for its handlers of messages and of `drain`. One of `ready`, `join`, `leave` or `crash`
-    that still runs is cancelled then, so it may go on for ever.
+            * `message`: another process sent an object, which the handler receives. Handlers begin in the order in
+              which one process sent messages and calls; an `async def` handler gives way at its first `await` that
+              waits.
+            * `start`: runs on the loop after the import, before the mobster is ready.
+            * `ready`: the mobster is ready.
+            * `drain`: the mobster begins to stop; end whatever does not end by itself.
+            * `stop`: all work is done.
+            * `join`, `leave`: another mobster appeared or left; the handler receives it.
+            * `crash`: another mobster crashed; the handler receives the report, a `Crash`.
+            * `hand_over`: takes no arguments and returns what the successor gets from `mob.inherited()`; at most one
+              handler per worker.
+            * `error`: code of this mobster raised an exception; the handler receives the exception and an
+              `ErrorContext`, and runs in a thread of its own.
+        handler: The function; without it `on` returns a decorator.
 
-    >>> @mob.on("message")                                  # doctest: +SKIP
-    ... async def handle(obj): ...
+    Returns:
+        A decorator, which returns the function unchanged.
+
+    Raises:
+        ValueError: There is no such event.
+
+    When a mobster stops, it waits for its handlers of `message` and `drain`. Handlers of `ready`, `join`, `leave` and
+    `crash` that still run are cancelled, so they may run forever.
+
+    Example:
+        >>> @mob.on("message")                                  # doctest: +SKIP
+        ... async def handle(obj): ...
     """
     peer = find()
     if peer is not None:
@@ -187,15 +233,19 @@ def on(event: str, handler: Any = None) -> Any:
 
 
 def caller() -> Me | None:
-    """Who sent the message or made the call that is being served here; None outside of one, and in a batch of calls
-    from several processes. A client's role is "".
+    """Return the process that sent the message or made the call that is being served here.
 
-    >>> mob.caller().role                                   # doctest: +SKIP
-    'front'
+    Returns:
+        Its identity; the role of a client is "". None outside of messages and calls, and in a batch of calls from
+        several processes.
+
+    Example:
+        >>> mob.caller().role                                   # doctest: +SKIP
+        'front'
     """
     peer = current("caller")
     now = served.current()
-    if now is None or not getattr(now[2], "has_one_caller", True):  # only a batch may have several
+    if now is None or not getattr(now[2], "has_one_caller", True):  # only a batch can have several callers
         return None
     contact = now[0]
     member = contact.member
@@ -203,41 +253,49 @@ def caller() -> Me | None:
 
 
 def delivery() -> Delivery | None:
-    """Which durable message or call is being handled here, and for which time: `.key`, the same each time, and
-    `.attempt`, 1 at first. None outside of one, and in a batch.
+    """Return which durable message or call is being handled, and which attempt this is.
 
-    >>> if mob.delivery().attempt > 1: ...     # doctest: +SKIP
+    Returns:
+        `.key`, which is the same for each attempt, and `.attempt`, starting at 1. None outside of a durable message or
+        call, and in a batch.
+
+    Example:
+        >>> if mob.delivery().attempt > 1: ...     # doctest: +SKIP
     """
     current("delivery")
     return DELIVERY.get()
 
 
 def job(id: str) -> Job[Any]:
-    """The durable job of that id, of this app, whichever process has made it; in a client it is `app.job(id)`.
+    """Return the durable job of this app with that id, whichever process created it; in a client use `app.job(id)`.
 
-    Nothing is asked yet: what the job's methods give fails with `UnknownJob` if nothing is known of it.
+    This sends no request: the methods of the job fail with `UnknownJob` if the job is unknown.
 
-    >>> await mob.job(id)                      # doctest: +SKIP
+    Example:
+        >>> await mob.job(id)                      # doctest: +SKIP
     """
     found: Job[Any] = import_at_rest(JOBS).job_of(current("job"), id)
     return found
 
 
 def cancelled() -> bool:
-    """Whether the caller of the running call has given it up, has died, or its time is over.
+    """Return whether the caller of the running call cancelled it or exited, or its timeout has passed.
 
-    For a `def` export that takes long, which cannot be cancelled from outside: it asks now and then, and returns.
+    For a long-running `def` export, which cannot be cancelled by others: check this regularly, and return if it is
+    True.
 
-    >>> while not mob.cancelled(): ...     # doctest: +SKIP
+    Example:
+        >>> while not mob.cancelled(): ...     # doctest: +SKIP
     """
     return current("cancelled").serving.is_cancelled()
 
 
 def me() -> Me:
-    """Who this process is.
+    """Return the identity of this process.
 
-    >>> mob.me().role, mob.me().index                       # doctest: +SKIP
-    ('back', 0)
+    Example:
+        >>> mob.me().role, mob.me().index                       # doctest: +SKIP
+        ('back', 0)
     """
     peer = find()
     if peer is None:
@@ -256,13 +314,14 @@ def me() -> Me:
 
 
 def ready() -> None:
-    """Says that this mobster may be given work, before its module has finished importing.
+    """Report that this mobster can be given work before its module has finished importing.
 
-    Without it a mobster is ready when its module has been imported, or when the module blocks and waits for
-    connections. Call it in a module that goes on for ever in another way: a consumer of a queue, or a server in a
-    thread while the main thread sleeps in a loop.
+    Without it a mobster is ready when the import of its module ends, or when the module blocks and waits for
+    connections. Call it in a module that runs forever in another way: a consumer of a queue, or a server in a thread
+    while the main thread sleeps in a loop.
 
-    >>> mob.ready()                                         # doctest: +SKIP
+    Example:
+        >>> mob.ready()                                         # doctest: +SKIP
     """
     if _say_ready is not None:
         _say_ready()
@@ -271,13 +330,19 @@ def ready() -> None:
 
 
 def exit(status: int = 0) -> None:
-    """End this mobster in order, with that exit status: it takes no new calls, finishes those in hand, and runs the
-    handlers of `stop`, as when the app stops. Returns at once; the call that says so is answered.
+    """End this mobster gracefully: it accepts no new calls, finishes those in hand, and runs the handlers of `stop`.
 
-    `sys.exit()` in an export does not do this: it fails the call, and the mobster goes on. Whether another one comes in
-    its place is said by `restart` and `stop_exit_codes` of the role. `ValueError` if the status is not in 0 to 255.
+    Returns at once; a call in which it is used is still answered. `sys.exit()` in an export does not end the mobster:
+    it fails the call. The options `restart` and `stop_exit_codes` of the role decide whether a new worker replaces it.
 
-    >>> mob.exit(3)                                         # doctest: +SKIP
+    Args:
+        status: Exit status of the process, from 0 to 255 (default 0).
+
+    Raises:
+        ValueError: The status is not a whole number from 0 to 255.
+
+    Example:
+        >>> mob.exit(3)                                         # doctest: +SKIP
     """
     if not isinstance(status, int) or not 0 <= status <= 255:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"mob.exit({status!r}): the exit status must be a whole number from 0 to 255.")
@@ -285,12 +350,20 @@ def exit(status: int = 0) -> None:
 
 
 def scale(change: int) -> str:
-    """Makes the own role larger (+1) or smaller (-1), between `workers` and `max_workers`; what was done.
+    """Change the number of workers of this role, within `workers` and `max_workers`.
 
-    `MobError` if the role would leave these limits.
+    Args:
+        change: Number of workers to add, or to remove if negative.
 
-    >>> mob.scale(+1)                  # doctest: +SKIP
-    'back: 5 workers.'
+    Returns:
+        A sentence with the new number.
+
+    Raises:
+        MobError: The role would leave its limits.
+
+    Example:
+        >>> mob.scale(+1)                  # doctest: +SKIP
+        'back: 5 workers.'
     """
     peer = current("scale")
     request = peer.control.request("scale", lambda number: m.Scale(number, peer.context.role, change, relative=True))
@@ -305,23 +378,29 @@ def inherited() -> Any: ...
 @overload
 def inherited(kind: type[T]) -> T | None: ...
 def inherited(kind: Any = None) -> Any:
-    """Return what the worker that was in this place before has left: what its handler of "hand_over" has returned.
+    """Return what the previous worker in this place returned from its handler of "hand_over".
 
-    None if there was none before, if that one had no such handler, or if it died (`kill -9`, a crash): what must
-    survive that belongs into a file or a database. `kind`: the class or annotation that the data is converted to, as
-    arguments are; without it dataclasses arrive as dicts, sets as lists.
+    Args:
+        kind: Class or annotation to which the data is converted, like an argument of a call. Without it dataclasses
+            arrive as dicts, and sets as lists.
 
-    `mob.MobError` before the handlers of "start" run, for until then the one before still serves calls; `mob.CallError`
-    if the data does not fit `kind`.
+    Returns:
+        The data. None if there was no previous worker, if it had no such handler, or if it was killed or crashed: data
+        that must survive that belongs in a file or a database.
 
-    >>> @mob.on("start")                                    # doctest: +SKIP
-    ... def start(): sessions.update(mob.inherited() or {})
+    Raises:
+        MobError: The handlers of "start" have not begun: until then the previous worker still serves calls.
+        CallError: The data does not fit `kind`.
+
+    Example:
+        >>> @mob.on("start")                                    # doctest: +SKIP
+        ... def start(): sessions.update(mob.inherited() or {})
     """
     peer = current("inherited")
     if not peer.may_ask_inherited:
         raise MobError(
-            "mob.inherited() is known in the handlers of 'start', and later; while the module is imported, the worker "
-            "before this one still serves calls."
+            "mob.inherited() is available in handlers of 'start' and later: while the module is imported, the "
+            "previous worker still serves calls."
         )
     value = peer.inherited
     if kind is None or value is None:
@@ -329,27 +408,36 @@ def inherited(kind: Any = None) -> Any:
     try:
         return peer.encoder.codec.converter(loosen(kind))(value)
     except ValidationError as error:
-        text = f"what {peer.context.name} has inherited is not {kind!r}: {said_of(error, value)}"
+        text = f"the data inherited by {peer.context.name} is not {kind!r}: {said_of(error, value)}"
         raise CallError(text, executed="yes") from error
 
 
 def last_error() -> str:
-    """The report of the last crash of a worker of the own role: why, where it stood, what it printed; "" if none.
+    """Return the report of the last crash of a worker of this role: reason, traceback and last output, or "".
 
     Reports outlive the app: `mob crashes` shows them.
 
-    >>> print(mob.last_error())                             # doctest: +SKIP
+    Example:
+        >>> print(mob.last_error())                             # doctest: +SKIP
     """
     crash: m.CrashIs = current("last_error").control.request("last_error", m.WantCrash).result()
     return crash.text
 
 
 def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
-    """The listening TCP socket of an address, shared with all mobsters that ask for it.
+    """Return a listening TCP socket that all mobsters share that listen on the same address.
 
-    `OSError` (`mob.AddressHeld`) tells who has the address if it cannot be had.
+    Args:
+        host: IP address or host name.
+        port: Port number; 0 for any free port.
+        backlog: Maximum number of connections that wait to be accepted (default 1,024).
 
-    >>> sock = mob.listen("127.0.0.1", 1337)     # doctest: +SKIP
+    Raises:
+        AddressHeld: Another process holds the address; the error, an `OSError`, names it.
+        OSError: The address cannot be bound for another reason.
+
+    Example:
+        >>> sock = mob.listen("127.0.0.1", 1337)     # doctest: +SKIP
     """
     if find() is None:
         return cast(socket.socket, Absent("listen"))

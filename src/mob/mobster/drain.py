@@ -1,7 +1,7 @@
-"""The end of a mobster, carried out.
+"""Carries out the end of a mobster.
 
-What is waited for, until when and in which order is decided by `core/draining.py`; what a stage does, by the part that
-it concerns. The others can be called until the links are closed, so `finally:` blocks and handlers of `stop` may do so.
+`core/draining.py` decides what is awaited, until when and in which order; the parts concerned do the work of each
+stage. Other processes can be called until the links are closed, so `finally:` blocks and handlers of `stop` may do so.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mob.rim.listeners import PortSharing
 
 
 class WebServer(Protocol):
-    """A server of mob's, which has requests to finish."""
+    """A server of mob, which has requests to finish."""
 
     def begin_to_end(self, now: float, with_process: bool) -> None:
-        """Let nobody in any more. `with_process`: the process ends as well."""
+        """Accept no more connections. `with_process`: the process ends as well."""
         ...
 
     async def finish(self, until: float) -> None:
@@ -60,16 +60,16 @@ class Drain:
         self._draining: DrainProgress | None = None
         self._places: frozenset[Endpoint] = frozenset()  # the shared ports
         self._web: WebServer | None = None
-        self._requests: asyncio.Future[None] | None = None  # ends with those of a server of mob's
-        self._awaited: list[Call[object]] = []  # calls that others have, and handlers wait for
+        self._requests: asyncio.Future[None] | None = None  # done when the requests of mob's server are
+        self._awaited: list[Call[object]] = []  # calls to other processes that handlers wait for
         self.exit: BaseException | None = None
-        """The exit that a handler has asked for, if one has."""
+        """Exit that a handler requested; None if none did."""
 
     def __repr__(self) -> str:
         return f"<Drain of {self._context.name}, {self._draining or 'not begun'}>"
 
     def begin(self, grace: float, web: WebServer | None, with_process: bool) -> None:
-        """Begin the end: nobody comes in any more, and those who want to know it hear of it. On the loop's thread.
+        """Begin the end: accept nothing new, and notify those who registered for it. On the loop's thread.
 
         `with_process`: the process ends as well.
         """
@@ -85,7 +85,7 @@ class Drain:
         self._handlers.fire("drain")
 
     def wake_module(self) -> None:
-        """Wake the module that blocks in its import, when nobody is left who would miss an answer."""
+        """Wake the module that blocks in its import, once no caller would miss an answer."""
         if self._draining is None or not self.is_importing:
             return
         now = monotonic()
@@ -107,12 +107,14 @@ class Drain:
                     try:
                         await self._carry_out(stage, seconds, draining)
                     except Exception:
-                        self._context.log.exception("%r has failed at its end; it goes on with the next stage", stage)
+                        self._context.log.exception(
+                            "%r failed while this process was ending; continuing with the next stage", stage
+                        )
                 case _:
                     return
 
     def seconds_at_exit(self) -> float:
-        """Return how many seconds threads and `atexit` have."""
+        """Return the number of seconds for threads and `atexit`."""
         return EXIT_SECONDS if self._draining is None else self._draining.seconds_at_exit(monotonic())
 
     async def _carry_out(self, stage: DrainStage, seconds: float, draining: DrainProgress) -> None:
@@ -134,7 +136,7 @@ class Drain:
                 asked = await self._handlers.run_stop(max(0.0, seconds - (monotonic() - began)))
                 self.exit = self._exits.asked or asked
             case DrainStage.TASKS:
-                self._peer.begin_no_more()  # else the end of each task would let the next one in, to be cancelled too
+                self._peer.begin_no_more()  # else the end of each task would start the next one, to be cancelled too
                 self._serving.cancel_all()
                 await ending.end_tasks(seconds, log, self._serving.cancelling)
             case DrainStage.ERRORS:
@@ -145,8 +147,10 @@ class Drain:
                 pass
 
     def _finish_requests(self, until: float) -> None:
-        """Have their connections end while calls are still finished. Until then messages are heard, which may be what
-        the answers are made of."""
+        """Let their connections end while calls are still finished.
+
+        Messages are received until then, because answers may depend on them.
+        """
         if self._web is None:
             self._handle_finished()
         else:
@@ -164,40 +168,40 @@ class Drain:
             await self._requests
             await self._web.end(seconds)
         except TimeoutError:
-            self._context.log.error("the lifespan of the application has not ended within the grace time")
+            self._context.log.error("the application's lifespan did not end within the grace period (grace)")
         except Exception:
-            self._context.log.exception("the lifespan of the application has not ended well")
+            self._context.log.exception("the application's lifespan failed at its end")
 
     # ---------------------------------------------------------------------------- what `core.draining` asks about
 
     @property
     def is_importing(self) -> bool:
-        """Return whether the module blocks in its import."""
+        """True if the module blocks in its import."""
         return self._is_importing()
 
     @property
     def finishes_by_itself(self) -> bool:
-        """Return whether a server of the module's own handles SIGTERM."""
+        """True if a server of the module handles SIGTERM."""
         return self._sigterm.is_the_roles
 
     @property
     def is_exit_asked(self) -> bool:
-        """Return whether a handler has said sys.exit()."""
+        """True if a handler called sys.exit()."""
         return self._exits.asked is not None
 
     @property
     def awaits_answers(self) -> bool:
-        """Return whether calls that handlers wait for are still under way."""
+        """True if calls that handlers wait for are still open."""
         return not all(call.done() for call in self._awaited)
 
     @property
     def in_hand(self) -> int:
-        """Return the number of calls and messages that are not finished."""
+        """Number of calls and messages that are not finished."""
         return self._serving.in_hand
 
     @property
     def has_heard_farewells(self) -> bool:
-        """Return whether nothing can come any more from others."""
+        """True if nothing more can arrive from other processes."""
         return self._control.is_closed or all(
             contact.heard_farewell or contact.link is None or contact.uid == self._context.uid
             for contact in self._contacts
@@ -205,9 +209,9 @@ class Drain:
 
     @property
     def has_requests(self) -> bool:
-        """Return whether requests are still being finished."""
+        """True if requests are still being finished."""
         return self._requests is not None and not self._requests.done()
 
     def uses(self) -> Iterable[Use]:
-        """Look at the connections at shared ports."""
+        """Return how the connections at shared ports are used."""
         return connections.uses(self._places)

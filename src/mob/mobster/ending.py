@@ -1,13 +1,12 @@
-"""The end of what a role has started by itself, as `asyncio.run` and the interpreter would end it.
+"""Ends what a role has started, as `asyncio.run` and the interpreter would.
 
-First the loop's: tasks are cancelled and awaited, asynchronous generators are closed, so that each `finally:` runs
-while the links to the others still stand. Then the process's: threads and pools (`threading._shutdown`, which also
-tells the workers of executors to go), then `atexit`. A mobster ends by `os._exit` and would skip all of that.
+First the loop's part: tasks are cancelled and awaited, asynchronous generators are closed, so that each `finally:` runs
+while the links to other processes are still open. Then the process's part: threads and pools (`threading._shutdown`,
+which also stops the workers of executors), then `atexit`. A mobster exits by `os._exit`, which would skip all of that.
 
-Limit: nobody is waited for beyond the grace time. A watchdog names the threads that are still there, and ends the
-process without them; and it ends it sooner when all that is left are threads that wait for connections, because a
-server in a thread does so for ever. Only code that holds the interpreter stops the watchdog; the Kingpin's SIGKILL
-covers that.
+Limit: nothing is awaited beyond the grace period. A watchdog names the threads that are still running, and ends the
+process without them. It does so earlier if only threads remain that wait for connections, because a server in a thread
+waits forever. Only code that holds the interpreter stops the watchdog; the Kingpin's SIGKILL covers that.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from mob.rim import waits
 from mob.rim.waits import WaitReason
 
 ROUNDS = 10
-"""How often tasks are looked for: those that end may start others, and one that does so for ever is left alone."""
+"""Number of times that tasks are looked for: those that end may start others; one that does so forever is abandoned."""
 SHOWN = 5
-"""Names that a message lists."""
+"""Number of names that a message lists."""
 THREADS_INTERVAL = 0.5
-"""Seconds between two looks at the threads that are waited for: no event tells that one waits for connections."""
+"""Seconds between two looks at the remaining threads: no event reports that one waits for connections."""
 WATCHDOG = "mob-ending"
 
 
@@ -52,19 +51,19 @@ async def end_tasks(seconds: float, log: logging.Logger, cancelling: Cancelling)
             if task.done():
                 _show(loop, task)
     if late:
-        log.error("tasks were cancelled and have not ended within the grace time: %s", _names(late))
+        log.error("tasks were cancelled but did not end within the grace period (grace): %s", _names(late))
     left = {task for task in asyncio.all_tasks() if cancelling.is_left(task)}
     if left:
-        told = "tasks swallow their cancellation and are left: they would have not ended within the grace time: %s"
+        told = "tasks ignored their cancellation and were abandoned; they would outlast the grace period (grace): %s"
         log.error(told, _names(left))
     if not await close_generators(max(0.1, until - loop.time())):
-        log.error("an asynchronous generator has not closed within the grace time")
+        log.error("an asynchronous generator did not close within the grace period (grace)")
 
 
 async def close_generators(seconds: float) -> bool:
     """Close the asynchronous generators of this loop; return whether all have closed within that time."""
     closing = asyncio.get_running_loop().create_task(asyncio.get_running_loop().shutdown_asyncgens())
-    await asyncio.wait({closing}, timeout=seconds)  # `wait_for` would wait for one that swallows its cancellation
+    await asyncio.wait({closing}, timeout=seconds)  # `wait_for` would wait for one that ignores its cancellation
     if closing.done():
         closing.result()
     else:
@@ -89,16 +88,17 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 def end_interpreter(seconds: float, status: int) -> None:
-    """Wait for the threads and pools that are not daemons, and run what `atexit` has: for so many seconds at most, then
-    the process ends with that status."""
+    """Wait for non-daemon threads and for pools, and run the functions of `atexit`; end the process after `seconds`."""
     has_ended = threading.Event()
     watchdog = threading.Thread(target=_watch, args=(seconds, status, has_ended), name=WATCHDOG, daemon=True)
-    with contextlib.suppress(RuntimeError):  # no more threads to be had: the Kingpin ends what lasts too long
+    with contextlib.suppress(
+        RuntimeError
+    ):  # no thread can be started: the Kingpin kills the process if it takes too long
         watchdog.start()
     for end in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]  # as at an interpreter's end
         try:
             end()
-        except BaseException as error:  # noqa: BLE001  the application's; the process ends
+        except BaseException as error:  # noqa: BLE001  any exception of the application; the process ends
             sys.excepthook(type(error), error, error.__traceback__)
     has_ended.set()
 
@@ -114,7 +114,7 @@ def _watch(seconds: float, status: int, has_ended: threading.Event) -> None:
         if monotonic() >= until:
             names = _listed(sorted(thread.name for thread in left))
             what = f"threads are still running: {names}" if left else "an atexit function has not returned"
-            why = f"mob: the time to end is over (grace): {what}; this process ends without them"
+            why = f"mob: the grace period (grace) is over: {what}; this process exits without waiting for them"
         elif left and all(waits.wait_of(thread.native_id or 0) is WaitReason.CONNECTION for thread in left):
             break
     with contextlib.suppress(Exception):
@@ -134,7 +134,7 @@ def _listed(names: list[str]) -> str:
 
 
 def status_of(error: BaseException) -> int:
-    """Return the exit status that a `SystemExit` asks for; print what it says instead of a number."""
+    """Return the exit status of a `SystemExit`; print its text if it has one instead of a number."""
     code = getattr(error, "code", 1)
     if code is None:
         return 0

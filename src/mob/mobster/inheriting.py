@@ -1,13 +1,13 @@
-"""What a worker leaves to its successor, and what it has got from the one before it.
+"""What a worker leaves to its successor, and what it gets from its predecessor.
 
-`mob.on("hand_over")` says that there is something to leave. Where old and new are there together, the Kingpin asks for
-it (`m.HandOver`): calls are finished, the callers have stopped to send, the handler runs, and from then on nothing is
-begun any more that may change what it has returned: calls go elsewhere, messages and calls of objects wait. Either the
-end follows (`m.Stop`), or the worker goes on (`m.GoOn`), with what has waited. A worker that just ends hands over when
-its calls have ended, before its handlers of `stop`.
+`mob.on("hand_over")` declares that there is something to leave. If the old and the new worker exist at the same time,
+the Kingpin requests it (`m.HandOver`): calls are finished, callers stop sending, and the handler runs. From then on
+nothing is started that could change what the handler returned: calls go elsewhere; messages and calls of objects wait.
+Then either the worker ends (`m.Stop`), or it continues (`m.GoOn`), with everything that waited. A worker that ends
+without such a request hands over when its calls have ended, before its handlers of `stop`.
 
-The data is encoded as a message is, with all its large buffers in it, into a file without a name in memory. The Kingpin
-keeps its descriptor and gives it to the successor. So it does not matter which of them lives when.
+The data is encoded like a message, including all large buffers, into an unnamed file in memory. The Kingpin keeps its
+descriptor and gives it to the successor. So it does not matter which of the two exists when.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ EVENT = "hand_over"
 
 
 class Heritage:
-    """Both sides of it, for one mobster."""
+    """The handover of one mobster, as giver and as heir."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._task: asyncio.Task[None] | None = None
-        self._is_given = False  # the Kingpin has it
+        self._is_given = False  # True when the Kingpin has the data
         peer.control.on_hand_over = self._handle_asked
         peer.control.on_go_on = self._handle_go_on
 
@@ -48,7 +48,7 @@ class Heritage:
     # ------------------------------------------------------------------------------------------------ the heir
 
     async def take(self) -> None:
-        """Get what the one before this has left, before the handlers of `start` run."""
+        """Get what the predecessor left, before the handlers of `start` run."""
         found: tuple[int, int] = await self._peer.control.request(EVENT, m.WantInheritance)
         fd, size = found
         if fd < 0:
@@ -60,13 +60,13 @@ class Heritage:
 
     def _decoded(self, fd: int, size: int) -> Any:
         with mmap.mmap(fd, size, access=mmap.ACCESS_COPY) as mapped:
-            body = mapped[:]  # arrays look into it, and are this worker's own
+            body = mapped[:]  # arrays refer to it, and belong to this worker
         return self._peer.encoder.codec.decode(bytearray(body))
 
     # ----------------------------------------------------------------------------------------------- the giver
 
     def _handle_asked(self, seconds: float) -> None:
-        """A successor is about to start. On the loop's thread."""
+        """Hand over, because a successor is about to start. On the loop's thread."""
         self._task = self._peer.context.reactor.loop.create_task(self._hand_over(seconds))
 
     async def _hand_over(self, seconds: float) -> None:
@@ -79,13 +79,13 @@ class Heritage:
             await self._give(until)
         except TimeoutError:
             hand = serving.in_hand
-            why = f"{counted(hand, 'call')} still ran" if hand else "its handler still ran"
+            why = f"{counted(hand, 'call')} still running" if hand else "its handler was still running"
             self._tell(m.HandedOver(f"{why} after {seconds:g} s (grace)"))
-        except Exception as error:  # noqa: BLE001  told
+        except Exception as error:  # noqa: BLE001  any exception is reported
             self._tell_failed(error)
 
     async def _wait_for_calls(self, until: float) -> None:
-        """Wait until no call is in hand, and the others have noticed that none is to come."""
+        """Wait until no call is in hand, and callers have noticed that they must not send more."""
         peer, farewells_until = self._peer, monotonic() + FAREWELL_TIME
         while True:
             now = monotonic()
@@ -105,21 +105,21 @@ class Heritage:
         )
 
     def begin_end(self) -> None:
-        """The process ends: what was held is served, but for calls of exports. On the loop's thread."""
+        """Serve what was held, except calls of exports, because the process ends. On the loop's thread."""
         if self._task is not None:
             self._task.cancel()
         self._peer.serving.inbox.let_go_on(with_calls=False)
 
     async def give_at_end(self, seconds: float) -> None:
-        """The process ends: leave what there is to leave, unless nobody follows, or it was done already."""
+        """Hand over at the end of the process, unless there is no successor or it was done already."""
         control = self._peer.control
         if self._is_given or not control.may_hand_over or control.is_closed or not self._peer.handlers.of(EVENT):
             return
         try:
             await self._give(monotonic() + seconds)
         except TimeoutError:
-            self._tell(m.HandedOver("its handler still ran at the end of the grace time"))
-        except Exception as error:  # noqa: BLE001  told
+            self._tell(m.HandedOver("its handler was still running at the end of the grace period (grace)"))
+        except Exception as error:  # noqa: BLE001  any exception is reported
             self._tell_failed(error)
 
     async def _give(self, until: float) -> None:
@@ -137,13 +137,15 @@ class Heritage:
         self._peer.control.post_with(m.HandedOver(size=len(body)), [descriptor])
 
     def _encoded(self, value: Any) -> bytes:
-        """Return a value as bytes, with its large buffers; `BadMessage` for what ends with this process."""
+        """Return a value as bytes, with its large buffers; `BadMessage` for objects that end with this process."""
         peer = self._peer
         body = peer.encoder.codec.encode(value, "what is handed over")
         passage = peer.references.take() if peer.references.encoding else ()
         if passage:
             peer.references.let_go(passage)
-            raise BadMessage("functions, iterators, sockets and open files cannot be handed over: they end here")
+            raise BadMessage(
+                "functions, iterators, sockets and open files cannot be handed over: they end with this process"
+            )
         return body
 
     def _tell_failed(self, error: Exception) -> None:
@@ -156,7 +158,7 @@ class Heritage:
         self._peer.context.reactor.flush()
 
     def _handle_go_on(self) -> None:
-        """No successor takes the place. On the loop's thread."""
+        """Continue, because no successor takes the place. On the loop's thread."""
         self._is_given = False
         if self._task is not None:
             self._task.cancel()

@@ -1,7 +1,7 @@
-"""The life of a mobster: import the role's module, be ready, serve, drain, end.
+"""The life of a mobster: import the role's module, become ready, serve, drain, end.
 
-The loop runs in a helper thread while the module is imported, for the module may block for ever (a server's
-`serve_forever`), and the mobster must hear and answer all the same. If the import returns, the loop moves to the main
+The loop runs in a helper thread while the module is imported, because the module may block forever (a server's
+`serve_forever`) while the mobster must still receive and answer. If the import returns, the loop moves to the main
 thread. Whatever ends the life (the Kingpin, SIGTERM, the Kingpin's death, `sys.exit`) leads to `begin_stop`, once.
 """
 
@@ -55,11 +55,11 @@ class Life:
     """One mobster, from its first instruction to its exit status."""
 
     lingers = True
-    """Whether its loop may wait awake for an answer that is about to come."""
+    """True if its loop may wait actively for an answer that is about to arrive."""
     is_process = True
-    """Whether the process ends with it."""
+    """True if the process ends with this mobster."""
     pulse = Liveness
-    """What its liveness thread is."""
+    """Class of its liveness thread."""
 
     def __init__(self, order: m.Fork, control: socket.socket, liveness: socket.socket) -> None:
         self.order: m.Fork = order
@@ -112,17 +112,17 @@ class Life:
         self.is_ready: bool = False
         self.stopping: bool = False
         self.is_orphan: bool = False
-        """Whether the Kingpin has gone."""
+        """True if the Kingpin is dead."""
         self.status: int = 0
-        self._told: tuple[tuple[m.ExportInfo, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
-        self._has_left = False  # whether this is a forked child
+        self._reported: tuple[tuple[m.ExportInfo, ...], bool] = ((), False)  # to the Kingpin: exports, are they all
+        self._has_left = False  # True in a forked child
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "importing" if self.importing else "serving"
         return f"<Life of {self.peer.context.name}, {state}>"
 
     def run(self) -> int:
-        """Lives; the exit status."""
+        """Run the mobster; return the exit status."""
         reactor, peer = self.reactor, self.peer
         peer.control.on_stop = self.begin_stop
         peer.control.on_gone = self._handle_kingpin_gone
@@ -141,7 +141,7 @@ class Life:
             self._send_out_canaries()
         self.liveness.start()
         if not self.stopping and self._set_up() and self._import() and not self.stopping:
-            if self.sigterm.regain() and self.is_ready:  # a server of the module's own ran and was told to end
+            if self.sigterm.regain() and self.is_ready:  # a server of the module ran until a SIGTERM
                 self._end_by_itself()
             else:
                 self._say_what_is_skipped()
@@ -155,12 +155,12 @@ class Life:
         return self.status
 
     def _send_out_canaries(self) -> None:
-        """Have the Kingpin see that this process ends as soon as it begins to, because a spare can take its place."""
+        """Let the Kingpin notice the end of this process as soon as it begins, because a spare can take its place."""
         if ends := canary.send_out():
             self.peer.control.post_with(m.CanariesSent(len(ends)), ends)
 
     def _enter_process(self) -> None:
-        """All that makes this process the mobster's own."""
+        """Install everything that makes this process the mobster's own."""
         api.enter(self.peer, self.be_ready)
         forks.guard(self._leave)
         self.sigterm.install()
@@ -168,7 +168,7 @@ class Life:
         asking.install(self.peer, debugging.install(self.peer))
 
     def _leave(self) -> None:
-        """In the child of a fork (multiprocessing, say): it is no mobster, and nothing of one is left in it."""
+        """Remove everything of a mobster in a forked child (of multiprocessing, say), which is not one."""
         if self._has_left:
             return
         self._has_left = True
@@ -180,33 +180,35 @@ class Life:
         self.liveness.abandon()
 
     def _end_child(self) -> None:
-        """Code of the application has returned: if it has forked and this is its child, the child ends here."""
+        """End the process if it is a forked child in which code of the application has returned."""
         if self.peer.context.is_abandoned:
             forks.end()
 
     # --------------------------------------------------------------------------------------------- the import
 
     def _set_up(self) -> bool:
-        """Traces, if they are wanted: after the fork, for they have threads; and what the plan names. Whether that went
-        well."""
+        """Start tracing, if configured, and run the plan's setup functions; return whether that succeeded.
+
+        This happens after the fork, because tracing uses threads.
+        """
         try:
             if self.order.trace is not None:
                 self.peer.context.tracing = importlib.import_module("mob.mobster.tracing").start(self.order)
             for each in self.order.setup:
                 module, _, function = each.partition(":")
                 getattr(importlib.import_module(module), function)(self.peer)
-        except Exception as error:  # noqa: BLE001  the application's, or of what it has installed
+        except Exception as error:  # noqa: BLE001  any exception of the application or its packages
             self.status = 1
             self._report(loading.traceback_of(error))
         return self.status == 0
 
     def _import(self) -> bool:
-        """Runs the role's module with the loop in a helper thread; whether it came to its end."""
+        """Run the role's module, with the loop in a helper thread; return whether the import finished."""
         self.has_begun = self.importing = self.sigterm.can_wake = True
         helper = threading.Thread(target=copy_context().run, args=(self.reactor.run,), name="mob-loop", daemon=True)
         is_done = False
         try:
-            if self.order.role.serve is None:  # who serves an application is ready later
+            if self.order.role.serve is None:  # a role that serves an application becomes ready later
                 self.readiness.begin()
                 self.sharing.on_accepted = self.readiness.handle_accepted
             helper.start()
@@ -215,12 +217,12 @@ class Life:
             is_done = True
         except SystemExit as error:
             self._end_child()
-            if self.stopping:  # woken out of its server, whose sockets are still open: that is no fault of its own
+            if self.stopping:  # SIGTERM ended its server, whose sockets are still open: expected
                 warnings.simplefilter("ignore", ResourceWarning)
             else:
                 self.status = ending.status_of(error)
-                self._report(f"SystemExit: the module has called sys.exit({error.code!r}) while it was imported.")
-        except BaseException as error:  # noqa: BLE001  whatever the module does, it is reported and the process ends
+                self._report(f"SystemExit: the module called sys.exit({error.code!r}) while it was imported.")
+        except BaseException as error:  # noqa: BLE001  any exception is reported, and the process ends
             self._end_child()
             if not self.stopping:
                 self.status = 1
@@ -233,7 +235,7 @@ class Life:
             helper.join()
             try:
                 self._collect_exports()
-            except Exception as error:  # noqa: BLE001  of an export that cannot be one
+            except Exception as error:  # noqa: BLE001  an export is invalid
                 if is_done:
                     self.status, is_done = 1, False
                     self._report(loading.traceback_of(error))
@@ -242,7 +244,7 @@ class Life:
         return is_done
 
     def _say_what_is_skipped(self) -> None:
-        """Once for a role: its module has a block for `__main__`, which does nothing here."""
+        """Warn once for a role whose module has a block for `__main__`, which does not run here."""
         module, role = self.module, self.order.role
         if module is None or role.serve is not None or self.order.index or self.order.generation > 1:
             return
@@ -261,7 +263,7 @@ class Life:
         return loading.load(self.order.base, self.order.role, begin)
 
     def _handle_listening(self) -> None:
-        """Something was bound, or listens. On any thread."""
+        """Handle a socket that was bound or listens. On any thread."""
         self.readiness.look_soon()
 
     def _report(self, report: str) -> None:
@@ -275,24 +277,24 @@ class Life:
             known = exports.get(name)
             if known is None and name in OWN:
                 self.peer.context.log.warning(
-                    "the export %r cannot be called as %s.%s(), because proxies have a method %r of their own; "
-                    "mob.any(%r).call.%s() calls it. Better give it another name.",
+                    "the export %r cannot be called as %s.%s(), because proxies have a method %r of their own. "
+                    "Call it with mob.any(%r).call.%s(), or rename it.",
                     name, self.peer.context.role, name, name, self.peer.context.role, name,
                 )  # fmt: skip
             if known is None or known.origin is not function:
                 exports[name] = self.peer.serving.new_export(self.order.role.name, name, function)
 
     def be_ready(self) -> None:
-        """The module says that it is ready; from any thread. In a spare it waits here for a place."""
+        """Report that the module is ready; from any thread. In a spare, wait here for a place."""
         if self.standby.is_waiting:
             self.readiness.end()
             self._say_booted()
             self.standby.block()
-        if not self.standby.is_waiting:  # else it is the loop that has said so, and it will have a place later
+        if not self.standby.is_waiting:  # else it was reported on the loop, and the place follows later
             self.say_ready()
 
     def _handle_serving(self) -> None:
-        """The module waits for connections. On the loop's thread."""
+        """Handle that the module waits for connections. On the loop's thread."""
         if not self.standby.is_waiting:
             self.say_ready()
         elif not self.stopping:
@@ -300,21 +302,23 @@ class Life:
             self._end_by_itself(1)
 
     def _say_booted(self) -> None:
-        """Tell the Kingpin that this spare waits for a place."""
+        """Report to the Kingpin that this spare waits for a place."""
         self._collect_exports()
-        self._told = self.peer.serving.describe_exports(), not self.importing
-        self.peer.control.post(m.Ready(self.peer.context.pid, *self._told))
+        self._reported = self.peer.serving.describe_exports(), not self.importing
+        self.peer.control.post(m.Ready(self.peer.context.pid, *self._reported))
 
     def _accept_in_place(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
-        """A call or message has come to this process, which is or was a spare. Who sends it has heard that it has a
-        place; it was told so before, but may not have read that yet."""
+        """Accept a call or message in this process, which is or was a spare.
+
+        The sender knows that it has a place; this process was informed earlier, but may not have read that yet.
+        """
         if self.standby.is_waiting:
             self.peer.control.catch_up()
         if self._accept is not None:
             self._accept(link, contact, message)
 
     def _handle_promoted(self, index: int, generation: int) -> None:
-        """This spare has a place. On the loop's thread."""
+        """Take the place that this spare was given. On the loop's thread."""
         context = self.peer.context
         context.index, context.generation = index, generation
         self.order = msgspec.structs.replace(self.order, index=index, generation=generation)
@@ -326,7 +330,7 @@ class Life:
         self.standby.end()
 
     def say_ready(self) -> None:
-        """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
+        """Report to the Kingpin that this mobster can be given work, and what it exports; from any thread."""
         self._collect_exports()
         if not self.is_ready:
             self.readiness.end()
@@ -335,17 +339,17 @@ class Life:
         for each in self.peer.before_ready:
             each()
         infos = self.peer.serving.describe_exports()
-        self._told = infos, not self.importing
+        self._reported = infos, not self.importing
         hears = bool(self.peer.handlers.of("message"))
         self.peer.control.post(m.Ready(self.peer.context.pid, infos, not self.importing, hears))
 
     def _handle_hearing(self) -> None:
-        """The first handler of messages has been registered."""
+        """Handle the registration of the first handler of messages."""
         if self.is_ready:
             self.say_ready()
 
     async def _get_ready(self) -> None:
-        """After the import, on the main thread: the start handlers, the server of the role, then ready."""
+        """After the import, on the main thread, run the start handlers and the server of the role, and become ready."""
         try:
             if self.order.inherits:
                 await self.heritage().take()
@@ -355,7 +359,7 @@ class Life:
                 return
             if self.order.role.serve is not None and not self.stopping:
                 await self._serve()
-        except Exception as error:  # noqa: BLE001  reported, and the process ends
+        except Exception as error:  # noqa: BLE001  any exception is reported, and the process ends
             self._end_child()
             self.peer.handlers.report("start", error)
             if not self.stopping:
@@ -364,11 +368,11 @@ class Life:
                 self.begin_stop(self.order.grace)
             return
         self.say_ready()
-        self.reactor.flush()  # the handlers may take their time
+        self.reactor.flush()  # the handlers may take long
         self.peer.fire("ready")
 
     def heritage(self) -> Heritage:
-        """Return what hands over and inherits; imported here, because few roles do."""
+        """Return the object that hands over and inherits; imported here, because few roles need it."""
         found = self._heritage
         if found is None:
             found = self._heritage = importlib.import_module("mob.mobster.inheriting").Heritage(self.peer)
@@ -379,31 +383,31 @@ class Life:
             await self._heritage.give_at_end(seconds)
 
     def _handle_handing_over(self) -> None:
-        """A handler of `hand_over` is about to be registered."""
+        """Handle the registration of a handler of `hand_over`."""
         if self.order.role.serve is not None:
             raise MobError(
-                f"role {self.order.role.name!r} serves HTTP, so it cannot hand over: requests could change what it has "
-                f"returned. Keep the data in a role of its own, and call that."
+                f"role {self.order.role.name!r} serves HTTP (serve=), so it cannot hand over: requests could change "
+                f"what the handler returned. Keep the data in a separate role, and call that."
             )
         self.heritage()
         self.peer.control.post(m.HandsOver())
 
     async def _wait_for_place(self) -> bool:
-        """Do all that can be done without a place; return whether this spare has one then."""
+        """Do everything that needs no place, then wait for one; return whether this spare has one."""
         if self.order.role.serve is not None:
             importlib.import_module("mob.mobster.http.server")
-        m.decode_peer(m.encode([]))  # its decoder is made by the first message, which is not to wait for that
+        m.decode_peer(m.encode([]))  # creates the decoder, so that the first message need not wait for it
         self._say_booted()
         return await self.standby.wait()
 
     def _handle_ready_failed(self, error: BaseException) -> None:
-        """A handler of `ready` has raised: the process ends, and another comes in its place. On the loop's thread."""
+        """End the process, which is then replaced, because a handler of `ready` raised. On the loop's thread."""
         if not self.stopping:
             self._report(loading.traceback_of(error))
             self._end_by_itself(1)
 
     async def _serve(self) -> None:
-        """Serves the application of the role; imported here, for only who serves needs uvicorn."""
+        """Serve the application of the role; imported here, because only such roles need uvicorn."""
         web = importlib.import_module("mob.mobster.http.server")
         server = web.Web(self.peer, self.order, self.module)
         self.web, self.vitals.requests = server, server.requests
@@ -412,7 +416,7 @@ class Life:
     # ---------------------------------------------------------------------------------------------- the end
 
     def _handle_beat(self) -> m.Beat | None:
-        """On the liveness thread, once a second."""
+        """Return the beat of this second; on the liveness thread."""
         peer = self.peer
         if peer.is_untidy:
             self.reactor.call(peer.tidy)
@@ -426,29 +430,29 @@ class Life:
 
     def _tell_new_exports(self) -> None:
         self._collect_exports()
-        if len(self._told[0]) != len(self.peer.serving.describe_exports()):
+        if len(self._reported[0]) != len(self.peer.serving.describe_exports()):
             self.say_ready()
 
     def _handle_kingpin_gone(self) -> None:
-        """On any thread."""
+        """Begin to stop, because the Kingpin is dead. On any thread."""
         if self.is_process and not self.is_orphan:
             output.detach_when_unread()
         self.is_orphan = True
         self.reactor.call(partial(self.begin_stop, self.order.grace))
 
     def end_in_order(self, status: int) -> None:
-        """The role has said `mob.exit`: finish what is in hand and end with that status; from any thread."""
+        """End with that status after finishing what is in hand, because the role called `mob.exit`; from any thread."""
         self.reactor.call(partial(self._end_by_itself, status, True))
 
     def _end_by_itself(self, status: int = 0, by_itself: bool = False) -> None:
-        """End though the Kingpin has not said so: somebody has sent SIGTERM, or `by_itself`, the role has said so."""
+        """End without being asked by the Kingpin: after a SIGTERM or, with `by_itself`, at the role's own request."""
         if not self.stopping:
             self.status = status or self.status
             self.peer.control.post(m.Draining(by_itself))
             self.begin_stop(self.order.grace)
 
     def begin_stop(self, grace: float) -> None:
-        """Finishes what is under way and ends, within so many seconds; on the loop's thread."""
+        """Finish what is in progress and end, within `grace` seconds; on the loop's thread."""
         if self.stopping:
             return
         self.stopping = True
@@ -476,7 +480,7 @@ class Life:
     def _close_control(self) -> None:
         self.liveness.say_last(self.vitals.beat)
         control = self.peer.control
-        control.on_gone = lambda: None  # it is this end that goes
+        control.on_gone = lambda: None  # this side closes the link
         control.close(LINK_FLUSH_TIMEOUT)
 
 
@@ -486,7 +490,7 @@ def _set_title(order: m.Fork) -> None:
 
 
 def main(order: m.Fork, control: int, liveness: int) -> int:
-    """The body of a freshly forked process; its exit status."""
+    """Run a freshly forked process; return its exit status."""
     _set_title(order)
     faulthandler.enable()
     processes.answer_with_stacks()
@@ -510,5 +514,5 @@ def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
 
 
 def _take_children_along() -> None:
-    """The Kingpin has gone, perhaps the fork server too, who else would end this process's children."""
+    """Kill the process group, because the Kingpin is dead and perhaps also the fork server, which would do it."""
     processes.kill_group(os.getpid())

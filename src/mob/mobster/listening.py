@@ -1,4 +1,4 @@
-"""Shared listening sockets (`rim/listeners.py`), asked of the Kingpin over the control link."""
+"""Requests to the Kingpin for shared listening sockets (`rim/listeners.py`), over the control link."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from mob.wire import messages as m
 
 
 class Listening:
-    """What one mobster asks the Kingpin about its sockets."""
+    """Requests of one mobster about its sockets."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
         self._addresses: dict[
             WantedAddress, m.SocketAddress
-        ] = {}  # as they were asked for: a later chdir changes nothing
+        ] = {}  # as requested, because a later chdir must not change them
 
     def __repr__(self) -> str:
         return f"<Listening on {len(self._addresses)} addresses>"
 
     def ask(self, wish: WantedAddress) -> int:
-        """Return the descriptor of the shared socket; `OSError` if it cannot be had."""
+        """Return the descriptor of the shared socket; `OSError` if the address cannot be bound."""
         address = self._addresses[wish] = _resolved(wish)
         call = self._control.request(
             f"bind to {wish.address}", lambda number: m.Bind(number, address, wish.v6only, wish.nth, wish.mode)
@@ -32,19 +32,19 @@ class Listening:
         return descriptor
 
     def give_back(self, wish: WantedAddress) -> None:
-        """It is not wanted after all; returns when the address is free, unless others listen on it."""
+        """Return the socket to the Kingpin; wait until the address is free, unless others listen on it."""
         address = self._addresses[wish]
         self._control.request(
             f"unbind from {wish.address}", lambda number: m.Unbind(number, address, wish.nth)
         ).result()
 
     def leave(self, wish: WantedAddress) -> None:
-        """Tell the Kingpin that this process has served from the socket and does so no more. Nothing is waited for."""
+        """Tell the Kingpin, without waiting, that this process no longer serves from the socket."""
         self._control.post(m.Unbind(0, self._addresses[wish], wish.nth, serves=True))
 
 
 def _resolved(wish: WantedAddress) -> m.SocketAddress:
-    """The address as the Kingpin is to bind it: all spellings of one are the same there. `gaierror` as from `bind`."""
+    """Return the address in the one spelling in which the Kingpin binds it. `gaierror` as from `bind`."""
     if wish.family == socket.AF_UNIX:
         path = os.fsdecode(wish.address)
         return m.SocketAddress(wish.family, path if path.startswith("\0") else os.path.abspath(path), ())

@@ -1,4 +1,4 @@
-"""The module of a role: found by its file or its import string, run once; and what its author is told of its errors."""
+"""Finds the module of a role by its file or import string, runs it once, and explains errors to its author."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mob.rim.places import PACKAGE
 
 
 def make_importable(directory: str) -> None:
-    """From now on modules are found there, before all others."""
+    """Put a directory in front of the module search path."""
     if directory not in sys.path:
         sys.path.insert(0, directory)
 
 
 def load(base: str, role: RolePlan, begin: Callable[[ModuleType], None]) -> ModuleType:
-    """Runs the module; `begin` gets it before the first line of it has run."""
+    """Run the module; `begin` receives it before its first line runs."""
     make_importable(base)
     name = role.module
     if name.endswith(".py"):
@@ -45,27 +45,29 @@ def load(base: str, role: RolePlan, begin: Callable[[ModuleType], None]) -> Modu
 
 
 RELATIVE = "relative import with no known parent package"
-"""How Python refuses `from .helper import f` in a file that is run by its path."""
+"""Python's error for `from .helper import f` in a file that is run by its path."""
 
 
 def _raised_in(error: BaseException) -> str:
-    """Return the file whose line has raised it: the innermost frame that is not the import system's own."""
+    """Return the file whose line raised the error: the innermost frame outside of the import system."""
     frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     return next((file for file in reversed(frames) if not file.startswith("<frozen importlib")), "")
 
 
 def _how_to_name(base: str, file: Path, role: str) -> str:
-    """Return what its author can do whose role file imports from its own package."""
+    """Return advice for a role file that imports from its own package."""
     place = file.parent
     inside = place.relative_to(base).parts if place.is_relative_to(base) else ()
     name = ".".join((*inside, file.stem)) if inside else f"{place.name}.{file.stem}"
     where = "" if inside else f", with .base({str(place.parent)!r})"
-    return f'A role that belongs to a package is called by its import string: .role("{role}", "{name}"){where}.'
+    return f'Name a role that belongs to a package by its import string: .role("{role}", "{name}"){where}.'
 
 
 def found(module: str, name: str) -> tuple[ModuleSpec, Loader]:
-    """How the module of a role is loaded: a file, under that name, or what an import string leads to.
-    `ModuleNotFoundError` if that is nothing."""
+    """Return how to load the module of a role: a file under that name, or an import string.
+
+    Raises `ModuleNotFoundError` if there is no such module.
+    """
     if module.endswith(".py"):
         spec = importlib.util.spec_from_file_location(name, module)
     else:
@@ -76,10 +78,10 @@ def found(module: str, name: str) -> tuple[ModuleSpec, Loader]:
 
 
 def name_process(role: RolePlan) -> None:
-    """Have the arguments of this process be those of its role, as if Python had been started with its module.
+    """Set the arguments of this process to those of its role, as if Python had been started with its module.
 
-    What starts the program again (the reloader of Flask) looks at them. They were those of the fork server. `__main__`
-    stays without a file, so a child that `multiprocessing` spawns imports neither the role nor the main script again.
+    Programs that restart themselves (the reloader of Flask) use them; they were those of the fork server. `__main__`
+    keeps having no file, so a child that `multiprocessing` spawns does not import the role or the main script again.
     """
     if role.module.endswith(".py"):
         sys.argv, started = [role.module], [role.module]
@@ -89,7 +91,7 @@ def name_process(role: RolePlan) -> None:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback without mob's and importlib's frames at the top."""
+    """Return the traceback without the outer frames of mob and importlib."""
     told = traceback.TracebackException.from_exception(error)
     frames = list(told.stack)
     while frames and (frames[0].filename.startswith(PACKAGE) or frames[0].filename.startswith("<frozen importlib")):

@@ -1,9 +1,8 @@
-"""Metrics of the application's own: `mob.counter`, `mob.gauge` and `mob.histogram`.
+"""The application's own metrics: `mob.counter`, `mob.gauge` and `mob.histogram`.
 
-The objects may be made anywhere, at the top of a module, in a preload, in a function, and used from any thread. They
-hold no numbers: each use finds the mobster that this process is, and counts there. In a process that is none (the
-Kingpin, a client, a test that imports the module, a child of multiprocessing) a use checks its arguments and does
-nothing more.
+The objects can be created anywhere (at the top of a module, in a preload, in a function) and used from any thread. They
+hold no numbers: each use finds the mobster of this process, and counts there. In a process that is not a mobster (the
+Kingpin, a client, a test that imports the module, a child of multiprocessing) a use only checks its arguments.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _opening = Lock()
 
 
 class _Metric:
-    """What the three have in common."""
+    """Common parts of the three kinds."""
 
     __slots__ = ("_key", "_spec")
 
@@ -44,21 +43,21 @@ class _Metric:
         return f"<mob.{self._spec.kind} {self._spec.name!r}{f' {labels}' if labels else ''}>"
 
     def labels(self, *values: object, **labels: object) -> Self:
-        """Return this metric with its labels set, to be used without them.
+        """Return this metric with its labels set; using it then needs no labels.
 
         Args:
-            values: the values of all labels, in the order of the declaration; or
-            labels: the value of each label by its name. Values are converted by `str()`.
+            values: Values of all labels, in the order of the declaration; or
+            labels: the value of each label by its name. Values are converted with `str()`.
 
         Raises:
-            ValueError: the labels are not those of the declaration.
+            ValueError: The labels are not those of the declaration.
 
         Example:
             >>> mob.counter("orders", labels=["payment"]).labels("card").inc()         # doctest: +SKIP
         """
         if self._key is not None:
             raise ValueError(
-                f"{self!r} has no labels to set." if not self._spec.labels else f"{self!r} has its labels."
+                f"{self!r} has no labels to set." if not self._spec.labels else f"{self!r} already has its labels."
             )
         if values:
             if labels or len(values) != len(self._spec.labels):
@@ -79,10 +78,10 @@ class _Metric:
 
     def _wrong(self, given: list[str]) -> ValueError:
         wanted = ", ".join(self._spec.labels) or "none"
-        return ValueError(f"{self!r} has the labels {wanted}, and was given {', '.join(given) or 'none'}.")
+        return ValueError(f"{self!r} expects the labels {wanted}, got {', '.join(given) or 'none'}.")
 
     def _meter(self) -> Meter | None:
-        """Return where this process counts; None if it is no mobster."""
+        """Return where this process counts; None if it is not a mobster."""
         peer = api.find()
         if peer is None:
             return None
@@ -93,18 +92,18 @@ class _Metric:
         return meters.of(self._spec)
 
     def _number(self, method: str, value: object) -> float:
-        """Return a value as a number; `TypeError` says how labels are given, in case that it was meant as one."""
+        """Return a value as a number; the `TypeError` explains how to pass labels, in case it was meant as one."""
         if type(value) in (int, float) or isinstance(value, SupportsFloat | SupportsIndex):
             return float(cast("float", value))
         first = "" if method in ("inc", "dec") else "value, "
         label = f"{self._spec.labels[0]}={value!r}" if self._spec.labels and self._key is None else ""
-        meant = f" A label is given by its name: .{method}({first}{label})." if label else ""
-        raise TypeError(f"{self!r}.{method}() takes a number, and was given {value!r}.{meant}")
+        meant = f" Pass a label by its name: .{method}({first}{label})." if label else ""
+        raise TypeError(f"{self!r}.{method}() takes a number, got {value!r}.{meant}")
 
     def _finite(self, method: str, value: object) -> float:
         number = self._number(method, value)
         if number != number:
-            raise ValueError(f"{self!r} was given NaN, which cannot be added up.")
+            raise ValueError(f"{self!r} got NaN, which cannot be added up.")
         return number
 
 
@@ -117,11 +116,11 @@ class Counter(_Metric):
         """Add to the counter; from any thread.
 
         Args:
-            amount: how much, at least 0.
-            labels: the value of each label, unless `labels()` has set them.
+            amount: Amount to add, at least 0 (default 1).
+            labels: Value of each label, unless `labels()` has set them.
 
         Raises:
-            ValueError: the amount is negative, NaN or infinite, or the labels are not those of the declaration.
+            ValueError: The amount is negative, NaN or infinite, or the labels are not those of the declaration.
         """
         number = self._number("inc", amount)
         if not 0 <= number < math.inf:
@@ -140,26 +139,39 @@ class Gauge(_Metric):
         """Set the value in this worker; from any thread.
 
         Args:
-            value: the new value.
-            labels: the value of each label, unless `labels()` has set them.
+            value: The new value.
+            labels: Value of each label, unless `labels()` has set them.
+
+        Raises:
+            ValueError: The value is NaN, or the labels are not those of the declaration.
         """
         number, key = self._finite("set", value), self._key_of(labels)
         if (meter := self._meter()) is not None:
             meter.set(key, number)
 
     def inc(self, amount: float = 1, /, **labels: object) -> None:
-        """Add to this worker's value, which begins at 0; from any thread."""
+        """Add to this worker's value, which starts at 0; from any thread.
+
+        Args:
+            amount: Amount to add (default 1).
+            labels: Value of each label, unless `labels()` has set them.
+        """
         number, key = self._finite("inc", amount), self._key_of(labels)
         if (meter := self._meter()) is not None:
             meter.set(key, number, is_change=True)
 
     def dec(self, amount: float = 1, /, **labels: object) -> None:
-        """Subtract from this worker's value; from any thread."""
+        """Subtract from this worker's value, which starts at 0; from any thread.
+
+        Args:
+            amount: Amount to subtract (default 1).
+            labels: Value of each label, unless `labels()` has set them.
+        """
         self.inc(-self._number("dec", amount), **labels)
 
 
 class Histogram(_Metric):
-    """How often values fell into which range: seconds, sizes. Made by `mob.histogram`."""
+    """Counts of values by range: seconds, sizes. Made by `mob.histogram`."""
 
     __slots__ = ()
 
@@ -167,16 +179,20 @@ class Histogram(_Metric):
         """Count a value; from any thread.
 
         Args:
-            value: seconds, bytes, or whatever the buckets are bounds of.
-            labels: the value of each label, unless `labels()` has set them.
+            value: Seconds, bytes, or whatever the buckets are bounds of.
+            labels: Value of each label, unless `labels()` has set them.
+
+        Raises:
+            ValueError: The value is NaN, or the labels are not those of the declaration.
         """
         number, key = self._finite("observe", value), self._key_of(labels)
         if (meter := self._meter()) is not None:
             meter.observe(key, number)
 
     def time(self, **labels: object) -> Stopwatch:
-        """Return a context manager and decorator that observes the seconds that a block or function takes, whether it
-        raises or not.
+        """Return a context manager and decorator that observes how many seconds a block or function takes.
+
+        The time is observed even if the block raises.
 
         Example:
             >>> with mob.histogram("packing_seconds").time(): ...                     # doctest: +SKIP
@@ -187,7 +203,7 @@ class Histogram(_Metric):
 
 
 class Stopwatch:
-    """Observes how long something takes. Made by `Histogram.time`; one can be used many times, and by many threads."""
+    """Observes how long something takes. Made by `Histogram.time`; can be used many times, and by many threads."""
 
     __slots__ = ("_begun", "_histogram")
 
@@ -209,7 +225,7 @@ class Stopwatch:
         self._histogram.observe(perf_counter() - begun)
 
     def __call__(self, function: F) -> F:
-        """Return the function with its time observed; of an `async def` one, the time until it has ended."""
+        """Return the function with its duration observed; for `async def`, the time until the coroutine ends."""
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -228,23 +244,23 @@ class Stopwatch:
 
 
 def counter(name: str, help: str = "", labels: Iterable[str] = ()) -> Counter:
-    """Declare a counter of the application's own, which appears in the metrics of the app.
+    """Declare a counter of the application, which appears in the metrics of the app.
 
-    The Kingpin adds up what all workers count, so a total outlives its workers, a reload and an upgrade. A use takes
-    about a microsecond; once a second the worker tells the Kingpin what is new. Outside of a mobster a use does
+    The Kingpin adds up the counts of all workers, so a total outlives its workers, a reload and an upgrade. A use takes
+    about a microsecond; once a second the worker reports the changes to the Kingpin. Outside of a mobster a use does
     nothing.
 
     Args:
-        name: letters, digits and underscores; exposed as `name_total`, as by prometheus_client. A second declaration of
-            the same name gives the same counter.
-        help: a sentence for people who read the metrics.
-        labels: names of labels. Each set of values is a time series: use few values, never ids. At most 1,000 sets.
+        name: Letters, digits and underscores; exposed as `name_total`, as by prometheus_client. A second declaration of
+            the same name returns the same counter.
+        help: A sentence for readers of the metrics.
+        labels: Names of labels. Each set of values is a time series: use few values, never ids. At most 1,000 sets.
 
     Returns:
-        The counter: `inc()`.
+        The counter, with the method `inc()`.
 
     Raises:
-        ValueError: the name or a label is invalid or reserved, or this process has declared the name otherwise.
+        ValueError: The name or a label is invalid or reserved, or this process has declared the name differently.
 
     Example:
         >>> ORDERS = mob.counter("orders", "Orders that were placed.", ["payment"])   # doctest: +SKIP
@@ -260,22 +276,22 @@ def gauge(
     *,
     across: str = "sum",
 ) -> Gauge:
-    """Declare a gauge of the application's own, which appears in the metrics of the app.
+    """Declare a gauge of the application, which appears in the metrics of the app.
 
-    Each worker has a value of its own, which ends with the worker.
+    Each worker has its own value, which ends with the worker.
 
     Args:
-        name: letters, digits and underscores. A second declaration of the same name gives the same gauge.
-        help: a sentence for people who read the metrics.
-        labels: names of labels, as of `mob.counter`.
-        across: how the values of a role's workers become one: "sum" (default), "max", "min"; or "each", for a time
-            series for each worker, with the labels `index` and `pid`. As the `multiprocess_mode` of prometheus_client.
+        name: Letters, digits and underscores. A second declaration of the same name returns the same gauge.
+        help: A sentence for readers of the metrics.
+        labels: Names of labels, as in `mob.counter`.
+        across: How the values of a role's workers are combined: "sum" (default), "max" or "min"; or "each", for a time
+            series for each worker, with the labels `index` and `pid`. Like `multiprocess_mode` of prometheus_client.
 
     Returns:
-        The gauge: `set()`, `inc()`, `dec()`.
+        The gauge, with the methods `set()`, `inc()` and `dec()`.
 
     Raises:
-        ValueError: as `mob.counter`; or `across` is none of these.
+        ValueError: As in `mob.counter`; or `across` is not one of these values.
 
     Example:
         >>> mob.gauge("sessions").set(17)                                             # doctest: +SKIP
@@ -290,21 +306,20 @@ def histogram(
     *,
     buckets: Iterable[float] = BUCKETS,
 ) -> Histogram:
-    """Declare a histogram of the application's own, which appears in the metrics of the app.
+    """Declare a histogram of the application, which appears in the metrics of the app.
 
     Args:
-        name: letters, digits and underscores; exposed as `name_bucket`, `name_sum` and `name_count`. A second
-            declaration of the same name gives the same histogram.
-        help: a sentence for people who read the metrics.
-        labels: names of labels, as of `mob.counter`.
-        buckets: upper bounds in ascending order, at most 100; the default is that of prometheus_client, from 5 ms to
-            10 s.
+        name: Letters, digits and underscores; exposed as `name_bucket`, `name_sum` and `name_count`. A second
+            declaration of the same name returns the same histogram.
+        help: A sentence for readers of the metrics.
+        labels: Names of labels, as in `mob.counter`.
+        buckets: Upper bounds in ascending order, at most 100; by default those of prometheus_client, from 5 ms to 10 s.
 
     Returns:
-        The histogram: `observe()`, `time()`.
+        The histogram, with the methods `observe()` and `time()`.
 
     Raises:
-        ValueError: as `mob.counter`; or the buckets do not ascend.
+        ValueError: As in `mob.counter`; or the buckets are not in ascending order.
 
     Example:
         >>> with mob.histogram("packing_seconds").time(): ...                         # doctest: +SKIP

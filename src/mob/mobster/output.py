@@ -1,16 +1,16 @@
-"""What a mobster prints, as whole lines even when several of its threads print at once.
+"""Writes what a mobster prints as whole lines, even when several of its threads print at once.
 
-`print` writes its parts one by one, and another thread's may come in between. Here a thread's text is held until its
+`print` writes its parts one by one, and parts of other threads may be mixed in. Here a thread's text is held until its
 line is complete or it flushes; then it is written in one piece.
 
-`sys.stdout` and `sys.__stdout__` are one stream, as everywhere, and behave as those of a program whose output goes into
-a pipe. They are made before the fork and serve after it as well, so they say that they cannot be positioned whatever
-the descriptor was at that time. Closing or detaching them flushes them and leaves them open: what mob and `logging`
-have to say later must not fail because of it.
+`sys.stdout` and `sys.__stdout__` are one stream, as usual, and behave like those of a program whose output goes into a
+pipe. They are created before the fork and serve after it as well, so they report that they are not seekable, whatever
+the descriptor was at that time. Closing or detaching them flushes them and leaves them open, so that later messages of
+mob and `logging` do not fail.
 
-When the Kingpin has died, nobody reads the pipe: what is written from then on is dropped, because output that is lost
-must not fail the work that is still to be finished. `detach_when_unread` does the same for what writes to the
-descriptor itself: libraries in C, and programs that are started from then on.
+When the Kingpin is dead, the pipe has no reader: later output is dropped, because lost output must not fail the work
+that is still to be finished. `detach_when_unread` does the same for what writes to the descriptor itself: C libraries,
+and programs that are started from then on.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from threading import get_ident
 from typing import Any
 
 LONGEST = 64 * 1024
-"""Characters of a line that are held at most."""
+"""Maximum number of characters of a line that are held."""
 NAMES = {1: "stdout", 2: "stderr"}
 
 
 class StandardStream(io.FileIO):
-    """The descriptor of a standard stream, which is a pipe to the Kingpin or is going to be one."""
+    """The descriptor of a standard stream, which is or will be a pipe to the Kingpin."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self.name: str = f"<{NAMES.get(descriptor, descriptor)}>"
 
     def write(self, data: Any, /) -> int | None:
-        """Write to the pipe; drop it if nobody reads that any more."""
+        """Write to the pipe; drop the data if the pipe has no reader."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -57,11 +57,11 @@ class Buffer(io.BufferedWriter):
     """The bytes of a standard stream (`sys.stdout.buffer`)."""
 
     def close(self) -> None:
-        """Write what is held, and stay open: another stream around this buffer may have closed it."""
+        """Write what is held, and stay open: another stream around this buffer may have been closed."""
         self.flush()
 
     def detach(self) -> Any:
-        """Write what is held, and return the descriptor without parting from it."""
+        """Write what is held, and return the descriptor, which stays attached."""
         self.flush()
         return self.raw
 
@@ -71,20 +71,22 @@ class WholeLines(io.TextIOWrapper):
 
     TRACEBACK = "Traceback (most recent call last):\n"
     as_object: Callable[[str], str] | None = None
-    """What makes one line of a text that has a traceback in it, if that is wanted: then an object begins a line of its
-    own, also after a progress bar."""
+    """Converts a text with a traceback to one line, if set; the object then begins on a line of its own.
+
+    This holds also after a progress bar.
+    """
 
     def __init__(self, buffer: io.BufferedWriter) -> None:
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         self.mode: str = "w"  # type: ignore[misc]
         self._begun: dict[int, str] = {}  # by thread
-        self._is_open = False  # whether what was written last is a line without an end
+        self._is_open = False  # True if the last line written has no end yet
 
     def write(self, text: str, /) -> int:
-        """Write up to the last end of a line; the rest is held, unless it rewrites its line, as progress bars do."""
+        """Write up to the last end of a line; hold the rest, unless it rewrites its line, as progress bars do."""
         if self.as_object is not None:
             is_traceback = self.TRACEBACK in text
-            if is_traceback or (text.startswith('{"') and text.endswith("}\n")):  # in one piece, as `logging` does it
+            if is_traceback or (text.startswith('{"') and text.endswith("}\n")):  # in one piece, as `logging` writes
                 self._put(("\n" if self._is_open else "") + (self.as_object(text) if is_traceback else text))
                 return len(text)
         if self.write_through:
@@ -107,16 +109,16 @@ class WholeLines(io.TextIOWrapper):
             super().write(text)
 
     def flush(self) -> None:
-        """Write what this thread has begun."""
+        """Write the line that this thread has begun."""
         begun = self._begun.pop(get_ident(), "")
         if begun:
             self._put(begun)
         super().flush()
 
     def finish(self) -> None:
-        """Write what any thread has begun: nothing more will come."""
+        """Write the lines that threads have begun: nothing more will come."""
         while self._begun:
-            with contextlib.suppress(KeyError):  # the thread that has begun it has just ended it
+            with contextlib.suppress(KeyError):  # its thread has just finished the line
                 self._put(self._begun.popitem()[1])
         super().flush()
 
@@ -125,13 +127,13 @@ class WholeLines(io.TextIOWrapper):
         self.finish()
 
     def detach(self) -> Any:
-        """Write what is held, and return the buffer without parting from it."""
+        """Write what is held, and return the buffer, which stays attached."""
         self.finish()
         return self.buffer
 
 
 def install() -> None:
-    """From now on `print` writes whole lines."""
+    """Let `print` write whole lines from now on."""
     for descriptor, name in NAMES.items():
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.flush()
@@ -139,16 +141,15 @@ def install() -> None:
 
 
 def finish() -> None:
-    """The process ends: nothing of what was printed is lost, by whichever stream."""
+    """Write everything that was printed to any stream, because the process ends."""
     for stream in (sys.stdout, sys.stderr, *_standing):
-        with contextlib.suppress(Exception):  # a stream of the application's own, which may be closed
+        with contextlib.suppress(Exception):  # a stream of the application, which may be closed
             stream.finish() if isinstance(stream, WholeLines) else stream.flush()
 
 
 def detach_when_unread() -> None:
-    """The Kingpin has gone: put /dev/null on the standard streams as soon as nobody reads what is written there. On any
-    thread."""
-    with contextlib.suppress(RuntimeError):  # no more threads to be had: what Python writes is dropped all the same
+    """Put /dev/null on the standard streams once they have no reader, because the Kingpin is dead. On any thread."""
+    with contextlib.suppress(RuntimeError):  # no thread can be started: what Python writes is dropped anyway
         threading.Thread(target=_detach, name="mob-output", daemon=True).start()
 
 
@@ -156,7 +157,7 @@ def _detach() -> None:
     poll = select.poll()
     waiting = {descriptor for descriptor in NAMES if _is_pipe(descriptor)}
     for descriptor in waiting:
-        poll.register(descriptor, 0)  # errors only, and that is what a pipe without a reader is
+        poll.register(descriptor, 0)  # only errors, such as a pipe without a reader
     while waiting:
         for descriptor, event in poll.poll():
             poll.unregister(descriptor)
@@ -180,7 +181,7 @@ def _put_null_on(descriptor: int) -> None:
 
 
 _standing: list[WholeLines] = []
-"""The streams of this process; the application may put others in their place."""
+"""The streams of this process; the application may replace them."""
 
 
 def _replace(descriptor: int) -> None:

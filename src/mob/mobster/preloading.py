@@ -1,11 +1,11 @@
-"""What is imported before the fork, and what of it a fork leaves in a state that a mobster cannot use.
+"""Imports modules before the fork, and reports what a fork leaves unusable in a mobster.
 
-Threads do not come along in a fork. Those of Python's are counted by Python; those of libraries in C (a pool of
-OpenMP's that a model has computed with, a driver, a client of a database) are only seen by the kernel, and what waits
-for them in a mobster waits for ever. OpenBLAS, which NumPy brings along, starts threads when it is loaded, ends them
-before a fork and starts them again: those are no trouble, so they are asked for and not counted.
+A fork does not copy threads. Python counts its own; threads of C libraries (an OpenMP pool that a model has used, a
+driver, a database client) are visible only to the kernel, and code in a mobster that waits for them waits forever.
+OpenBLAS, which comes with NumPy, starts threads when it is loaded, ends them before a fork and starts them again: those
+are harmless, so their number is queried and subtracted.
 
-Generators of random numbers do come along, all in the same state: the global ones are seeded anew in each mobster.
+Random number generators are copied, all in the same state: the global ones get a new seed in each mobster.
 """
 
 from __future__ import annotations
@@ -26,41 +26,40 @@ from mob.rim import environment
 
 TASKS = "/proc/self/task"
 THREAD_END_TIMEOUT = 0.2
-"""Seconds in which a thread that has ended for Python ends for the kernel too."""
+"""Seconds within which a thread that ended in Python also ends in the kernel."""
 ENDED_INTERVAL = 0.01
 COUNTERS = tuple(
     f"{prefix}openblas_get_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_", "_64", "_64_")
 )
-"""What the function of OpenBLAS is called that tells how many threads it has, by who has built it."""
+"""Possible names of OpenBLAS's function that returns its number of threads; they depend on the build."""
 
 
 def preload(base: str, modules: Sequence[str]) -> None:
-    """Import modules once for all mobsters. Say which of them fail (they are left to the mobsters that want them),
-    and which of them start threads."""
+    """Import modules once for all mobsters, and report those that fail (mobsters import them then) or start threads."""
     if modules:
         loading.make_importable(base)
     for module in modules:
         before, native = threading.active_count(), native_threads()
         try:
             importlib.import_module(module)
-        except BaseException:  # noqa: BLE001  whatever the module does, the fork server goes on
+        except BaseException:  # noqa: BLE001  any exception of the module; the fork server continues
             reason = traceback.format_exc().replace("\n", "\n    ")
             _say(f"{module!r} cannot be preloaded:\n    {reason}")
         if threading.active_count() > before:
             _say(
-                f"preloading {module!r} has started a thread, which no mobster will have: locks that it holds at a "
-                f"fork are never released. Import it in the roles that need it instead."
+                f"preloading {module!r} started a thread, which no worker will have: locks that it holds during a "
+                f"fork are never released. Import the module in the roles that need it instead."
             )
         elif (more := _more_native_threads(native)) > 0:
             _say(
-                f"preloading {module!r} has started {counted(more, 'thread')} of a library in C, "
-                f"which no mobster will have: what waits for them there waits for ever (OpenMP, used by scikit-learn "
-                f"and others, does). Preload what only defines things, and compute in the roles."
+                f"preloading {module!r} started {counted(more, 'thread')} of a C library, which no worker will have: "
+                f"code that waits for them there waits forever, as in OpenMP, which scikit-learn and others use. "
+                f"Preload only modules that define things, and compute in the roles."
             )
 
 
 def reseed() -> None:
-    """In a mobster: give the global generators of random numbers seeds of their own. `random` does so by itself."""
+    """Give the global random number generators new seeds, in a mobster. `random` does so by itself."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None and hasattr(numpy, "seed"):
         numpy.seed()
@@ -70,7 +69,7 @@ def reseed() -> None:
 
 
 def _more_native_threads(before: int) -> int:
-    """Return how many there are more than before, once those that are about to end have ended."""
+    """Return how many more threads there are than before, after those that are ending have ended."""
     until = time.monotonic() + THREAD_END_TIMEOUT
     while (more := native_threads() - before) > 0 and time.monotonic() < until:
         time.sleep(ENDED_INTERVAL)
@@ -78,7 +77,7 @@ def _more_native_threads(before: int) -> int:
 
 
 def native_threads() -> int:
-    """Return how many threads Python knows nothing of, without those that bear a fork; 0 where this cannot be seen."""
+    """Return the number of threads unknown to Python, except those that survive a fork; 0 where it cannot be read."""
     try:
         count = len(os.listdir(TASKS))
     except OSError:
@@ -87,7 +86,7 @@ def native_threads() -> int:
 
 
 def _threads_of_openblas() -> Iterator[int]:
-    """Yield how many threads each OpenBLAS has started that is loaded here."""
+    """Yield the number of threads that each loaded OpenBLAS has started."""
     for path in environment.loaded(("openblas",)):
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)

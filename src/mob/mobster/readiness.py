@@ -1,25 +1,26 @@
-"""When a mobster is ready whose module does not come to an end: when the main thread waits for connections.
+"""Detects when a mobster is ready whose module does not finish: when the main thread waits for connections.
 
-A module that blocks has no line in which it could be seen to be ready. That it listens says little: libraries bind
-sockets for a moment in their import, and a port for metrics is open before the model is loaded. So what counts is what
-the main thread does: it is blocked in the kernel in a wait for connections on a socket that listens (`rim/waits.py`).
-Or, for a server in a thread: the main thread stands at one place while something listens, in a wait without an end for
-`HELD` seconds, or for `LOOPED` seconds in one short wait after another (`while True: time.sleep(1)`, gRPC) or in a wait
-for a child (a reloader), which may be the one that listens. A module that sleeps once or computes is on its way; one
-whose import returns is ready then.
+A module that blocks has no line that marks it as ready. A listening socket says little: libraries bind sockets for a
+moment during their import, and a port for metrics is open before the model is loaded. So what counts is what the main
+thread does: it is blocked in the kernel, waiting for connections on a listening socket (`rim/waits.py`). For a server
+in a thread, the main thread stays at one place while something listens: in a wait without a timeout for `HELD` seconds,
+or for `LOOPED` seconds in a series of short waits (`while True: time.sleep(1)`, gRPC) or in a wait for a child process
+(a reloader), which may be the one that listens. A module that sleeps once or computes is still starting; one whose
+import returns is ready then.
 
-A server that binds below Python (grpc.aio, granian) waits for connections in a thread of its own, while the main thread
-stands in a loop that waits for events. So does a module that loads something in a loop, but its port for metrics was
-bound by Python, which `PortSharing` knows. A loop counts as a short wait if there is a listening socket that it does
-not know. A server that is busy from the first second on is never seen to stand; before its time is over (boot_timeout)
-it is enough that it listens and that connections are open there.
+A server that binds below Python (grpc.aio, granian) waits for connections in its own thread, while the main thread is
+in an event loop. A module that loads something in a loop looks the same, but its port for metrics was bound by Python
+and is known to `PortSharing`. So an event loop counts as a short wait if there is a listening socket unknown to
+`PortSharing`. A server that is busy from the first second on never seems to wait; shortly before boot_timeout ends it
+is enough that it listens and has open connections there.
 
-No event tells that a thread blocks. So it is looked, from the moment at which a socket was bound or listens, with
-pauses that grow to `LONGEST_LOOK`; and once a second at each beat, for servers that are not made of Python's sockets.
+No event reports that a thread blocks. So the main thread is polled from the moment at which a socket is bound or
+listens, with pauses that grow to `LONGEST_LOOK`; and once a second with each beat, for servers that do not use Python's
+sockets.
 
-A server under load may never be seen to wait: its second `accept` on one socket says the same.
+A server under load may never be seen waiting: its second `accept` on the same socket has the same meaning.
 
-`hint` says where the module has blocked, should it have done so for some time without being ready.
+`hint` returns where the module has been blocked for some time without being ready.
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ from mob.rim.reactor import Reactor
 from mob.rim.waits import WaitReason
 
 FIRST_LOOK, LONGEST_LOOK = 0.001, 0.1
-"""Seconds between two looks. The pauses grow by GROWTH each time."""
+"""First and longest pause between two looks, in seconds. The pauses grow by GROWTH each time."""
 GROWTH = 1.5
 HELD = 1.0
-"""Seconds that the main thread has to stand in a wait without an end."""
+"""Seconds that the main thread must stay in a wait without a timeout."""
 LOOPED, LOOPS = 3.0, 3
-"""Seconds that it has to stand at a child or at short waits, and how many there must be: one is a pause on the way."""
+"""Seconds that it must wait for a child or in short waits, and the minimum number of waits: one is just a pause."""
 LAST_LOOKS = 0.75
-"""The part of boot_timeout from which on a server that is never seen to wait is ready if connections came in."""
+"""Fraction of boot_timeout after which a server that is never seen waiting is ready if it has connections."""
 SILENT = 4.0
-"""Seconds that it has to stand anywhere until that is told."""
+"""Seconds that it must stay anywhere before `hint` reports it."""
 
 
 class Readiness:
-    """Looks at the main thread while the module of the role is imported."""
+    """Observes the main thread while the module of the role is imported."""
 
     def __init__(
         self, reactor: Reactor, sharing: PortSharing, on_ready: Callable[[], None], boot_timeout: float | None = None
@@ -63,37 +64,39 @@ class Readiness:
         self._sharing = sharing
         self._on_ready = on_ready
         self._last_looks = math.inf if boot_timeout is None else boot_timeout * LAST_LOOKS
-        self._looped = min(LOOPED, self._last_looks / 2)  # a short boot_timeout has to be enough
+        self._looped = min(LOOPED, self._last_looks / 2)  # so that a short boot_timeout is sufficient
         self._begun = math.inf
         self._is_on = False
         self._is_looking = False
         self._pause = FIRST_LOOK
         self._ident = self._thread = 0
-        self._place: tuple[int, int] = (0, 0)  # where the main thread stands: its frame and the instruction
+        self._place: tuple[int, int] = (0, 0)  # frame and instruction of the main thread
         self._since = 0.0
-        self._waits = 0  # how often it had waited by then
-        self._accepting: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # where the main thread has let one in
+        self._waits = 0  # its number of waits by then
+        self._accepting: weakref.WeakSet[socket.socket] = (
+            weakref.WeakSet()
+        )  # sockets on which the main thread accepted a connection
 
     def __repr__(self) -> str:
         return f"<Readiness, {'looking' if self._is_looking else 'waiting' if self._is_on else 'off'}>"
 
     def begin(self) -> None:
-        """On the main thread: the import begins."""
+        """Start at the beginning of the import; on the main thread."""
         self._ident, self._thread = threading.get_ident(), threading.get_native_id()
         self._begun = self._since = monotonic()
         self._is_on = True
 
     def end(self) -> None:
-        """Nothing more is looked at: it is ready, or its import has ended."""
+        """Stop observing: the mobster is ready, or its import has ended."""
         self._is_on = False
 
     def look_soon(self) -> None:
-        """A socket was bound, or listens. From any thread."""
+        """Handle a socket that was bound or listens. From any thread."""
         if self._is_on:
             self._reactor.call(self._begin_looking)
 
     def handle_accepted(self, sock: socket.socket) -> None:
-        """A connection came in there. The first one may be the module's own: a pair of sockets, made by hand."""
+        """Handle an accepted connection. The first may be the module's own: a socket pair made by hand."""
         if not self._is_on or threading.get_ident() != self._ident:
             return
         if sock in self._accepting:
@@ -101,12 +104,12 @@ class Readiness:
         self._accepting.add(sock)
 
     def handle_beat(self) -> None:
-        """A second has passed. From any thread."""
+        """Look once a second. From any thread."""
         if self._is_on:
             self._reactor.call(self._look_once)
 
     def hint(self) -> str:
-        """Return where the main thread has been for some time, "" if it goes on or is ready."""
+        """Return where the main thread has been for some time; "" if it moves or is ready."""
         if not self._is_on or monotonic() < self._since + SILENT:
             return ""
         frame = sys._current_frames().get(self._ident)  # pyright: ignore[reportPrivateUsage]  the documented way
@@ -129,7 +132,7 @@ class Readiness:
         self._reactor.loop.call_later(self._pause, self._look_on)
 
     def _look(self) -> bool:
-        """Return whether there is nothing more to look for."""
+        """Return whether observation can end."""
         if not self._is_on:
             return True
         self._follow()
@@ -144,7 +147,7 @@ class Readiness:
         return is_serving
 
     def _stands(self, wait: WaitReason) -> bool:
-        """Return whether the main thread seems to go no further than where it is."""
+        """Return whether the main thread seems to stay where it is."""
         held = monotonic() - self._since
         if wait is WaitReason.SHORT:
             return held >= self._looped and waits.count_of(self._thread) >= self._waits + LOOPS
@@ -153,7 +156,7 @@ class Readiness:
         return wait in (WaitReason.ENDLESS, WaitReason.UNKNOWN) and held >= HELD
 
     def _listens(self, wait: WaitReason) -> bool:
-        """Return whether anything listens that the main thread may be standing there for."""
+        """Return whether a socket listens for which the main thread may be waiting."""
         if wait is WaitReason.EVENTS:
             is_foreign = any(not self._sharing.is_known(inode) for inode in waits.listeners())
             return is_foreign or waits.children_listen()
@@ -162,7 +165,7 @@ class Readiness:
         )
 
     def _has_let_in(self) -> bool:
-        """Return whether connections are open that came in where a library below Python listens."""
+        """Return whether connections are open on sockets of a library below Python."""
         foreign = {inode for inode in waits.listeners() if not self._sharing.is_known(inode)}
         places: set[connections.Endpoint] = set()
         for descriptor in connections.descriptors_of(foreign):
@@ -186,7 +189,7 @@ class Readiness:
 
 
 def _where(frame: FrameType) -> str:
-    """Return the line of the application that it stands at, as far inside as that goes."""
+    """Return the innermost line of the application in a stack."""
     at = frame
     while at.f_back is not None and _is_library(at):
         at = at.f_back

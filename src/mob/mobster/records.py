@@ -1,9 +1,9 @@
-"""What `logging` knows in a mobster: who logs, and for which call; and records as JSON.
+"""What `logging` knows in a mobster: which worker logs, and for which call; and records as JSON.
 
-Every record carries `app`, `role`, `index`, `pid`, `call`, the call that is being served ("" if none is), and
-`request_id`, the request in whose course that is, so that any format may name them. An app that has fields of its own
-by these names (`extra={"index": 3}`) keeps them. The work is done when a record is made; a process that does not log
-pays nothing.
+Every record carries `app`, `role`, `index`, `pid`, `call` (the call that is being served, "" if none) and `request_id`
+(the request to which the call belongs), so that any format can use them. If an app has its own fields with these names
+(`extra={"index": 3}`), they are kept. The work is done when a record is created; a process that does not log pays
+nothing.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ _JSON = msgspec.json.Encoder(enc_hook=repr)
 
 
 class Attributes(dict[str, Any]):
-    """The attributes of a record. `logging` refuses an `extra=` that is there already; what mob has added is no
-    obstacle."""
+    """The attributes of a record, in which `extra=` may replace those added by mob, although `logging` forbids it."""
 
     def __contains__(self, name: object) -> bool:
         return name not in OURS and super().__contains__(name)
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object: time, level, logger, message; who has logged, and for which call; what was
-    given as `extra=`; and the traceback, if there is one, as `exc_info`.
+    """A formatter that writes a record as one JSON object on one line.
 
-    With `app.logs(format="json")` it is what a mobster logs with unless `logging` is configured. Who configures it sets
-    this formatter where the records are to be JSON, in a file of one's own, say.
+    Fields: time, level, logger, message; the worker that logged, and for which call; the fields of `extra=`; and the
+    traceback, if there is one, as `exc_info`.
+
+    With `app.logs(format="json")` a mobster uses it unless `logging` is configured. If you configure `logging`
+    yourself, set this formatter where you want JSON, for example for a file of your own.
 
     >>> import mob
     >>> handler = logging.StreamHandler()
@@ -46,7 +47,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object, in one line."""
+        """Return the JSON object, in one line."""
         attributes = record.__dict__
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
@@ -68,10 +69,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def _encoded(fields: dict[str, Any]) -> str:
-    """JSON; what has no form in JSON is written as `repr` shows it."""
+    """Return JSON; values that have no form in JSON are written as their `repr`."""
     try:
         return _JSON.encode(fields).decode()
-    except Exception:  # noqa: BLE001  a field that cannot be shown does not cost the record
+    except Exception:  # noqa: BLE001  a field that cannot be shown must not lose the record
         safe = {
             name: value if isinstance(value, int | float | None) else _shown(value) for name, value in fields.items()
         }
@@ -81,13 +82,13 @@ def _encoded(fields: dict[str, Any]) -> str:
 def _shown(value: object) -> str:
     try:
         text = value if isinstance(value, str) else repr(value)
-    except Exception as error:  # noqa: BLE001  it is the application's
+    except Exception as error:  # noqa: BLE001  any exception of the application
         text = f"<{type(value).__name__} whose repr() raised {type(error).__name__}>"
     return text.encode(errors="replace").decode()  # half a surrogate pair has no form in UTF-8
 
 
 def install(order: m.Fork) -> None:
-    """From now on every record says who logs; `logging` itself, as long as nobody configures it, as the app wants."""
+    """Add the worker to every record from now on; unless the app configures `logging`, set the app's format, too."""
     before = logging.getLogRecordFactory()
     app, role = order.app, order.role.name
     move(order.index)
@@ -107,12 +108,12 @@ def install(order: m.Fork) -> None:
 
 
 def move(index: int) -> None:
-    """This mobster has another place from now on."""
+    """Give this mobster another index."""
     _place["index"] = index
 
 
 def call_id() -> str:
-    """The call that is being served in this context: the uid of its caller, and its number there."""
+    """Return the call that is being served in this context: the uid of its caller and its number there."""
     served = SERVED.get()
     if served is None or served[1] is None:
         return ""

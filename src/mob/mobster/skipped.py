@@ -1,8 +1,8 @@
 """What a module does only as a script: its block for `__main__`, and the server that it starts there.
 
-A mobster imports the module of its role, so such a block does not run. One line says so: how to serve the
-application instead if the block starts a server, else in general. Decided from the source, which is read once and only
-if `__main__` is in it; nothing of it is run.
+A mobster imports the module of its role, so such a block does not run. One log line says so: how to serve the
+application instead if the block starts a server, else what to do in general. This is decided from the source, which is
+read once and only if it contains `__main__`; nothing of it is run.
 
 Limits: names are followed through imports, plain assignments and functions of the module itself, and no further.
 """
@@ -21,7 +21,7 @@ import msgspec
 from mob.plan import RolePlan
 
 HARMLESS = frozenset({"print", "pprint", "doctest", "unittest", "pytest", "logging"})
-"""What a block for `__main__` may call without being missed."""
+"""What a block for `__main__` may call without a warning."""
 SERVED = frozenset(
     {"bottle", "connexion", "fastapi", "flask", "granian", "gunicorn", "hypercorn", "quart", "starlette", "uvicorn"}
     | {"waitress", "werkzeug", "wsgiref"}
@@ -31,26 +31,28 @@ SERVERS = SERVED | {
     *("aiohttp", "bjoern", "cheroot", "cherrypy", "dash", "eventlet", "flask_socketio", "gevent", "grpc", "http"),
     *("robyn", "sanic", "socketserver", "tornado", "twisted", "websockets", "xmlrpc"),
 }
-"""Packages that serve."""
+"""Packages that contain servers."""
 STARTS = frozenset(
     {"listen", "quickstart", "run", "run_app", "run_server", "run_simple", "run_task", "serve", "server", "start"}
     | {"serve_forever", "start_server", "start_unix_server", "wait_for_termination"}
 )
-"""How the functions and methods of these packages are called that start a server."""
+"""Names of functions and methods of these packages that start a server."""
 ALWAYS = frozenset({"serve_forever", "start_server", "start_unix_server"})
-"""Those that start one whatever they belong to."""
+"""Names that start a server whatever they belong to."""
 EXITS = frozenset({"exit", "quit", "SystemExit", "sys.exit"})
-"""Calls around one that are not meant when it is named."""
+"""Calls around a server call that are ignored."""
 WHERE = frozenset({"host", "port"})
-"""Keywords by which a `run` of unknown origin is known to serve."""
+"""Keywords that identify a `run` of unknown origin as a server."""
 ARGUMENTS = re.compile(r"\(.*\)", re.DOTALL)
 PORTS = {"flask": 5000, "quart": 5000, "bottle": 8080, "waitress": 8080}
-"""On which port a package serves if nothing is said; others on 8000."""
+"""Default port of a package; 8000 for all others."""
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A block for `__main__` that would do something. `server` is the call that starts one, `root` its package,
-    `through` the call in the block that leads to it."""
+    """A block for `__main__` that would do something.
+
+    `server` is the call that starts a server, `root` its package, `through` the call in the block that leads to it.
+    """
 
     line: int
     names: ModuleNames
@@ -60,17 +62,17 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class ModuleNames(msgspec.Struct):
-    """What the names of a module stand for, as far as its source tells."""
+    """What the names of a module stand for, as far as its source shows."""
 
     module: ModuleType
     imports: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     values: dict[str, ast.expr] = msgspec.field(default_factory=dict[str, ast.expr])
     functions: dict[str, ast.AST] = msgspec.field(default_factory=dict[str, ast.AST])
     calls: dict[str, ast.Call] = msgspec.field(default_factory=dict[str, ast.Call])
-    """By its dotted name, the first call of each."""
+    """The first call of each dotted name."""
 
     def read(self, tree: ast.Module) -> None:
-        """Take in all imports and assignments, and the functions at the top level."""
+        """Collect all imports and assignments, and the functions at the top level."""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for each in node.names:
@@ -90,7 +92,7 @@ class ModuleNames(msgspec.Struct):
                 self.calls.setdefault(self.dotted(node.func), node)
 
     def dotted(self, node: ast.expr, depth: int = 8) -> str:
-        """Return what an expression is called by its origin, `uvicorn.Server.run`; empty if nothing is known of it."""
+        """Return the original dotted name of an expression, such as `uvicorn.Server.run`; "" if unknown."""
         if depth == 0:
             return ""
         if isinstance(node, (ast.Call, ast.Await)):
@@ -108,7 +110,7 @@ class ModuleNames(msgspec.Struct):
 
 
 def _kind(value: object) -> str:
-    """Return the class of an object by its dotted name, or that of its ancestors that a package of servers has."""
+    """Return the dotted class name of an object, or of its base class from a package of servers; else ""."""
     if isinstance(value, (ModuleType, type)):
         return ""
     for each in type(value).__mro__:
@@ -118,10 +120,10 @@ def _kind(value: object) -> str:
 
 
 def message_of(module: ModuleType, role: RolePlan, base: str, is_busy: bool) -> str:
-    """Return the line about the block for `__main__` of a role's module; empty if there is nothing to say.
+    """Return the line about the block for `__main__` of a role's module; "" if there is nothing to report.
 
     `is_busy`: the module listens, has handlers that start something, or marks its exports. Then a server in the block
-    is how its author tries it out.
+    is only for trying the module out.
     """
     block = block_of(module)
     if block is None:
@@ -129,9 +131,9 @@ def message_of(module: ModuleType, role: RolePlan, base: str, is_busy: bool) -> 
     file = Path(module.__file__ or "").name
     if block.server is None:
         return (
-            f'the block under `if __name__ == "__main__":` ({file}:{block.line}) does nothing in a mobster, because '
-            f"the module is imported there, as {module.__name__!r}. Move what is to run to the top level or "
-            f'to a function under @mob.on("start"); a web application is served by .role({role.name!r}, ..., '
+            f'the block under `if __name__ == "__main__":` ({file}:{block.line}) does not run in a worker, because '
+            f"a worker imports the module, as {module.__name__!r}. Move code that must run to the top level or "
+            f'to a function under @mob.on("start"); serve a web application with .role({role.name!r}, ..., '
             f'serve="127.0.0.1:8000").'
         )
     if is_busy:
@@ -140,16 +142,18 @@ def message_of(module: ModuleType, role: RolePlan, base: str, is_busy: bool) -> 
     application, address = _application(block, module)
     if application:
         served = f'.role("{role.name}", "{_place(role.module, base)}:{application}", serve="{address}")'
-        elsewhere = f"say {served}, or {elsewhere}"
+        elsewhere = f"use {served}, or {elsewhere}"
     return (
-        f'{file} starts its server only as a script (`if __name__ == "__main__":`, line {block.line}), and a mobster '
+        f'{file} starts its server only as a script (`if __name__ == "__main__":`, line {block.line}), but a worker '
         f"imports it, so nothing is served: {elsewhere}."
     )
 
 
 def block_of(module: ModuleType) -> Block | None:
-    """Return the block for `__main__` at the top level of a module that would start something. One that only prints or
-    runs tests is of no importance in a mobster."""
+    """Return the block for `__main__` at the top level of a module, if it would start something.
+
+    A block that only prints or runs tests does not matter in a mobster.
+    """
     try:
         source = inspect.getsource(module)
         tree = ast.parse(source) if "__main__" in source else None
@@ -191,7 +195,7 @@ def _asks_for_main(test: ast.expr) -> bool:
 
 
 def _starts_something(statement: ast.stmt) -> bool:
-    """Return whether a statement calls anything but what shows or tests something."""
+    """Return whether a statement calls anything except functions that print or test."""
     for node in ast.walk(statement):
         value = node.value if isinstance(node, ast.Expr) else None
         if isinstance(value, ast.Await):
@@ -202,12 +206,12 @@ def _starts_something(statement: ast.stmt) -> bool:
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:
-    """Yield the calls in a statement or function, outer ones first."""
+    """Return the calls in a statement or function, outer ones first."""
     return (each for each in ast.walk(node) if isinstance(each, ast.Call))
 
 
 def _server(node: ast.AST, names: ModuleNames, seen: frozenset[str] = frozenset()) -> ast.Call | None:
-    """Return the call in there that starts a server, also one in a function of the module that is called there."""
+    """Return the call in a node that starts a server, also if it is in a function of the module that the node calls."""
     for call in _calls(node):
         if _starts_server(call, names):
             return call
@@ -230,8 +234,7 @@ def _starts_server(call: ast.Call, names: ModuleNames) -> bool:
 
 
 def _application(block: Block, module: ModuleType) -> tuple[str, str]:
-    """Return the application as `serve=` takes it, `app` or `make_app()`, and where it would have been served; empty
-    if it cannot be told."""
+    """Return the application as `serve=` takes it (`app` or `make_app()`), and its address; ("", "") if unknown."""
     call = block.server
     assert call is not None
     if block.root in SERVERS - SERVED:
@@ -249,7 +252,7 @@ def _application(block: Block, module: ModuleType) -> tuple[str, str]:
 
 
 def _name_of(node: ast.expr, module: ModuleType) -> str:
-    """Return how an application is called in the module, if it is something there that can be called."""
+    """Return the name of an application in the module, if it is callable there."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value:
         return node.value.partition(":")[2]
     suffix = ""

@@ -1,9 +1,9 @@
-"""A spare: a mobster that has booted and has no place yet.
+"""A spare: a mobster that has booted but has no place yet.
 
-Its module is loaded and its handlers of `start` have run, so that a place that gets empty is filled within
-milliseconds. What comes after that is done when it is promoted: it serves HTTP, is ready, and runs the handlers of
-`ready`. A module that says `mob.ready()` itself waits there. One that waits for connections instead cannot be a spare,
-because it would be given some: nothing here stops the kernel from that.
+Its module is loaded and its handlers of `start` have run, so that a vacant place is filled within milliseconds. The
+rest happens when the spare is promoted: it serves HTTP, becomes ready, and runs the handlers of `ready`. A module that
+calls `mob.ready()` itself waits there. A module that waits for connections instead cannot be a spare, because the
+kernel would give it some, and nothing here can prevent that.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from mob.rim.reactor import Reactor
 
 UNFIT = """\
 SpareError: the module of this role serves a port by itself, so a spare would get connections before it has a place.
-Leave spare= out, serve an application with serve=, or say mob.ready() before the server starts."""
-"""What is said of a module that cannot wait."""
+Remove spare=, serve an application with serve=, or call mob.ready() before the server starts."""
+"""Error for a module that cannot wait."""
 
 
 class Standby:
-    """What waits in this mobster for a place."""
+    """The code of this mobster that waits for a place."""
 
     def __init__(self, reactor: Reactor, is_spare: bool) -> None:
         self._reactor = reactor
         self.is_waiting: bool = is_spare
-        """Whether it has no place."""
+        """True while it has no place."""
         self._is_given_up = False
         self._passed = threading.Event()
         self._turn: asyncio.Future[None] | None = None
@@ -34,16 +34,16 @@ class Standby:
         return f"<Standby, {'waiting' if self.is_waiting else 'over'}>"
 
     def end(self) -> None:
-        """It has a place. On the loop's thread."""
+        """Go on, because there is a place. On the loop's thread."""
         self.is_waiting = False
-        self._let_go()
+        self._release()
 
     def give_up(self) -> None:
-        """It ends without having had one. On the loop's thread."""
+        """Go on to end without a place. On the loop's thread."""
         self._is_given_up = True
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._passed.set()
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
@@ -56,8 +56,10 @@ class Standby:
         return not self.is_waiting
 
     def block(self) -> None:
-        """Wait for a place in a thread of the module's own; it ends there if there is none. The thread of the loop goes
-        on, because it has to hear of it."""
+        """Wait for a place in a thread of the module, which ends there if there is none.
+
+        On the loop's thread this returns at once, because the loop must receive the promotion.
+        """
         if threading.get_ident() == self._reactor.owner:
             return
         self._passed.wait()

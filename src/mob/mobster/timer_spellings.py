@@ -1,6 +1,6 @@
-"""What is said of a timer that is declared as other schedulers have it: `mob.every(minutes=5)`, `mob.cron(tz=...)`.
+"""Errors for timers declared in the style of other schedulers: `mob.every(minutes=5)`, `mob.cron(tz=...)`.
 
-It never declares one: nothing of another spelling is accepted, so that all code says the same thing in one way.
+This module never declares a timer: other spellings are not accepted, so that there is only one way to write each thing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 UNITS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0, "weeks": 604800.0}
-"""Seconds of the units in which other schedulers take an interval."""
+"""Units in which other schedulers take an interval, in seconds."""
 ZONES = frozenset({"tz", "tzinfo", "time_zone", "timezone"})
-"""As other schedulers call `zone`."""
+"""Names of `zone` in other schedulers."""
 TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?)", re.I)
 SHORT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 EXAMPLES = {"every": "@mob.every(300)", "cron": '@mob.cron("0 3 * * *", zone="Europe/Berlin")'}
 
 
 def helped(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function that is called with other arguments than it takes say which ones were meant."""
+    """Wrap a function so that a call with wrong arguments raises an error that names the right ones."""
     name, signature = function.__name__, inspect.signature(function)
 
     @wraps(function)
@@ -51,11 +51,11 @@ def _meant(name: str, options: dict[str, Any], known: Collection[str]) -> str:
         return "Did you mean 'zone'?"
     if unknown is not None:
         return nearest(unknown, known)
-    return f"Say when, as in {EXAMPLES[name]}."
+    return f"Pass the schedule, as in {EXAMPLES[name]}."
 
 
 def interval(value: Any) -> str:
-    """Return what to write in the place of something that is no number of seconds; "" if that is not known."""
+    """Return what to write instead of a value that is not a number of seconds; "" if unknown."""
     found = TEXT.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is not None:
         unit = found[2].lower()
@@ -68,7 +68,7 @@ def interval(value: Any) -> str:
 
 
 def check_not_bare(decorator: str, value: Any) -> None:
-    """`TypeError` if a decorator stands on a function without having been called."""
+    """Raise `TypeError` if a decorator is used on a function without being called."""
     if callable(value):
         name = getattr(value, "__name__", repr(value))
-        raise TypeError(f"@mob.{decorator} on {name} does not say when. Write {EXAMPLES[decorator]}.")
+        raise TypeError(f"@mob.{decorator} on {name} has no schedule. Write {EXAMPLES[decorator]}.")

@@ -1,9 +1,9 @@
-"""Tracebacks and warnings that are printed, each as one JSON object, where the logs of the app are JSON.
+"""Prints tracebacks and warnings as one JSON object each, if the logs of the app are JSON.
 
-Python prints them line by line: those of threads, of `print_exc`, of errors in `__del__`. Here they are made one piece,
-and the streams of the mobster (`output`) write what has a traceback in it as one object: also what a handler of
-`logging` with a format of its own writes, and `print(traceback.format_exc())`. A hook that the application has set
-stays, and what it prints to a stream of its own is not touched.
+Python prints them line by line: those of threads, of `print_exc`, of errors in `__del__`. Here they become one piece,
+and the streams of the mobster (`output`) write any text with a traceback in it as one object. That includes the output
+of `logging` handlers with a format of their own, and `print(traceback.format_exc())`. A hook set by the application
+stays, and what it prints to a stream of its own is not changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEAD = re.compile(rf"^.*{re.escape(WholeLines.TRACEBACK)}", re.MULTILINE)
 
 
 def install() -> None:
-    """From now on a traceback that this process prints is one object."""
+    """Print tracebacks of this process as one object each from now on."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, WholeLines):
             stream.as_object = object_of
@@ -42,7 +42,7 @@ def install() -> None:
 
 
 def object_of(text: str) -> str:
-    """Return a text with a traceback in it as an object: what stands before, or the error itself, is the message.
+    """Return a text that contains a traceback as a JSON object; the text before it, or the error, is the message.
 
     >>> object_of("failed\\nTraceback (most recent call last):\\n  ...\\nValueError: no\\n")  # doctest: +ELLIPSIS
     '{"time":"...","level":"ERROR","logger":"traceback","message":"failed","exc_info":"Traceback ...ValueError: no"}\\n'
@@ -60,7 +60,7 @@ def _object(logger: str, level: int, message: str, trace: str) -> str:
 
 
 def _say(logger: str, level: int, message: str, trace: str = "") -> None:
-    if sys.stderr is not None:  # type: ignore[comparison-overlap]  # an application may have set it so
+    if sys.stderr is not None:  # type: ignore[comparison-overlap]  # an application may have set it to None
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(_object(logger, level, message, trace))
 
@@ -84,7 +84,7 @@ def _handle_in_thread(args: threading.ExceptHookArgs) -> None:
 
 def _handle_unraisable(args: sys.UnraisableHookArgs) -> None:
     message = args.err_msg or "Exception ignored in"
-    with contextlib.suppress(Exception):  # its repr() is the application's
+    with contextlib.suppress(Exception):  # its repr() is code of the application
         message = message if args.object is None else f"{message}: {args.object!r}"
     _say("unraisable", logging.ERROR, message, _text_of(args.exc_type, args.exc_value, args.exc_traceback))
 
@@ -108,7 +108,7 @@ _printed = traceback.TracebackException.print
 
 
 def _print(self: traceback.TracebackException, *, file: Any = None, chain: bool = True, **options: Any) -> None:
-    """What `traceback.print_exc` and its like end in."""
+    """Replace the method in which `traceback.print_exc` and similar functions end."""
     stream = sys.stderr if file is None else file
     if isinstance(stream, WholeLines):
         stream.write("".join(self.format(chain=chain)))

@@ -1,6 +1,7 @@
-"""OpenTelemetry, set up in a mobster: by the function that the app names, or by the environment.
+"""Sets up OpenTelemetry in a mobster, by the function that the app names or from the environment.
 
-After the fork, for what exports spans has threads, which a fork would lose. Imported only where traces are wanted.
+This happens after the fork, because exporters of spans have threads, which a fork would lose. Imported only if traces
+are configured.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from mob.plan import place_name
 from mob.wire import messages as m
 
 EXPORTERS = "opentelemetry_traces_exporter"
-"""The entry points under which exporters of spans are installed."""
+"""Entry point group of exporters of spans."""
 
 
 def start(order: m.Fork) -> Tracing:
-    """Sets OpenTelemetry up in a mobster, by the function that the app names or by the environment."""
+    """Set up OpenTelemetry in a mobster, by the function that the app names or from the environment."""
     if order.trace:
         module, _, name = order.trace.partition(":")
         make_importable(order.base)
@@ -40,8 +41,10 @@ def _trace_id() -> str:
 
 
 def _configure(order: m.Fork) -> None:
-    """By the OTEL_ variables of the environment, with the exporters that are installed. (Sampler, limits and the rest
-    are read from it by the SDK itself.)"""
+    """Configure from the OTEL_ variables of the environment, with the installed exporters.
+
+    The SDK itself reads the sampler, the limits and the rest.
+    """
     instance = f"service.instance.id={place_name(order.role.name, order.index)}"
     others = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     os.environ["OTEL_RESOURCE_ATTRIBUTES"] = f"{others},{instance}" if others else instance
@@ -51,8 +54,8 @@ def _configure(order: m.Fork) -> None:
         export = importlib.import_module("opentelemetry.sdk.trace.export")
     except ImportError:
         raise MobError(
-            "trace(): there is no SDK of OpenTelemetry that could export spans. Install opentelemetry-sdk and an "
-            'exporter, or name a function that sets it up: .trace("tracing:setup").'
+            "trace(): the OpenTelemetry SDK is not installed, so spans cannot be exported. Install opentelemetry-sdk "
+            'and an exporter, or name a function that sets it up: .trace("tracing:setup").'
         ) from None
     provider = sdk.TracerProvider()
     wanted = os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")
@@ -61,7 +64,7 @@ def _configure(order: m.Fork) -> None:
         if found is None:
             there = sorted(entry_points(group=EXPORTERS).names)
             raise MobError(
-                f"trace(): OTEL_TRACES_EXPORTER names {name!r}, and no such exporter is installed; there are: "
+                f"trace(): OTEL_TRACES_EXPORTER names {name!r}, but no such exporter is installed. Installed: "
                 f"{', '.join(there) or 'none'}. 'otlp', the default, is in the package opentelemetry-exporter-otlp."
             )
         provider.add_span_processor(export.BatchSpanProcessor(found.load()()))

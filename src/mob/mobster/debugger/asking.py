@@ -1,7 +1,7 @@
-"""All other ways to ask a person: `input()`, `pdb.set_trace()`, `code.interact()`, `IPython.embed()`, `getpass()`.
+"""Other ways to ask the user: `input()`, `pdb.set_trace()`, `code.interact()`, `IPython.embed()`, `getpass()`.
 
-They get the Kingpin's terminal as `breakpoint()` does. A module is changed when the application imports it, so an
-application without it pays nothing; `input` is a built-in, and is replaced. In the child of a fork all is as it was.
+They get the Kingpin's terminal as `breakpoint()` does. A module is patched when the application imports it, so other
+applications pay nothing; `input` is a built-in, and is replaced. In the child of a fork everything is restored.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
 STOPS: dict[str, tuple[str, ...]] = {
-    "pdb": ("set_trace", "set_trace_async"),  # the second is there from Python 3.14 on
+    "pdb": ("set_trace", "set_trace_async"),  # the second exists since Python 3.14
     "ipdb": ("set_trace",),
     "pudb": ("set_trace",),
     "IPython.core.debugger": ("set_trace",),
 }
-"""Functions by their modules that are another name for `breakpoint()`."""
+"""Functions by module that do the same as `breakpoint()`."""
 SESSIONS = {
     "pdb": ("post_mortem",),
     "code": ("InteractiveConsole.interact",),
     "IPython.terminal.embed": ("InteractiveShellEmbed.interact",),
 }
-"""Functions that talk with a person until that one has had enough; without a terminal they are skipped."""
+"""Functions that run a dialogue with the user; without a terminal they are skipped."""
 QUESTIONS = {"getpass": ("getpass",)}
 """Functions that need an answer; without a terminal they fail."""
 MACHINERY = ("bdb", "cmd", "code", "getpass", "IPython", "ipdb", "pdb", "pudb")
-"""Packages whose frames are not where the question was asked."""
+"""Packages whose frames are not where the application asked."""
 
 _restore: list[Callable[[], None]] = []
 
 
 def install(peer: Peer, hook: Hook) -> None:
-    """From now on they ask for the terminal."""
+    """Let these functions ask for the terminal from now on."""
     finder = _Finder(peer, hook)
     sys.meta_path.insert(0, finder)
     _restore.append(lambda: sys.meta_path.remove(finder))
@@ -56,13 +56,13 @@ def install(peer: Peer, hook: Hook) -> None:
 
 
 def remove() -> None:
-    """They are as in any Python again."""
+    """Restore these functions."""
     while _restore:
         _restore.pop()()
 
 
 class _Finder(MetaPathFinder):
-    """Finds those modules, and changes them when they have been loaded."""
+    """Finds those modules, and patches them after they are loaded."""
 
     def __init__(self, peer: Peer, hook: Hook) -> None:
         self._peer = peer
@@ -75,7 +75,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec, if it is one of them."""
+        """Return the spec of one of the modules; None for others."""
         if fullname not in self.names:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -92,7 +92,7 @@ class _Finder(MetaPathFinder):
         return spec
 
     def change(self, module: ModuleType) -> None:
-        """Has its functions ask for the terminal."""
+        """Let the functions of a module ask for the terminal."""
         name = module.__name__
         changes: list[tuple[tuple[str, ...], Callable[[str, Any], Any]]] = [
             (STOPS.get(name, ()), self._stop),
@@ -129,7 +129,7 @@ class _Finder(MetaPathFinder):
                 try:
                     with terminal.asking():
                         return original(*args, **kwargs)
-                except SystemExit:  # as exit() leaves it: the program goes on
+                except SystemExit:  # exit() ends only the dialogue; the program continues
                     return None
                 finally:
                     terminal.give_back()
@@ -142,7 +142,7 @@ class _Finder(MetaPathFinder):
 
 
 def _asks_for_a_line(peer: Peer, original: Any, stdin: Any) -> Any:
-    """`input`, for a process with that standard input; one that the application has put in its place is read."""
+    """Return `input` for a process with that standard input; a stream that the application put in its place is read."""
     asks = _asks(peer, "input()", original)
 
     @wraps(original)
@@ -163,8 +163,8 @@ def _asks(peer: Peer, what: str, original: Any) -> Any:
         why = terminal.why_not(place, what)
         if why:
             raise EOFError(
-                f"{what} at {place} has nobody to ask: {why}. Give the value in another way: an environment variable, "
-                f"an argument of the call, `mob call`."
+                f"{what} at {place} cannot ask the user: {why}. Pass the value in another way: an environment "
+                f"variable, an argument of the call, or `mob call`."
             )
         try:
             with terminal.asking():
@@ -176,14 +176,14 @@ def _asks(peer: Peer, what: str, original: Any) -> Any:
 
 
 def _terminal(peer: Peer) -> BorrowedTerminal | None:
-    """One to borrow; None where this thread has it already, or where the process is not the mobster any more."""
+    """Return a terminal to borrow; None if this thread has it already, or in the child of a fork."""
     if debugging.has_terminal() or peer.context.pid != os.getpid():
         return None
     return BorrowedTerminal(peer)
 
 
 def _place() -> str:
-    """Where the application asks."""
+    """Return where the application asks."""
     asked = frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]  as pdb itself does
     while frame is not None and _is_machinery(frame.f_globals.get("__name__", "")):
         frame = frame.f_back

@@ -1,9 +1,9 @@
 """`breakpoint()` in a mobster: its debugger gets the Kingpin's terminal.
 
-A mobster has no terminal of its own, and its process group is in the background of the Kingpin's. So the Kingpin is
-asked for it (`core/debugging.py` says whose turn it is). Descriptors 0 to 2 become the terminal until the debugger has
-done with it, and the process group the foreground one for as long as it asks the user something: at the prompt Ctrl-C
-is the debugger's, while the program runs it stops the app as ever. Imports of pdb wait for the first breakpoint.
+A mobster has no terminal of its own, and its process group is in the background of the Kingpin's. So it asks the
+Kingpin for the terminal (`core/debugging.py` decides whose turn it is). Descriptors 0 to 2 are the terminal until the
+debugger returns it, and the process group is the foreground one while the debugger asks the user: at the prompt Ctrl-C
+belongs to the debugger; while the program runs, it stops the app as usual. pdb is imported at the first breakpoint.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 
 VARIABLE = "PYTHONBREAKPOINT"
 OWN = ("", "pdb.set_trace")
-"""What the variable says where the debugger is pdb."""
+"""Values of the variable that mean pdb."""
 FOREGROUND_INTERVAL = 0.1
-"""Seconds between two looks at whether the app is in front again."""
+"""Seconds between two checks of whether the app is in the foreground again."""
 CONTROL_KEYS = (termios.VINTR, termios.VSUSP)
-"""Ctrl-C and Ctrl-Z."""
+"""Control characters of Ctrl-C and Ctrl-Z."""
 
 DEBUGGERS = frozenset({"bdb", "debugpy", "pdb", "pudb", "pydevd", "rpdb"})
-"""Packages in whose code a thread stands that a debugger has stopped; remote ones are built on bdb or pydevd."""
+"""Packages whose code a thread executes while a debugger has stopped it; remote debuggers build on bdb or pydevd."""
 
-_passed_over: set[str] = set()  # places of which that was told
+_skipped: set[str] = set()  # breakpoints that were reported as skipped
 _holders: set[int] = set()  # threads that have the terminal
 
 
 def install(peer: Peer) -> Hook:
-    """From now on `breakpoint()` asks for the terminal."""
+    """Let `breakpoint()` ask for the terminal from now on."""
     sys.breakpointhook = hook = Hook(peer)
     return hook
 
 
 def remove() -> None:
-    """It is as in any Python again: in the child of a fork, which is no mobster."""
+    """Restore `breakpoint()` in the child of a fork, which is not a mobster."""
     sys.breakpointhook = sys.__breakpointhook__
 
 
@@ -79,7 +79,7 @@ def is_stopped(thread: int) -> bool:
 
 
 class Hook:
-    """What `breakpoint()` calls."""
+    """The hook that `breakpoint()` calls."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -90,13 +90,14 @@ class Hook:
         return f"<Hook of {self._context.name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if os.environ.get(VARIABLE, "") not in OWN:  # off, or another debugger, which sees to itself
+        """Stop the program at the caller, as the built-in hook would, if the debugger is pdb."""
+        if os.environ.get(VARIABLE, "") not in OWN:  # disabled, or another debugger, which needs nothing from here
             return sys.__breakpointhook__(*args, **kwargs)
         self.stop(sys._getframe(1), "breakpoint()")  # pyright: ignore[reportPrivateUsage]  as pdb itself does
         return None
 
     def stop(self, frame: FrameType, what: str, header: str | None = None) -> None:
-        """Stops the program in that frame, if the terminal can be had; `what` was called there."""
+        """Stop the program in that frame, where `what` was called, if the terminal is available."""
         debugger = self._debugger()
         if debugger.terminal.borrow(place_of(frame), what):
             if header is not None:
@@ -104,7 +105,7 @@ class Hook:
             debugger.set_trace(frame)
 
     def _debugger(self) -> Debugger:
-        """The running thread's."""
+        """Return the debugger of this thread."""
         if not hasattr(self._own, "debugger"):
             module = importlib.import_module("mob.mobster.debugger.pdb")
             self._own.debugger = module.Debugger(BorrowedTerminal(self._peer))
@@ -120,8 +121,8 @@ class BorrowedTerminal:
         self._limited = peer.serving.limited_calls
         self._asked: Call[Any] | None = None
         self._number = 0
-        self._group = 0  # the Kingpin's, whose the foreground is
-        self._kept: list[int] = []  # what descriptors 0 to 2 were
+        self._group = 0  # the Kingpin's process group, which is normally in the foreground
+        self._kept: list[int] = []  # duplicates of the original descriptors 0 to 2
         self._streams: tuple[Any, Any, Any] | None = None
 
     def __repr__(self) -> str:
@@ -129,18 +130,18 @@ class BorrowedTerminal:
 
     @property
     def is_here(self) -> bool:
-        """Whether this process has it."""
+        """True if this process has the terminal."""
         return bool(self._kept)
 
     def borrow(self, where: str, what: str = "breakpoint()") -> bool:
-        """Waits for the terminal; whether there is one. If not, that is told and the program goes on."""
+        """Wait for the terminal; return whether it is here. If not, this is logged and the program continues."""
         why = self.why_not(where, what)
         if why:
-            self._say_passed_over(where, what, why)
+            self._say_skipped(where, what, why)
         return not why
 
     def why_not(self, where: str, what: str) -> str:
-        """Waits for the terminal; why there is none, or nothing if it is here now."""
+        """Wait for the terminal; return why there is none, or "" if it is here now."""
         while not self.is_here:
             self._limited.excuse(self)
             asked = self._asked = self._asked or self._ask(where, what)
@@ -149,7 +150,7 @@ class BorrowedTerminal:
             except BaseException:
                 self._limited.excuse_no_longer(self)
                 raise
-            if self._asked is not asked:  # a callback that ran meanwhile stood at a breakpoint too, and has had it
+            if self._asked is not asked:  # a callback stopped at a breakpoint meanwhile and used this request
                 continue
             self._asked = None
             if isinstance(answer, m.NoTerminal):
@@ -167,13 +168,13 @@ class BorrowedTerminal:
 
         return self._peer.control.request(what, make)
 
-    def _say_passed_over(self, where: str, what: str, why: str) -> None:
-        """Once for each place: it may be passed often."""
-        if where not in _passed_over:
-            _passed_over.add(where)
+    def _say_skipped(self, where: str, what: str, why: str) -> None:
+        """Log a skipped breakpoint once for each place, because it may be reached often."""
+        if where not in _skipped:
+            _skipped.add(where)
             self._context.log.warning(
-                "%s at %s is passed over: %s. Run the app in a terminal, or use breakpoint() and set %s to a debugger "
-                "that needs none, such as remote_pdb.set_trace.",
+                "%s at %s skipped: %s. Run the app in a terminal, or use breakpoint() with %s set to a debugger that "
+                "needs no terminal, such as remote_pdb.set_trace.",
                 what,
                 where,
                 why,
@@ -181,7 +182,7 @@ class BorrowedTerminal:
             )
 
     def _take(self, descriptors: list[int]) -> None:
-        """Puts the terminal in the place of the standard streams: an editor of lines (readline) knows no others."""
+        """Replace the standard streams with the terminal, because line editors (readline) use only those."""
         _holders.add(threading.get_ident())
         self._streams = sys.stdin, sys.stdout, sys.stderr
         for stream in self._streams[1:]:
@@ -200,7 +201,7 @@ class BorrowedTerminal:
         )
 
     def give_back(self) -> None:
-        """The debugger has done with it."""
+        """Return the terminal to the Kingpin."""
         if not self.is_here:
             return
         assert self._streams is not None
@@ -216,33 +217,33 @@ class BorrowedTerminal:
         self._limited.excuse_no_longer(self)
         self._peer.control.post(m.ReturnTerminal(self._number))
         if self._context.reactor.thread == threading.get_ident():
-            self._context.reactor.flush()  # the program may go on for long before the loop has its turn
+            self._context.reactor.flush()  # the program may run for long before the loop's turn
 
     @contextlib.contextmanager
     def asking(self) -> Generator[None]:
-        """While the user is asked: the keyboard is this process's. `OSError` if the terminal was closed."""
+        """Direct the keyboard to this process while the user is asked. `OSError` if the terminal was closed."""
         while os.tcgetpgrp(0) not in (self._group, os.getpgrp()):
-            # the app was put in the background between two steps: the terminal is the shell's
+            # the app was put in the background between two steps: the shell has the terminal
             sleep(FOREGROUND_INTERVAL)
         with _interruptible():
-            set_foreground(0, os.getpgrp())  # first: who is in the background may not set the terminal
+            set_foreground(0, os.getpgrp())  # first: a background process may not configure the terminal
             before = termios.tcgetattr(0)
             termios.tcsetattr(0, termios.TCSANOW, _without_keys(before))
             try:
                 yield
             finally:
-                with contextlib.suppress(OSError, termios.error):  # it was closed meanwhile
+                with contextlib.suppress(OSError, termios.error):  # it was closed in the meantime
                     termios.tcsetattr(0, termios.TCSANOW, before)
                     set_foreground(0, self._group)
 
 
 def place_of(frame: FrameType) -> str:
-    """Where a frame stands, as people say it: "back.py:17"."""
+    """Return the place of a frame as shown to users: "back.py:17"."""
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def _without_keys(attributes: list[Any]) -> list[Any]:
-    """Ctrl-Z would stop this process and nobody would hear of it; Ctrl-C is heard by the main thread only."""
+    """Disable Ctrl-Z, which would stop this process unnoticed, and Ctrl-C except on the main thread."""
     keys = list(attributes[6])
     for key in CONTROL_KEYS if not _is_main() else CONTROL_KEYS[1:]:
         keys[key] = b"\0"
@@ -251,7 +252,7 @@ def _without_keys(attributes: list[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def _interruptible() -> Generator[None]:
-    """Ctrl-C is Python's own KeyboardInterrupt, whatever loop runs around this; in the main thread."""
+    """Make Ctrl-C raise KeyboardInterrupt in the main thread, whatever loop is running."""
     if not _is_main():
         yield
         return

@@ -1,8 +1,8 @@
-"""pdb, as a mobster needs it: it asks on a terminal that is lent, and stays in the application's code.
+"""pdb for mobsters: it asks on a borrowed terminal, and stays in the application's code.
 
-Imported at the first `breakpoint()` of a process. The terminal is kept while the user goes on step by step, so that no
-other debugger cuts in; it is given back at `continue`, at `quit`, and where the steps lead out of the application's
-code.
+Imported at the first `breakpoint()` of a process. The terminal is kept while the user steps through the program, so
+that no other debugger interferes; it is returned at `continue`, at `quit`, and when stepping leads out of the
+application's code.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Debugger(pdb.Pdb):
     def __init__(self, terminal: BorrowedTerminal) -> None:
         super().__init__(skip=MACHINERY, nosigint=True)
         self.terminal = terminal
-        self._has_left = False  # whether the user has seen enough
+        self._has_left = False  # True after `continue` or `quit`
 
     def interaction(self, frame: FrameType | None, traceback: Any = None) -> None:
-        """Shows where the program stands and asks what to do, until it is to go on."""
+        """Show the current place and ask the user for commands until the program continues."""
         from_there = frame or self.curframe
         if from_there is not None and not self.terminal.borrow(place_of(from_there)):
-            self.set_continue()  # the terminal was closed: nobody can say anything
+            self.set_continue()  # the terminal was closed: there can be no command
             return
         self._has_left = False
         self.stdin: IO[str] = sys.stdin
@@ -51,25 +51,28 @@ class Debugger(pdb.Pdb):
             self.terminal.give_back()
 
     def set_continue(self) -> None:
-        """The user has said `continue`, or left the application's code."""
+        """Continue: the user entered `continue`, or left the application's code."""
         self._has_left = True
         super().set_continue()
 
     def set_quit(self) -> None:
-        """The user has said `quit`: what runs here ends as failed."""
+        """Quit: what runs here fails."""
         self._has_left = True
         super().set_quit()
 
     def user_return(self, frame: FrameType, return_value: Any) -> None:
-        """A function returns; its caller may be none of the application's."""
+        """Handle the return of a function, whose caller may not belong to the application."""
         super().user_return(frame, return_value)
         if not self._has_left and not self._is_of_the_application(frame.f_back):
             self.set_continue()
             self.terminal.give_back()
 
     def dispatch_return(self, frame: FrameType, arg: Any) -> Any:
-        """A coroutine that waits returns to its loop as if it were over: a step over that comes to its next line. One
-        that is over is shown as such, which bdb does for functions only."""
+        """Tell a suspended coroutine from a finished one.
+
+        Both return to the loop. Stepping over a suspended one leads to its next line; a finished one is shown, which
+        bdb does only for functions.
+        """
         if frame.f_code.co_flags & SUSPENDABLE and (self.stop_here(frame) or frame is self.returnframe):
             if _is_suspended(frame):
                 self.set_next(frame)
@@ -85,4 +88,4 @@ class Debugger(pdb.Pdb):
 
 def _is_suspended(frame: FrameType) -> bool:
     code, last = frame.f_code.co_code, frame.f_lasti
-    return YIELD in (code[last], code[last - 2])  # Python 3.13 and later have gone on to the instruction behind it
+    return YIELD in (code[last], code[last - 2])  # since Python 3.13 `f_lasti` is the instruction after it

@@ -1,1 +1,1 @@
-"""How a mobster shows that it lives: beats, and what it does at the moment."""
+"""Signs of life of a mobster: beats, and what it is executing."""

@@ -1,15 +1,15 @@
 """The liveness thread: a small thread with a socket of its own, which no code of the application can block.
 
-It beats once a second (less often when there is nothing to say), so the Kingpin knows how it goes; it says where
-everything stands when it is asked; and it notices at once when the Kingpin has gone: then the process is asked to end
-in order, and its whole group is killed if it has not done so within the grace time. Code that never lets go of the
-interpreter stops even this thread; that case is the fork server's and the deadman pipe's.
+It sends a heartbeat once a second (less often when there is nothing to report), so the Kingpin knows its state. It
+sends the stacks of all threads on request. And it notices at once when the Kingpin dies: then the process is asked to
+end gracefully, and its whole group is killed if it has not ended within the grace period. Code that never releases the
+interpreter blocks even this thread; the fork server and the deadman pipe cover that case.
 
-What the thread calls may raise (there is no descriptor to be had, a name is no UTF-8). That is told, and it beats on
-with what it knew last (`rim.lasting`).
+Functions that the thread calls may raise (there is no free descriptor, a name is not UTF-8). That is logged, and the
+thread continues with the last known values (`rim.lasting`).
 
-A singleton runs by a lease, and this thread ends the whole group when it hears of no longer one in time. So does the
-kernel, a moment later, should the thread not come to run.
+A singleton runs by a lease, and this thread kills the whole group if the lease is not renewed in time. If the thread
+does not run, the kernel does so a moment later.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from mob.wire.messages import Beat, Counted, Inspect, Inspection, Prolong, Vital
 
 BEAT_INTERVAL = 1.0
 KERNEL_DELAY = 0.25
-"""Seconds after the end of the lease at which the kernel ends this process, if its own thread has not."""
-FAILED = "where it is could not be found out; its log says why."
+"""Seconds after the end of the lease at which the kernel kills this process, if its own thread has not."""
+FAILED = "its stacks could not be read; its log says why."
 LONGEST = 1024 * 1024
-"""Characters of the stacks."""
+"""Maximum number of characters of the stacks."""
 LAST_WORDS = 1.0
-"""Seconds for which the Kingpin may not read, at the end, before what was counted last is given up."""
+"""Seconds to wait at the end until the Kingpin reads; after that the last counts are lost."""
 
 
 def _nothing_counted() -> None:
@@ -45,7 +45,7 @@ def _nothing_counted() -> None:
 
 
 class Liveness:
-    """The thread."""
+    """The liveness thread of a process."""
 
     def __init__(
         self,
@@ -75,22 +75,22 @@ class Liveness:
         return f"<Liveness, {'running' if self._thread.is_alive() else 'not running'}>"
 
     def start(self) -> None:
-        """Begins to beat."""
+        """Start the thread."""
         self._thread.start()
 
     def join(self) -> None:
-        """Waits for its end, which follows that of the socket."""
+        """Wait for the end of the thread, which follows that of the socket."""
         if self._thread.is_alive():
             self._thread.join()
 
     def abandon(self) -> None:
-        """Closes this process's copy of the socket: for the child of a fork, which has no such thread."""
+        """Close this process's copy of the socket, in the child of a fork, which has no such thread."""
         self._sock.close()
 
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        is_there = self._beat()  # at once: one that dies within a second has told its size, too
+        is_there = self._beat()  # at once, so that the size is known even if it dies within a second
         while is_there:
             is_heard = bool(poll.poll(self._patience() * 1000))
             is_there = self._listen() if is_heard else self._beat()
@@ -99,12 +99,12 @@ class Liveness:
         self._end_late()
 
     def _end_late(self) -> None:
-        """The Kingpin has gone: the process ends itself, if it has not done so within the grace time."""
+        """Kill this process group if it has not ended within the grace period after the Kingpin's death."""
         time.sleep(self._grace if self._until is None else min(self._grace, self._left()))
         processes.kill_group(os.getpid(), signal.SIGKILL)
 
     def _left(self) -> float:
-        """Seconds of the lease."""
+        """Return the remaining seconds of the lease."""
         return BEAT_INTERVAL if self._until is None else max(0.0, self._until - expiry.now())
 
     def _patience(self) -> float:
@@ -116,12 +116,12 @@ class Liveness:
 
     def _prolong(self, until: float) -> None:
         if self._until is not None and self._timer is not None:
-            self._end_if_expired()  # too late is too late: another may run already
+            self._end_if_expired()  # too late: another process may run already
             self._until = max(self._until, until)
             self._timer.set(self._until + KERNEL_DELAY)
 
     def say_last(self, make: Callable[[], Beat]) -> None:
-        """Beats once more, from whatever thread: the process ends, and what it has counted is not to be lost."""
+        """Send a last heartbeat, from any thread, so that no counts are lost when the process ends."""
         with self._beating:
             if self._thread.is_alive() and self._is_writable():
                 self._say(self._made(make) or self._last)
@@ -129,23 +129,25 @@ class Liveness:
 
     def _beat(self) -> bool:
         with self._beating:
-            if not self._is_writable():  # the Kingpin is slow to read; the next beat says all that this one would have
+            if not self._is_writable():  # the Kingpin reads slowly; the next heartbeat will contain the same
                 return True
             beat = self._made(self._on_beat)
             return beat is None or (self._say(beat) and self._say_counted())
 
     def _made(self, make: Callable[[], Beat | None]) -> Beat | None:
-        """Return what there is to say, and the last beat once more if that cannot be made, or not sent."""
+        """Return the next heartbeat, or the last one again if it cannot be created or encoded."""
         last = self._last
         beat = carry_on(make, last)
         if beat is not None and beat is not last and carry_on(lambda: encode([beat]), b""):
-            self._last = replace(beat, tallies=(), unserved={}, traffic={})  # which are told once
+            self._last = replace(beat, tallies=(), unserved={}, traffic={})  # which are reported once
             return beat
         return None if beat is None else last
 
     def _say_counted(self, seconds: float = 0.0) -> bool:
-        """Say what the application has counted, as long as the Kingpin reads it; after a pause of so many seconds the
-        rest is left for the next beat."""
+        """Send what the application has counted, while the Kingpin reads.
+
+        If it does not read for `seconds`, the rest is left for the next heartbeat.
+        """
         while self._is_writable(seconds):
             counted = carry_on(self._on_counted, None)
             if counted is None:
@@ -155,13 +157,13 @@ class Liveness:
         return True
 
     def _is_writable(self, seconds: float = 0.0) -> bool:
-        """Whether a whole beat goes into the socket: the kernel says so as long as three quarters of it are free."""
+        """Return whether a whole heartbeat fits into the socket: the kernel says so while 3/4 of it are free."""
         poll = select.poll()
         poll.register(self._sock, select.POLLOUT)
         return bool(poll.poll(seconds * 1000))
 
     def _listen(self) -> bool:
-        """Hears what the Kingpin says here; whether it is still there."""
+        """Receive what the Kingpin sends; return whether it is still connected."""
         try:
             data = self._sock.recv(4096)
             heard = [each for payload in self._decoder.feed(data) for each in decode_heed(payload)]
@@ -185,7 +187,7 @@ class Liveness:
             else:
                 self._sock.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            pass  # it is longer than all that a beat should be
+            pass  # longer than any heartbeat should be
         except OSError:
             return False
         return True

@@ -1,7 +1,7 @@
-"""What a mobster tells of itself without being asked by a call: how it goes, and where it stands when it hangs.
+"""What a mobster reports without being asked by a call: its state, and its stacks when it is blocked.
 
-All of it is put together by the liveness thread, whatever the loop does. Whether the loop stands still is seen by
-asking it: at each beat it is given a function to call, and the time until it has done so is how long it is stuck.
+The liveness thread collects all of it, whatever the loop does. To see whether the loop is blocked, each heartbeat gives
+it a function to call; the time until it has done so is how long it has been blocked.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
 
 FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")
 DEEPEST = 50
-"""Frames of a task that are shown."""
+"""Maximum number of frames of a task that are shown."""
 REST = 2.9
-"""Seconds between two beats of a process that rests: every third second, whenever in it the thread wakes."""
+"""Seconds between two heartbeats of an idle process: every third second, whenever the thread wakes in it."""
 MOST_TASKS = 100
-"""Tasks whose stacks are shown."""
+"""Maximum number of tasks whose stacks are shown."""
 
 
 class ServedRequests(Protocol):
-    """The HTTP requests of a role that serves an application, as numbers that any thread may read."""
+    """Numbers of HTTP requests of a role that serves an application; any thread may read them."""
 
     open: int
     answered: Counter[str]
 
     @property
     def ended(self) -> int:
-        """How many requests have ended."""
+        """Number of requests that have ended."""
         ...
 
     @property
     def waiting(self) -> int:
-        """How many of the open ones have not begun."""
+        """Number of open requests that have not started."""
         ...
 
 
 class Vitals:
-    """The signs of life of one process."""
+    """The state of one process, for heartbeats."""
 
     def __init__(
         self,
@@ -63,32 +63,35 @@ class Vitals:
         self._peer = peer
         self._context = peer.context
         self._may_rest = may_rest
-        self._said_at = -REST  # when the last beat was given
+        self._said_at = -REST  # time of the last heartbeat
         self._was_idle = False
-        self._served = 0  # calls, by then
-        self._lag = 0.0  # seconds after which the loop has come round, when it was asked last
+        self._served = 0  # number of calls by then
+        self._lag = 0.0  # seconds after which the loop responded last time
         self._count_connections = count_connections
         self._counted: dict[str, int] = {}
-        self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
+        self._asked_at = 0.0  # when the loop was asked to respond; 0 if it has
         self.blocked = ""
-        """Where the module of the role has been for some time without being ready, if it has."""
+        """Where the module of the role has been for some time without being ready; "" if it is ready."""
         self._said_blocked = ""
-        self._debugged_at = 0.0  # when a debugger was last seen to have stopped the loop
-        self._requested = 0  # HTTP requests that had ended at the last beat
+        self._debugged_at = 0.0  # when a debugger was last seen stopping the loop
+        self._requested = 0  # number of HTTP requests that had ended at the last heartbeat
         self.requests: ServedRequests | None = None
-        """The HTTP requests of a role that serves an application."""
+        """The HTTP requests of a role that serves an application; None for other roles."""
         self._memory = ResidentMemory()
 
     def __repr__(self) -> str:
         return f"<Vitals of {self._context.name}>"
 
     def close(self) -> None:
-        """Nothing more is told."""
+        """Close the file that reports memory; there are no more heartbeats."""
         self._memory.close()
 
     def next_beat(self) -> m.Beat | None:
-        """The beat of this second. None if there is nothing to say: a process that rests, and has said so, says it
-        every third second only, if it may; sixteen at rest take 0.3 % of a core then, instead of 0.7."""
+        """Return the heartbeat of this second; None if there is nothing to report.
+
+        A process that is idle and has reported that repeats it only every third second, if it may: sixteen idle
+        processes then take 0.3 % of a core instead of 0.7 %.
+        """
         now, serving = monotonic(), self._peer.serving
         has_work = serving.in_hand or serving.running.on_loop_since or serving.answers.served != self._served
         has_work = has_work or self._peer.contacts.routes.overdue(now) or self._lasting(now)
@@ -106,7 +109,7 @@ class Vitals:
         return self.beat()
 
     def beat(self) -> m.Beat:
-        """How it goes at this moment."""
+        """Return the state at this moment."""
         peer, now = self._peer, monotonic()
         stuck = 0.0
         if self._asked_at:
@@ -141,12 +144,12 @@ class Vitals:
         )
 
     def counted(self) -> m.Counted | None:
-        """What the application has counted in its own metrics and is not told yet; None if there is nothing."""
+        """Return what the application has counted in its own metrics since the last report, or None."""
         meters = self._peer.meters
         return None if meters is None else meters.take()
 
     def _lasting(self, now: float) -> list[m.Running]:
-        """Return what takes long and is no call: a handler, and tasks that were cancelled."""
+        """Return long-running work that is not a call: a handler, and cancelled tasks."""
         serving = self._peer.serving
         blocking, cancelled = self._peer.handlers.blocking(now), serving.cancelling.lasting(now)
         if cancelled:
@@ -159,7 +162,7 @@ class Vitals:
         return blocking
 
     def _connections(self) -> dict[str, int]:
-        """Return the last count where there is no descriptor for another."""
+        """Return the number of connections, or the last one if there is no descriptor for a new count."""
         with contextlib.suppress(OSError):
             self._counted = self._count_connections()
         return self._counted
@@ -176,7 +179,7 @@ class Vitals:
         }
 
     def _flight(self) -> dict[str, int]:
-        """Return the calls that have begun and not ended, by export, whatever the loop does meanwhile."""
+        """Return the number of calls that have started and not ended, by export, whatever the loop does meanwhile."""
         serving = self._peer.serving
         behind = 0 if serving.threads is None else max(0, serving.threads.behind - 1)
         counts = serving.running.begun(behind)
@@ -185,14 +188,14 @@ class Vitals:
 
     def _come_round(self) -> None:
         reactor = self._context.reactor
-        if reactor.is_stood_in:  # the loop's own thread has not come round
+        if reactor.is_stood_in:  # the loop's own thread has not responded
             reactor.stand_in.leave(self._come_round)
             return
         self._lag = monotonic() - self._asked_at
         self._asked_at = 0.0
 
     def stacks(self) -> str:
-        """Where all threads and tasks stand."""
+        """Return the stacks of all threads and tasks."""
         parts: list[str] = []
         running = self._peer.serving.running.report(monotonic())
         parts += [f"serving {call.label} for {call.seconds:.1f} s, from {call.caller}" for call in running]
@@ -203,18 +206,18 @@ class Vitals:
                 parts += _lines(_relevant(traceback.extract_stack(frame)))
         try:
             tasks = list(asyncio.all_tasks(self._context.reactor.loop))
-        except RuntimeError:  # they changed while they were being counted
+        except RuntimeError:  # they changed during the iteration
             tasks = []
         for task in tasks[:MOST_TASKS]:
             parts.append(f"task {task.get_name()}, {getattr(task.get_coro(), '__qualname__', task.get_coro())}:")
             parts += _lines(_stack_of(task))
         if len(tasks) > MOST_TASKS:
-            parts.append(f"and {len(tasks) - MOST_TASKS:,} tasks more")
+            parts.append(f"and {len(tasks) - MOST_TASKS:,} more tasks")
         return "\n".join(parts)
 
 
 def _relevant(stack: traceback.StackSummary) -> traceback.StackSummary:
-    """Without mob's own frames at the top, through which every stack goes; all of it if there are no others."""
+    """Return a stack without mob's own outer frames, which every stack has; all of it if there are no others."""
     for at, entry in enumerate(stack):
         if not entry.filename.startswith((PACKAGE, "<")):
             return traceback.StackSummary.from_list(stack[at:])
@@ -222,7 +225,7 @@ def _relevant(stack: traceback.StackSummary) -> traceback.StackSummary:
 
 
 def _stack_of(task: asyncio.Task[Any]) -> traceback.StackSummary:
-    """From the coroutine of a task down the chain of what awaits what (`Task.get_stack` shows the first only)."""
+    """Return the stack of a task along its chain of awaits; `Task.get_stack` shows only the first frame."""
     stack = traceback.StackSummary()
     waiting: Any = task.get_coro()
     for _ in range(DEEPEST):
