@@ -449,7 +449,7 @@ class Kingpin:
             self.console.say(f"the fork server {why}; starting a new one, its mobsters keep running.")
             self._replace_fork_server()
         elif any(process.pid for process in self.supervisor.processes.values()):
-            self.console.say(f"the fork server {why} before it launched anything; next attempt in {FUTILE_PAUSE} s.")
+            self.console.say(f"the fork server {why} before it launched anything; next attempt in {FUTILE_PAUSE:g} s.")
             self.reactor.loop.call_later(FUTILE_PAUSE, self._make_up_for_fork_server)
         else:
             self.console.say(f"the fork server {why}, like those before it. Its error is above; the app stops.")

@@ -102,7 +102,7 @@ class Kills:
             self._reactor.call_at(now + STOP_INTERVAL, partial(self._look, uid, until))
         else:
             self._fork_client.signal_mobster(process.pid, signal.SIGCONT)
-            self._answer(uid, error=f"its worker (pid {process.pid}) could not be stopped.")
+            self._answer(uid, error=f"its worker (pid {process.pid}) could not be paused (SIGSTOP).")
 
     def _decide(self, uid: int, pid: int, until: float, now: float) -> None:
         begun, wanted = self._board.begun, self._stopped.pop(uid)
