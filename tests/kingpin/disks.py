@@ -1,4 +1,4 @@
-"""A disk that is full."""
+"""A full disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def disk_of(size: int) -> Generator[None]:
-    """No file may be longer: a write goes in by a part, and the next one fails."""
+    """Limit the size of files: a write goes in partly, and the next one fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -19,7 +19,7 @@ LIMIT = 1 << 20
 
 @contextmanager
 def reactor_by_hand() -> Generator[Reactor]:
-    """A reactor whose loop does not run by itself: `poll` reads and writes what can be, `turn` does all of a turn."""
+    """Yield a reactor whose loop does not run by itself: `poll` does all possible I/O, `turn` runs one turn."""
     reactor = Reactor(asyncio.new_event_loop())
     reactor.claim()
     yield reactor
@@ -28,13 +28,13 @@ def reactor_by_hand() -> Generator[Reactor]:
 
 
 def turn(reactor: Reactor) -> None:
-    """One turn of the loop: what is to be called is called, what can be read or written is."""
+    """Run one turn of the loop: pending calls, and all possible I/O."""
     reactor.stop()
     reactor.run()
 
 
 class Member:
-    """Says things to the Kingpin, and keeps what it hears."""
+    """A member that sends messages to the Kingpin and keeps what it receives."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -45,7 +45,7 @@ class Member:
         self.sock.sendall(frame(m.encode(list(messages))))
 
     def heard(self) -> list[Any]:
-        """What has come since the last time."""
+        """Return what has arrived since the last call."""
         found: list[Any] = []
         while data := self._read():
             for payload in self._frames.feed(data):
@@ -60,7 +60,7 @@ class Member:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the Kingpin has closed its end; after `heard`."""
+        """True if the Kingpin closed its end; call `heard` first."""
         try:
             return self.sock.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
@@ -68,7 +68,7 @@ class Member:
 
 
 class Kept:
-    """A hearer of connections that keeps what it was told, and carries decisions out by keeping them."""
+    """A hearer of connections that keeps all messages, and keeps decisions instead of carrying them out."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, Any]] = []  # by the name of the member
@@ -91,7 +91,7 @@ class Kept:
 
 
 class Room:
-    """Connections to members that a test has."""
+    """Connections to the members of a test."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
@@ -100,7 +100,7 @@ class Room:
         self._members: list[Member] = []
 
     def mobster(self, uid: int, name: str) -> tuple[Member, Member]:
-        """What is at the other ends of the control and the liveness link of a new mobster."""
+        """Return the other ends of the control and the liveness link of a new mobster."""
         (control, control_end), (liveness, liveness_end) = socket.socketpair(), socket.socketpair()
         self.connections.open(uid, name, control, liveness)
         return self._member(control_end), self._member(liveness_end)

@@ -12,7 +12,7 @@ from tests.kingpin.paper import Paper
 
 
 class Office:
-    """The parts, and two workers of "back" that say what a test has them say."""
+    """The parts, and two workers of "back" that send what a test has them send."""
 
     def __init__(self, room: Room) -> None:
         self.room = room

@@ -1,4 +1,4 @@
-"""Where a console writes in a test."""
+"""The target of a console's output in a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def printed(role: str, data: bytes = LINES, is_error: bool = False) -> OutputChu
 
 
 class Paper:
-    """A sink that can be made to stand still, or to fail."""
+    """A sink that can be made to block or to fail."""
 
     why_slow = "this paper takes them too slowly"
     is_terminal = False

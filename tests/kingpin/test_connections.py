@@ -94,7 +94,7 @@ def test_what_is_half_said_is_loud_and_what_a_client_does_not_read_is_not(room: 
 
 
 def fill(room: Room, uid: int) -> int:
-    """Say more to a member than its socket takes; return how many messages that were."""
+    """Send a member more than its socket takes; return the number of messages."""
     link, count = room.connections[uid].link, 0
     while not link.unsent_bytes:
         link.post(m.Refused("x" * 10_000))
@@ -112,8 +112,8 @@ def test_another_program_goes_on_with_them(room: Room) -> None:
     room.reactor.poll()
     count = fill(room, 2)
     left = msgspec.msgpack.decode(msgspec.msgpack.encode(room.connections.state()), type=list[ConnectionState])
-    assert [each.uid for each in left] == [1, 2], "the end of the third is noticed as always"
-    copies = [  # as they are after an execve, under numbers of their own because this is one process
+    assert [each.uid for each in left] == [1, 2], "the end of the third is noticed as usual"
+    copies = [  # as after an execve, under other numbers because this is one process
         msgspec.structs.replace(each, link=os.dup(each.link), beats=os.dup(each.beats) if each.beats >= 0 else -1)
         for each in left
     ]
@@ -130,7 +130,7 @@ def test_another_program_goes_on_with_them(room: Room) -> None:
     while not heard or not isinstance(heard[-1], m.Stop):
         heard += client.heard()
         room.reactor.poll()
-    assert heard == [m.Refused("x" * 10_000)] * count + [m.Stop(1.0)], "what was unsent comes first"
+    assert heard == [m.Refused("x" * 10_000)] * count + [m.Stop(1.0)], "unsent bytes come first"
     mobster.say(m.Draining())
     liveness.say(m.Beat())
     room.reactor.poll()

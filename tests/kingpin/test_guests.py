@@ -1,4 +1,4 @@
-"""Clients that say too much, and those that read too little."""
+"""Clients that send too much, and those that read too little."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.kingpin.members import LIMIT, Member, Room, turn
 
 
 class Reception:
-    """Guests whose questions are answered with as many bytes as they ask for."""
+    """Guests whose requests are answered with as many bytes as they ask for."""
 
     def __init__(self, room: Room) -> None:
         self.room = room

@@ -1,4 +1,4 @@
-"""Who is told of which change, and that what is not read now is told later."""
+"""Which members get which changes; a member that does not read gets them later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kingpin.members import Member, Room
 
 
 class Town:
-    """A mob of two workers and a client, which know nothing of each other yet."""
+    """An app of two workers and a client, which know nothing of each other yet."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -55,7 +55,7 @@ def changed(town: Town, uid: int, state: MobsterState) -> m.MemberIs:
 
 
 def fill(town: Town, uid: int) -> None:
-    """Send a member so much, unread, that it counts as one that does not read."""
+    """Send a member so many bytes that it counts as one that does not read."""
     link = town.room.connections[uid].link
     while link.unsent_bytes <= BEHIND:
         link.post(m.Refused("x" * 100_000))
@@ -63,7 +63,7 @@ def fill(town: Town, uid: int) -> None:
 
 
 def read_all(town: Town, uid: int) -> list[Any]:
-    """What a member hears until nothing is left to send."""
+    """Return what a member receives until nothing is left to send."""
     link, heard = town.room.connections[uid].link, town.members[uid].heard()
     while link.unsent_bytes:
         town.room.reactor.poll()
@@ -91,9 +91,9 @@ def test_only_those_that_have_to_do_with_a_client_hear_of_it(town: Town) -> None
     town.herald.acquaint(first, uid)
     assert town.heard(first) == [told]
     third, _ = town.guest()
-    town.herald.tell(m.MemberGone(uid, "has gone"))
-    town.herald.tell(m.MemberGone(third, "has gone"))
-    assert town.heard(first) == [m.MemberGone(uid, "has gone")]
+    town.herald.tell(m.MemberGone(uid, "exited"))
+    town.herald.tell(m.MemberGone(third, "exited"))
+    assert town.heard(first) == [m.MemberGone(uid, "exited")]
     members = tuple(town.crew.roster)
     assert town.herald.known_to(third, members) == tuple(
         member for member in members if member.role or member.uid == third
@@ -140,5 +140,5 @@ def test_another_program_knows_who_is_linked_to_a_client(town: Town) -> None:
     town.crew.introductions.want_member(first, uid, town.crew.roster)
     successor = Herald(town.room.reactor, town.room.connections, town.crew)
     successor.take_over()
-    successor.tell(m.MemberGone(uid, "has gone"))
-    assert (town.heard(first), town.heard(second)) == ([m.MemberGone(uid, "has gone")], [])
+    successor.tell(m.MemberGone(uid, "exited"))
+    assert (town.heard(first), town.heard(second)) == ([m.MemberGone(uid, "exited")], [])

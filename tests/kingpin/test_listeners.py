@@ -1,4 +1,4 @@
-"""Who is told of crashes, and that one who does not read costs the Kingpin no memory."""
+"""Which members get crash reports; one that does not read costs the Kingpin no memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Audience:
         self.room.reactor.flush()
 
     def hear(self) -> int:
-        """How many reports the first one hears when it reads all that it was told."""
+        """Return how many reports the first client gets when it reads everything."""
         heard = 0
         while True:
             self.room.reactor.poll()

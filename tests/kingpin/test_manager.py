@@ -1,4 +1,4 @@
-"""What the service manager hears, each thing once."""
+"""Reports to the service manager, each state once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.core.world import World, started
 
 
 class Systemd:
-    """The other end: what it was told since the last time, by the first word."""
+    """The other end: the first word of each message since the last call."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""What is asked of the Kingpin: each is answered once, or handed on to what does it."""
+"""Requests to the Kingpin: each is answered once, or passed on to the part that handles it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ APP = "requests"
 
 
 class Asked:
-    """Keeps what is to be done with the app."""
+    """Keeps the requests that change the app."""
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
@@ -55,7 +55,7 @@ class Asked:
 
 
 class Counter:
-    """A client that asks, and the handler."""
+    """A client that sends requests, and the handler."""
 
     def __init__(self, office: Office, post_mortems: PostMortems) -> None:
         room, supervisor = office.room, office.world.supervisor
@@ -124,7 +124,7 @@ def test_lines_are_followed_until_it_is_enough(counter: Counter) -> None:
     pid = next(iter(counter.office.crew.processes.values())).pid
     assert counter.ask(m.Follow(2, pid=pid, last=0, goes_on=True)) == []
     (lines,) = counter.ask(m.Follow(3, pid=999, last=0, goes_on=True))
-    assert lines.is_end, "nothing will come of a process that is not there"
+    assert lines.is_end, "a process that does not exist prints nothing"
 
 
 WISHES = {

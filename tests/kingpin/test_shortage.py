@@ -1,4 +1,4 @@
-"""What the system does not give now is tried again, and said once."""
+"""Attempts that the system refuses for now are retried, and reported once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.kingpin.members import Room
 
 
 class Scarce:
-    """What can be had only now and then."""
+    """A resource that is only sometimes available."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -29,14 +29,14 @@ def test_what_waits_is_said_once_and_shown_as_long_as_it_waits(room: Room) -> No
     shortage = Shortage(room.reactor, said.append)
     scarce = Scarce(errno.ENOSPC)
     for _ in range(2):
-        shortage.attempt("a thing cannot be had", scarce.take)
-    assert said == ["a thing cannot be had: ENOSPC. Retrying every 1 s."]
-    assert shortage.text() == "a thing cannot be had: ENOSPC"
-    shortage.attempt("another cannot be had", Scarce(errno.EAGAIN).take)
-    assert shortage.text() == "a thing cannot be had: ENOSPC; another cannot be had: EAGAIN"
+        shortage.attempt("a thing is not available", scarce.take)
+    assert said == ["a thing is not available: ENOSPC. Retrying every 1 s."]
+    assert shortage.text() == "a thing is not available: ENOSPC"
+    shortage.attempt("another is not available", Scarce(errno.EAGAIN).take)
+    assert shortage.text() == "a thing is not available: ENOSPC; another is not available: EAGAIN"
     scarce.number = 0
-    shortage.attempt("a thing cannot be had", scarce.take)
-    assert shortage.text() == "another cannot be had: EAGAIN"
+    shortage.attempt("a thing is not available", scarce.take)
+    assert shortage.text() == "another is not available: EAGAIN"
     shortage.forget()
     assert (shortage.text(), scarce.attempts) == ("", 3)
 
@@ -49,7 +49,7 @@ def test_it_is_tried_again_by_itself(room: Room) -> None:
         scarce.take()
         room.reactor.loop.stop()
 
-    shortage.attempt("a thing cannot be had", take)
+    shortage.attempt("a thing is not available", take)
     scarce.number = 0
     room.reactor.run()
     assert (shortage.text(), scarce.attempts) == ("", 2)
@@ -58,9 +58,9 @@ def test_it_is_tried_again_by_itself(room: Room) -> None:
 def test_an_error_of_another_kind_is_raised_unless_all_are_to_be_borne(room: Room) -> None:
     shortage = Shortage(room.reactor, lambda text: None)
     with pytest.raises(PermissionError):
-        shortage.attempt("a thing cannot be had", Scarce(errno.EACCES).take)
-    shortage.attempt("a thing cannot be had", Scarce(errno.EACCES).take, ALL)
-    assert shortage.text() == "a thing cannot be had: EACCES"
+        shortage.attempt("a thing is not available", Scarce(errno.EACCES).take)
+    shortage.attempt("a thing is not available", Scarce(errno.EACCES).take, ALL)
+    assert shortage.text() == "a thing is not available: EACCES"
 
 
 @pytest.mark.parametrize(("limit", "first"), [(1000, 1000 - RESERVE), (200, 150)])

@@ -1,4 +1,4 @@
-"""Signals: handed to the loop, never handled where they come."""
+"""Signals: passed to the loop, never handled where they arrive."""
 
 from __future__ import annotations
 

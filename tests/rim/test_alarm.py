@@ -84,7 +84,7 @@ def test_a_clock_that_was_set_since_it_was_reckoned_rings_at_once(reactor: React
 
 
 def run_until_or_fail(reactor: Reactor, rung: Rung) -> None:
-    """Give the loop some turns; it must not ring again."""
+    """Run a few turns of the loop; the alarm must not ring again."""
     turns = iter(range(50))
     run_until(reactor, lambda: len(rung) > 1 or next(turns, None) is None)
     assert len(rung) > 1

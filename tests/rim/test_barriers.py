@@ -1,4 +1,4 @@
-"""Memory barriers that one process has others pass."""
+"""Memory barriers that one process imposes on others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which calls a mobster has begun, as its callers read it when it is dead."""
+"""The calls that a mobster has begun, as its callers read them when it is dead."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_nobody_without_a_row_knows_anything_and_those_with_one_do(calls: BegunC
 def test_nothing_is_known_of_a_mobster_whose_page_another_has(calls: BegunCalls) -> None:
     row = row_of(calls)
     calls.claim(WORKER + PAGES)
-    row.begin(1)  # it lives on
+    row.begin(1)  # it is still alive
     assert begun(calls, range(1, 4)) == [1, 2, 3]
     assert calls.take_row(WORKER, CLIENT, lambda _: False) is None
     row_of(calls, uid=WORKER + PAGES).begin(2)
@@ -134,7 +134,7 @@ def test_what_runs_is_known_until_it_ends(calls: BegunCalls) -> None:
     calls.leave(WORKER, 0)
     assert [calls.is_running(WORKER, *call) for call in running] == [False, False, False, True]
     assert [calls.has_ended(WORKER, FRONT, number) for number in (6, 7, 8)] == [True, True, False]
-    row_of(calls).begin(9)  # the places of what runs are no part of a row
+    row_of(calls).begin(9)  # the words of running calls are not part of a row
     assert calls.is_running(WORKER, CLIENT, 8)
 
 
@@ -176,7 +176,7 @@ def test_what_has_not_begun_is_taken_back_and_must_not_begin(calls: BegunCalls) 
     assert calls.take_back(WORKER, FRONT, [3, 4, 7]) == [4, 7]
     assert [number for number in range(1, 10) if row.is_taken_back(number)] == list(range(1, 8))
     assert calls.take_back(WORKER, FRONT, [5]) == [5]
-    assert row.is_taken_back(7)  # the mark never falls
+    assert row.is_taken_back(7)  # the mark never decreases
 
 
 @needs_barriers
@@ -201,7 +201,7 @@ def test_what_was_taken_back_stays_so_when_its_caller_comes_again(calls: BegunCa
 def test_nothing_is_taken_back_where_nobody_looks_for_it(calls: BegunCalls) -> None:
     assert calls.take_back(WORKER, FRONT, [4]) == []
     row_of(calls)
-    assert calls.take_back(WORKER, FRONT, [4]) == []  # it has not said that it gives back
+    assert calls.take_back(WORKER, FRONT, [4]) == []  # it did not allow that yet
     calls.give_back(WORKER)
     calls.give_back(WORKER + 1)
     assert calls.take_back(WORKER, FRONT, []) == []

@@ -1,4 +1,4 @@
-"""Sockets that end with a process before its memory is freed; and how a process is seen to end."""
+"""Sockets that close with a process before its memory is freed; and how the end of a process is detected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHILD = """
 
 @contextmanager
 def child(then: str = "os.read(0, 1)") -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """A process that has sent out canaries, and their ends."""
+    """Yield a process that has sent out canaries, and their other ends."""
     ours, theirs = socket.socketpair()
     code = textwrap.dedent(CHILD.format(then=then))
     command = [sys.executable, "-c", code, str(theirs.fileno())]
@@ -49,7 +49,7 @@ def child(then: str = "os.read(0, 1)") -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 def has_ended(ends: list[int], seconds: float = 0.0) -> bool:
-    """Whether one of them has."""
+    """Return True if one of them closed."""
     readable, _, _ = select.select(ends, [], [], seconds)
     return any(os.read(end, 1) == b"" for end in readable)
 
@@ -70,9 +70,9 @@ def test_they_end_with_their_process_and_not_before() -> None:
         assert processes.dying_status(process.pid) is None
         process.kill()
         assert has_ended(ends, patient(20))
-        wait_until(lambda: processes.dying_status(process.pid) == -signal.SIGKILL, "it is seen how it ends")
+        wait_until(lambda: processes.dying_status(process.pid) == -signal.SIGKILL, "its status is detected")
         process.wait()
-        assert processes.dying_status(process.pid) is None, "it is gone, and its number is free"
+        assert processes.dying_status(process.pid) is None, "it was reaped, and its number is free"
 
 
 @needs_unshare
@@ -83,7 +83,7 @@ def test_how_a_process_ends_is_seen_before_it_is_reaped(then: str, status: int) 
         process.stdin.write(b"a")
         process.stdin.flush()
         assert has_ended(ends, patient(20))
-        wait_until(lambda: processes.dying_status(process.pid) == status, "it is seen how it ends")
+        wait_until(lambda: processes.dying_status(process.pid) == status, "its status is detected")
 
 
 @needs_unshare

@@ -1,4 +1,4 @@
-"""What the kernel tells of connections to shared ports, and sockets that turn deaf under their servers."""
+"""What the kernel reports of connections to shared ports, and sockets that stop accepting under their servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the k
 @pytest.mark.parametrize(
     ("sent", "received", "use"),
     [
-        (5, 5, Use.OPEN),  # nobody knows, but it is too early anyway
+        (5, 5, Use.OPEN),  # the order is unknown, but it is too early anyway
         (5, 4, Use.UNANSWERED),
         (5000, 4, Use.UNANSWERED),
         (5000, FRESH - 1, Use.UNANSWERED),
@@ -79,13 +79,13 @@ def test_what_waits_to_be_read_or_was_not_answered_counts_as_unanswered(server: 
     client, accepted = pair_of(server)
     with client, accepted:
         client.sendall(b"?")
-        wait_until(lambda: uses_of(places) == [Use.UNANSWERED], "the question has come")
+        wait_until(lambda: uses_of(places) == [Use.UNANSWERED], "the request arrived")
         assert accepted.recv(1) == b"?"
-        client.sendall(b"x" * 100)  # more, a little later than the connection was made, so the kernel tells the order
+        client.sendall(b"x" * 100)  # more, slightly later than the connection was made, so the kernel knows the order
         accepted.recv(100)
         accepted.sendall(b"!")
         assert client.recv(1) == b"!"
-        wait_until(lambda: uses_of(places) != [Use.UNANSWERED], "the answer has gone")
+        wait_until(lambda: uses_of(places) != [Use.UNANSWERED], "the answer was sent")
 
 
 def test_being_looked_at_does_not_change_a_connection(server: socket.socket) -> None:
@@ -130,7 +130,7 @@ def test_a_descriptor_is_forgotten_by_every_epoll_object(server: socket.socket) 
 
 
 class Port:
-    """A shared port and one who shares it. The others' descriptor is kept on its way: it is none of this process."""
+    """A shared port and a process that shares it. The descriptor of the others is kept in transit."""
 
     def __init__(self) -> None:
         made = socket.create_server(("127.0.0.1", 0))
@@ -143,12 +143,12 @@ class Port:
         self.sharing.share(self.own, self.address)
 
     def others(self) -> socket.socket:
-        """The shared socket as somebody else has it."""
+        """Return the shared socket as another process has it."""
         _, (descriptor,), _, _ = socket.recv_fds(self._way[1], 1, 1)
         return socket.socket(fileno=descriptor)
 
     def close(self) -> None:
-        """Everything."""
+        """Close everything."""
         self.own.close()
         for end in self._way:
             end.close()
@@ -219,7 +219,7 @@ def test_a_loop_serves_whom_it_has_and_sees_nobody_new(port: Port, make_loop: Ca
             assert await reader.readline() == b"%d\n" % number
         assert len(accepted) == 1
         with port.others() as others:
-            others.accept()[0].close()  # there it is
+            others.accept()[0].close()  # the other process accepts it
         for each in (newcomer[1], writer):
             each.close()
             await each.wait_closed()

@@ -1,4 +1,4 @@
-"""How many cores there are: control groups of both versions, as containers and machines show them."""
+"""The number of cores: control groups of both versions, as containers and machines show them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MANY = 64
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with many cores."""
+    """Simulate a machine with many cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(MANY)))
 
 
 class Groups:
-    """The files that tell of the control groups of a process."""
+    """The files that describe the control groups of a process."""
 
     def __init__(self, place: Path) -> None:
         self.proc = place / "proc"

@@ -30,7 +30,7 @@ def state(tmp_path, monkeypatch):
 
 
 def written(crash=CRASH):
-    """As it comes back: it says where it lies."""
+    """Return the report as it is read back, with its path."""
     name = f"{int(crash.at * 1000):015d}-{crash.role}.{crash.index}-{crash.pid}.json"
     return msgspec.structs.replace(crash, path=str(folder("myapp") / name))
 

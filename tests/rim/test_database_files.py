@@ -58,7 +58,7 @@ def test_all_is_written_to_a_new_file_if_one_was_deleted(path: Path, db: sqlite3
     assert things(path) == (7, ["old", "before", "after"])
     assert path.stat().st_mode & 0o777 == 0o640
     assert os.listdir(path.parent) == ["jobs.db"]
-    assert not file.is_in_place()  # it is for the old one
+    assert not file.is_in_place()  # it belongs to the old one
     assert DatabaseFile(path).is_in_place()
 
 

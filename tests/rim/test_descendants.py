@@ -1,4 +1,4 @@
-"""What mobsters leave behind: the quick look that says whether there can be anything."""
+"""What mobsters leave behind: the quick check whether there can be anything."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_one_that_has_ended_and_was_not_waited_for_counts() -> None:
 
 
 def _children() -> list[str]:
-    """Return those of this process, which the test's runner may have started."""
+    """Return the children of this process, which the test's runner may have started."""
     found: list[str] = []
     for thread in os.listdir("/proc/self/task"):
         with suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
-            found += file.read().split()  # else the thread has just ended
+            found += file.read().split()  # otherwise the thread has just ended
     return found

@@ -1,4 +1,4 @@
-"""Sockets and files, taken apart and put together again: the same connection, the same place in the same file."""
+"""Sockets and files, taken apart and put together again: the same connection, the same position in the same file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def codec(here: Duplicates) -> Codec:
 
 @pytest.fixture
 def over(codec: Codec) -> Iterator[Callable[[Any], Any]]:
-    """Sends a thing, and closes at the end what has arrived."""
+    """Yield a function that sends an object; close everything that arrived at the end."""
     arrived: list[Any] = []
 
     def over(thing: Any) -> Any:
@@ -63,7 +63,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def open_descriptors() -> dict[str, str]:
-    """What each stands for, but the one that lists them."""
+    """Return what each descriptor stands for, except the one that lists them."""
     found: dict[str, str] = {}
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
@@ -73,7 +73,7 @@ def open_descriptors() -> dict[str, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def uvloop_is_warm() -> None:
-    """It opens a pipe of its own, once in a process."""
+    """Let uvloop open its own pipe, which it does once per process."""
     loop = uvloop.new_event_loop()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
@@ -83,7 +83,7 @@ def uvloop_is_warm() -> None:
 def nothing_leaks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()  # of what others have left
+        gc.collect()  # what other tests left
     before = open_descriptors()
     yield
     assert open_descriptors() == before
@@ -339,7 +339,7 @@ def test_a_refusal_says_where_and_why_and_what_to_do(codec: Codec, here: Duplica
     with socket.socket() as fine, pytest.raises(BadMessage) as caught:
         codec.encode(({"fine": fine}, [1, {"conn": thing}]))
     assert str(caught.value) == f"cannot send args[1][1]['conn']: {why}"
-    assert here.under_way == {}  # nothing is duplicated before all is known to be fine
+    assert here.under_way == {}  # nothing is duplicated before everything was checked
     thing.close()
 
 

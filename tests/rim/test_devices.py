@@ -1,4 +1,4 @@
-"""Which GPUs there are, and which of them each role has."""
+"""The GPUs of a machine, and the GPUs of each role."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mob.rim.devices import assigned
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A machine without GPUs."""
+    """Return the root directory of a machine without GPUs."""
     (tmp_path / "dev").mkdir()
     return tmp_path
 
 
 def insert(root: Path, *numbers: int) -> None:
-    """GPUs of these numbers are in the machine."""
+    """Add GPUs with these numbers to the machine."""
     for name in ("nvidiactl", "nvidia-uvm", *(f"nvidia{number}" for number in numbers)):
         (root / "dev" / name).touch()
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel has 
 
 
 def child(seconds: float, then: float | None = None) -> int:
-    """A child that hangs for ever, and has an end."""
+    """Start a child that hangs forever, and has an end."""
     pid = os.fork()
     if pid == 0:
         timer = expiry.Timer(expiry.now() + seconds)
@@ -35,15 +35,15 @@ def test_one_that_stands_still_does_nothing_more() -> None:
     began = expiry.now()
     pid = child(0.3)
     freeze(pid)
-    wait_until(lambda: expiry.now() > began + 0.5, "its end has passed")
-    os.kill(pid, signal.SIGCONT)  # some kernels end it at once, others before it runs again
+    wait_until(lambda: expiry.now() > began + 0.5, "its end passed")
+    os.kill(pid, signal.SIGCONT)  # some kernels end it immediately, others before it runs again
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 def test_can_be_put_off_and_a_time_in_the_past_is_now() -> None:
     pid = child(0.01, then=60)
     began = expiry.now()
-    wait_until(lambda: expiry.now() > began + 0.1, "its first end has passed")
+    wait_until(lambda: expiry.now() > began + 0.1, "its first end passed")
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
     os.kill(pid, signal.SIGTERM)
     os.waitpid(pid, 0)

@@ -1,4 +1,4 @@
-"""A lock on a file: one has it, the next one waits for it."""
+"""A lock on a file: one process has it, and the next one waits for it."""
 
 from __future__ import annotations
 

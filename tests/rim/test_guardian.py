@@ -1,4 +1,4 @@
-"""The guardian, in the process of the test: whom it holds, and whom it leaves alone at the end."""
+"""The guardian, in the process of the test: which processes it ends, and which it leaves alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is a guar
 
 
 class Watched:
-    """A guardian, and the writing ends of its pipes: what its fork server says, and the deadman."""
+    """A guardian, and the writing ends of its pipes: that of its fork server, and the deadman pipe."""
 
     def __init__(self, fork_server: int) -> None:
         news, self.news = os.pipe()
@@ -27,11 +27,11 @@ class Watched:
         self.guardian = Guardian(news, self._deadman, fork_server, "guardian of a test", 0)
 
     def tell(self, pid: int) -> None:
-        """Say that there is a mobster."""
+        """Report a mobster."""
         os.write(self.news, RECORD.pack(pid))
 
     def end(self) -> None:
-        """Let fork server and Kingpin die: the guardian does what it is there for, and returns."""
+        """Close the pipes as if fork server and Kingpin died: the guardian does its work and returns."""
         os.close(self.news)
         os.close(self.deadman)
         self.guardian.run()
@@ -40,7 +40,7 @@ class Watched:
 
 @pytest.fixture
 def leader() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that leads a group, as a mobster does."""
+    """Yield a process that leads a group, as a mobster does."""
     process = subprocess.Popen(["sleep", "1000"], process_group=0)
     yield process
     with contextlib.suppress(ProcessLookupError):
@@ -65,8 +65,8 @@ def test_a_mobster_that_has_ended_needs_no_guard(leader: subprocess.Popen[bytes]
 
 
 def test_what_is_not_its_parent_is_not_taken_for_its_fork_server(leader: subprocess.Popen[bytes]) -> None:
-    # The fork server ended before it was held: its number may be another's by now, and whatever has adopted the
-    # guardian (the first process, a manager of a session) is none of the app's.
+    # The fork server ended before it was opened: its number may belong to another process by now, and the process that
+    # adopted the guardian (the first process, a session manager) does not belong to the app.
     watched = Watched(fork_server=leader.pid)
     watched.end()
     assert is_alive(leader.pid)
@@ -88,7 +88,7 @@ before = os.listdir("/proc/self/fd")
 resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + 1, len(before) + 1))
 guard.start()
 assert guard.pid == 0
-guard.tell(os.getpid())  # nobody hears it
+guard.tell(os.getpid())  # without a listener
 resource.setrlimit(resource.RLIMIT_NOFILE, (len(before), len(before)))
 guard.start()
 assert os.listdir("/proc/self/fd") == before

@@ -1,4 +1,4 @@
-"""Interpreters like this one, with a function of mob's as the program."""
+"""Interpreters like this one, with a function of mob as the program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mob.rim import interpreter
 
 
 def test_it_has_the_module_path_and_flags_and_files_of_the_app_hide_nothing_of_mob(tmp_path: Path) -> None:
-    """But they hide it from the program: its path is the one that was asked for."""
+    """The app's files hide mob's dependencies only from the program, whose path is the requested one."""
     (tmp_path / "queue.py").write_text("raise AssertionError('this is a role')")
     (tmp_path / "like_mob.py").write_text("import queue, sys\ndef main(arguments): print(arguments, sys.path[:1])")
     command = interpreter.command("like_mob", (1, "a"), [str(tmp_path), *sys.path], {str(tmp_path)})

@@ -21,7 +21,7 @@ LIMIT = 1 << 20
 
 
 class End:
-    """One end of a link that keeps what arrives: the messages, and how many of their descriptors."""
+    """One end of a link that keeps what arrives: the messages, and the number of their descriptors."""
 
     def __init__(self, sock: socket.socket, reactor: Reactor) -> None:
         self.arrived: list[tuple[tuple[int, ...], int]] = []
@@ -177,7 +177,7 @@ def test_a_message_that_is_posted_now_is_told_to_be_in_the_kernel_or_not(ends: t
     while one.link.post_now(m.Cancel(3)):
         count += 1
     assert one.link.unsent_bytes
-    while len(other.arrived) < count:  # what is said to be there is there, though nothing more is written
+    while len(other.arrived) < count:  # everything announced has arrived, though nothing more is written
         other.link.handle_readable()
     other.link.close()
     one.link.handle_writable()
@@ -187,7 +187,7 @@ def test_a_message_that_is_posted_now_is_told_to_be_in_the_kernel_or_not(ends: t
 
 
 def test_what_the_kernel_does_not_take_any_more_counts_as_unsent(ends: tuple[End, End]) -> None:
-    """The other end has closed, and this one has not read that yet: a call that is posted now can go elsewhere."""
+    """The other end is closed, and this one has not read that yet: a call that is posted now can go elsewhere."""
     first, second = ends
     arrived, *late = (m.Cancel(number) for number in range(4))
     first.link.post(arrived)
@@ -206,7 +206,7 @@ def test_what_the_kernel_does_not_take_any_more_counts_as_unsent(ends: tuple[End
 
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 def test_who_dies_with_something_of_ours_unread_is_read_to_the_end(new_loop: Callable[[], Any]) -> None:
-    """The kernel reports an error beside what there is to read then, and a loop may call for that once only."""
+    """The kernel then reports an error in addition to data, and a loop may call the reader for that only once."""
     reactor = Reactor(new_loop())
     sock, dying = socket.socketpair()
     end = End(sock, reactor)
@@ -227,7 +227,7 @@ def test_who_dies_with_something_of_ours_unread_is_read_to_the_end(new_loop: Cal
 
 
 class Lacking(socket.socket):
-    """A socket for whose descriptors the kernel has no room, so often."""
+    """A socket for whose descriptors the kernel has no room, that many times."""
 
     times = 2
 

@@ -1,4 +1,4 @@
-"""A kernel that has too many descriptors under way: what is sent with some waits, and nothing is lost."""
+"""A kernel with too many descriptors in transit: messages with some wait, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on the board of calls that have a limit: who reads what, and whose entry it is."""
+"""The entries on the board for calls with a limit: their contents and their owners."""
 
 from __future__ import annotations
 

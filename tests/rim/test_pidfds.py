@@ -1,4 +1,4 @@
-"""Signals that reach the process that is meant, or nobody."""
+"""Signals that reach the intended process, or none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pidfds are Linu
 
 @pytest.fixture
 def family() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A process that leads a group, and the child of it that outlives it."""
+    """Yield a process that leads a group, and the pid of its child, which outlives it."""
     code = "import subprocess; print(subprocess.Popen(['sleep', '1000']).pid, flush=True); input()"
     leader = subprocess.Popen(
         [sys.executable, "-c", code], process_group=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -53,7 +53,7 @@ def test_a_group_is_signalled_though_its_leader_has_ended(family: tuple[subproce
     leader.kill()
     os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
     held.signal_group(signal.SIGKILL)
-    wait_until(lambda: not is_alive(child), "the child is gone")
+    wait_until(lambda: not is_alive(child), "the child exited")
     leader.wait()
     held.signal_group(signal.SIGKILL)
     held.close()
@@ -69,8 +69,8 @@ def test_only_a_child_of_those_who_are_named_is_signalled(family: tuple[subproce
     assert not pidfds.is_child(child, (os.getpid(),))
     pidfds.signal_child(leader.pid, (1, os.getpid()), signal.SIGKILL, whole_group=True)
     assert leader.wait() == -signal.SIGKILL
-    wait_until(lambda: not is_alive(child), "the child is gone")
-    pidfds.signal_child(leader.pid, (os.getpid(),), signal.SIGKILL)  # there is none any more
+    wait_until(lambda: not is_alive(child), "the child exited")
+    pidfds.signal_child(leader.pid, (os.getpid(),), signal.SIGKILL)  # there is no such process any more
 
 
 def test_a_later_process_of_the_same_number_is_not_signalled(family: tuple[subprocess.Popen[bytes], int]) -> None:
@@ -117,7 +117,7 @@ def test_without_descriptors_a_child_is_signalled_all_the_same(
 
 
 def without_descriptors(spare: int, what: str) -> str:
-    """A program that does something while it can open only so many more files."""
+    """Return a program that does something while it can open only that many more files."""
     return f"""if True:
         import os, resource, signal
         from mob.rim import pidfds
@@ -152,7 +152,7 @@ def test_without_descriptors_a_group_is_signalled_and_an_end_waited_for(
         command = [sys.executable, "-c", without_descriptors(spare, what)]
         subprocess.run(command, check=True, timeout=patient(60))
     assert leader.wait() == -signal.SIGKILL
-    wait_until(lambda: not is_alive(child), "the child is gone")
+    wait_until(lambda: not is_alive(child), "the child exited")
 
 
 def test_of_one_that_has_gone_or_does_not_end_nothing_is_believed(

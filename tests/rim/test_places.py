@@ -1,4 +1,4 @@
-"""Paths as the user has spelled them, and places that there may not be."""
+"""Paths as the user spelled them, and places that may not exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mob.wire.messages import Running
 
 @pytest.fixture
 def current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A link to a release, by which nobody has come here so far."""
+    """Return a link to a release, through which no one came here so far."""
     root = Path(os.path.realpath(tmp_path))
     (root / "r1" / "pkg").mkdir(parents=True)
     (root / "current").symlink_to("r1")
@@ -61,7 +61,7 @@ def test_a_path_has_the_link_of_the_script_or_of_the_interpreter(
 
 def test_a_working_directory_that_was_left_is_not_believed(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(current.parent)
-    monkeypatch.setenv("PWD", str(current))  # as it was where this process was started from
+    monkeypatch.setenv("PWD", str(current))  # as in the shell that started this process
     assert places.here() == str(current.parent)
     monkeypatch.setenv("PWD", "/nowhere")
     assert places.here() == str(current.parent)

@@ -1,4 +1,4 @@
-"""The end of a process whose objects nobody frees."""
+"""The end of a process whose objects are not freed."""
 
 from __future__ import annotations
 

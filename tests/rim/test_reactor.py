@@ -13,7 +13,7 @@ from mob.rim.reactor import Reactor
 
 
 class Echo:
-    """A link in small: what is read is sent back at the next flush."""
+    """A small link: what is read is sent back at the next flush."""
 
     def __init__(self, reactor: Reactor, sock: socket.socket, rounds: int) -> None:
         self.reactor, self.sock, self.rounds = reactor, sock, rounds
@@ -55,7 +55,7 @@ def pair():
 
 
 def bounce(sock: socket.socket) -> None:
-    with suppress(BrokenPipeError, ConnectionResetError):  # a test may close its end while an answer is under way
+    with suppress(BrokenPipeError, ConnectionResetError):  # a test may close its end before an answer is sent
         while data := sock.recv(100):
             sock.send(data)
 
@@ -113,14 +113,14 @@ def test_drive_reads_and_writes_while_the_loop_stands_still(reactor, pair):
 
 
 def count_wakes(reactor: Reactor) -> list[None]:
-    """Have each wake-up of the reactor, by the loop or by hand, add to a list."""
+    """Return a list to which each wake-up of the reactor, by the loop or by hand, is added."""
     wakes: list[None] = []
     reactor.after_callback = lambda: wakes.append(None)
     return wakes
 
 
 class Again:
-    """A timer that sets itself again, so many times, for a moment ahead."""
+    """A timer that sets itself again, that many times, for a moment ahead."""
 
     def __init__(self, reactor: Reactor, ahead: float, times: int, then=lambda: None) -> None:
         self.reactor, self.ahead, self.left, self.then = reactor, ahead, times, then
@@ -188,7 +188,7 @@ def test_rounds_by_hand_leave_one_timer_behind_in_the_loop_however_many_they_are
     assert reactor.drive(lambda: echo.rounds <= 1)
     wakes = count_wakes(reactor)
     reactor.run()
-    assert len(wakes) <= 5  # one for the timer, or two; what was read last; not one for each round
+    assert len(wakes) <= 5  # one or two for the timer, and the last read; not one for each round
     ours.close()
     other.join()
 
@@ -231,7 +231,7 @@ def test_cancelling_a_timer_that_has_run_changes_nothing(reactor):
 
 
 def run(reactor: Reactor, coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run the reactor until a coroutine is over."""
+    """Run the reactor until a coroutine ends."""
     task = reactor.loop.create_task(coroutine)
     task.add_done_callback(lambda _: reactor.loop.stop())
     reactor.run()

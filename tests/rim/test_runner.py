@@ -1,4 +1,4 @@
-"""Callbacks beside plain code: in order, one at a time, and not held up for ever by one that waits."""
+"""Callbacks next to plain code: in order, one at a time, and not delayed forever by one that waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared memory, and views that tell when the last that was made of them has gone."""
+"""Shared memory, and views that report when the last object made of them is freed."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_pool_that_is_shorter_than_promised_is_not_mapped(memory: Memory) -> N
 
 
 def test_no_descriptor_is_left(memory: Memory) -> None:
-    gc.collect()  # of what other tests have left
+    gc.collect()  # what other tests left
     before = len(os.listdir("/proc/self/fd"))
     other = Memory(SIZE)
     mapping, dropped = mapped(other), Dropped()
@@ -191,7 +191,7 @@ def test_other_memory_has_no_private_view(memory: Memory) -> None:
     dropped = Dropped()
     assert private_view(memoryview(b"abc")) is None
     assert private_view(memoryview(bytearray(3))) is None
-    assert private_view(memory.mapping.view(0, 3, (1, 2), dropped)) is None  # its owner's
+    assert private_view(memory.mapping.view(0, 3, (1, 2), dropped)) is None  # the owner's own view
     view = mapped(memory).view(0, 6, (1, 2), dropped)
     assert private_view(view[::2]) is None
     private = private_view(view)
@@ -286,7 +286,7 @@ def test_a_fresh_part_takes_what_fits_only(memory: Memory) -> None:
     def fill(part: memoryview) -> None:
         part[:] = b"x"
 
-    with pytest.raises(ValueError, match="different"):  # as memory says it
+    with pytest.raises(ValueError, match="different"):  # as memory itself reports it
         memory.fill(0, 2, PAGE, fill)
 
 
@@ -306,7 +306,7 @@ def test_pages_that_were_had_ahead_cost_nothing_when_they_are_written(memory: Me
     assert faults() - before < 8
     memory.give_back(0, 32 * PAGE)
     assert blocks_of(memory) == 0
-    assert not memory.populate(0, SIZE + 2**40)  # not its own
+    assert not memory.populate(0, SIZE + 2**40)  # outside of it
 
 
 def test_pages_of_a_large_view_are_mapped_before_they_are_read() -> None:
@@ -328,7 +328,7 @@ def test_pages_of_a_large_view_are_mapped_before_they_are_read() -> None:
     mapping.handle_idle()
     assert mapping._ready == 0
     memory.mapping.handle_idle()
-    assert memory.mapping._ready == size  # it maps its pages when it writes them
+    assert memory.mapping._ready == size  # pages are mapped when they are written
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def spin(pipe, monkeypatch):
 
 
 def sleeps(spin: Spinning) -> int:
-    """How many waits sleep before the next that is spun through."""
+    """Return how many waits sleep before the next one that is spun through."""
     count = 0
     while not spin.is_worth_it():
         count += 1

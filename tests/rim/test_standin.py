@@ -1,4 +1,4 @@
-"""Who reads while plain code blocks the loop's thread: nobody, unless something waits elsewhere."""
+"""Reading while plain code blocks the loop's thread: only if something waits elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reactor(request: pytest.FixtureRequest) -> Iterator[Reactor]:
 
 
 def run(reactor: Reactor, plain: Callable[[], None]) -> None:
-    """Run plain code on the loop, as an export is run."""
+    """Run plain code on the loop, as an export runs."""
 
     def call() -> None:
         reactor.go_away()
@@ -121,7 +121,7 @@ def test_a_look_lasts_until_the_thread_is_back(reactor: Reactor) -> None:
         assert called.wait(PATIENCE)
 
     reactor.stand_in.look()
-    assert not reactor.waiters  # the loop's thread is not away: nothing to look for
+    assert not reactor.waiters  # the loop's thread is not away: there is nothing to look for
     run(reactor, plain)
     assert not reactor.waiters
 

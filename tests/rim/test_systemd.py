@@ -11,7 +11,7 @@ from tests.patience import patient
 
 @pytest.fixture(params=["file", "abstract"])
 def manager(request, tmp_path, monkeypatch):
-    """The service manager's end of the socket."""
+    """Return the service manager's end of the socket."""
     path = str(tmp_path / "notify") if request.param == "file" else f"@mob-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(path.replace("@", "\0"))

@@ -1,4 +1,4 @@
-"""The tie between a process and the app that it has started; below are small programs in the place of a Kingpin."""
+"""The tie between a process and the app that it started; small programs replace the Kingpin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel says of a thread that is blocked."""
+"""What the kernel reports of a blocked thread."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def server() -> Iterator[socket.socket]:
 
 
 def find(server: socket.socket, block: Callable[[], object], wanted: WaitReason) -> None:
-    """Have a thread block, and see that this is how it is seen; then let a client in, which ends it."""
+    """Block a thread, and check the reported reason; then connect a client, which ends it."""
     thread = threading.Thread(target=block, daemon=True)
     thread.start()
     assert thread.native_id is not None
     native = thread.native_id
-    wait_until(lambda: waits.wait_of(native) is wanted, f"it is seen as {wanted}")
+    wait_until(lambda: waits.wait_of(native) is wanted, f"{wanted} is reported")
     with socket.create_connection(server.getsockname()):
         if wanted is WaitReason.CONNECTION:
             thread.join(patient(30))
@@ -151,7 +151,7 @@ with subprocess.Popen([sys.executable, "-c", {LISTENS!r}, sys.argv[1]], **pipes)
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX"])
 def test_a_child_that_listens(family: str) -> None:
-    """In a process of its own: this one may have other children."""
+    """In a process of its own because this one may have other children."""
     command = [sys.executable, "-c", HAS_A_CHILD, family]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patient(60), check=False)
     assert (done.stdout.split(), done.stderr) == (["False", "True"], "")

@@ -1,4 +1,4 @@
-"""The Kingpin's part in a cluster, with real sockets and no process: what its gateway hears, and who gets which end."""
+"""The Kingpin's part in a cluster, with real sockets and no process: the messages and socket ends of its gateway."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIMIT = 1 << 20
 
 
 class Mobster:
-    """The other end of a control link: what was said to it, and the sockets that it was given."""
+    """The other end of a control link: the messages and sockets that arrived there."""
 
     def __init__(self, sock: socket.socket, reactor: Reactor) -> None:
         self.heard: list[Any] = []
@@ -54,7 +54,7 @@ class Mobster:
 
 
 class Room:
-    """What is around a cluster: a back and a gateway on this machine."""
+    """A cluster node's surroundings: a back and a gateway on this machine."""
 
     def __init__(self) -> None:
         self.reactor = Reactor(asyncio.new_event_loop())
@@ -83,7 +83,7 @@ class Room:
         self.supervisor.handle_ready(launch.uid, 100, (), True, monotonic())
 
     def hears(self, message: Any) -> None:
-        """The gateway says something."""
+        """Have the gateway send a message."""
         assert self.cluster.handle(self.connections[DOOR], message)
 
     def hears_of_others(self, *members: m.Member) -> None:
@@ -92,7 +92,7 @@ class Room:
         self.hears(m.Heard(m.pack(letter)))
 
     def told(self, uid: int) -> list[Any]:
-        """All that a mobster was told since it was asked last."""
+        """Return the messages that a mobster got since the last call."""
         self.reactor.flush()
         mobster = self.mobsters[uid]
         mobster.link.drain()
@@ -100,7 +100,7 @@ class Room:
         return heard
 
     def run_until_nothing_is_lacking(self) -> None:
-        """The loop runs until what the shortage has put off was tried again."""
+        """Run the loop until the postponed attempts were retried."""
         deadline = self.reactor.loop.time() + patient(60)
         while self.shortage.text() and self.reactor.loop.time() < deadline:
             self.reactor.loop.run_until_complete(asyncio.sleep(0.01))
@@ -117,7 +117,7 @@ class Room:
         self.reactor.loop.close()
         self.reactor.close()
 
-    # what a cluster asks of it
+    # what a cluster uses of it
 
     def carry_out(self, decisions: list[Decision]) -> None:
         self.decided += decisions
@@ -146,7 +146,7 @@ def room() -> Iterator[Room]:
 
 @pytest.fixture
 def met(room: Room) -> Room:
-    """Its gateway reaches NATS, and another machine with a back and a gateway is known."""
+    """Return a room whose gateway reaches NATS, and which knows another machine with a back and a gateway."""
     room.hears(m.OpenGateway())
     room.hears(m.Connected())
     room.hears_of_others(m.Member(FAR, 1, "back", 0, 1, "ready"), m.Member(FAR_DOOR, 2, GATEWAY, 0, 1, "ready"))
@@ -173,7 +173,7 @@ def are_joined(one: socket.socket, other: socket.socket) -> bool:
 
 def test_a_gateway_is_greeted_and_speaks(room: Room) -> None:
     assert not room.cluster.handle(room.connections[BACK], m.OpenGateway())
-    assert not room.cluster.handle(room.connections[DOOR], m.Connected())  # it has not opened yet
+    assert not room.cluster.handle(room.connections[DOOR], m.Connected())  # before it opened
     room.hears(m.OpenGateway())
     assert room.told(DOOR) == [m.JoinCluster(room.plan, HERE)]
     room.hears(m.Connected())

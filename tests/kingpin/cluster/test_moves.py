@@ -1,4 +1,4 @@
-"""What singletons leave, on its way through the Kingpin: each descriptor is kept where it belongs, or closed."""
+"""What singletons hand over, on its way through the Kingpin: each descriptor is kept where it belongs, or closed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOOR = 77
 
 
 class Door:
-    """The link of a gateway: what was said to it, and the descriptors that come with its answers."""
+    """The link of a gateway: the messages sent to it, and the descriptors that come with its answers."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[Any, list[Any]]] = []
@@ -62,7 +62,7 @@ class Room:
         self.moves.handle_answer(door, m.LeftIs(number, "cron", **said))
 
     def fetched(self) -> int:
-        """Ask the gateway for what was left; return the number of the request."""
+        """Request what was handed over from the gateway; return the number of the request."""
         self.moves.handle_won("cron", 12, 9)
         self.moves.look()
         ((request, descriptors),) = self.door.heard

@@ -1,4 +1,4 @@
-"""Lines without an end at the bottom of a terminal, as a terminal shows what is written there."""
+"""Unfinished lines at the bottom of a terminal, as a terminal shows them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mob.kingpin.output.bottom import MOST_ROWS, Bottom, fitting
 
 
 class Screen:
-    """What a terminal would show: it knows line feeds, carriage returns, `up` and `erase the row`."""
+    """A terminal that knows line feeds, carriage returns, `up` and `erase the row`."""
 
     def __init__(self) -> None:
         self.rows = [""]

@@ -1,4 +1,4 @@
-"""The latest lines: how many are kept, and which are wanted."""
+"""The latest lines: how many are kept, and which are returned."""
 
 from __future__ import annotations
 

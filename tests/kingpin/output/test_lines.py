@@ -1,4 +1,4 @@
-"""The forms of lines: text with a prefix, JSON that keeps what is JSON."""
+"""The formats of lines: text with a prefix, and JSON that keeps what is JSON."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_is_no_utf_8_is_replaced_even_in_what_looks_like_an_object() -> Non
     "line", ["{}", '{"a": 1}', ' {"a": {"b": [1, 2.50, "x"]}}\t\r', '{"message": "hello", "level": "info"}', '{"": {}}']
 )
 def test_an_object_keeps_its_fields_and_gets_those_that_it_lacks(line: str) -> None:
-    if line.startswith(" "):  # only what begins as an object is looked at
+    if line.startswith(" "):  # only lines that begin like an object are decoded
         assert as_objects(f"{line}\n".encode()) == [{**OURS, "message": line}]
         line = line.lstrip()
     assert as_objects(f"{line}\n".encode()) == [{**OURS, **json.loads(line)}]

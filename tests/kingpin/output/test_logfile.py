@@ -1,4 +1,4 @@
-"""The log file: put aside at its size, whole lines only, and never an exception while an app runs."""
+"""The log file: rotated at its size, only whole lines, and never an exception while an app runs."""
 
 from __future__ import annotations
 

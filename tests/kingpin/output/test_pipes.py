@@ -78,7 +78,7 @@ def test_a_long_line_is_cut_between_characters(size: int, character: str) -> Non
 def test_a_line_of_the_longest_length_stays_one() -> None:
     assert cut(b"x" * LONGEST_LINE + b"\n") == b"x" * LONGEST_LINE + b"\n"
     assert cut(b"x" * LONGEST_LINE + b"y\n") == b"x" * LONGEST_LINE + b"\ny\n"
-    assert cut(b"\x80" * 2 * LONGEST_LINE).count(b"\n") >= 1  # no UTF-8 at all
+    assert cut(b"\x80" * 2 * LONGEST_LINE).count(b"\n") >= 1  # not UTF-8 at all
 
 
 def test_a_line_without_an_end_is_due_after_a_moment_and_again_when_it_has_changed() -> None:

@@ -1,4 +1,4 @@
-"""The writer: what waits is bounded, who floods loses lines and no one else, and every line that is lost is counted."""
+"""The writer: its queue is bounded, only noisy sources lose lines, and every lost line is counted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_who_floods_loses_lines_and_nobody_else_does(paper: Paper, writer: Write
     assert total * len(LINES) < WAITING_LIMIT + 1024 * 1024
     for _ in range(1000):
         writer.put(printed("quiet"))
-    writer.put(printed("flood"))  # one line more, but the gap goes on
+    writer.put(printed("flood"))  # another line is dropped, too
     paper.goes.set()
     writer.wait_empty(patient(10))
     assert paper.count("quiet") == 1000
@@ -83,7 +83,7 @@ def test_each_stream_is_told_of_its_own(paper: Paper, writer: Writer) -> None:
     writer.wait_empty(patient(10))
     told = {chunk.origin.is_error: chunk.data.decode() for chunk in paper.written if chunk.origin.role == KINGPIN}
     assert set(told) == {False, True}
-    assert told[True].startswith("9,216 lines of flood.0 were")  # but for its share, 64 KiB
+    assert told[True].startswith("9,216 lines of flood.0 were")  # all except its share, 64 KiB
 
 
 def test_what_could_not_be_written_is_told_when_it_can_again(paper: Paper, writer: Writer) -> None:
@@ -136,7 +136,7 @@ def test_losses_go_over_to_the_next_program(paper: Paper, writer: Writer) -> Non
     after = Writer(next_paper)
     after.take_over(dropped, lost)
     after.wait_empty(patient(10))
-    wait_until(next_paper.words, "it is told")
+    wait_until(next_paper.words, "the loss is reported")
     assert next_paper.words() == ["2 lines of a.0 were dropped: this paper takes them too slowly."]
     assert after.dropped == 2
     after.close()

@@ -1,4 +1,4 @@
-"""What a launch takes, and that one which cannot be had leaves nothing behind."""
+"""The resources of a launch; a launch that fails leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_it_is_ordered_from_the_next_fork_server_while_there_is_none(launches: L
     launches.launch(Launch(77, "back", 1, 3), until=None)
     assert office.fork_client.held == [77]
     assert office.room.connections[77].link.name == "back.1"
-    assert office.board.load(77) == 0, "an earlier one had the same entry"
+    assert office.board.load(77) == 0, "an earlier mobster had the same entry"
 
 
 @pytest.mark.parametrize("free", [0, 2, 5])

@@ -1,4 +1,4 @@
-"""Shared ports: who gets which socket, when it is closed, and how another program goes on with it."""
+"""Shared ports: which socket a worker gets, when it is closed, and how another program takes it over."""
 
 from __future__ import annotations
 
@@ -140,12 +140,12 @@ def test_a_mobster_gets_the_socket_or_hears_why_not(harbour: Harbour, room: Room
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         taken = SocketAddress(socket.AF_INET, "127.0.0.1", (stranger.getsockname()[1],))
         harbour.ports.handle_bind(connection, bind(taken))
-        (answer,) = m.decode_down(member.sock.recv(4096)[4:])  # by a thread, which looks for the holder
+        (answer,) = m.decode_down(member.sock.recv(4096)[4:])  # from a thread, which looks for the holder
     assert isinstance(answer, m.NotBound)
     assert f"cannot listen on {where(taken)}: Address already in use. It is held by process {os.getpid()}" in answer.why
     connection.link.close()
     harbour.ports.handle_bind(connection, bind(LOCAL, nth=5))
-    assert "1 listeners" in repr(harbour.ports), "none is made for one that is gone"
+    assert "1 listeners" in repr(harbour.ports), "none is made for an exited worker"
 
 
 def test_what_is_said_of_a_bad_address() -> None:

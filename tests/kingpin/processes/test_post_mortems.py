@@ -1,4 +1,4 @@
-"""Whose fault a death was, and the reports of crashes."""
+"""Which export a death is blamed on, and the reports of crashes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def post_mortems(office: Office, said: Queue[str], tmp_path: Path) -> Iterator[P
 DEATHS = {
     "a crash in foo": (-signal.SIGSEGV, "foo", "", "foo"),
     "an exit in foo": (1, "foo", "", "foo"),
-    "a kill from outside": (-signal.SIGKILL, "foo", "", ""),
+    "a kill by another process": (-signal.SIGKILL, "foo", "", ""),
     "a kill by mob, because it hung": (-signal.SIGKILL, "foo", "no heartbeat for 5 s", "foo"),
     "a crash while nothing ran, or several": (-signal.SIGSEGV, "", "", ""),
     "a crash in what the role does not export": (-signal.SIGSEGV, "bar", "", ""),

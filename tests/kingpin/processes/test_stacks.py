@@ -1,4 +1,4 @@
-"""Where a mobster is blocked: asked once for all who want to know, and answered in any case."""
+"""Stacks of a mobster: requested once for all who ask, and answered in any case."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stacks(office: Office) -> StackRequests:
 
 
 def asked(office: Office) -> int:
-    """How many questions have come to the liveness thread."""
+    """Return how many requests the liveness thread got."""
     office.room.reactor.flush()
     found: list[Any] = []
     try:

@@ -1,4 +1,4 @@
-"""A fork server that is started before its Kingpin is there."""
+"""A fork server that starts before its Kingpin exists."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.patience import PATIENCE
 
 @pytest.fixture(autouse=True)
 def _limit() -> None:
-    """Who begins one raises the limit of open files, and a Kingpin that ends gives it back."""
+    """Restore the limit of open files, which a starter raises, and a Kingpin that ends restores."""
     openfiles.raise_limit()
 
 
 def test_the_one_that_was_begun_is_the_first_that_is_started() -> None:
     starter = Starter(Plan("early", os.getcwd())).begin()
     process, channel = starter.start()
-    starter.cancel()  # nothing: it was taken
+    starter.cancel()  # does nothing: it was taken
     assert process.poll() is None
-    channel.close()  # by which it hears that there is no Kingpin
+    channel.close()  # so it learns that there is no Kingpin
     assert process.wait(PATIENCE) == 0
     for descriptor in starter.deadman:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What one program leaves to the next, as bytes."""
+"""The state that one program hands over to the next, as bytes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def read_back(data: bytes) -> HandoverState:
 
 
 def side_by_side(left: HandoverState) -> dict[str, Any]:
-    """The same as an older version has left it."""
+    """Return the same state as an older version wrote it."""
     fields: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(left))
     console, ports, fork_client = (fields.pop(name) for name in ("console", "ports", "fork_client"))
     pipes = console.pop("pipes")
@@ -109,7 +109,7 @@ def test_that_of_an_older_version_is_understood() -> None:
 def test_every_descriptor_is_named_once() -> None:
     assert sorted(state().descriptors()) == list(range(30, 42))
     left = msgspec.structs.replace(state(), fork_client=ForkClientState(0, -1, (38, 39)))
-    assert 37 not in left.descriptors(), "the fork server has just ended"
+    assert 37 not in left.descriptors(), "the fork server just exited"
 
 
 def test_garbage_is_refused() -> None:
