@@ -1,4 +1,4 @@
-"""The access log of served roles, by real requests: ASGI, WSGI, WebSockets, visitors who leave, other handlers."""
+"""The access log of served roles, by real requests: ASGI, WSGI, WebSockets, lost clients, other handlers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Start = Callable[..., "Site"]
 
 
 class Site:
-    """One role that is served, and its log."""
+    """A role that serves HTTP, and its log."""
 
     def __init__(self, app: RunningApp) -> None:
         self.app = app
@@ -72,7 +72,7 @@ class Site:
             return connection.getresponse().read()
 
     def line(self, pattern: str) -> str:
-        """What was logged and fits, without the prefix of the line."""
+        """Return the log lines that match, without the prefix of the line."""
         (found,) = self.app.wait_for(rf"web\.0 \d+ \| ({pattern})$")
         return found[1]
 

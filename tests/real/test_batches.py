@@ -1,7 +1,7 @@
-"""Exports that take batches (`@mob.export(batch=...)`), in real workers: which calls are in which batch, and which a
-failure hits.
+"""Exports that take batches (`@mob.export(batch=...)`), in real workers: which calls are in which batch, and which
+calls a failure affects.
 
-`within=1000` stands for "not before it is full": a test that ends has not waited for that.
+`within=1000` means "not before it is full": a test that ends has not waited for that.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def in_hand() -> int:
 
 
 class Running:
-    """An app with one worker of `back` and one of `threaded`, and what their batches were."""
+    """An app with one worker of `back` and one of `threaded`, and their batches."""
 
     def __init__(self, app: RunningApp, role: str) -> None:
         self.app = app
@@ -154,12 +154,12 @@ class Running:
         self.app.directory.joinpath(f"door{number}").touch()
 
     def batches(self, name: str = "") -> list[list[int]]:
-        """The batches that have begun, in order."""
+        """Return the batches that began, in order."""
         lines = self.batches_file.read_text().splitlines() if self.batches_file.exists() else []
         return [[int(each) for each in line.split()[2:]] for line in lines if line.startswith(f"{name} ") or not name]
 
     def wait_in_hand(self, count: int) -> None:
-        """Wait until so many calls are in hand in the worker."""
+        """Wait until the worker has so many calls in hand."""
         wait_until(
             lambda: self.back.in_hand().result(PATIENCE) - self.asks == count, f"{count} calls are in hand there"
         )
@@ -186,13 +186,13 @@ def either(app: RunningApp, request: pytest.FixtureRequest) -> Iterator[Running]
 
 
 def directly(client: mob.Client, role: str) -> Any:
-    """The only worker of a role by its pid: all calls go there at once, and wait there instead of here."""
+    """Return the only worker of a role by its pid, so that calls wait there and not at the caller."""
     pid = next(member.pid for member in client.members() if member.role == role)
     return client.require(role).options(pid=pid)
 
 
 def outcome(call: mob.Call[Any]) -> Any:
-    """The result, or what kind of error it was, and `.executed`."""
+    """Return the result, or the type of the error and `.executed`."""
     try:
         return call.result(PATIENCE)
     except CancelledError:
@@ -381,7 +381,7 @@ def start(apps: Apps, workers: int = 2, threads: int = 1) -> tuple[RunningApp, m
 
 
 def begun(app: RunningApp) -> list[tuple[int, list[int]]]:
-    """The pid and the calls of each batch that has begun."""
+    """Return the pid and the calls of each batch that began."""
     file = app.directory / "batches"
     lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
     return [(int(pid), [int(number) for number in numbers]) for _, pid, *numbers in lines]

@@ -1,4 +1,4 @@
-"""`callers=`: who may call a role, and send to it."""
+"""`callers=`: which processes may call a role, and send to it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_messages_of_others_are_dropped_and_told_of_once(client: mob.Client) -> 
     for number in range(3):
         side.say(number).result(patient(10))
         client.any("back").send(number)
-    assert side.ask(1).exception(patient(10)) is not None  # on the same link: what was said before has been looked at
+    assert side.ask(1).exception(patient(10)) is not None  # on the same link, so earlier messages were handled
     front.say("hello").result(patient(10))
     wait_until(lambda: front.heard().result(patient(10)) == ["hello"], "the only message is heard")
     app = client.running  # type: ignore[attr-defined]

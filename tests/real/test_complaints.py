@@ -1,4 +1,4 @@
-"""Failures that nobody waits for are logged once, then summed up: one line a second, whatever they come from."""
+"""Failures that no caller waits for are logged once, then summed up: one line a second, wherever they come from."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def client(app: RunningApp) -> Iterator[mob.Client]:
 
 
 def told(app: RunningApp, text: str) -> int:
-    """How many failures the lines tell of that have that text: by themselves, or by their count."""
+    """Return how many failures the lines with that text report: by themselves, or by their count."""
     count = 0
     for line in app.output.splitlines():
         if text in line:
@@ -94,7 +94,7 @@ def lines(app: RunningApp, text: str) -> list[str]:
 
 
 def wait_told(app: RunningApp, text: str, many: int = MANY) -> None:
-    wait_until(lambda: told(app, text) == many, f"all {many} of {text!r} are told of", PATIENCE)
+    wait_until(lambda: told(app, text) == many, f"all {many} of {text!r} are reported", PATIENCE)
     assert len(lines(app, text)) < many / 10
 
 
@@ -102,7 +102,7 @@ def test_calls_that_nobody_waits_for_are_summed_up_by_export_and_error(app: Runn
     client.require("front").flood(MANY).result(PATIENCE)
     wait_told(app, "back.boom failed and its result was never read: ValueError: bad thing")
     wait_told(app, "back.other failed and its result was never read: KeyError: ")
-    assert "bad thing 0" in lines(app, "back.boom failed")[0]  # the first at once, as ever
+    assert "bad thing 0" in lines(app, "back.boom failed")[0]  # the first is logged at once
 
 
 def test_refusals_are_summed_up(app: RunningApp, client: mob.Client) -> None:

@@ -145,7 +145,7 @@ def test_work_that_expired_in_the_queue_is_not_started(back: mob.Proxy) -> None:
     with pytest.raises(mob.CallTimeout) as caught:
         late.result(20)
     first.result(patient(20))
-    assert caught.value.executed in ("no", "maybe")  # the caller knew first: the worker had not looked at it yet
+    assert caught.value.executed in ("no", "maybe")  # the caller noticed first: the worker had not looked at it yet
     assert back.started().result(patient(20)) == ["busy"]
 
 
@@ -162,7 +162,7 @@ def test_an_export_limits_its_own_calls(back: mob.Proxy) -> None:
 
 
 def test_a_deadline_travels(client: mob.Client) -> None:
-    """The innermost call inherits what is left of the outermost's time, though nobody gave it any."""
+    """The innermost call inherits what is left of the outermost call's time, although it has no timeout itself."""
     begun = time.monotonic()
     with pytest.raises(mob.CallError):
         client.require("front").nested(0.3).result(patient(20))

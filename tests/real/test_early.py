@@ -1,4 +1,4 @@
-"""Calls that come before their function is defined: the module listens, is ready by that, and goes on defining."""
+"""Calls that arrive before their function is defined: the module listens, so it is ready, and defines more."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def started(apps: Apps, *parts: str) -> tuple[RunningApp, mob.Proxy]:
 
 @pytest.fixture(scope="module")
 def blocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """An app whose worker blocks for ever in its import."""
+    """An app whose worker blocks forever in its import."""
     with apps_in(tmp_path_factory.mktemp("early")) as apps:
         app, _ = started(apps, FOR_EVER)
         yield app

@@ -118,9 +118,9 @@ def client(app: RunningApp) -> mob.Client:
 
 
 def wait_told(role: Any, *errors: list[str]) -> None:
-    """Waits until the hooks have seen just these errors, each of the two once."""
+    """Wait until the hooks have seen exactly these errors, each of the two hooks once."""
     wanted = [entry for error in errors for entry in (error, "counted")]
-    wait_until(lambda: len(role.told().result(PATIENCE)) >= len(wanted), f"{errors} are told of")
+    wait_until(lambda: len(role.told().result(PATIENCE)) >= len(wanted), f"{errors} are reported")
     assert role.told().result(PATIENCE) == wanted
     role.forget().result(PATIENCE)
 
@@ -139,7 +139,7 @@ def test_an_exception_of_an_export_is_told_once(
 ) -> None:
     proxy = client.require(role)
     assert getattr(proxy, export)(*args).exception(PATIENCE) is not None
-    wait_until(lambda: len(proxy.told().result(PATIENCE)) == 2, "it is told of")
+    wait_until(lambda: len(proxy.told().result(PATIENCE)) == 2, "it is reported")
     told, counted = proxy.told().result(PATIENCE)
     proxy.forget().result(PATIENCE)
     assert (told[:3], told[4], counted) == (["export", f"{role}.{export}", error[0]], "", "counted")
@@ -167,7 +167,7 @@ def test_handlers_and_tasks_are_told_of(client: mob.Client) -> None:
     client.all("back").send("this")
     wait_told(back, ["handler", "message", "ValueError", "heard this", ""])
     back.forget_a_task().result(PATIENCE)
-    wait_until(lambda: back.told().result(PATIENCE), "the task is told of")
+    wait_until(lambda: back.told().result(PATIENCE), "the task is reported")
     told = back.told().result(PATIENCE)[0]
     assert told[:4] == ["task", "inner", "OSError", "in a task"]
     back.forget().result(PATIENCE)
@@ -183,10 +183,10 @@ def test_a_callback_is_told_of_where_it_was_raised(app: RunningApp, client: mob.
             raise ValueError(f"no {number}")
 
         assert isinstance(other.require("back").use(fails).exception(PATIENCE), ValueError)
-        wait_until(lambda: seen, "the client is told")
+        wait_until(lambda: seen, "the client's hook runs")
     assert seen == [("callback", "client.callback", "no 1")]
-    # the export has let it out: that is an exception of its own
-    wait_until(lambda: len(back.told().result(PATIENCE)) == 2, "the export is told of")
+    # The export lets it out: that is a second exception.
+    wait_until(lambda: len(back.told().result(PATIENCE)) == 2, "the export is reported")
     assert back.told().result(PATIENCE)[0][:2] == ["export", "back.use"]
     back.forget().result(PATIENCE)
 
@@ -210,7 +210,7 @@ def test_a_slow_hook_delays_no_call_and_loses_nothing_silently(app: RunningApp, 
         )
     finally:
         back.go_on().result(PATIENCE)
-    wait_until(lambda: len(back.told().result(PATIENCE)) >= 2000, "those that fit are told of")
+    wait_until(lambda: len(back.told().result(PATIENCE)) >= 2000, "those that fit are reported")
     back.forget().result(PATIENCE)
 
 
@@ -284,7 +284,7 @@ def test_what_is_raised_after_the_end_starts_no_thread(app: RunningApp) -> None:
         hooks.report(ValueError("before"), "task", "foo")
     assert seen == ["before"]
 
-    def tellers() -> set[threading.Thread]:  # those of other clients, too, and one of this client that is about to end
+    def tellers() -> set[threading.Thread]:  # also those of other clients, and one of this client that is about to end
         return {thread for thread in threading.enumerate() if thread.name == "mob-errors"}
 
     before = tellers()

@@ -1,4 +1,4 @@
-"""Requests whose visitors leave: cancelled if the role says so, with the calls that they wait for."""
+"""Requests whose clients disconnect: cancelled if the role says so, with the calls that they wait for."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ WEB = """
 
 
 class Site:
-    """An app whose web role takes a request and asks another role."""
+    """An app whose web role gets a request and calls another role."""
 
     def __init__(self, app: RunningApp) -> None:
         self.app = app
         self.port = int(app.wait_for(r"serving on http://127\.0\.0\.1:(\d+)$")[0][1])
 
     def visit(self, path: str) -> socket.socket:
-        """A request whose call has begun."""
+        """Send a request whose call begins."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=patient(30))
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return sock
@@ -105,7 +105,7 @@ def test_a_visitor_who_leaves_cancels_what_his_request_waits_for(start: Callable
     def counted() -> dict[str, int]:
         return next(each.requests for each in client.metrics().roles if each.name == "web")
 
-    wait_until(lambda: counted() == {"2xx" if name == "begun" else "none": 1}, "it is over, and was broken off")
+    wait_until(lambda: counted() == {"2xx" if name == "begun" else "none": 1}, "it ended, and was cancelled")
     assert not re.search("Traceback|Exception in ASGI", site.app.output), site.app.output
 
 

@@ -1,4 +1,4 @@
-"""Answers that have no end, when their worker ends: event streams, polls, downloads of unknown length."""
+"""Responses without an end, when their worker ends: event streams, polls, downloads of unknown length."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ WEB = """
 
 
 class Visitor:
-    """One who has asked for an answer, and has got its beginning."""
+    """A client that sent a request and received the beginning of the response."""
 
     def __init__(self, port: int, path: str) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=patient(60))
@@ -112,20 +112,20 @@ class Visitor:
         self.read_to("begun")
 
     def read_to(self, text: str) -> None:
-        """Read until that has come."""
+        """Read until that text has arrived."""
         while text not in self.text:
             data = self.sock.recv(4096)
             assert data, f"it ended with {self.text!r}"
             self.text += data.decode()
 
     def read_some(self) -> str:
-        """All that has come so far, and what comes in the next moment."""
+        """Return everything that arrived so far or arrives in the next moment."""
         if select.select([self.sock], [], [], 0.05)[0]:
             self.text += self.sock.recv(4096).decode()
         return self.text
 
     def read_all(self) -> str:
-        """All that comes until the connection is closed."""
+        """Return everything that arrives until the connection is closed."""
         with contextlib.suppress(ConnectionResetError):
             while data := self.sock.recv(4096):
                 self.text += data.decode()
@@ -133,12 +133,12 @@ class Visitor:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the answer has come to its end."""
+        """Return whether the response was complete."""
         return self.text.endswith("0\r\n\r\n")
 
 
 class Site:
-    """An app with one worker that serves."""
+    """An app with one worker that serves HTTP."""
 
     def __init__(self, app: RunningApp, visitors: ExitStack) -> None:
         self.app = app
@@ -151,10 +151,10 @@ class Site:
         return visitor
 
     def reload(self) -> None:
-        """Return when the old worker has begun to end."""
+        """Wait until the old worker begins to end."""
         old = self.app.ready(self.app.clients[0], "web")[0].pid
         self.app.clients[0].reload("web")
-        wait_until(lambda: not is_listening(old), "it has heard that it ends")
+        wait_until(lambda: not is_listening(old), "it begins to end")
 
 
 @pytest.fixture(params=["httptools", "h11"])
@@ -171,7 +171,7 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[.
 
 
 def test_event_streams_end_and_hold_nobody(start: Callable[..., Site]) -> None:
-    """Those whose applications listen to what the server says, and those that have to be broken off."""
+    """For applications that notice the end of the server, and for those that have to be cancelled."""
     site = start()
     paths = ["/events", "/polite", "/patched", "/deaf"]
     visitors = {path: site.visit(path) for path in paths}
@@ -199,7 +199,7 @@ def test_a_download_of_unknown_length_is_finished(start: Callable[..., Site]) ->
 
 
 def test_a_role_says_how_long_answers_of_unknown_length_have(start: Callable[..., Site]) -> None:
-    """They are cut, so that nobody takes them for whole."""
+    """They are cut, so that no client takes them for whole."""
     site = start(stream_grace=0.2)
     visitors = [site.visit(path) for path in ("/rows", "/deaf-rows")]
     events = site.visit("/events")
@@ -235,14 +235,14 @@ def test_an_application_that_swallows_its_cancellation_holds_up_no_handler_of_st
 
 
 def test_a_worker_that_ends_hears_what_its_streams_are_made_of(start: Callable[..., Site]) -> None:
-    """From those that knew it before its end, and from its successor, which did not."""
+    """Both from processes that knew the worker before its end, and from its successor, which did not."""
     site = start(stream_grace=40)
     client = site.app.clients[0]
     client.all("web").send("first")
     visitor = site.visit("/events")
-    wait_until(lambda: client.all("web").send("before") or "before" in visitor.read_some(), "it hears before")
+    wait_until(lambda: client.all("web").send("before") or "before" in visitor.read_some(), "it receives before")
     site.reload()
-    wait_until(lambda: client.all("web").send("while") or "while" in visitor.read_some(), "it hears while it ends")
+    wait_until(lambda: client.all("web").send("while") or "while" in visitor.read_some(), "it receives while it ends")
     tell = client.require("web").tell
     wait_until(
         lambda: tell("successor").result(patient(30)) or "successor" in visitor.read_some(), "its successor reaches it"

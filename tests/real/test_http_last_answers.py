@@ -1,4 +1,4 @@
-"""The answers of a worker that ends: each says `Connection: close`, once; what cannot be served is refused with 503."""
+"""The responses of a worker that ends: each says `Connection: close` once; the rest is refused with 503."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Answer = tuple[int, list[str], bytes]
 
 
 class Browser:
-    """One connection, on which requests are written as they are given, and answers read with all their headers."""
+    """One connection that writes requests as they are given, and reads responses with all their headers."""
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=patient(30))
@@ -74,13 +74,13 @@ class Browser:
         self.sock.sendall(text.encode())
 
     def head(self) -> tuple[int, http.client.HTTPMessage]:
-        """The status and the headers of the next answer."""
+        """Return the status and the headers of the next response."""
         line = self.file.readline()
-        assert line, "the connection was closed without an answer"
+        assert line, "the connection was closed without a response"
         return int(line.split()[1]), http.client.parse_headers(self.file)
 
     def read(self) -> Answer:
-        """The next answer: its status, all that it says of the connection, its body."""
+        """Return the next response: its status, its Connection headers, its body."""
         status, headers = self.head()
         assert len(headers.get_all("content-length", [])) <= 1
         length = headers.get("content-length")
@@ -88,7 +88,7 @@ class Browser:
         return status, headers.get_all("connection", []), body
 
     def is_closed(self) -> bool:
-        """Read on, to the end of the connection."""
+        """Read to the end of the connection."""
         try:
             return self.file.read() == b""
         except ConnectionResetError:
@@ -100,7 +100,7 @@ class Browser:
 
 
 class Site:
-    """An app with one worker that serves, which is told to end."""
+    """An app with one worker that serves HTTP, and can be stopped."""
 
     def __init__(self, app: RunningApp) -> None:
         self.app = app
@@ -108,7 +108,7 @@ class Site:
         self.browsers: list[Browser] = []
 
     def browser(self) -> Browser:
-        """A new connection; the worker has answered a request on it."""
+        """Open a connection; the worker answers a request on it."""
         browser = Browser(self.port)
         self.browsers.append(browser)
         browser.send("/")
@@ -116,13 +116,13 @@ class Site:
         return browser
 
     def reload(self) -> None:
-        """Return when the old worker has begun to end; it may take its time."""
+        """Wait until the old worker begins to end; it may take its time."""
         old = self.app.ready(self.app.clients[0], "web")[0].pid
         self.app.clients[0].reload("web")
-        wait_until(lambda: not is_listening(old), "it has heard that it ends")
+        wait_until(lambda: not is_listening(old), "it begins to end")
 
     def allow(self, name: str) -> None:
-        """Let the application go on that waits for it."""
+        """Let the application go on that waits at the door."""
         (self.app.directory / name).touch()
 
 
@@ -184,7 +184,7 @@ def test_each_answer_after_the_end_has_begun_is_the_last_one_on_its_connection(s
 
 
 def test_a_request_that_cannot_be_served_any_more_is_refused(start: Callable[..., Site]) -> None:
-    """Before its answer has begun: with 503, and a line in the log for all of them."""
+    """Before its response began: with 503, and one line in the log for all of them."""
     site = start("grace=2")
     waiting = [site.browser() for _ in range(3)]
     for browser in waiting:
@@ -204,7 +204,7 @@ def test_a_request_that_cannot_be_served_any_more_is_refused(start: Callable[...
 
 
 def test_a_request_that_is_not_sent_to_its_end_is_refused(start: Callable[..., Site]) -> None:
-    """Its connection has been silent for too long."""
+    """Its connection was silent for too long."""
     site = start()
     browser, begun = site.browser(), site.browser()
     begun.send("/begun")

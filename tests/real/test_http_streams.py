@@ -1,4 +1,4 @@
-"""Streams from other roles as bodies of answers: they end when the visitor leaves, without the garbage collector."""
+"""Streams from other roles as bodies of responses: they end when the client disconnects, without the collector."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_the_maps_of_visitors_who_leave_are_closed(site: Site, path: str) -> Non
 
 
 def test_the_stream_of_a_task_that_was_cancelled_is_closed(site: Site) -> None:
-    """Though the task is kept, and its error with it."""
+    """Even if something keeps the task, and its error with it."""
     app, port = site
     before, _ = counts(app.clients[0])
     with visit(port, "/task") as visitor:
@@ -220,7 +220,7 @@ def test_the_stream_of_a_task_that_was_cancelled_is_closed(site: Site) -> None:
 
 
 def test_what_a_handler_reads_for_itself_is_read_to_its_end(site: Site) -> None:
-    """In a thread, before it answers, though the visitor has left."""
+    """In a thread, before it answers, although the client disconnected."""
     app, port = site
     before, _ = counts(app.clients[0])
     visitor = visit(port, "/whole")
@@ -248,7 +248,7 @@ def test_a_wait_for_an_item_that_is_given_up_does_not_end_the_stream(site: Site)
 
 
 def test_a_cancelled_task_hands_its_stream_over_before(site: Site) -> None:
-    """Another one has read from it since, so it is not closed."""
+    """Another task read from it afterwards, so it is not closed."""
     client = site[0].clients[0]
 
     async def read() -> list[object]:

@@ -1,4 +1,4 @@
-"""Calls whose worker is killed because they take too long (`@mob.export(kill_after=...)`): what each caller is told."""
+"""Calls whose worker is killed because they take too long (`@mob.export(kill_after=...)`): what each caller gets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.patience import PATIENCE, patient
 from tests.running import Apps, RunningApp, mob_command, wait_until
 
 LIMIT = patient(1)
-"""Seconds; long enough that nothing else in these tests takes as long."""
+"""Seconds; longer than anything else in these tests."""
 BACK = f"""
 import asyncio, os, re, time
 from pathlib import Path
@@ -132,7 +132,7 @@ def test_its_caller_gets_a_timeout_and_another_worker_comes(apps: Apps, name: st
     why = rf"back\.0 \(pid {before}\) was killed because back\.{name} ran for more than {LIMIT:g} s"
     app.wait_for(f"{why} .* restarting it")
     shown = partial(mob_command, app.directory, "crashes", app.name)
-    wait_until(lambda: f"(kill_after={LIMIT:g})" in shown().stdout, "`mob crashes` tells it")
+    wait_until(lambda: f"(kill_after={LIMIT:g})" in shown().stdout, "`mob crashes` shows it")
 
 
 def test_what_waited_in_its_worker_goes_to_another(apps: Apps) -> None:

@@ -1,4 +1,4 @@
-"""A role that serves HTTP: on one port by all its workers, started and ended as its application wants."""
+"""A role that serves HTTP: all its workers on one port, started and ended as its application needs it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Site:
     port: int
 
     def ask(self, path: str = "/") -> str:
-        """The answer, on a connection of its own."""
+        """Return the response to a request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patient(30))
         try:
             connection.request("GET", path)
@@ -87,7 +87,7 @@ class Site:
             connection.close()
 
     def pids(self) -> set[int]:
-        """Of the workers that are ready."""
+        """Return the pids of the ready workers."""
         return {member.pid for member in self.app.ready(self.app.clients[0], "web")}
 
 
@@ -102,7 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def is_listening(pid: int) -> bool:
-    """Whether connections still come in there."""
+    """Return whether a worker still accepts connections."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return any(each.status == psutil.CONN_LISTEN for each in psutil.Process(pid).net_connections("tcp"))
     return False
@@ -132,12 +132,12 @@ def test_a_reload_finishes_requests_and_replaces_the_workers(site: Site) -> None
             other.request("GET", "/")
             answer = other.getresponse()
             dates[int(answer.read())].add(answer.headers["date"])
-        return any(len(each) > 2 for each in dates.values())  # connections go to the one that has none
+        return any(len(each) > 2 for each in dates.values())  # connections go to the worker that has none
 
     wait_until(has_made_new_headers, "the request is older than the headers that it is answered with")
     site.app.clients[0].reload("web")
     wait_until(lambda: len(site.pids()) == 2 and not site.pids() & old, "the new ones are ready")
-    wait_until(lambda: not any(map(is_listening, old)), "the old ones have heard that they end")
+    wait_until(lambda: not any(map(is_listening, old)), "the old ones begin to end")
     (site.app.directory / "go").touch()
     response = connection.getresponse()
     assert response.headers["connection"] == "close"

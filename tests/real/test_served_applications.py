@@ -1,4 +1,4 @@
-"""Applications as people have them, served by roles: Flask, Starlette with WebSockets, TLS, a Unix socket; bad ones."""
+"""Real applications, served by roles: Flask, Starlette with WebSockets, TLS, a Unix socket; and bad ones."""
 
 from __future__ import annotations
 
@@ -106,17 +106,17 @@ TLS = '.role("tls", "./chat.py:app", serve="127.0.0.1:0", serve_options={"ssl_ke
 
 @dataclass
 class Site:
-    """The app, and where its roles serve."""
+    """An app, and the addresses of its roles."""
 
     app: RunningApp
     certificate: Path | None
 
     def port(self, role: str) -> int:
-        """The free port that a role was given."""
+        """Return the free port that a role got."""
         return int(self.app.wait_for(rf"^{role}\.0 +\d+ \| serving on https?://127\.0\.0\.1:(\d+)$")[0][1])
 
     def ask(self, role: str, path: str, body: object = None) -> tuple[int, str]:
-        """The status and the text of an answer."""
+        """Return the status and the text of a response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port(role), timeout=patient(30))
         try:
             if body is None:
@@ -129,11 +129,11 @@ class Site:
             connection.close()
 
     def enter(self) -> ClientConnection:
-        """A guest in the chat."""
+        """Connect a guest to the chat."""
         return connect(f"ws://127.0.0.1:{self.port('chat')}/chat")
 
     def guests_of_two_workers(self, room: ExitStack) -> tuple[int, ClientConnection, int, ClientConnection]:
-        """Two guests who have come to different workers, and the pids of these."""
+        """Connect two guests to different workers; return them with the pids of these."""
         first = room.enter_context(self.enter())
         host = int(first.recv(30))
         for _ in range(100):
@@ -144,7 +144,7 @@ class Site:
 
 
 def made_certificate(directory: Path) -> Path | None:
-    """A certificate for 127.0.0.1 and its key; None where openssl is not installed."""
+    """Make a certificate for 127.0.0.1 and its key; None where openssl is not installed."""
     if shutil.which("openssl") is None:
         return None
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -166,7 +166,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def test_a_wsgi_application_made_by_a_function(site: Site) -> None:
-    """In threads, where it waits for other roles; under the path that it is told to have."""
+    """In threads, where it waits for other roles; under the path that is configured."""
     assert site.ask("flask", "/double", {"value": 21}) == (200, '{"root":"/shop","value":42}\n')
 
 
@@ -225,7 +225,7 @@ def test_connections_of_workers_are_counted(site: Site) -> None:
 
 
 def test_no_request_fails_while_the_workers_are_replaced_and_one_is_killed(site: Site) -> None:
-    """On connections that are kept, as proxies keep them. Who is killed takes its own connections along."""
+    """On connections that are kept open, as proxies do. A worker that is killed loses its own connections."""
     client, port = site.app.clients[0], site.port("chat")
     browsers = [KeepAlive(port) for _ in range(8)]
     them = Clients()
@@ -245,7 +245,7 @@ def test_no_request_fails_while_the_workers_are_replaced_and_one_is_killed(site:
         them.is_over.set()
     for browser in browsers:
         browser.close()
-    assert len(them.answers) >= 4  # one worker may have all connections, but none has them for long
+    assert len(them.answers) >= 4  # one worker may have all connections, but none for long
     assert len(them.failures) <= len(browsers)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of objects and their handles when processes die, drain, are reloaded, or leave in order."""
+"""What happens to objects and their handles when processes die, drain, are reloaded, or leave gracefully."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_reload_finishes_calls_and_ends_objects(app: RunningApp) -> None:
     assert waiting.result() == "waited"
     wait_until(lambda: back.Room().result().pid().result() != old, "the successor is there")
     with pytest.raises(mob.Lost, match="make a new one"):
-        wait_until(lambda: room.pid().result() != old, "the old worker is gone")
+        wait_until(lambda: room.pid().result() != old, "the old worker exited")
 
 
 def test_an_object_is_made_before_its_role_is_there(apps: Apps) -> None:

@@ -1,4 +1,4 @@
-"""Services between real processes: classes as exports, handles, `mob.ref`, and what death does to them."""
+"""Services between real processes: classes as exports, handles, `mob.ref`, and the effects of deaths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other users of the machine: what they bind under names of apps is neither believed nor asked, and hinders nobody."""
+"""Other users of the machine: what they bind under names of apps is neither trusted nor used, and blocks no app."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ sys.stdin.read()
 
 
 class Squatter:
-    """A process of another user that has taken names; before each: `+` it listens, `0` with room for one, `-` not."""
+    """A process of another user that takes names; before each: `+` it listens, `0` with room for one, `-` not."""
 
     def __init__(self, *names: str) -> None:
         command = [sys.executable, "-c", SQUATTER, str(pwd.getpwnam("nobody").pw_uid), json.dumps(names)]
@@ -51,7 +51,7 @@ class Squatter:
         assert self.process.stdout.readline() == "bound\n"
 
     def end(self) -> None:
-        """Gives the names back."""
+        """Give the names back."""
         self.process.communicate()
 
 

@@ -1,4 +1,4 @@
-"""Async generators that swallow their cancellation hold up no reload and no stop."""
+"""Async generators that swallow their cancellation delay neither a reload nor a stop."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def test_a_generator_that_swallows_its_cancellation_is_closed_and_told(apps: App
     begun = time.monotonic()
     client.reload("back")
     assert app.stop() == 0
-    assert time.monotonic() - begun < 50  # long before the grace time is over
+    assert time.monotonic() - begun < 50  # long before the grace period is over

@@ -1,4 +1,4 @@
-"""WSGI applications in workers: uploads, long answers, visitors who leave, files, refusals, and the end."""
+"""WSGI applications in workers: uploads, long responses, clients that disconnect, files, refusals, and the end."""
 
 from __future__ import annotations
 
@@ -153,13 +153,13 @@ class Shop:
         return response.status, body
 
     def visit(self, path: str, role: str = "shop") -> socket.socket:
-        """A visitor who asks and does not read."""
+        """Open a connection that sends a request and does not read."""
         visitor = socket.create_connection(("127.0.0.1", self.port(role)), timeout=patient(60))
         visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode())
         return visitor
 
     def in_hand(self, role: str) -> tuple[int, int, int]:
-        """Of one worker: in hand, of these requests, and of these those that wait."""
+        """Return the counts of one worker: calls in hand, requests among them, and how many of these wait."""
         found = next(each for each in self.client.metrics().mobsters if each.role == role)
         return found.in_hand, found.open_requests, found.waiting
 
@@ -171,7 +171,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 def used(process: psutil.Process, function: Callable[[], Any]) -> tuple[Any, float, int]:
-    """What a function returns, the processor time that the process has used for it, and its memory afterwards."""
+    """Return a function's result, the processor time that the process used for it, and its memory afterwards."""
     before = process.cpu_times()
     result = function()
     after = process.cpu_times()
@@ -217,7 +217,7 @@ def test_an_upload_that_is_announced_is_let_in(shop: Shop) -> None:
         assert visitor.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------------------------
 
 
 def test_an_application_that_takes_anything_is_served_if_the_role_names_its_interface(shop: Shop) -> None:
@@ -302,7 +302,7 @@ def test_requests_of_a_pipeline_are_answered_in_order(shop: Shop) -> None:
 
 
 def body_of(file: Any) -> bytes:
-    """The body of an answer whose status was read."""
+    """Return the body of a response whose status was read."""
     headers: dict[bytes, bytes] = {}
     while line := file.readline().strip():
         name, _, value = line.lower().partition(b": ")
@@ -325,12 +325,12 @@ def test_a_connection_ends_after_its_last_answer(shop: Shop, path: str) -> None:
     assert b"\r\nConnection: close\r\n" in answer
 
 
-# --- visitors who leave -----------------------------------------------------------------------------------------------
+# --- clients that disconnect ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/events", "/events?small"])
 def test_visitors_who_leave_a_stream_free_their_threads(shop: Shop, path: str) -> None:
-    """More of them than there are threads; those of the first kind are blocked, because nobody reads."""
+    """There are more of them than threads; those of the first kind are blocked, because no client reads."""
     closed = int(shop.ask("/closed")[1])
     visitors = [shop.visit(path) for _ in range(8)]
     for visitor in visitors:
@@ -349,7 +349,7 @@ def test_a_visitor_who_leaves_a_download_frees_its_thread(shop: Shop, tmp_path: 
 
 
 class Door:
-    """A request waits at it in the worker until it is opened here."""
+    """A door at which a request waits in the worker until it is opened here."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -377,7 +377,7 @@ def test_threads_1_is_one_at_a_time_and_what_waits_is_counted_bounded_and_droppe
         connection.close()
         shop.app.wait_for(r"\] 503: 2 requests wait for one of 1 threads \(wsgi_queue=2 in serve_options, threads=")
         leaves.close()
-        wait_until(lambda: shop.in_hand("single") == (2, 2, 1), "the one who has left is forgotten")
+        wait_until(lambda: shop.in_hand("single") == (2, 2, 1), "the one that disconnected is forgotten")
         assert not second.done()
         door.open()
         assert first.result(patient(60)) == (200, "through")

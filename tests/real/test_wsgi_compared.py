@@ -1,7 +1,7 @@
-"""The same requests to the same WSGI application on mob, gunicorn (gthread) and waitress: the answers are the same.
+"""The same requests to the same WSGI application on mob, gunicorn (gthread) and waitress: the responses are equal.
 
-Compared are the status with its reason, the headers of the application, the decoded body, and what the application gets
-to know of the request. Where gunicorn and waitress differ from each other, what mob does stands beside the case.
+The tests compare the status with its reason, the headers of the application, the decoded body, and the environ of the
+request. Where gunicorn and waitress differ from each other, the case says what mob does.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ APPLICATION = """
     """
 BODY = b"abc\ndef\nghi\njkl"
 OWN = {"connection", "date", "server", "transfer-encoding", "via"}
-"""Headers that are the server's."""
+"""Headers that the server sets."""
 
 
 def request(path: str, *headers: str, method: str = "GET", version: str = "1.1", body: bytes = b"") -> bytes:
@@ -158,7 +158,7 @@ ENVIRONS = {
 
 @dataclass
 class Servers:
-    """The ports on which the three listen."""
+    """The ports on which the three servers listen."""
 
     mob: int
     gunicorn: int
@@ -169,7 +169,7 @@ class Servers:
 
 
 def answered(port: int, sent: bytes) -> tuple[str, dict[str, list[str]], bytes]:
-    """The status line, the headers that are not the server's, and the body of one answer."""
+    """The status line, the headers of the application, and the body of one response."""
     with socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as sock:
         sock.sendall(sent)
         file = sock.makefile("rb")

@@ -98,7 +98,7 @@ class Carrier:
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._told: set[str] = set()  # denied permissions that were logged
+        self._logged: set[str] = set()  # denied permissions that were logged
         self._rest: set[asyncio.Task[Any]] = set()
         self.why_not: str = UNCONNECTED
         """Why nothing can be sent now; "" if it can."""
@@ -207,10 +207,10 @@ class Carrier:
         self._change(f"the connection to NATS at {self._shown()} was lost")
 
     async def _handle_found(self) -> None:
-        self._limit_patience()
+        self._set_user_timeout()
         self._change("")
 
-    def _limit_patience(self) -> None:
+    def _set_user_timeout(self) -> None:
         """Tell the kernel when to give up the connection. nats-py has no public way to its socket."""
         transport = getattr(self._client, "_transport", None)
         writer = getattr(transport, "_bare_io_writer", None)
@@ -226,10 +226,10 @@ class Carrier:
 
     async def _handle_error(self, error: Exception) -> None:
         client, text = self._client, str(error)
-        if client is None or (not client.is_connected and _is_for_ever(error)):
+        if client is None or (not client.is_connected and _is_permanent(error)):
             self._refuse(error)  # an attempt to connect failed, and another follows
-        elif "permissions violation" in text.lower() and text not in self._told:
-            self._told.add(text)
+        elif "permissions violation" in text.lower() and text not in self._logged:
+            self._logged.add(text)
             logging.getLogger("mob").error(
                 "NATS denied a permission that mob needs: %s. See 'Who may do what' in docs/cluster.md.", text
             )
@@ -238,7 +238,7 @@ class Carrier:
         """Report why there is no connection; log it when it turns out that waiting will not help."""
         was = self.why_not
         self._change(scrubbed(self._cluster, f"NATS at {self._shown()} {_reason(error)}"))
-        if self.why_not != was != UNCONNECTED and _is_for_ever(error):
+        if self.why_not != was != UNCONNECTED and _is_permanent(error):
             logging.getLogger("mob").error("%s", self.why_not)
 
     def _change(self, why_not: str) -> None:
@@ -292,7 +292,7 @@ def scrubbed(cluster: Cluster, text: str) -> str:
     return text
 
 
-def _is_for_ever(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     """Return whether waiting will not help."""
     return not isinstance(error, (NoServersError, TimeoutError)) and not (
         isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, FileNotFoundError, PermissionError))

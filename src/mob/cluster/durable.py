@@ -99,7 +99,7 @@ class Durable:
         self._start(self._listen())
         if not self._is_looking:
             self._is_looking = True
-            self._start(self._look_now_and_then())
+            self._start(self._look_periodically())
 
     async def close(self) -> None:
         """Cancel everything, because this gateway ends: another one may take over its messages at once."""
@@ -181,7 +181,7 @@ class Durable:
         self._is_there = True
         self._pull_all()
 
-    async def _look_now_and_then(self) -> None:
+    async def _look_periodically(self) -> None:
         while True:
             await asyncio.sleep(SETTLED)
             self._changes.note()
@@ -281,10 +281,10 @@ class Durable:
         elif isinstance(error, Forbidden) or attempt >= DELIVERIES:
             await self._put_aside(role, message, attempt, error)
         else:
-            told = "%s: attempt %d failed: %s"
+            text = "%s: attempt %d failed: %s"
             label = _label(role, message)
             self._context.complaints.tell(
-                (told, label), told, label, attempt, error, error=error, level=logging.WARNING, traceback=False
+                (text, label), text, label, attempt, error, error=error, level=logging.WARNING, traceback=False
             )
             await _tell(message.nak(delay=DELAYS[min(attempt, len(DELAYS)) - 1]))
 
@@ -327,7 +327,7 @@ class Durable:
         times = "at once" if isinstance(error, Forbidden) else f"after {attempt} deliveries"
         self._context.log.error(
             "%s was put aside %s: %s. It is number %d of the stream %s: nats stream get %s %d",
-            *(label, times, reason, put.seq, self.dead, self.dead, put.seq),
+            *(label, times, reason.rstrip("."), put.seq, self.dead, self.dead, put.seq),
         )
 
     def _start(self, work: Any) -> None:

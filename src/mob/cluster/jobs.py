@@ -53,7 +53,7 @@ SPARE = 1024
 """Bytes of the largest payload that a job leaves unused."""
 PAUSE = 0.25
 """Seconds until a message is sent again that no server took."""
-NOBODY = "no server keeps the stream at the moment"
+NO_SERVER = "no server keeps the stream at the moment"
 GONE = 1.0
 """Seconds after which an empty message expires."""
 
@@ -89,7 +89,7 @@ class StreamStore:
         self._number = 0  # number of the latest message
         self._unacknowledged: dict[str, asyncio.Future[str]] = {}
         self._broken: QueueBroken | None = None
-        self._is_told = False
+        self._is_reported = False
         self._changed: set[str] = set()  # jobs with a second subject
         self._line: list[tuple[JobChanged | JobEnded, Callable[[], None] | None]] = []
         self._writing: asyncio.Task[None] | None = None
@@ -108,7 +108,7 @@ class StreamStore:
                 await self._connect()
                 return await self._read(now)
             except (NatsError, OSError, TimeoutError) as error:
-                self._tell_once(f"the queue in JetStream cannot be read: {self._text(error)}. Trying again.")
+                self._report_once(f"the queue in JetStream cannot be read: {self._text(error)}. Trying again.")
                 await self._client.close()
                 await asyncio.sleep(RETRY)
 
@@ -241,7 +241,7 @@ class StreamStore:
         if future is None or future.done():
             return
         if not message.data:
-            future.set_result(NOBODY)
+            future.set_result(NO_SERVER)
             return
         error = msgspec.json.decode(message.data).get("error")
         future.set_result("" if error is None else str(error.get("description", error)))
@@ -268,10 +268,10 @@ class StreamStore:
                 self._line = taken + self._line
                 if self._broken is not None:
                     return
-                self._tell_once(f"{error} New jobs are refused; outcomes are written when NATS is back.")
+                self._report_once(f"{error} New jobs are refused; outcomes are written when NATS is back.")
                 await asyncio.sleep(RETRY)
                 continue
-            self._is_told = False
+            self._is_reported = False
             self._changed -= {id for id, what in last.items() if isinstance(what, JobEnded)}
             for _, done in taken:
                 if done is not None:
@@ -299,9 +299,9 @@ class StreamStore:
                 if not self._client.is_connected:
                     raise ConnectionError("there is no connection")
                 left, why = await self._publish(left)
-                if why == NOBODY and not await self._is_ours():
+                if why == NO_SERVER and not await self._is_ours():
                     return self._break()
-                if left and (why != NOBODY or monotonic() > until):
+                if left and (why != NO_SERVER or monotonic() > until):
                     raise ConnectionError(why)
                 if left:
                     await asyncio.sleep(PAUSE)
@@ -344,7 +344,7 @@ class StreamStore:
         try:
             await self._connect()
         except (NatsError, OSError, TimeoutError) as error:
-            self._tell_once(f"NATS cannot be reached: {self._text(error)}.")
+            self._report_once(f"NATS cannot be reached: {self._text(error)}.")
 
     # --------------------------------------------------------------------------------------------- reading
 
@@ -374,7 +374,7 @@ class StreamStore:
         text = str(error) or type(error).__name__
         return text if self._cluster is None else scrubbed(self._cluster, text)
 
-    def _tell_once(self, text: str) -> None:
-        if not self._is_told:
-            self._is_told = True
+    def _report_once(self, text: str) -> None:
+        if not self._is_reported:
+            self._is_reported = True
             self._say(text)

@@ -245,13 +245,13 @@ class Trunks:
             return
         packets = line.trunk.wake(self._clock(), is_used)
         if packets is None:
-            self._begin_anew(line)
+            self._restart(line)
             return
         for packet in packets:
             self._carrier.send(line.uid, packet)
         self._look_soon(line)
 
-    def _begin_anew(self, line: TrunkLine) -> None:
+    def _restart(self, line: TrunkLine) -> None:
         """Restart a trunk whose other end does not answer or sends nonsense, and notify it so that it does the same."""
         line.trunk.restart()
         self._hang_up(line)
@@ -270,7 +270,7 @@ class Trunks:
             try:
                 happenings = line.circuits.handle(received.payload)
             except ValueError:
-                self._begin_anew(line)
+                self._restart(line)
                 return
             for happening in happenings:
                 self._handle(line, happening)

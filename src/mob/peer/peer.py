@@ -319,7 +319,7 @@ class Peer:
         """End the call of a message whose handling raised an error."""
         for _ in range(ATTEMPTS):
             try:
-                self._end_whose(link, contact, message, call, error)
+                self._end_call_of(link, contact, message, call, error)
                 if not isinstance(message, m.Reply):
                     self.serving.inviting.recover()
                 return
@@ -327,7 +327,7 @@ class Peer:
                 continue
         link.close(f"a message could not be handled: {type(error).__name__}: {error}")
 
-    def _end_whose(
+    def _end_call_of(
         self, link: Link, contact: Contact, message: Any, call: Call[Any] | Receiver | None, error: BaseException
     ) -> None:
         match message:
@@ -346,8 +346,8 @@ class Peer:
             case m.More() | m.Cancel() | m.Waiting() | m.Invite() | m.Declined() | m.Farewell():
                 self._handle_rare(link, contact, message)  # handling it twice does no harm
             case m.Message():
-                told = "a message from %s was lost: %s"
-                self.context.complaints.tell(told, told, contact.name, error, error=error)
+                text = "a message from %s was lost: %s"
+                self.context.complaints.tell(text, text, contact.name, error, error=error)
             case _:
                 link.close(f"{type(message).__name__} could not be handled: {type(error).__name__}: {error}")
 
@@ -461,8 +461,8 @@ class Peer:
             self.references.sweep()
         while self.context.unheard:
             label, error = self.context.unheard.popleft()
-            told = "%s failed and its result was never read: %s"
-            self.context.complaints.tell((told, label), told, label, summary_of(error), error=error)
+            text = "%s failed and its result was never read: %s"
+            self.context.complaints.tell((text, label), text, label, summary_of(error), error=error)
 
     def leave(self) -> None:
         """Leave the app: send what waits for workers, log unread errors, and close each link when its data is sent."""

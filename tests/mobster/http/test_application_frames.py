@@ -1,4 +1,4 @@
-"""Which frames of a traceback are shown of an error in a WSGI application."""
+"""Which frames of a traceback are shown for an error in a WSGI application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which interface an application speaks, as it is seen by its arguments."""
+"""Which interface an application has, detected by its arguments."""
 
 from __future__ import annotations
 

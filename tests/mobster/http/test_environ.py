@@ -1,4 +1,4 @@
-"""What a WSGI application gets to know of a request."""
+"""The environ that a WSGI application gets for a request."""
 
 from __future__ import annotations
 

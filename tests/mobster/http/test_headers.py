@@ -1,4 +1,4 @@
-"""Status and headers of a WSGI application: what is sent, what is dropped, what is refused."""
+"""Status and headers of a WSGI application: what is sent, dropped and refused."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ heard: list[str] = []
 async def lives(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[..., Awaitable[None]]
 ) -> None:
-    """Answers all that it is told, and once more than it is asked."""
+    """Answers every message that it receives, and sends one answer too many."""
     scope["state"]["pool"] = 1
     for _ in range(2):
         kind = (await receive())["type"]
@@ -54,7 +54,7 @@ async def is_cancelled(scope: Any, receive: Any, send: Any) -> None:
 
 
 def run(application: Any, mode: str) -> dict[str, Any]:
-    """Start and end it; what it has kept."""
+    """Start and end an application; return the state that it kept."""
 
     async def both() -> dict[str, Any]:
         lifespan = Lifespan(application, mode)

@@ -1,4 +1,4 @@
-"""The threads of a WSGI application: how many there are, in which order jobs begin, and their end."""
+"""The threads of a WSGI application: how many there are, the order of their jobs, and their end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_threads_are_made_on_demand() -> None:
         pool.submit(Work(work))
         assert done.wait(PATIENCE)
     ended(pool)
-    assert 1 <= len(names) <= 3  # one may not sleep again yet when the next job comes
+    assert 1 <= len(names) <= 3  # a thread may not be asleep again when the next job comes
 
 
 def test_a_job_that_raises_ends_no_thread(capfd: pytest.CaptureFixture[str]) -> None:

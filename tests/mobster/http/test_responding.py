@@ -1,4 +1,4 @@
-"""One request of a WSGI application: what the thread posts, and when the visitor who leaves ends it."""
+"""One request of a WSGI application: what the thread posts, and how a client that disconnects ends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mob.mobster.http.writing import Response
 
 
 class LeftAtOnce(Response):
-    """An answer whose visitor takes all that the thread writes, or nothing of it, and leaves in the same moment."""
+    """A response whose client takes all that the thread writes, or nothing, and disconnects at the same moment."""
 
     def __init__(self, takes: bool) -> None:
         self.responding: Responding | None = None
@@ -21,7 +21,7 @@ class LeftAtOnce(Response):
         super().__init__(SimpleNamespace(on_response=SimpleNamespace(__self__=connection)))
 
     def write_now(self, start: Any, body: bytes) -> None:
-        """Stand for a write of the whole answer; the loop hears of the end of the connection before it is posted."""
+        """Stand for a write of the whole response; the loop notices the end of the connection before it is posted."""
         if self._takes:
             self._rest = b""
         assert self.responding is not None
@@ -29,7 +29,7 @@ class LeftAtOnce(Response):
 
 
 def run(takes: bool) -> list[str]:
-    """Let an application answer a visitor who leaves at once; return how far the application came."""
+    """Let an application answer a client that disconnects at once; return how far the application came."""
     seen: list[str] = []
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:

@@ -21,14 +21,14 @@ from tests.patience import patient
 
 
 class Upper(io.BufferedReader):
-    """Has other bytes than its descriptor."""
+    """A file whose `read` returns other bytes than its descriptor."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(size).upper()
 
 
 class Hidden:
-    """Hands everything on but `read`."""
+    """A file that passes on everything except `read`."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -116,7 +116,7 @@ def test_a_file_is_sent_while_somebody_reads(path: Path) -> None:
     reader.start()
     with path.open("rb") as file, ours:
         ours.setblocking(False)
-        assert send_file(ours, file.fileno(), 1000, len(data)) == len(data) - 1000  # and no more is there
+        assert send_file(ours, file.fileno(), 1000, len(data)) == len(data) - 1000  # the file has no more
     reader.join()
     theirs.close()
     assert b"".join(received) == data[1000:]

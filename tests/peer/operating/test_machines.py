@@ -1,4 +1,4 @@
-"""Which machines of a cluster are connected to."""
+"""Which machines of a cluster a process connects to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE: dict[str, tuple[list[Machine], Container[str], list[str]]] = {
     "all are new, in their order": ([A, B, C], (), ["a", "b", "c"]),
     "those that are known already are left out": ([A, B, C], {"a": None, "b": None}, ["c"]),
     "one that cannot be reached is not tried": ([A, CUT, C], {"a"}, ["c"]),
-    "what is known of a machine that has gone": ([A], {"a", "b"}, []),
+    "what is known of a machine that left": ([A], {"a", "b"}, []),
 }
 
 

@@ -1,4 +1,4 @@
-"""Calls that could not be served: they are answered whatever is raised meanwhile, or their link ends."""
+"""Calls that could not be served: they are answered whatever is raised in the meantime, or their link is closed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FakeLink:
 
 
 class FakeReactor:
-    """Calls at once, or when it is told to."""
+    """A reactor that calls at once, or at its next turn."""
 
     def __init__(self) -> None:
         self.thread = get_ident()
@@ -56,7 +56,7 @@ class FakeGate:
 
 
 class FakeServing:
-    """What `Ends` asks of its serving: it fails so often when a call is to be forgotten."""
+    """The part of `Serving` that `Ends` uses; forgetting a call fails a given number of times."""
 
     def __init__(self) -> None:
         self.context = SimpleNamespace(reactor=FakeReactor())

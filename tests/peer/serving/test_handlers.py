@@ -1,4 +1,4 @@
-"""Which handlers are refused when they are registered, and what is said of them."""
+"""Which handlers are refused when they are registered, and the errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_event_says_what_its_handlers_get() -> None:
         ("crash", lambda *crashes: None),
         ("error", lambda error, context, more=None: None),
         ("join", [].append),
-        ("stop", dict),  # it does not say what it takes
+        ("stop", dict),  # it has no signature
     ],
 )
 def test_a_handler_that_can_be_called(event: str, handler: Callable[..., Any]) -> None:

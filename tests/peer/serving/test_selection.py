@@ -43,7 +43,7 @@ EXPORTED: dict[str, str] = {
     "a class of an abstract base": "class _B(abc.ABC):\n    @abc.abstractmethod\n    def m(self): ...\n"
     "class it(_B):\n    def m(self): ...",
 }
-"""What binds the name `it`, which is an export."""
+"""Code that defines the name `it`, which is an export."""
 
 SKIPPED: dict[str, str] = {
     "a method of a foreign class": "it = logging.getLogger('x').info",
@@ -80,7 +80,7 @@ SKIPPED: dict[str, str] = {
     "a class with private methods": "class it:\n    x = 1\n    def _m(self): ...",
     "an object of an own class": "class _C:\n    def m(self): ...\nit = _C()",
 }
-"""What binds the name `it`, which is no export unless the module says so."""
+"""Code that defines the name `it`, which is not an export unless the module says so."""
 
 
 def run(code: str) -> types.ModuleType:
@@ -219,7 +219,7 @@ REFUSED_OPTIONS: dict[str, tuple[dict[str, Any], Any, type[Exception], str]] = {
     "a fraction": ({"batch": 2.5}, len, ValueError, r"batch=2\.5\)"),
     "yes or no": ({"batch": True}, len, ValueError, r"batch=True\)"),
     "within the past": ({"batch": 2, "within": -1}, len, ValueError, r"within=-1\): expected seconds, 0 or more"),
-    "within for ever": ({"batch": 2, "within": math.inf}, len, ValueError, r"within=inf\)"),
+    "within forever": ({"batch": 2, "within": math.inf}, len, ValueError, r"within=inf\)"),
     "within a text": ({"batch": 2, "within": "1s"}, len, ValueError, r"within='1s'\)"),
     "within nothing": ({"within": 1}, len, ValueError, r"within=1\): .* it needs batch="),
     "a class": ({"batch": 2}, types.SimpleNamespace, TypeError, r"is a class\. .* of a class, mark a method"),

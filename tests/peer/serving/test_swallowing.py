@@ -1,4 +1,4 @@
-"""Which cancelled tasks have swallowed it, and which only take their time."""
+"""Which cancelled tasks swallowed the cancellation, and which only take their time."""
 
 from __future__ import annotations
 

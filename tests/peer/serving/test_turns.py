@@ -1,4 +1,4 @@
-"""Lines and gates, without a process: a loop that keeps its timers, and links that are only names."""
+"""Lines and gates, without a process: a loop that only keeps its timers, and links that are only names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Timer:
 
 
 class Loop:
-    """What `Turns` needs of one."""
+    """The part of a loop that `Turns` uses."""
 
     def __init__(self) -> None:
         self.timers: list[Timer] = []
@@ -49,7 +49,7 @@ def call(number: int, seconds: float | None = None) -> m.Invoke:
 
 
 def take(turns: Turns, line: GateQueue) -> QueuedCall | None:
-    """Take the first of a line."""
+    """Take the first call of a line."""
     return turns.drop(*next(iter(line))) if line else None
 
 
@@ -133,7 +133,7 @@ def test_a_gate_lets_so_many_in() -> None:
     gate = Gate(2)
     assert [gate.enter((LINK, n)) for n in range(3)] == [True, True, False]
     assert gate.leave((LINK, 0)) is False
-    assert gate.leave((LINK, 0)) is False  # a second time: it has no place any more
+    assert gate.leave((LINK, 0)) is False  # the second time it no longer has a place
     assert [gate.enter((LINK, n)) for n in (3, 4)] == [True, False]
     assert repr(gate) == "<Gate, 2 of 2 run, 0 wait>"
 
@@ -143,7 +143,7 @@ def test_a_place_that_is_given_back_is_kept_for_the_line(turns: Turns) -> None:
     gate.enter((LINK, 0))
     turns.put(gate.line, LINK, call(1), None)
     assert gate.leave((LINK, 0)) is True
-    assert gate.enter((LINK, 2)) is False  # nobody overtakes the one that waits
+    assert gate.enter((LINK, 2)) is False  # no call overtakes the one that waits
     take(turns, gate.line)
     gate.hand_over((LINK, 1))
     assert gate.enter((LINK, 2)) is False

@@ -1,6 +1,6 @@
-"""A load that calls in every way from machine to machine, and keeps books: that of `mob chaos` (`mob.cli.chaos`).
+"""A load of every kind of call between machines, with books: that of `mob chaos` (`mob.cli.chaos`).
 
-Both roles, on any of the machines, write into one directory. `judge` compares the books when all is over.
+Both roles, on any of the machines, write into one directory. `judge` compares the books when everything is over.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tests.running import wait_until
 
 ROLES = f'.role("{ECHO}", "mob.cli.chaos.echo", workers=2).role("{LOAD}", "mob.cli.chaos.load")'
 SOME = 300
-"""Calls that have ended, so that something can be said."""
+"""Minimum number of ended calls for a meaningful result."""
 
 
 class Books:
-    """Those of a test."""
+    """The books of a test."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "books"
@@ -31,16 +31,16 @@ class Books:
 
     @property
     def size(self) -> int:
-        """Bytes in them; they grow as long as calls are made and end."""
+        """Return their size in bytes, which grows as calls are made and end."""
         return sum(path.stat().st_size for path in self.directory.glob("calls-*"))
 
     def wait_for_calls(self, count: int = SOME) -> None:
-        """Waits until so many more calls have been written down."""
-        before, each = self.size, 32  # one record when it begins, one when it has ended
+        """Wait until that many more calls are written down."""
+        before, each = self.size, 32  # one record when a call begins, one when it ends
         wait_until(lambda: self.size >= before + count * each, f"{count} more calls are in the books")
 
     def close(self, client: mob.Client) -> Judgement:
-        """No call begins any more; when all have ended, what the books say."""
+        """Stop making calls; when all have ended, return what the books say."""
         (self.directory / "quiet").touch()
         wait_until(lambda: _is_quiet(client), "all calls have ended")
         judgement = judge(self.directory, float("inf"))
@@ -48,7 +48,7 @@ class Books:
         return judgement
 
     def notes(self, what: str) -> str:
-        """What callers have noted: `problems` or `failures`."""
+        """Return the notes of callers: `problems` or `failures`."""
         path = self.directory / f"{what}.txt"
         return path.read_text() if path.exists() else ""
 
@@ -61,7 +61,7 @@ def _is_quiet(client: Any) -> bool:
 
 
 def failed(judgement: Judgement) -> int:
-    """How many calls have failed, in whatever way."""
+    """Return the number of failed calls, of any kind."""
     return sum(
         judgement.count(kind, CallOutcome.NO, CallOutcome.MAYBE, CallOutcome.YES, CallOutcome.REFUSED)
         for kind in CallKind
@@ -69,5 +69,5 @@ def failed(judgement: Judgement) -> int:
 
 
 def right(judgement: Judgement) -> int:
-    """How many calls were answered as they should."""
+    """Return the number of calls that were answered correctly."""
     return sum(judgement.count(kind, CallOutcome.RIGHT) for kind in CallKind)

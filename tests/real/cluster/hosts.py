@@ -1,13 +1,14 @@
-"""Hosts that are apart: network namespaces of this one machine, each with its own loopback and abstract sockets, that
-are plugged into a switch (a bridge in one more namespace), and whose plugs may be pulled.
+"""Separate hosts: network namespaces of this machine, each with its own loopback and abstract sockets.
+
+They are plugged into a switch (a bridge in one more namespace), and their plugs can be pulled.
 
 >>> hub, a, b = network.add("hub"), network.add("a"), network.add("b")                     # doctest: +SKIP
 >>> b.cut()                                                                               # doctest: +SKIP
 
 The namespaces have no names (`ip netns` would leave them behind if the tests were killed): a descriptor of this process
-holds each, so they go with it. A thread that enters one (`Host.inside`) reaches what listens there; so the clients of
-an app on a host are in this process. Clocks: `clock=` gives what is started a monotonic clock of its own (a time
-namespace). The kernel has one wall clock only; what Python reads of it is shifted by `wall=` (a `sitecustomize`).
+holds each, so they end with it. A thread that enters one (`Host.inside`) reaches what listens there, so the clients of
+an app on a host are in this process. Clocks: `clock=` starts a process with a monotonic clock of its own (a time
+namespace). The kernel has only one wall clock; `wall=` shifts what Python reads of it (a `sitecustomize`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ if protocol := os.environ.get("TEST_PROTOCOL"):
 
 
 def missing() -> str:
-    """Why there can be no hosts here; nothing: there can."""
+    """Return why hosts are not possible here; "" if they are."""
     if os.geteuid():
         return "network namespaces take root"
     if lacking := [name for name in ("ip", "nsenter", "unshare") if shutil.which(name) is None]:
@@ -60,7 +61,7 @@ def missing() -> str:
 
 
 class Host:
-    """One of them. `number` is the last part of its address."""
+    """One host. `number` is the last part of its address."""
 
     def __init__(self, network: Network, name: str, number: int) -> None:
         self.network = network
@@ -84,14 +85,14 @@ class Host:
         subprocess.run(self.command(*command), check=True, stdin=subprocess.DEVNULL)
 
     def command(self, *command: str, clock: float = 0.0) -> list[str]:
-        """A command, as it runs on this host; `clock`: seconds by which its monotonic clock is ahead."""
+        """Return a command as it runs on this host; `clock`: seconds by which its monotonic clock is ahead."""
         ahead = f"{clock:.0f}"
         clocks = ["unshare", "--time", "--monotonic", ahead, "--boottime", ahead] if clock else []
         return ["nsenter", f"--net={_path(self.namespace)}", *clocks, *command]
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """This thread is on that host; what it opens stays there."""
+        """Put this thread on that host for the block; what it opens stays there."""
         outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _enter(self.namespace)
@@ -103,29 +104,29 @@ class Host:
             os.close(outside)
 
     def cut(self) -> None:
-        """Nothing comes or goes any more, and nobody is told: packets vanish."""
+        """Drop all packets in both directions, without notice to either side."""
         self.network.on_switch("ip", "link", "set", self._plug, "nomaster")
 
     def heal(self) -> None:
-        """It is there again."""
+        """Let packets through again."""
         self.network.on_switch("ip", "link", "set", self._plug, "master", "br0")
 
     def unplug(self) -> None:
-        """As `cut`, but the host itself sees that there is no carrier."""
+        """Cut the host off so that it sees the loss of its carrier."""
         self.network.on_switch("ip", "link", "set", self._plug, "down")
 
     def plug(self) -> None:
-        """It sees one again."""
+        """Give the host its carrier again."""
         self.network.on_switch("ip", "link", "set", self._plug, "up")
 
     def thin_out(self, rate: str) -> None:
-        """From now on no more than that goes each way, such as "20mbit"; what does not fit waits."""
+        """Limit the rate in each direction, such as "20mbit"; what does not fit waits."""
         shape = ("root", "tbf", "rate", rate, "burst", "64kb", "latency", "200ms")
         self._run("tc", "qdisc", "add", "dev", "eth0", *shape)
         self.network.on_switch("tc", "qdisc", "add", "dev", self._plug, *shape)
 
     def slow_down(self, delay: float, jitter: float, loss: float) -> None:
-        """From now on each packet takes so long each way, and some get lost; for good."""
+        """Delay each packet in each direction and lose some, permanently."""
         program = Path(__file__).with_name("slow_line.py")
         self._run("ip", "link", "delete", "eth0")
         figures = [str(each) for each in (delay, jitter, loss)]
@@ -157,7 +158,7 @@ class HostNode(Node):
 
 
 class HostNats:
-    """A `nats-server` on a host, with JetStream; one of several if `cluster` names them."""
+    """A `nats-server` with JetStream on a host; one of several if `cluster` names them."""
 
     def __init__(self, host: Host, *cluster: Host) -> None:
         self.host = host
@@ -168,7 +169,7 @@ class HostNats:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> HostNats:
-        """Starts it, and waits until it answers."""
+        """Start it, and wait until it answers."""
         program = Path(sys.executable).parent / "nats-server"
         address, log = self.host.address, str(self.directory / "log")
         options = ["-n", self.host.name, "-a", address, "-p", "4222", "-m", "8222", "-js", "-sd", str(self.directory)]
@@ -181,13 +182,13 @@ class HostNats:
         return self
 
     def kill(self) -> None:
-        """It is gone at once."""
+        """Kill it."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def ask(self, what: str) -> dict[str, Any]:
-        """What its monitoring says, such as `varz`, `connz` or `jsz`; nothing if it does not answer."""
+        """Return a page of its monitoring, such as `varz`, `connz` or `jsz`; {} if it does not answer."""
         answer: dict[str, Any] = {}
         with self.host.inside(), suppress(OSError):
             url = f"http://{self.host.address}:8222/{what}"
@@ -196,12 +197,12 @@ class HostNats:
 
     @property
     def leader(self) -> str:
-        """The server that leads JetStream, as this one sees it."""
+        """Return the server that leads JetStream, as this one sees it."""
         return self.ask("jsz").get("meta_cluster", {}).get("leader", "")
 
     @property
     def clients(self) -> int:
-        """How many are connected to it."""
+        """Return the number of its connections."""
         return self.ask("varz").get("connections", 0)
 
 
@@ -223,11 +224,11 @@ class Network:
         (directory / "site" / "sitecustomize.py").write_text(SITECUSTOMIZE)
 
     def on_switch(self, *command: str) -> None:
-        """Runs a command in the namespace of the switch."""
+        """Run a command in the namespace of the switch."""
         subprocess.run(self._switch.command(*command), check=True, stdin=subprocess.DEVNULL)
 
     def add(self, *names: str) -> list[Host]:
-        """More hosts."""
+        """Add more hosts."""
         for name in names:
             self.hosts[name] = Host(self, name, len(self.hosts) + 1)
         return [self.hosts[name] for name in names]
@@ -245,7 +246,7 @@ class Network:
         protocol: int = 0,
         **env: str,
     ) -> HostNode:
-        """Starts the app on a host, from a directory of its own, and does not wait. `placed`: what of it runs there."""
+        """Start the app on a host, in a directory of its own, and do not wait. `placed`: what of it runs there."""
         directory = self.directory / f"on-{host.name}"
         directory.mkdir(exist_ok=True)
         place = f"app.place(**{dict(placed)!r})" if placed is not None else ""
@@ -269,7 +270,7 @@ class Network:
         return node
 
     def wait_together(self, *nodes: HostNode, roles: Mapping[str, int]) -> None:
-        """Waits until each of these knows so many ready workers of these roles, wherever they are."""
+        """Wait until each node knows the given number of ready workers of these roles, wherever they are."""
         for node in nodes:
             if not hasattr(node, "client"):
                 node.client = node.connect()
@@ -284,7 +285,7 @@ class Network:
             wait_until(lambda node=node: is_complete(node), f"{node.node} knows the others and all workers")
 
     def end(self) -> None:
-        """Whatever happened, nothing is left."""
+        """Clean up, whatever happened."""
         for node in self.nodes:
             if node.process.poll() is None:
                 node.signal(15)
@@ -300,7 +301,7 @@ class Network:
 
 
 def write(directory: Path, **files: str) -> None:
-    """Writes `name.py` for each argument, as it is but for its indentation."""
+    """Write `name.py` for each argument, unchanged except for its indentation."""
     for name, text in files.items():
         (directory / f"{name}.py").write_text(textwrap.dedent(text))
 
@@ -314,7 +315,7 @@ def _path(namespace: int) -> str:
 
 
 def _new_namespace() -> int:
-    """A descriptor of a new network namespace."""
+    """Return a descriptor of a new network namespace."""
     made: list[int] = []
     errors: list[OSError] = []
 

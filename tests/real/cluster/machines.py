@@ -1,4 +1,4 @@
-"""Several machines that are one: a NATS server on the loopback, and an app that runs on it under several node names.
+"""Several machines in one: a NATS server on the loopback, and an app that runs on it under several node names.
 
 >>> a, b = nodes.start(nats, '.role("back", "./back.py")', back="def foo(): ...")          # doctest: +SKIP
 >>> a.client.require("back").foo().result()                                                # doctest: +SKIP
@@ -23,9 +23,9 @@ from mob.wire.messages import node_of
 from tests.running import PATIENCE, Apps, RunningApp, free_port, freeze, wait_until
 
 MACHINE = _machine_name()
-"""What a node is called that nobody has given a name."""
+"""The name of a node without a given name."""
 Placed = Mapping[str, Mapping[str, int]]
-"""By node: how many workers of which roles run there."""
+"""Number of workers of each role, by node."""
 
 
 class Nats:
@@ -47,7 +47,7 @@ class Nats:
         self.kill()
 
     def start(self) -> None:
-        """Starts it and waits until it answers."""
+        """Start it, and wait until it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
         program = Path(sys.executable).parent / "nats-server"
         jetstream = ("-js", "-sd", str(self.directory / "store")) if self.has_jetstream else ()
@@ -64,24 +64,24 @@ class Nats:
         return False
 
     def freeze(self) -> None:
-        """It stands still, and its connections stay open."""
+        """Stop it with SIGSTOP; its connections stay open."""
         assert self.process is not None
         freeze(self.process.pid)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Continue it."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """It is gone at once."""
+        """Kill it."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def restart(self) -> None:
-        """It is killed, and starts again on the same port."""
+        """Kill it, and start it again on the same port."""
         self.kill()
         self.start()
 
@@ -90,7 +90,7 @@ class Node(RunningApp):
     """An app as it runs on one of the machines. Its name is "app@node", which `mob.connect` takes."""
 
     client: mob.Client
-    """A client of this node; there once `Nodes.wait_together` has returned."""
+    """A client of this node; exists after `Nodes.wait_together`."""
 
     @property
     def node(self) -> str:
@@ -98,15 +98,15 @@ class Node(RunningApp):
         return self.name.partition("@")[2] or MACHINE
 
     def pids(self, role: str) -> list[int]:
-        """The pids of the ready workers of a role on this machine."""
+        """Return the pids of the ready workers of a role on this machine."""
         return [member.pid for member in self.workers(role)]
 
     def workers(self, role: str) -> list[Any]:
-        """The ready workers of a role on this machine, by index."""
+        """Return the ready workers of a role on this machine, by index."""
         return [member for member in self.ready(self.client, role) if node_of(member.uid) == self.number]
 
     def seen(self, other: Node, role: str) -> list[Any]:
-        """The ready workers of a role on another machine, as this one knows them."""
+        """Return the ready workers of a role on another machine, as this one knows them."""
         return [member for member in self.ready(self.client, role) if node_of(member.uid) == other.number]
 
     @property
@@ -116,12 +116,12 @@ class Node(RunningApp):
 
     @property
     def nodes(self) -> set[str]:
-        """The names of the machines that this one knows, itself included."""
+        """The names of the machines that this one knows, including itself."""
         return {node.name for node in self.client._peer.context.roster.nodes.values()}
 
     @property
     def is_cut(self) -> str:
-        """Why the others cannot be reached, if they cannot."""
+        """Why the others cannot be reached; "" if they can."""
         return self.client._peer.context.roster.cut
 
 
@@ -135,11 +135,11 @@ class Nodes:
         self.running: list[Node] = []
 
     def write(self, **files: str) -> None:
-        """Writes `name.py` for each argument, dedented."""
+        """Write `name.py` for each argument, dedented."""
         self._apps.write(**files)
 
     def describe(self, nats: Nats | str, roles: str, *, options: str = "", cluster: str = "", **files: str) -> None:
-        """Writes the main script. `roles`: its `.role(...)` lines; `cluster`: more options of `.cluster(...)`."""
+        """Write the main script. `roles`: its `.role(...)` lines; `cluster`: more options of `.cluster(...)`."""
         self.write(
             main=f"""
             import json, os
@@ -166,14 +166,14 @@ class Nodes:
         cluster: str = "",
         **files: str,
     ) -> list[Node]:
-        """Starts the app on these machines and waits until they know one another. `placed`: which roles run where."""
+        """Start the app on these machines, and wait until they know one another. `placed`: which roles run where."""
         self.describe(nats, roles, options=options, cluster=cluster, **files)
         started = [self.launch(name, None if placed is None else placed.get(name, {})) for name in names]
         self.wait_together(*started)
         return started
 
     def launch(self, name: str, placed: Mapping[str, int] | None = None, **env: str) -> Node:
-        """Starts the described app on one more machine, and does not wait. "": one that nobody has given a name."""
+        """Start the described app on one more machine, and do not wait. "": a machine without a given name."""
         shown = str(dict(placed)).replace("'", '"') if placed is not None else None
         more = {**({"MOB_NODE": name} if name else {}), **({} if shown is None else {"PLACED": shown}), **env}
         clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "COLUMNS", "MOB_NODE")}
@@ -184,7 +184,7 @@ class Nodes:
         return node
 
     def wait_together(self, *nodes: Node) -> None:
-        """Waits until all workers of these machines are ready, and each machine knows them all."""
+        """Wait until all workers of these machines are ready, and each machine knows them all."""
         for node in nodes:
             node.client = node.connect()
         names = {node.node for node in nodes}
@@ -195,10 +195,10 @@ class Nodes:
             )
 
     def end(self) -> None:
-        """All of them end."""
+        """End all of them."""
         for node in self.running:
             with suppress(ProcessLookupError):
-                node.signal(signal.SIGCONT)  # one that a test has left standing
+                node.signal(signal.SIGCONT)  # a test may have left it stopped
             if node.process.poll() is None:
                 node.signal(signal.SIGTERM)
         for node in self.running:
@@ -216,7 +216,7 @@ def nodes_in(directory: Path) -> Iterator[Nodes]:
 
 
 def _is_complete(node: Node) -> bool:
-    """Whether all workers that the machines say they have are known to this one as ready."""
+    """Return whether this machine knows all workers of the machines as ready."""
     roster = node.client._peer.context.roster
     roles = {name: sum(count for _, count in roster.places(name)) for name in roster.roles}
     ready = roster.ready()
@@ -226,5 +226,5 @@ def _is_complete(node: Node) -> bool:
 
 
 def wait_gone(node: Node, name: str, patience: float = PATIENCE) -> None:
-    """Waits until a machine knows another one no more."""
-    wait_until(lambda: name not in node.nodes, f"{node.node} knows {name} no more", patience)
+    """Wait until a machine no longer knows another one."""
+    wait_until(lambda: name not in node.nodes, f"{node.node} no longer knows {name}", patience)

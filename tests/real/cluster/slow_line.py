@@ -1,7 +1,7 @@
-"""A line that takes time and loses packets: `slow_line.py HOST SWITCH PLUG DELAY JITTER LOSS`, a process of its own.
+"""A line that takes time and loses packets: `slow_line.py HOST SWITCH PLUG DELAY JITTER LOSS`, a separate process.
 
 It makes `eth0` on the host and PLUG on the switch as taps (the two namespaces are descriptors) and carries each packet
-from one to the other, later, or never. What `tc netem` would do, which not every kernel has.
+from one to the other, with a delay, or drops it. `tc netem` would do the same, but not every kernel has it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LARGEST = 65536
 
 
 def open_tap(namespace: int, name: str) -> int:
-    """A tap of that name in that namespace."""
+    """Open a tap of that name in that namespace."""
     if ctypes.CDLL(None).setns(namespace, NEW_NETWORK):
         raise OSError("setns")
     tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
@@ -32,7 +32,7 @@ def open_tap(namespace: int, name: str) -> int:
 
 
 def carry(taps: list[int], delay: float, jitter: float, loss: float) -> None:
-    """For ever."""
+    """Carry packets until the process is killed."""
     chance = random.Random(7)
     under_way: list[tuple[float, int, int, bytes]] = []
     count = 0

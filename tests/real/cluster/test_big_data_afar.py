@@ -1,4 +1,4 @@
-"""Large buffers between machines: they travel in pieces, and arrive whole. Sockets and files stay where they are."""
+"""Large buffers between machines: they travel in pieces and arrive whole. Sockets and files stay where they are."""
 
 from __future__ import annotations
 

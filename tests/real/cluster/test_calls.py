@@ -1,4 +1,4 @@
-"""Calls between machines: all that a call promises to a neighbour, it promises to a worker far away."""
+"""Calls between machines: a call to a worker on another machine keeps every promise of a local call."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_arguments_that_do_not_fit_are_refused(back: Any) -> None:
 
 
 class Back(Protocol):
-    """What a caller may declare."""
+    """Classes and stubs that a caller may declare."""
 
     def foo(self, x: int = 0) -> mob.Call[int]: ...
 
@@ -270,7 +270,7 @@ def test_a_cancelled_call_is_cancelled_far_away(back: Any) -> None:
         worker.noted().result(patient(10))
         call = getattr(worker, name)(*([60] if name == "ahold" else []))
         if name == "ahold":
-            worker.foo().result(patient(10))  # in order: the other one has begun
+            worker.foo().result(patient(10))  # the order is kept: the other one has begun
             call.cancel()
         else:
             with pytest.raises(TimeoutError):

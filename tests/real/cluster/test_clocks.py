@@ -1,4 +1,4 @@
-"""Machines whose clocks have nothing in common: one booted ten days before the other, and believes in another date."""
+"""Machines whose clocks have nothing in common: one booted ten days before the other, and has another date."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FILES = {"back": BACK, "front": FRONT}
 
 
 def start(network: Network, clock: float, wall: float) -> tuple[HostNode, HostNode]:
-    """The machines a, whose clock is that of the test, and b."""
+    """Two machines: a, which has the clock of the test, and b."""
     hub, host_a, host_b = network.add("hub", "a", "b")
     nats = HostNats(hub).start()
     a = network.launch(host_a, [nats], ROLES, {"left": 1}, files=FILES)
@@ -94,6 +94,6 @@ def test_stamps_and_figures_are_those_of_the_machine_that_shows_them(network: Ne
     (takes,) = (each for each in told.exports if each.export == "takes")
     assert 0.2 <= takes.ran_seconds < patient(5)
     assert 0 <= takes.waited_seconds < patient(5)
-    assert history.now > 10 * DAY, "times of the history are told by the clock there, and so is now"
+    assert history.now > 10 * DAY, "times of the history, and now, are in the clock of that machine"
     assert all(0 <= history.now - event.at < 60 for event in history.events)
     assert not re.search(r"Traceback|late", a.output)

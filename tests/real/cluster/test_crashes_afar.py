@@ -1,4 +1,4 @@
-"""Who listens for crashes hears of those on other machines, too."""
+"""Handlers of crashes also receive those on other machines."""
 
 from __future__ import annotations
 

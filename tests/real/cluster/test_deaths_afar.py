@@ -84,25 +84,25 @@ def start(nats: Nats, nodes: Nodes, **options: Any) -> list[Node]:
 
 @pytest.fixture(scope="module")
 def both(nats: Nats, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    """Two machines, of which workers die, and which stay."""
+    """Two machines that stay while their workers die."""
     with nodes_in(tmp_path_factory.mktemp("both")) as nodes:
         yield start(nats, nodes)
 
 
 def gateways(node: Node) -> list[int]:
-    """The pids of a machine's gateways."""
+    """Return the pids of a machine's gateways."""
     return node.pids("gateway")
 
 
 def hang_on(node: Node) -> list[mob.Call[None]]:
-    """A call that is served by each worker of the role."""
+    """Make a call that each worker of the role serves."""
     held = [node.client.pid(f"b:{member.pid}").start_call("hold") for member in node.ready(node.client, "back")]
-    node.client.all("back").call.where().result(patient(10))  # behind them: they have begun
+    node.client.all("back").call.where().result(patient(10))  # behind them, so they have begun
     return held
 
 
 def _without(members: list[Any], pid: int) -> list[Any]:
-    """The members, once there are two without the one that has died."""
+    """Return the members, once there are two without the one that died."""
     return members if len(members) == 2 and pid not in [member.pid for member in members] else []
 
 
@@ -141,7 +141,7 @@ def test_a_call_that_is_killed_over_there_ends_as_it_would_here(both: list[Node]
         assert failed.value.executed == "yes"
     assert path.read_text() == "x"
     lost = [call.exception(patient(20)) for call in held if call.done()]
-    assert lost, "a call that had begun beside it is lost"
+    assert lost, "a call that had begun with it is lost"
     for error in lost:
         assert isinstance(error, mob.Lost)
         assert "was killed because back.overruns" in str(error)
@@ -160,7 +160,7 @@ def test_who_comes_and_goes_elsewhere_is_told(both: list[Node]) -> None:
     os.kill(b.pids("back")[0], signal.SIGKILL)
     wait_until(
         lambda: front.seen().result(patient(10))[before:] == [["leave", "back"], ["join", "back"]],
-        "both are told",
+        "both know it",
         patient(10),
     )
 
@@ -194,7 +194,7 @@ def test_calls_on_their_way_to_a_worker_that_leaves_go_to_its_successor(
         nats.thaw()
     errors = [call.exception(patient(30)) for call in calls]
     output = a.output + b.output
-    is_cut = "was silent" in output or "is lost" in output  # a busy machine takes so long that they miss one another
+    is_cut = "was silent" in output or "is lost" in output  # a busy machine may be so slow that they miss one another
     assert is_cut or not any(errors)
     assert is_cut or not {call.result() for call in calls} & set(old)
 
@@ -214,7 +214,7 @@ def test_the_death_of_all_gateways_of_a_machine_ends_the_calls_they_carry(nats: 
             error = call.exception(patient(10))
             assert isinstance(error, mob.Lost)
             assert error.executed == "maybe"
-        assert time.monotonic() - begun < NODE_TIMEOUT + patient(5)  # what ends over there is told by the successor
+        assert time.monotonic() - begun < NODE_TIMEOUT + patient(5)  # the successor reports what ends over there
         assert a.client.require("back").where().result(patient(20)) == "b"  # waits for its successor
         assert a.client.require("front").ask().result(patient(20)) in b.pids("back")
         assert {"a", "b"} <= a.nodes
@@ -272,7 +272,7 @@ def test_no_descriptor_is_left_of_links_that_come_and_go(both: list[Node]) -> No
         call()
     wait_until(lambda: all(now <= then + 2 for now, then in zip(files(), before, strict=True)), f"{before}: {files()}")
     roster = a.client._peer.context.roster
-    wait_until(lambda: sum(not member.role for member in roster) <= 3, "nobody is left in the roster", patient(10))
+    wait_until(lambda: sum(not member.role for member in roster) <= 3, "no client is left in the roster", patient(10))
 
 
 # --------------------------------------------------------------------------------------------------- whole machines
@@ -305,7 +305,7 @@ def test_a_machine_that_is_killed_fails_its_calls_within_three_seconds(nats: Nat
 
 
 def come_again(nodes: Nodes, a: Node) -> None:
-    """Start a machine of the same name, which is somebody else; calls wait for it."""
+    """Start another machine of the same name; calls wait for it."""
     b = nodes.launch("b", PLACED["b"])
     assert a.client.require("back").options(wait=20).where().result(patient(30)) == "b"
     nodes.wait_together(a, b)
@@ -334,7 +334,7 @@ def test_a_machine_that_stands_still_is_gone_after_three_seconds_comes_back_and_
     a.client.all("back").call.where().result(patient(10))
     assert b.stop() == 0
     assert [call.result(patient(10)) for call in held] == [None, None]
-    wait_gone(a, "b", patient(2))  # it has said so: nobody waits for three seconds
+    wait_gone(a, "b", patient(2))  # it said so, so it is not waited for three seconds
     with pytest.raises(mob.Unavailable):
         a.client.require("back").options(wait=0.2).where().result(patient(10))
 

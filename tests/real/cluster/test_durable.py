@@ -1,4 +1,4 @@
-"""Durable messages: stored, handled at least once, put aside when they cannot be."""
+"""Durable messages: stored, handled at least once, and put aside when they cannot be."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ ROLES = '.role("back", "./back.py", workers=2).role("front", "./front.py")'
 
 
 def lines(node: Node, name: str) -> list[str]:
-    """What the workers have written, of whatever machine."""
+    """Return what the workers have written, on any machine."""
     path = node.directory / name
     return path.read_text().splitlines() if path.exists() else []
 
 
 def send(node: Node, n: int, **more: Any) -> None:
-    """Stores a message, from outside."""
+    """Store a message, from a client."""
     assert node.client.any("back").send({"n": n, **more}, durable=True).result(patient(10)) is None
 
 
@@ -116,7 +116,7 @@ def test_one_that_raises_is_tried_again_and_one_that_kills_its_worker_too(own_na
     seen = lines(a, "seen")
     assert "1 2 client a a" in seen
     assert "2 2 client a a" in seen
-    a.wait_for(r"a durable message to 'back' from a client \(pid \d+ on a\): attempt 1 has failed: ValueError: not now")
+    a.wait_for(r"a durable message to 'back' from a client \(pid \d+ on a\): attempt 1 failed: ValueError: not now")
 
 
 def test_one_that_always_raises_is_put_aside(own_nats: Nats, nodes: Nodes) -> None:
@@ -135,7 +135,7 @@ def test_one_that_always_raises_is_put_aside(own_nats: Nats, nodes: Nodes) -> No
 
 
 def start_with(nats: Nats, nodes: Nodes, setup: str) -> Node:
-    """One machine whose gateway has other numbers, from a module that the fork server imports first."""
+    """Start a machine whose gateway has other timeouts, from a module that the fork server imports first."""
     (a,) = nodes.start(nats, f'.preload("quick"){ROLES}', ("a",), back=BACK, front=FRONT, quick=setup)
     return a
 
@@ -149,7 +149,7 @@ def test_a_gateway_that_dies_loses_nothing(own_nats: Nats, nodes: Nodes) -> None
     send(a, 2)  # stored by its successor
     (a.directory / "go").touch()
     wait_done(a, 1, 2)
-    wait_until(lambda: "1 2 client a a" in lines(a, "seen"), "it came again, for nobody has acknowledged it")
+    wait_until(lambda: "1 2 client a a" in lines(a, "seen"), "it came again, because it was not acknowledged")
 
 
 def test_a_handler_may_take_longer_than_the_server_waits(own_nats: Nats, nodes: Nodes) -> None:
@@ -189,7 +189,7 @@ def test_what_cannot_be_durable_is_refused_at_once(nats: Nats, nodes: Nodes) -> 
 
 
 def test_without_a_cluster(apps: Apps) -> None:
-    """They have the same promises, in a file of this machine."""
+    """They keep the same promises, in a file of this machine."""
     app = apps.start('.role("back", "./back.py")', back=BACK)
     client = app.wait_ready()
     client.any("back").send({"n": 1, "do": "die once"}, durable=True).result(patient(20))
@@ -202,7 +202,7 @@ def test_callers_holds_for_durable_messages(own_nats: Nats, nodes: Nodes) -> Non
     roles = '.role("back", "./back.py", callers=["front"]).role("front", "./front.py")'
     (a,) = nodes.start(own_nats, roles, ("a",), back=BACK, front=FRONT)
     send(a, 1)
-    a.wait_for(r"was put aside at once: client \(pid \d+.*\) may not send to 'back': callers=\['front'\]")
+    a.wait_for(r"was put aside at once: client \(pid \d+.*\) may not send to 'back': the role 'back' allows")
     a.client.require("front").say(2).result(patient(10))
     wait_done(a, 2)
     assert lines(a, "seen") == ["2 1 front a a"]

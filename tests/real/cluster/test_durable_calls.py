@@ -1,4 +1,4 @@
-"""Durable calls in a cluster: kept in JetStream, run by workers of any machine."""
+"""Durable calls in a cluster: stored in JetStream, run by workers of any machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def slowly(n):
 
 
 def with_keeper_first(a: Node, b: Node) -> tuple[Node, Node]:
-    """Have the keeper started; return the machine where it runs, and the other one, which knows of it."""
+    """Have the keeper started; return the machine where it runs, and the other one, which knows it."""
     a.client.require("back").options(durable=True).note(-1).result(timeout=patient(60))
     (keeper,) = a.ready(a.client, "queue")
     there, other = (a, b) if a.number == node_of(keeper.uid) else (b, a)
@@ -71,7 +71,7 @@ def test_what_an_export_raises_and_dead_jobs(own_nats: Nats, nodes: Nodes) -> No
     later = back.options(delay=3600, key="k").double(1)
     assert back.options(delay=1, key="k").double(2).stored.result(patient(30)) == later.stored.result(patient(30))
     keeper = a.ready(a.client, "queue")[0]
-    os.kill(keeper.pid, signal.SIGKILL)  # what is known comes from the stream from now on
+    os.kill(keeper.pid, signal.SIGKILL)  # everything known comes from the stream from now on
     wait_until(lambda: [m for m in a.ready(a.client, "queue") if m.uid != keeper.uid], "another keeper is there")
     assert b.client.job(job.id).status().result(patient(30)) == "dead"
     assert later.status().result(patient(30)) == "later"
@@ -126,8 +126,8 @@ def test_a_machine_that_stood_still_runs_nothing_again_when_it_goes_on(own_nats:
     wait_until(lambda: other.pids("queue"), "the other machine keeps the jobs", patient(60))
     after = [back.slowly(n) for n in range(1000, 1100)]
     assert [job.result(timeout=patient(60)) for job in after] == list(range(1000, 1100))
-    for pid in (*pids, still.process.pid):  # the keeper first: it may still think that it is the one
-        with suppress(ProcessLookupError):  # one that was about to end when the others were listed
+    for pid in (*pids, still.process.pid):  # the keeper first: it may still consider itself the keeper
+        with suppress(ProcessLookupError):  # a process may have ended in the meantime
             os.kill(pid, signal.SIGCONT)
     more = [back.slowly(n) for n in range(2000, 2400)]
     wait_until(lambda: not still.pids("queue"), "the one before has ended", patient(60))
@@ -175,14 +175,14 @@ def test_what_is_seen_and_done_from_each_machine(own_nats: Nats, nodes: Nodes) -
 
 
 def _ran(nodes: Nodes, node: Node, *arguments: str) -> str:
-    """What a command prints on a machine."""
+    """Return the output of a command on a machine."""
     ran = mob_command(nodes.directory, *arguments, "-a", node.name)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
 def test_a_machine_that_is_stopped_gives_the_lease_of_the_keeper_back(own_nats: Nats, nodes: Nodes) -> None:
-    """Another machine has the jobs at once then, and need not wait until the lease has run out."""
+    """Another machine gets the jobs at once, without waiting for the end of the lease."""
     a, b = nodes.start(own_nats, '.role("back", "./back.py")', ("a", "b"), back=BACK)
     stopped, kept = with_keeper_first(a, b)
     number = stopped.number
@@ -192,7 +192,7 @@ def test_a_machine_that_is_stopped_gives_the_lease_of_the_keeper_back(own_nats: 
 
 
 async def _holder(url: str, app: str) -> int:
-    """The node that has the lease of the keeper."""
+    """Return the node that has the lease of the keeper."""
     client = await nats_py.connect(url)
     bucket = await client.jetstream().key_value(NatsNames(app).bucket)
     entry = await bucket.get("queue")

@@ -1,4 +1,4 @@
-"""A singleton of a cluster leaves its data to its successor, on its machine and on the one that it moves to."""
+"""A singleton of a cluster hands its data over to its successor, on its machine or on another one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def who():
 """
 ROLES = '.role("cron", "./cron.py", singleton=True).role("front", "./front.py")'
 SOON = patient(LEASE + TAKE_OVER + 20)
-"""Seconds within which a singleton is somewhere, on a loaded machine."""
+"""Seconds within which a singleton is running, on a loaded machine."""
 
 
 def start(nodes: Nodes, nats: Nats, names: Sequence[str] = ("a", "b"), cron: str = CRON) -> list[Node]:
@@ -74,7 +74,7 @@ def add(node: Node) -> int:
 
 
 def stop(node: Node) -> None:
-    """Stop the app of one machine in order, and wait for its end."""
+    """Stop the app of one machine gracefully, and wait for its end."""
     node.signal(signal.SIGTERM)
     node.process.wait(PATIENCE)
 
@@ -86,7 +86,7 @@ def again(nodes: Nodes, name: str, *others: Node) -> Node:
 
 
 def stored(nats: Nats, app: str) -> list[str] | None:
-    """The names of what lies in NATS for singletons; None if there is no place for it."""
+    """Return the names of the objects in NATS for singletons; None if their store does not exist."""
 
     async def look() -> list[str] | None:
         client = await nats_py.connect(nats.url)
@@ -219,7 +219,7 @@ async def _chunks(nats: Nats, app: str, back: Sequence[tuple[str, bytes]]) -> li
 
 
 def take_away(nats: Nats, app: str) -> list[tuple[str, bytes]]:
-    """Take the data of an object away, and leave what says that it is there: it cannot be fetched until it is back."""
+    """Take the data of an object away, and leave its entry: it cannot be fetched until the data is back."""
     chunks = asyncio.run(_chunks(nats, app, []))
     assert chunks
     return chunks
@@ -266,7 +266,7 @@ def test_what_does_not_come_is_told_and_tried_again(nodes: Nodes, nats: Nats) ->
     chunks = take_away(nats, nodes.app)
     node = nodes.launch("b")
     node.client = node.connect()
-    node.wait_for("what 'cron' left cannot be fetched now: NATS sent no data for 5 s. It is tried again")
+    node.wait_for("what 'cron' left cannot be fetched now: NATS sent no data for 5 s. Retrying for")
     put_back(nats, nodes.app, chunks)
     assert add(node) == 2
 
@@ -289,7 +289,7 @@ def test_what_has_been_deleted_is_not_waited_for(nodes: Nodes, nats: Nats) -> No
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_one_gateway_of_two_dies_while_it_stores(nodes: Nodes, nats: Nats, index: int) -> None:
-    """One of the two is asked; in one of these tests it is the one that dies."""
+    """One of the two machines gets the request; in one of these tests that machine dies."""
     nodes.describe(nats, ROLES, cluster="gateways=2", cron=CRON, front=FRONT)
     node = nodes.launch("a")
     nodes.wait_together(node)

@@ -1,6 +1,6 @@
-"""The stream of durable jobs: of two keepers only the latest can write, and it has all that the one before has stored.
+"""The stream of durable jobs: of two keepers only the latest can write, and it has all that the previous one stored.
 
-The two are in this process, and the NATS server is a real one.
+Both are in this process; the NATS server is a real one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOW = 1000.0
 
 
 class Shelf:
-    """A store, and what it has said."""
+    """A store, and its reports."""
 
     def __init__(self, nats: Nats, name: str) -> None:
         async def find() -> Cluster:
@@ -46,7 +46,7 @@ class Shelf:
 
 
 async def answer(ask: Callable[[Callable[..., None]], object]) -> tuple[Any, ...]:
-    """What the store answers."""
+    """Return the answer of the store."""
     answered: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
     ask(lambda *values: answered.set_result(values))
     return await asyncio.wait_for(answered, PATIENCE)
@@ -73,7 +73,7 @@ def test_a_keeper_that_another_has_followed_writes_nothing_more(own_nats: Nats) 
         assert str(error) == "another keeper has these jobs now: this one lost its lease."
         ended: list[None] = []
         first.store.write(JobEnded("kept", NOW, RETURNED, b"stale"), lambda: ended.append(None))
-        assert isinstance(await first.put("later"), QueueBroken)  # so what was written before it was tried, too
+        assert isinstance(await first.put("later"), QueueBroken)  # so earlier writes were tried, too
         assert ended == []
         assert await second.put("new") is None
         await second.end("kept")
@@ -94,7 +94,7 @@ def test_a_keeper_that_dies_between_the_two_messages_of_an_end_has_the_job_run_a
         await first.open()
         assert await first.put("job") is None
         assert await first.store._send([first.store._outcome_of(JobEnded("job", NOW, RETURNED, b"first"))]) is None
-        stray = ("now.stray", b"\x97\x01\x02\x03\x04\x05\xa4dead\xc4\x00", 0.0)  # of a job that is over
+        stray = ("now.stray", b"\x97\x01\x02\x03\x04\x05\xa4dead\xc4\x00", 0.0)  # of a job that ended
         assert await first.store._send([stray]) is None
         assert await first.outcome("stray") == (1, b"")
         await first.store.close()

@@ -1,4 +1,4 @@
-"""Apps whose names look alike on NATS are strangers to each other, whatever their names, roles and machines are."""
+"""Apps whose names look alike on NATS share nothing, whatever their names, roles and machines are."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_two_roles_share_nothing(one: str, other: str) -> None:
     assert (names.durable(one) == names.durable(other)) is (one == other)
 
 
-@given(ALIKE.filter(lambda name: name != "*"))  # which stands for all roles where a role is wanted
+@given(ALIKE.filter(lambda name: name != "*"))  # which stands for all roles
 def test_they_are_what_nats_takes(app: str) -> None:
     names = NatsNames(app)
     for name in (names.stream, names.dead_stream, names.bucket, token(app)):

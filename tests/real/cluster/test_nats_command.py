@@ -1,4 +1,4 @@
-"""`mob nats`: a NATS server that is run, started anew, and ended in order; and an app that `mob run --join`s it."""
+"""`mob nats`: runs a NATS server, restarts it, and ends it gracefully; and an app joins it with `mob run --join`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The NATS server stands still, dies and comes back: what is here goes on, what is elsewhere fails at once or waits."""
+"""The NATS server hangs, dies and comes back: local calls go on, calls to other machines fail at once or wait."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_calls_under_way_survive_a_restart_of_nats(own_nats: Nats, nodes: Nodes)
     assert sum(1 for _ in stream) == 99_999
     assert [call.result(patient(20)) for call in calls] == [None] * 3
     for node in (a, b):
-        assert not [line for line in node.lines if "has joined" in line][1:], node.output  # nobody was missed
+        assert not [line for line in node.lines if "has joined" in line][1:], node.output  # no machine was missed
 
 
 def test_no_call_is_lost_in_restarts_of_nats(own_nats: Nats, nodes: Nodes) -> None:
@@ -96,7 +96,7 @@ def test_no_call_is_lost_in_restarts_of_nats(own_nats: Nats, nodes: Nodes) -> No
             own_nats.restart()
             wait_until(lambda: not a.is_cut and not b.is_cut, "both are back", patient(20))
     assert load.seen() == {len(small) + 2, len(large) + 2}
-    # While NATS was away new calls were refused, at once; none that was sent is lost.
+    # While NATS was away new calls were refused at once; no call that was sent is lost.
     assert all(isinstance(error, mob.Unavailable | mob.RemoteError) for _, error in load.errors), load.errors
     assert not [error for _, error in load.errors if "Lost" in repr(error)]
 

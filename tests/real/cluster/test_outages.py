@@ -1,4 +1,4 @@
-"""NATS itself goes away: alone, as the leader of three, as the one of three that a gateway speaks to."""
+"""NATS itself fails: a single server, the leader of three, or the one of three that a gateway uses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_nats_is_out_of_reach_and_does_not_even_refuse(network: Network) -> None
 
 
 def three(network: Network) -> list[HostNats]:
-    """A cluster of three servers, on hosts of their own, that has chosen its leader."""
+    """A cluster of three servers on separate hosts that has chosen its leader."""
     hosts = network.add("n1", "n2", "n3")
     servers = [HostNats(host, *hosts).start() for host in hosts]
     wait_until(lambda: servers[0].leader, "the servers have a leader")
@@ -92,7 +92,7 @@ def test_the_server_that_a_gateway_speaks_to_is_lost_and_no_call(network: Networ
     assert right.foo(1).result(patient(5)) == 2
     if way == "killed":
         used[0].kill()
-    else:  # nobody is told: pings notice
+    else:  # without notice, so pings find out
         used[0].host.cut()
     assert [call.result(patient(15)) for call in calls] == ["b"] * 20 + ["a"] * 20
     assert "was silent" not in a.output + b.output

@@ -1,4 +1,4 @@
-"""A machine that is cut off: calls to it end in time, both sides go on by themselves, and they meet again."""
+"""A machine that is cut off: calls to it end in time, both sides go on alone, and they meet again."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ ROLES = '.role("left", "./back.py").role("right", "./back.py").role("both", "./b
 PLACED = {"a": {"left": 1, "both": 1}, "b": {"right": 1, "both": 1}}
 ALL = {"left": 1, "right": 1, "both": 2}
 AT_ONCE = patient(5.0)
-"""Seconds until a call has failed that waits for nothing: far fewer than those that a call waits for a worker."""
+"""Seconds until a call fails that does not wait for a worker: far fewer than one that waits."""
 IN_TIME = NODE_TIMEOUT + AT_ONCE
-"""Seconds until a call to a machine that has vanished has failed."""
+"""Seconds until a call to a machine that vanished fails."""
 
 
 def start(network: Network, *servers: HostNats) -> list[HostNode]:
@@ -51,7 +51,7 @@ def start(network: Network, *servers: HostNats) -> list[HostNode]:
 
 
 def failures(calls: Iterable[Any], since: float) -> list[tuple[str, str, float]]:
-    """How each call has failed: the error, what it says of the execution, seconds."""
+    """Return how each call failed: the error, its `executed`, seconds."""
     found: list[tuple[str, str, float]] = []
     for call in calls:
         with pytest.raises(mob.CallError) as failed:
@@ -138,7 +138,7 @@ def test_a_short_cut_costs_a_pause_and_no_call(network: Network) -> None:
     calls = [a.client.require("right").slow(2) for _ in range(20)]
     assert a.client.require("right").foo(1).result(patient(5)) == 2
     host_b.cut()
-    time.sleep(1)  # how long it lasts is what is tested
+    time.sleep(1)  # the duration is part of the test
     host_b.heal()
     assert [call.result(patient(10)) for call in calls] == ["b"] * 20
     assert "was silent" not in a.output + b.output

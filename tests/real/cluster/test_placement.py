@@ -47,7 +47,7 @@ def test_calls_stay_on_this_machine_as_long_as_its_workers_keep_up(nats: Nats, n
 def test_calls_spill_over_when_the_workers_here_are_busy(nats: Nats, nodes: Nodes) -> None:
     a, _ = nodes.start(nats, ROLES, back=BACK, front=FRONT)
     front = a.client.require("front").options(pid=a.pids("front")[0])
-    front.all_at_once(20).result(patient(20))  # what a call costs is known now
+    front.all_at_once(20).result(patient(20))  # the cost of a call is known afterwards
     found = Counter(front.all_at_once(100).result(patient(20)))
     assert found["a"] >= 30
     assert found["b"] >= 30
@@ -116,7 +116,7 @@ def test_a_key_has_one_place_whoever_asks(nats: Nats, nodes: Nodes) -> None:
     assert all(fewer[key] == places[key] for key in keys if places[key][0] != "c")  # only c's have moved
     c = nodes.launch("c")
     nodes.wait_together(a, b, c)
-    assert _places(a.client, keys) == places  # and are back where they were
+    assert _places(a.client, keys) == places  # they are back where they were
     assert _places(c.client, keys) == places
 
 
@@ -135,15 +135,15 @@ def test_a_client_from_outside_reaches_both_machines(nats: Nats, nodes: Nodes) -
 
 def test_the_younger_of_two_with_one_name_stays_outside(nats: Nats, nodes: Nodes) -> None:
     a, b = nodes.start(nats, ROLES, ("a", MACHINE), back=BACK, front="")
-    twin = nodes.launch("")  # called as the machine is, so as the other one
+    twin = nodes.launch("")  # named after the machine, as the other one is
     twin.wait_for("this machine stays outside the cluster: another machine of the cluster is called")
     twin.client = twin.connect()
-    wait_until(lambda: twin.is_cut, "it knows that it is outside", patient(10))
+    wait_until(lambda: twin.is_cut, "it knows that it is not in the cluster", patient(10))
     assert f"is called '{MACHINE}'" in twin.is_cut
     wait_until(lambda: len(twin.pids("back")) == 2, "its own workers are there", patient(10))
     assert twin.client.require("back").where().result(patient(10)) == MACHINE  # it serves itself
     assert len(a.seen(b, "back")) == 2
-    wait_until(lambda: len(a.ready(a.client, "back")) == 4, "two of each that is inside", patient(10))
+    wait_until(lambda: len(a.ready(a.client, "back")) == 4, "two of each machine in the cluster", patient(10))
     assert a.nodes == {"a", MACHINE}
     b.stop()
     twin.wait_for("the other machine with this one's name has left")

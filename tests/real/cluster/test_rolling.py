@@ -1,4 +1,4 @@
-"""Machines come and go under load: one joins, one after another gets new code, and the books agree after any outage."""
+"""Machines come and go under load: one joins, each gets new code in turn, and the books agree after any outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each way in which a NATS server may ask who comes: what is right gets in, what is wrong is told, nothing leaks."""
+"""Every kind of authentication of a NATS server: right credentials work, wrong ones are reported, none leak."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRET = "Gy4xQ-secret"
 
 @dataclass
 class Way:
-    """How a server asks, and what a machine says to that."""
+    """How a server authenticates, and what a machine gives."""
 
     arguments: tuple[str, ...]
     right: dict[str, str]
@@ -40,14 +40,14 @@ class Way:
 
 
 def nkey(kind: int) -> tuple[str, str]:
-    """A seed and its public key."""
+    """Make a seed and its public key."""
     seed = nkeys.encode_seed(os.urandom(32), kind)
     pair: Any = nkeys.from_seed(bytearray(seed))
     return seed.decode(), pair.public_key.decode()
 
 
 def jwt(claims: dict[str, Any], issuer: str) -> str:
-    """A token as `nsc` makes it: signed with the key of who issues it."""
+    """Make a token as `nsc` does: signed with the key of its issuer."""
 
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -62,7 +62,7 @@ def jwt(claims: dict[str, Any], issuer: str) -> str:
 
 
 def credentials(directory: Path) -> Way:
-    """Operator, account and user, as NATS has them: the server knows the operator and the account."""
+    """Make operator, account and user as in NATS: the server knows the operator and the account."""
     operator, operator_key = nkey(nkeys.PREFIX_BYTE_OPERATOR)
     account, account_key = nkey(nkeys.PREFIX_BYTE_ACCOUNT)
     limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
@@ -104,7 +104,7 @@ def openssl(directory: Path, *arguments: str) -> None:
 
 
 def certificates(directory: Path, name: str) -> None:
-    """An authority, and a certificate of it for 127.0.0.1."""
+    """Make a certificate authority, and a certificate of it for 127.0.0.1."""
     subject = ("-subj", f"/CN={name}", "-days", "2", "-newkey", "rsa:2048", "-nodes")
     signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # Python 3.13 insists on it
     openssl(directory, "req", "-x509", *subject, *signs, "-keyout", f"{name}-ca.key", "-out", f"{name}-ca.pem")
@@ -169,13 +169,13 @@ def said(options: dict[str, str]) -> str:
 
 
 def read_secrets(directory: Path) -> list[str]:
-    """Seeds, of files that the app was told of."""
+    """The secrets, and the seeds in files that the app uses."""
     texts = [path.read_text() for path in (*directory.glob("*.nk"), *directory.glob("*.creds"))]
     return [word for text in texts for word in text.split() if word.startswith("SU")]
 
 
 def assert_no_secret(node: Node, nodes: Nodes, *secrets: Any) -> None:
-    """In nothing that others may see."""
+    """They are in nothing that other users can see."""
     flat = [word for each in secrets for word in ([each] if isinstance(each, str) else each)]
     environment = {"XDG_STATE_HOME": str(nodes.directory / f"state-{node.node}")}
     shown = [node.output]
@@ -255,7 +255,7 @@ def test_an_open_door_is_told_of(nodes: Nodes) -> None:
         (("nats://[::1]:4222",), {}, False),
         (("nats://10.0.0.1:4222",), {}, True),
         (("nats://127.0.0.1", "nats://10.0.0.1"), {}, True),
-        (("tls://10.0.0.1:4222",), {"ca": "/x"}, True),  # it is the server that shows a certificate
+        (("tls://10.0.0.1:4222",), {"ca": "/x"}, True),  # the server has the certificate
         (("nats://me:pw@10.0.0.1",), {}, False),
         (("nats://10.0.0.1",), {"token": "t"}, False),
         (("nats://10.0.0.1",), {"nkey": "/x"}, False),

@@ -1,7 +1,7 @@
-"""One process in the whole cluster: it moves when its machine dies, and two of them are never there at a time.
+"""One process in the whole cluster: it moves when its machine dies, and two of them never exist at the same time.
 
 The singleton writes the time into a file of its own, a hundred times a second; all nodes are on one machine here, so
-all have one clock. What is asserted of it: no two of these files overlap, and who comes later has no smaller token.
+they have one clock. The assertion: no two of these files overlap, and a later one has no smaller token.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def whose():
 """
 ROLES = '.role("cron", "./cron.py", singleton=True).role("front", "./front.py")'
 SOON = LEASE + TAKE_OVER + 10
-"""Seconds within which everything has moved on a loaded machine."""
+"""Seconds within which everything has moved, on a loaded machine."""
 
 
 async def _seed(url: str, app: str, role: str) -> None:
@@ -76,7 +76,7 @@ async def _seed(url: str, app: str, role: str) -> None:
 
 
 def start(nodes: Nodes, nats: Nats, names: Sequence[str] = ("a", "b"), roles: str = ROLES) -> list[Node]:
-    """These nodes; a lease was had and given back in the past of their app, so the first one need not wait."""
+    """Start nodes of an app whose lease was taken and given back before, so the first node need not wait."""
     asyncio.run(_seed(nats.url, nodes.app, "cron"))
     started = nodes.start(nats, roles, names, cron=CRON, front=FRONT)
     for node in started:
@@ -85,18 +85,18 @@ def start(nodes: Nodes, nats: Nats, names: Sequence[str] = ("a", "b"), roles: st
 
 
 def seen(node: Node) -> list[Any]:
-    """The ready singletons that a machine knows of."""
+    """Return the ready singletons that a machine knows."""
     return node.ready(node.client, "cron")
 
 
 def holder_of(nodes: Sequence[Node]) -> tuple[Node, list[Node]]:
-    """The machine where it runs, and the others."""
+    """Return the machine where it runs, and the others."""
     (there,) = [node for node in nodes if node.pids("cron")]
     return there, [node for node in nodes if node is not there]
 
 
 def lives(directory: Path) -> list[tuple[float, float, str, int, int]]:
-    """First and last sign of life of each singleton so far, with its node, token and pid, in order of the first."""
+    """Return first and last sign of life of each singleton so far, with its node, token and pid, in order."""
     found: list[tuple[float, float, str, int, int]] = []
     for path in directory.glob("trace.*"):
         _, node, token, pid = path.name.split(".")
@@ -107,7 +107,7 @@ def lives(directory: Path) -> list[tuple[float, float, str, int, int]]:
 
 
 def check_alone(directory: Path) -> list[tuple[float, float, str, int, int]]:
-    """No two were there at a time, and no token was smaller than the one before."""
+    """Check that no two existed at the same time, and no token was smaller than the one before."""
     found = lives(directory)
     for before, after in pairwise(found):
         assert before[1] < after[0], f"two at a time: {before} and {after}"
@@ -116,13 +116,13 @@ def check_alone(directory: Path) -> list[tuple[float, float, str, int, int]]:
 
 
 def gap(directory: Path) -> float:
-    """Seconds between the last two."""
+    """Return the seconds between the last two."""
     before, after = lives(directory)[-2:]
     return after[0] - before[1]
 
 
 def wait_moved(node: Node, directory: Path, count: int) -> None:
-    """Waits until so many singletons have lived, the last of them on that machine, and it is ready."""
+    """Wait until that many singletons have lived, the last of them on that machine, and it is ready."""
     wait_until(
         lambda: len(lives(directory)) >= count and lives(directory)[-1][2] == node.node and node.pids("cron"),
         f"the singleton runs on {node.node}\n{node.output}",
@@ -205,7 +205,7 @@ def test_an_orderly_stop_moves_it_at_once_and_calls_wait_meanwhile(nodes: Nodes,
     calls = [other.client.require("front").who() for _ in range(20)]
     wait_moved(other, nodes.directory, 2)
     check_alone(nodes.directory)
-    assert gap(nodes.directory) < TAKE_OVER - 1  # nobody has waited until the lease was over
+    assert gap(nodes.directory) < TAKE_OVER - 1  # the lease was given back, not waited for
     assert {call.result(patient(30))[0] for call in calls} <= {there.node, other.node}
     assert other.client.require("front").who().result(patient(30))[0] == other.node
 
@@ -214,14 +214,14 @@ def test_who_has_seen_a_greater_token_does_not_listen_to_a_smaller_one(nodes: No
     there, _ = holder_of(start(nodes, nats))
     cron, front = there.client.require("cron"), there.client.require("front")
     _, token = cron.ask().result(patient(30))
-    for node in nodes.running:  # the news of one that has its place comes before the end of the old one
+    for node in nodes.running:  # the news of its successor comes before the end of the old one
         node.client.require("front").hear_of(token + 5).result(patient(30))
         for pid in node.pids("front"):
             node.client.pid(pid).call.hear_of(token + 5).result(patient(30))
     executed, text = cron.ask().result(patient(30))
     assert executed == "no"
     assert f"has the token {token}, but 'cron' was seen with {token + 5}" in text
-    assert front.who().result(patient(30))[1] == token, "those who are not it are listened to"
+    assert front.who().result(patient(30))[1] == token, "calls of other roles are accepted"
 
 
 def test_one_that_has_grown_old_is_followed_when_it_has_gone(nodes: Nodes, nats: Nats) -> None:

@@ -1,4 +1,4 @@
-"""A machine that speaks another version of the protocol: both are told, and the others go on undisturbed."""
+"""A machine with another version of the protocol: both log it, and the other machines are not affected."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def test_another_version_is_told_so_and_refused_and_disturbs_nobody(network: Net
     network.wait_together(a, b, roles=ALL)
     assert right.foo(1).result(patient(5)) == b.client.require("left").foo(1).result(patient(5)) == 2
     said = [line for line in a.lines if "stranger" in line]
-    assert len(said) <= 2, said  # once for what it speaks, and once for what it thinks of this one: no flood
+    assert len(said) <= 2, said  # once about its own version, and once about the other: no flood
     assert c.process.poll() is None  # it goes on, alone

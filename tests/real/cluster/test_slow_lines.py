@@ -1,4 +1,4 @@
-"""Lines between hosts that take time and lose packets: calls are right and in order all the same."""
+"""Lines between hosts that take time and lose packets: calls stay correct and in order nevertheless."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACK = """
 
 
 def start(network: Network) -> list[HostNode]:
-    """NATS, a and b, where b has a line that is not good."""
+    """NATS, a and b, where b has a bad line."""
     hub, *hosts = network.add("hub", "a", "b")
     nats = HostNats(hub).start()
     nodes = [network.launch(host, [nats], ROLES, PLACED[host.name], files={"back": BACK}) for host in hosts]

@@ -1,4 +1,4 @@
-"""A reader on another machine that does not keep up: its senders are told, and nothing grows without end."""
+"""A reader on another machine that does not keep up: its senders get errors, and nothing grows without limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def size(data): return len(data)
 ROLES = '.role("back", "./back.py").role("other", "./back.py")'
 MEGABYTE = 1024 * 1024
 TOLERATED = 64 * MEGABYTE
-"""Bytes by which a process may grow that carries or gets a few windows full."""
+"""Bytes by which a process may grow that carries or receives a few full windows."""
 
 
 def test_a_slow_reader_far_away_is_busy_and_costs_no_memory(nats: Nats, nodes: Nodes) -> None:
@@ -35,16 +35,16 @@ def test_a_slow_reader_far_away_is_busy_and_costs_no_memory(nats: Nats, nodes: N
 
     blocking = back.busy(3)
     data = bytes(MEGABYTE // 2)  # travels in the bytes of its message
-    to_it = back.options(pid=f"b:{b.pids('back')[0]}")  # else they waited here until it has time
+    to_it = back.options(pid=f"b:{b.pids('back')[0]}")  # else they would wait here until it has time
     calls: list[Any] = [to_it.size(data) for _ in range(2 * UNSENT_LIMIT // len(data))]
 
     def refused() -> list[Any]:
         return [call for call in calls if call.done() and isinstance(call.exception(), mob.Busy)]
 
-    wait_until(refused, "the sender is told", 2)
+    wait_until(refused, "the sender is refused", 2)
     assert not blocking.done()
     assert "the send queue of back.0 is full" in str(refused()[0].exception())
-    assert other.size(data).result(2) == len(data)  # others are not held up
+    assert other.size(data).result(2) == len(data)  # other workers are not delayed
     grown = [process.memory_info().rss - then for process, then in zip(bystanders, before, strict=True)]
     assert all(bytes_ < TOLERATED for bytes_ in grown), grown
     assert not blocking.done()

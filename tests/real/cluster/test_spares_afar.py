@@ -35,7 +35,7 @@ PLACED = {"a": {"front": 1}, "b": {"back": 1}, "c": {"back": 1}}
 
 @pytest.fixture(scope="module")
 def machines(nats: Nats, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    """Three machines: the callers' one, and two that have a worker and a spare each."""
+    """Three machines: one with the callers, and two with a worker and a spare each."""
     roles = '.role("back", "./back.py", spare=1, intensity=100).role("front", "./front.py")'
     with nodes_in(tmp_path_factory.mktemp("spares")) as nodes:
         yield nodes.start(nats, roles, ("a", "b", "c"), placed=PLACED, back=BACK, front="")

@@ -1,4 +1,4 @@
-"""What is seen and steered on another machine: clients of its Kingpin, and the commands that ask all machines."""
+"""Seeing and controlling another machine: clients of its Kingpin, and the commands for all machines."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def run(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def done(node: Node, *arguments: str) -> str:
-    """What a command has printed that has succeeded."""
+    """Return the output of a command that succeeds."""
     shown = run(node, *arguments)
     assert (shown.returncode, shown.stderr) == (0, "")
     return shown.stdout
 
 
 def failed(node: Node, *arguments: str, status: int = 1) -> str:
-    """What a command has said that has failed."""
+    """Return the errors of a command that fails."""
     shown = run(node, *arguments)
     assert shown.returncode == status, shown
     assert "Traceback" not in shown.stderr

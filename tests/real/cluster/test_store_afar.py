@@ -1,4 +1,4 @@
-"""A store in a cluster: one for all machines, and another one where the machine of the first is lost."""
+"""A store in a cluster: one for all machines, and a new one where the machine of the first is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.real.cluster.machines import Nats, Node, Nodes
 from tests.running import wait_until
 
 SOON = patient(LEASE + TAKE_OVER + 20)
-"""Seconds within which a store is somewhere, on a loaded machine."""
+"""Seconds within which a store is running, on a loaded machine."""
 FRONT = """
 import mob
 cache = mob.store("cache")
@@ -69,7 +69,7 @@ def test_when_its_machine_is_lost_another_one_has_an_empty_store(nodes: Nodes, n
         assert cache.get("k").result(SOON) is None
         with pytest.raises(TimeoutError), cache.lock("a", wait=3):
             pass
-        assert lock.is_held  # told to the new store
+        assert lock.is_held  # the new store knows it
     with cache.lock("a", wait=SOON) as later:
         assert later.fence > lock.fence
     changes.close()

@@ -1,4 +1,4 @@
-"""Generators that are iterated over from another machine."""
+"""Generators that a process on another machine iterates over."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def pair(nats: Nats, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
 
 @pytest.fixture
 def back(pair: tuple[Node, Node]) -> Any:
-    """As a client on machine a sees it; nothing is known there of what earlier tests did."""
+    """The role as a client on machine a sees it; nothing of earlier tests is left there."""
     proxy = pair[0].client.require("back")
     proxy.take().result(patient(10))
     return proxy

@@ -1,6 +1,6 @@
-"""Timers of a role that runs on several machines: once in all of them, by the lease of the role's timers.
+"""Timers of a role that runs on several machines: each runs once in all of them, by the lease of the role's timers.
 
-Each run writes a line into a file of all; all nodes are on one machine here, so all have one clock.
+Each run writes a line into one shared file; all nodes are on one machine here, so they have one clock.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SOON = patient(LEASE + TAKE_OVER + 10)
 
 
 async def _seed(url: str, app: str) -> None:
-    """The lease was had and given back in the past of the app, so the first machine need not wait."""
+    """Make the lease as if it was taken and given back before, so that the first machine need not wait."""
     client = await nats_py.connect(url)
     bucket = await client.jetstream().create_key_value(bucket=NatsNames(app).bucket)
     await bucket.put("timers/back", msgspec.msgpack.encode(m.LeaseRecord(token=1)))
@@ -76,14 +76,14 @@ def is_known_at(node: Node, there: Node) -> bool:
 
 
 def runs(directory: Path, name: str = "tick") -> list[tuple[str, float]]:
-    """Where and when it has run, in order."""
+    """Return where and when the timer ran, in order."""
     path = directory / f"trace.{name}"
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return sorted(((line.split()[0], float(line.split()[1])) for line in lines), key=lambda each: each[1])
 
 
 def wait_runs(node: Node, directory: Path, count: int, name: str = "tick") -> None:
-    """Wait until it has run so often on that machine."""
+    """Wait until the timer ran so often on that machine."""
     wait_until(
         lambda: sum(where == node.node for where, _ in runs(directory, name)) >= count,
         f"{name} runs on {node.node}\n{node.output}",
@@ -92,7 +92,7 @@ def wait_runs(node: Node, directory: Path, count: int, name: str = "tick") -> No
 
 
 def check_moved_once(directory: Path) -> None:
-    """One machine has run it, then the other: never both in turn."""
+    """Check that one machine ran it, then the other: never both in turn."""
     where = [name for name, _ in runs(directory)]
     assert sum(now != then for then, now in pairwise(where)) <= 1, runs(directory)
 
@@ -105,7 +105,7 @@ def test_once_in_the_whole_cluster_and_everywhere_what_is_for_each(nodes: Nodes,
     assert {where for where, _ in runs(nodes.directory)} == {there.node}
     row = next(each for each in other.client.timers() if each.name == "tick")
     assert (row.is_here, row.note) == (False, f"runs on {there.node!r}")
-    wait_until(lambda: next(e for e in other.client.timers() if e.name == "tick").next > time.time() - 5, "it is told")
+    wait_until(lambda: next(e for e in other.client.timers() if e.name == "tick").next > time.time() - 5, "it is known")
 
 
 def test_the_commands_find_the_machine_that_has_it(nodes: Nodes, nats: Nats) -> None:
@@ -130,10 +130,10 @@ def test_another_machine_takes_over_at_once_when_one_stops(nodes: Nodes, nats: N
     wait_runs(other, nodes.directory, 3)
     check_moved_once(nodes.directory)
     times = [at for _, at in runs(nodes.directory)][1:]  # the first one was late: it waited for the lease
-    assert all(now - then > EVERY / 2 for then, now in pairwise(times)), times  # none was made twice
+    assert all(now - then > EVERY / 2 for then, now in pairwise(times)), times  # no run was made twice
     other.wait_for("this machine now runs the timers of 'back': it holds their lease.")
     rare = {each.name: each.next for each in other.client.timers()}["rare"]
-    assert rare == pytest.approx(next(each.next for each in before if each.name == "rare"), abs=1)  # not anew
+    assert rare == pytest.approx(next(each.next for each in before if each.name == "rare"), abs=1)  # not a new time
 
 
 def test_another_machine_takes_over_from_one_that_dies(nodes: Nodes, nats: Nats) -> None:
@@ -141,7 +141,7 @@ def test_another_machine_takes_over_from_one_that_dies(nodes: Nodes, nats: Nats)
     there.kill()
     wait_runs(other, nodes.directory, 3)
     check_moved_once(nodes.directory)
-    other.wait_for(r"timer back.tick: \d+ runs missed", patience=SOON)  # those of the seconds in which nobody had it
+    other.wait_for(r"timer back.tick: \d+ runs missed", patience=SOON)  # those in the seconds without a lease
 
 
 def test_one_that_is_cut_off_gives_up_before_another_takes_over(nodes: Nodes, own_nats: Nats) -> None:

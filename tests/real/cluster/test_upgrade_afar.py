@@ -1,4 +1,4 @@
-"""A Kingpin of a cluster is replaced by one with new code: its machine stays, and so does what its members do."""
+"""A new Kingpin replaces one of a cluster: its machine stays, and the work of its members goes on."""
 
 from __future__ import annotations
 

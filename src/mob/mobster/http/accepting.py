@@ -61,9 +61,9 @@ class Accepting:
         self._arriving = 0  # connections that the server is about to get
         self._accepted = 0
         self._is_lacking = False
-        self._vain = 0  # moments in a row in which the others took nothing
-        self._vain_at: dict[int, int] = {}  # number of connections that each had accepted at the last such moment
-        self._passed: dict[int, int] = {}  # workers that are not counted on, and what they had accepted by then
+        self._missed = 0  # moments in a row in which the others took nothing
+        self._missed_at: dict[int, int] = {}  # number of connections that each had accepted at the last such moment
+        self._inactive: dict[int, int] = {}  # workers that are not counted on, and what they had accepted by then
         self._others: list[int] = []
         self._others_until = 0.0
 
@@ -154,21 +154,21 @@ class Accepting:
                 self._out = self._loop.call_later(TURN_INTERVAL, self._look)
                 return
             for sock in left:
-                self._handle_vain_moment(sock)
+                self._handle_missed_moment(sock)
         if self._out is None and self._is_open:
             self._watch()
 
-    def _handle_vain_moment(self, sock: socket.socket) -> None:
+    def _handle_missed_moment(self, sock: socket.socket) -> None:
         """Take connections that no other worker took for a moment: more of them each time.
 
         After several such moments the others are not counted on any longer, until they accept something.
         """
         accepted = {uid: load.accepted for uid, load in self._loads().items()}
-        self._vain = self._vain + 1 if accepted == self._vain_at else 1
-        self._vain_at = accepted
-        self._take(sock, 2 ** (self._vain - 1))
-        if self._vain >= CHANCES:
-            self._passed.update(accepted)
+        self._missed = self._missed + 1 if accepted == self._missed_at else 1
+        self._missed_at = accepted
+        self._take(sock, 2 ** (self._missed - 1))
+        if self._missed >= CHANCES:
+            self._inactive.update(accepted)
 
     def _take(self, sock: socket.socket, most: int) -> int:
         """Take at most `most` connections; return how many there were."""
@@ -218,7 +218,7 @@ class Accepting:
     # ------------------------------------------------------------------------------------------ the others
 
     def _room(self, waiting: int) -> int:
-        return room(self._mine, self._loads(), self._passed, waiting)
+        return room(self._mine, self._loads(), self._inactive, waiting)
 
     def _loads(self) -> dict[int, ConnectionLoad]:
         """Return the connections of the other workers of the role."""
@@ -232,7 +232,7 @@ class Accepting:
                 uid for uid in ready if uid != peer.context.uid and node_of(uid) == node_of(peer.context.uid)
             ]
             self._others_until = now + KNOWN
-            self._passed = {uid: accepted for uid, accepted in self._passed.items() if uid in self._others}
+            self._inactive = {uid: accepted for uid, accepted in self._inactive.items() if uid in self._others}
         return {uid: ConnectionLoad(*board.connections(uid)) for uid in self._others}
 
 

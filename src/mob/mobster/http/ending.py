@@ -141,7 +141,7 @@ class Ending:
         for connection in self._left():
             self._close(connection)
         if broken_off:
-            logging.getLogger("mob").error("%s", _told(broken_off))
+            logging.getLogger("mob").error("%s", _summary(broken_off))
 
     def _left(self) -> list[Any]:
         return [each for each in self._state.connections if each not in self._closed]
@@ -172,7 +172,7 @@ def _descriptor_of(connection: Any) -> int:
     return descriptor
 
 
-def _told(broken_off: list[Exchange]) -> str:
+def _summary(broken_off: list[Exchange]) -> str:
     """Return one line about the requests that were cancelled."""
     number = len(broken_off)
     cut = sum(exchange.head is not None for exchange in broken_off)

@@ -27,8 +27,8 @@ class Lifespan:
         self._application = application
         self._mode = mode
         self._task: asyncio.Task[Any] | None = None
-        self._told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-        self._has_listened = False
+        self._messages: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self._has_received = False
         self._has_started = False
         self._answer: asyncio.Future[dict[str, Any]] | None = None
 
@@ -41,24 +41,24 @@ class Lifespan:
             return
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         self._task = asyncio.ensure_future(self._application(scope, self._receive, self._send))
-        await self._tell("startup")
+        await self._notify("startup")
         self._has_started = True
 
     async def end(self) -> None:
         """Wait until the application has cleaned up, if it started. `LifespanFailed`, or what it raised."""
         if self._has_started and self._task is not None and not self._task.done():
-            await self._tell("shutdown")
+            await self._notify("shutdown")
 
     def cancel(self) -> None:
         """Stop waiting for the application."""
         if self._task is not None:
             self._task.cancel()
 
-    async def _tell(self, what: str) -> None:
+    async def _notify(self, what: str) -> None:
         task = self._task
         assert task is not None
         answer = self._answer = asyncio.get_running_loop().create_future()
-        self._told.put_nowait({"type": f"lifespan.{what}"})
+        self._messages.put_nowait({"type": f"lifespan.{what}"})
         await asyncio.wait({answer, task}, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             message = answer.result()
@@ -66,12 +66,12 @@ class Lifespan:
                 raise LifespanFailed(f"the application sent lifespan.{what}.failed: {message.get('message') or '-'}")
         elif task.cancelled():
             raise LifespanFailed(f"the application's lifespan was cancelled before it sent lifespan.{what}.complete")
-        elif (error := task.exception()) is not None and (self._has_listened or self._mode == "on"):
+        elif (error := task.exception()) is not None and (self._has_received or self._mode == "on"):
             raise error
 
     async def _receive(self) -> dict[str, str]:
-        self._has_listened = True
-        return await self._told.get()
+        self._has_received = True
+        return await self._messages.get()
 
     async def _send(self, message: dict[str, Any]) -> None:
         if self._answer is not None and not self._answer.done():

@@ -92,7 +92,7 @@ class Responding:
         self._lock = Lock()
         self._blocks: list[bytes] = []
         self._on_way = 0  # bytes that the client has not received yet
-        self._is_told = False  # the loop knows that something was posted
+        self._is_notified = False  # the loop knows that something was posted
         self._is_last = False
         self._has_failed = False
         self._wants_socket = False
@@ -111,7 +111,7 @@ class Responding:
 
     async def news(self) -> None:
         """Wait until something was posted."""
-        if not self._is_told:
+        if not self._is_notified:
             future = self._future = self._loop.create_future()
             await future
 
@@ -119,7 +119,7 @@ class Responding:
         """Return what was posted."""
         with self._lock:
             blocks, self._blocks = self._blocks, []
-            self._is_told = False
+            self._is_notified = False
             wants, self._wants_socket = self._wants_socket, False
             body = blocks[0] if len(blocks) == 1 else b"".join(blocks)
             return Posted(body, self._is_last, self._has_failed, wants)
@@ -299,7 +299,7 @@ class Responding:
         if self._length is not None:
             left = self._length - self._sent
             if len(block) > left:
-                self._say_too_long()
+                self._log_too_long()
                 block = block[:left]
         self._sent += len(block)
         if not self._is_last:
@@ -313,8 +313,8 @@ class Responding:
         if self._is_empty or self._length is None or self._sent == self._length:
             self._post(b"", is_last=True)
             return
-        told = "%s: the response has %d bytes, but its Content-Length is %d; the connection was closed"
-        logging.getLogger("mob").error(told, self, self._sent, self._length)
+        text = "%s: the response has %d bytes, but its Content-Length is %d; the connection was closed"
+        logging.getLogger("mob").error(text, self, self._sent, self._length)
         self.is_posted = True  # the head is right, and shows that bytes are missing
         self._post_failure()
 
@@ -354,11 +354,11 @@ class Responding:
             self._length = length
             self._headers.append((b"Content-Length", b"%d" % length))
 
-    def _say_too_long(self) -> None:
+    def _log_too_long(self) -> None:
         if not self._is_too_long:
             self._is_too_long = True
-            told = "%s: the response is longer than its Content-Length of %d bytes; the rest was cut off"
-            logging.getLogger("mob").error(told, self, self._length)
+            text = "%s: the response is longer than its Content-Length of %d bytes; the rest was cut off"
+            logging.getLogger("mob").error(text, self, self._length)
 
     def _check_started(self) -> None:
         if not self._status:
@@ -372,8 +372,8 @@ class Responding:
 
     def _is_to_wake(self) -> bool:
         """Note that there is something new; return whether the loop must be woken for it."""
-        was_told, self._is_told = self._is_told, True
-        return not was_told
+        was_notified, self._is_notified = self._is_notified, True
+        return not was_notified
 
     def _wake(self, is_to_wake: bool) -> None:
         if is_to_wake:

@@ -93,7 +93,7 @@ class Response:
         "_own",
         "_rest",
         "_start",
-        "is_told",
+        "must_end",
         "on_lost",
     )
 
@@ -107,7 +107,7 @@ class Response:
         self._keep_alive = True  # as in the head
         self._is_chunked = False
         self._is_empty = False  # the response has no body, whatever the application sends
-        self.is_told: bool = False
+        self.must_end: bool = False
         """True if the application must end although the client is connected."""
         self.on_lost: Callable[[], None] | None = None
         """Called when the client disconnects."""
@@ -132,7 +132,7 @@ class Response:
 
     def tell_of_end(self) -> None:
         """End the application as if the client had disconnected, because its worker ends."""
-        self.is_told = True
+        self.must_end = True
         if self.on_lost is not None:
             self.on_lost()
 

@@ -65,7 +65,7 @@ class Adapter:
     async def _serve(self, scope: Any, receive: Any, send: Any) -> str | None:
         answer: Response = scope[ANSWER]
         if self.pool.is_full:
-            self._say_full()
+            self._log_full()
             await send_text(send, 503, (b"Retry-After", b"%d" % RETRY_AFTER))
             return None
         body, length = (io.BytesIO(), 0) if answer.has_no_request_body else await _read(receive)
@@ -93,14 +93,14 @@ class Adapter:
         if self.pool.withdraw(responding):
             responding.abandon()
 
-    def _say_full(self) -> None:
+    def _log_full(self) -> None:
         """Log that the queue is full: once, until it was empty."""
         if not self.pool.waiting:
             self._has_refused = False
         if not self._has_refused:
             self._has_refused = True
-            told = "503: %d requests wait for one of %d threads (wsgi_queue=%d in serve_options, threads= of the role)"
-            self._log.warning(told, self.pool.waiting, self.pool.size, self.pool.limit)
+            text = "503: %d requests wait for one of %d threads (wsgi_queue=%d in serve_options, threads= of the role)"
+            self._log.warning(text, self.pool.waiting, self.pool.size, self.pool.limit)
 
     async def _live(self, receive: Any, send: Any) -> None:
         """Handle the start and the end of the server; the threads end with it."""
@@ -145,7 +145,7 @@ async def _pass_on(responding: Responding, answer: Response, send: Any) -> str |
     while True:
         await responding.news()
         part = responding.take()
-        if (answer.is_lost or answer.is_told) and not (answer.is_written or responding.sent_by_kernel):
+        if (answer.is_lost or answer.must_end) and not (answer.is_written or responding.sent_by_kernel):
             responding.leave()
             if answer.is_lost:
                 answer.handle_lost()  # the server notices it later, and would expect the rest of the response

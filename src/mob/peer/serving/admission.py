@@ -44,7 +44,7 @@ class Admission:
         self._discard = discard
         self._callers = frozenset(callers)
         self._accept = accept
-        self._told: set[int] = set()  # uids of senders whose dropped messages were logged
+        self._reported: set[int] = set()  # uids of senders whose dropped messages were logged
 
     def __repr__(self) -> str:
         return f"<Admission of {', '.join(sorted(self._callers))}>"
@@ -61,7 +61,7 @@ class Admission:
             self._refuse(link, message, self.refusal(contact, str(m.export_of(message.target))))
         else:
             self._discard(message)
-            self._tell(contact)
+            self._report(contact)
 
     def refusal(self, contact: Contact, target: str) -> Forbidden:
         """Return the error for a caller that may not call."""
@@ -73,14 +73,14 @@ class Admission:
         """The rule that a refused caller broke, as a sentence."""
         return f"the role {self._context.role!r} allows callers={sorted(self._callers)!r} only."
 
-    def _tell(self, contact: Contact) -> None:
-        if contact.uid in self._told:
+    def _report(self, contact: Contact) -> None:
+        if contact.uid in self._reported:
             return
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        self._told.add(contact.uid)
-        told = "messages of %s are dropped: %s"
-        self._context.complaints.tell(told, told, contact.name, self.rule, level=logging.WARNING)
+        if len(self._reported) >= REMEMBERED:
+            self._reported.clear()
+        self._reported.add(contact.uid)
+        text = "messages of %s are dropped: %s"
+        self._context.complaints.tell(text, text, contact.name, self.rule, level=logging.WARNING)
 
 
 def _is_exempt(own: int, contact: Contact, message: m.Invoke | m.Message) -> bool:

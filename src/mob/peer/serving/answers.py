@@ -114,7 +114,7 @@ class Answers:
         """Answer with only the name of an error, because `fail` raised one itself."""
         link.post(m.Failed(call.id, 0, failures.nameplate(error)))
 
-    def has_told(self, error: BaseException) -> bool:
+    def has_reported(self, error: BaseException) -> bool:
         """Return whether a call ended with this very SystemExit or KeyboardInterrupt a moment ago."""
         return any(each is error for each in self._exits)
 

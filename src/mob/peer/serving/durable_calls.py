@@ -158,8 +158,8 @@ class KeptExport(Variant):
             _, call, link = served
             serving.hooks.report_call(error, link, call)
         is_final = isinstance(error, _NotKept)
-        told = BadMessage(str(error)) if is_final else error
-        return False, _write(describe(told, serving.encoder.codec)), is_final
+        reported = BadMessage(str(error)) if is_final else error
+        return False, _write(describe(reported, serving.encoder.codec)), is_final
 
 
 def failed(failure: Failure) -> DurableAnswer:

@@ -35,19 +35,19 @@ class Exits:
     def handle(self, why: BaseException) -> None:
         """Handle an exit that came out of the loop."""
         serving = self._serving
-        if serving.answers.has_told(why) or serving.is_outcome(why):
+        if serving.answers.has_reported(why) or serving.is_outcome(why):
             return
         if serving.tasks:
-            self._deciding.add(task := serving.loop.create_task(self._end_unless_told(why)))
+            self._deciding.add(task := serving.loop.create_task(self._end_unless_reported(why)))
             task.add_done_callback(self._deciding.discard)
         else:
             self.end(why)
 
-    async def _end_unless_told(self, why: BaseException) -> None:
-        deadline, has_told = monotonic() + EXIT_TIMEOUT, self._serving.answers.has_told
-        while not has_told(why) and self._serving.tasks and monotonic() < deadline:
+    async def _end_unless_reported(self, why: BaseException) -> None:
+        deadline, has_reported = monotonic() + EXIT_TIMEOUT, self._serving.answers.has_reported
+        while not has_reported(why) and self._serving.tasks and monotonic() < deadline:
             await self._serving.reactor.change(deadline)  # the end of a call is such a change
-        if not has_told(why):
+        if not has_reported(why):
             self.end(why)
 
     def end(self, why: BaseException) -> None:

@@ -153,8 +153,8 @@ class Handlers:
         try:
             obj = self._serving.encoder.codec.decode(message.body)
         except Exception as error:  # noqa: BLE001  logged
-            told = "a message from %s cannot be read: %s"
-            self._context.complaints.tell(told, told, contact.name, error, error=error)
+            text = "a message from %s cannot be read: %s"
+            self._context.complaints.tell(text, text, contact.name, error, error=error)
             return
         SERVED.set((contact, None, link))
         token = CARRIED.set(message.trace)
@@ -198,8 +198,8 @@ class Handlers:
 
     def _handle_failed(self, event: str, error: Exception) -> None:
         self.report(event, error)
-        told = "a handler of %r raised %s: %s"
-        self._context.complaints.tell((told, event), told, event, type(error).__name__, error, error=error)
+        text = "a handler of %r raised %s: %s"
+        self._context.complaints.tell((text, event), text, event, type(error).__name__, error, error=error)
         if event == "ready":
             self.on_ready_failed(error)
 

@@ -99,8 +99,8 @@ class ErrorHooks:
         try:
             self._queue.put_nowait(partial(copy_context().run, partial(self._hand_over, error, context)))
         except queue.Full:
-            told = "an error of %s was not passed to the handlers of 'error', because %d errors wait for them: %s"
-            self._context.complaints.tell(told, told, name, MOST, error)
+            text = "an error of %s was not passed to the handlers of 'error', because %d errors wait for them: %s"
+            self._context.complaints.tell(text, text, name, MOST, error)
 
     def report_call(self, error: BaseException, link: Link, call: m.Invoke) -> None:
         """Hand the outcome of a call to the handlers, if the code of this process raised it."""
@@ -156,8 +156,8 @@ class ErrorHooks:
             if inspect.iscoroutine(value):
                 asyncio.run_coroutine_threadsafe(value, self._context.reactor.loop).result()
         except BaseException as failure:  # noqa: BLE001  a handler of errors must do no harm
-            told = "a handler of 'error' raised %s: %s"
-            self._context.complaints.tell(told, told, type(failure).__name__, failure, error=failure)
+            text = "a handler of 'error' raised %s: %s"
+            self._context.complaints.tell(text, text, type(failure).__name__, failure, error=failure)
 
 
 def _is_raised_by_the_role(error: BaseException) -> bool:

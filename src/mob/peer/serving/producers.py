@@ -257,7 +257,7 @@ class OutgoingAsync(OutgoingStream):
         try:
             async for value in self._iterator:
                 if self.is_closed:  # it swallowed its cancellation, so it is closed where it yields
-                    self._tell_swallowed()
+                    self._log_swallowed()
                     break
                 self.send(value)
                 if not self.credit.left:
@@ -272,12 +272,12 @@ class OutgoingAsync(OutgoingStream):
             error = error or raised
         return error
 
-    def _tell_swallowed(self) -> None:
+    def _log_swallowed(self) -> None:
         frame = getattr(self._iterator, "ag_frame", None)
         place = "" if frame is None else f" ({frame.f_code.co_filename}:{frame.f_lineno})"
-        told = "the generator %s%s swallowed its cancellation, so it was closed. Let CancelledError through."
+        text = "the generator %s%s swallowed its cancellation, so it was closed. Let CancelledError through."
         name = getattr(self._iterator, "__qualname__", repr(type(self._iterator)))
-        self._serving.tell(told, name, place)
+        self._serving.tell(text, name, place)
 
     def _handle_left(self) -> None:
         """Stop waiting for a generator that swallows each cancellation and yields no more."""

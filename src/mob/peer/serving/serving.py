@@ -741,7 +741,7 @@ class Serving:
         if export.singles is not None:
             export.batcher = self.batcher_of(export, export.function)
         if export.parameters.unread:
-            self._tell_unread(export)
+            self._warn_unread(export)
         return export
 
     def batcher_of(self, export: Export, function: Function) -> Batcher:
@@ -749,7 +749,7 @@ class Serving:
         batcher: Batcher = import_module("mob.peer.serving.batching").Batcher(self, export, function)
         return batcher
 
-    def _tell_unread(self, export: Export) -> None:
+    def _warn_unread(self, export: Export) -> None:
         """Warn about annotations that cannot be evaluated: these arguments arrive unchecked."""
         listed = ", ".join(f"{name}: {text}" for name, text in export.parameters.unread.items())
         self.context.log.warning(

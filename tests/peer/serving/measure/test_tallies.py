@@ -1,4 +1,4 @@
-"""What is counted of the calls that are served, and that each beat tells what is new."""
+"""The counts of the calls that are served: each beat has only what is new."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Scene:
         self.laps.begin(self.now)
 
     def call(self, target: str | int, seconds: float, arrived: float = 10.0) -> None:
-        """As `inbox.work` does it."""
+        """Do what `inbox.work` does."""
         if target != self.laps.target:
             self.laps.turn_to(target, self.now, arrived)
         self.laps.count += 1

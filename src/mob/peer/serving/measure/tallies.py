@@ -35,7 +35,7 @@ MOST_KINDS = 20
 class ExportTally:
     """The counts of one export since the start."""
 
-    __slots__ = ("_told", "_told_failed", "failed", "ran", "ran_seconds", "waited", "waited_seconds")
+    __slots__ = ("_sent", "_sent_failed", "failed", "ran", "ran_seconds", "waited", "waited_seconds")
 
     def __init__(self) -> None:
         self.waited: list[int] = [0] * RANGES
@@ -43,8 +43,8 @@ class ExportTally:
         self.ran: list[int] = [0] * RANGES
         self.ran_seconds: float = 0.0
         self.failed: Counter[str] = Counter()
-        self._told = (0.0, 0.0, tuple(self.waited), tuple(self.ran))
-        self._told_failed: Counter[str] = Counter()
+        self._sent = (0.0, 0.0, tuple(self.waited), tuple(self.ran))
+        self._sent_failed: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<ExportTally of {sum(self.ran)} calls>"
@@ -61,10 +61,10 @@ class ExportTally:
 
     def take(self, export: str) -> m.Tally | None:
         """Return what is new since the last time; None for nothing."""
-        waited_seconds, ran_seconds, waited, ran = self._told
+        waited_seconds, ran_seconds, waited, ran = self._sent
         now = (self.waited_seconds, self.ran_seconds, tuple(self.waited), tuple(self.ran))
         failed = self.failed.copy()
-        if now == self._told and failed == self._told_failed:
+        if now == self._sent and failed == self._sent_failed:
             return None
         tally = m.Tally(
             export,
@@ -72,9 +72,9 @@ class ExportTally:
             now[0] - waited_seconds,
             _growth(ran, now[3]),
             now[1] - ran_seconds,
-            dict(failed - self._told_failed),
+            dict(failed - self._sent_failed),
         )
-        self._told, self._told_failed = now, failed
+        self._sent, self._sent_failed = now, failed
         return tally
 
 
