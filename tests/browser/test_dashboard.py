@@ -233,7 +233,7 @@ def test_a_death_is_on_the_time_line_and_its_report_is_read(shop: Shop, pages: A
 def test_scaling_by_a_button_needs_the_token(shop: Shop, pages: Any) -> None:
     app, client, url = shop
     page = pages(url)
-    more = page.get_by_role("button", name="One worker more for back")
+    more = page.get_by_role("button", name="Add one worker to back")
     more.click()
     page.get_by_label("Token", exact=True).fill("not-the-token")
     page.get_by_role("button", name="Unlock", exact=True).click()
@@ -245,8 +245,8 @@ def test_scaling_by_a_button_needs_the_token(shop: Shop, pages: Any) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector('.toast:has-text("back: 5 workers wanted, 4 ready.")')
     page.wait_for_selector('#mobster-table td.name:has-text("back.4")')
-    page.get_by_role("button", name="One worker less for back").click()
-    page.wait_for_selector('dialog :text("One worker less for back?")')
+    page.get_by_role("button", name="Remove one worker of back").click()
+    page.wait_for_selector('dialog :text("Remove one worker of back?")')
     screenshot(page, "dashboard-question", full=False)
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog", state="hidden")

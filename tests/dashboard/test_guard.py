@@ -62,7 +62,7 @@ def test_a_request_without_a_host_is_refused() -> None:
 def test_a_wrong_host_is_told_where_it_is_and_how_tunnels_go() -> None:
     refusal = HERE.refusal(READ, "GET", {"host": "127.0.0.1:5000"})
     assert refusal is not None
-    assert "http://127.0.0.1:4777/ and was asked for as '127.0.0.1:5000'" in refusal.text
+    assert "http://127.0.0.1:4777/, but was requested as '127.0.0.1:5000'" in refusal.text
     assert "ssh -L 4777:127.0.0.1:4777" in refusal.text
 
 

@@ -153,12 +153,12 @@ SENSELESS = [
     ("scale", {"role": "back", "change": "1"}, 400, "Expected `int`, got `str`"),
     ("scale", {"role": "back", "change": 1, "x": 2}, 400, "unknown field `x`"),
     ("scale", {"role": "back", "change": -9}, 409, ""),
-    ("restart", {}, 400, 'wanted is a role or a pid, as {"role": "back"} or {"pid": 4242}.'),
+    ("restart", {}, 400, 'expected a role or a pid: {"role": "back"} or {"pid": 4242}.'),
     ("restart", {"pid": 1}, 409, ""),
     ("reload", {"roles": ["nobody"]}, 409, "this app has no role 'nobody'"),
     ("stacks", {"uid": 99999}, 409, "no longer exists"),
     ("stacks", [], 400, "Expected `object`, got `array`"),
-    ("scale", "x" * 20_000, 413, "may have 16,384 bytes"),
+    ("scale", "x" * 20_000, 413, "may have at most 16,384 bytes"),
 ]
 
 

@@ -1,1 +1,1 @@
-"""The web dashboard: a role of its own, which shows the app to a browser and does there what a person asks of it."""
+"""The web dashboard: a role of its own, which shows the app in a browser and carries out a viewer's actions."""

@@ -1,7 +1,7 @@
-"""What a viewer asks for: scale, reload, restart, stacks. Each goes to the Kingpin, and its answer back to the page.
+"""The actions of a viewer: scale, reload, restart, stacks. Each goes to the Kingpin, and its answer back to the page.
 
-A request is answered soon, even if what it asks for takes long: a reload may replace this very process, which waits for
-its requests to end. So after a moment the answer is that it is under way, and its end is told to all who watch.
+A request is answered soon, even if the action takes long: a reload may replace this very process, which waits for its
+requests to end. So after a moment the answer is that the action is under way; its end is sent to all viewers.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from mob.wire import messages as m
 
 T = TypeVar("T")
 ACTION_TIMEOUT = 1.0
-"""Seconds in which an answer has to come to be given at once."""
+"""Seconds that a request waits for the result of an action before it answers that the action is under way."""
 STACKS = 10.0
-"""Seconds that the stacks of a mobster may take, which may be stuck."""
+"""Seconds that the stacks of a mobster may take, which may be blocked."""
 
 
 class ReloadAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New workers for these roles; for all of a machine if there is none. In a cluster a role is "node:role"."""
+    """A reload of these roles; of all roles of a machine if there are none. In a cluster a role is "node:role"."""
 
     roles: tuple[str, ...] = ()
     node: str = ""
 
 
 class RestartAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a role, or of the mobster with a pid."""
+    """A restart of a role, or of the mobster with a pid."""
 
     role: str = ""
     pid: int = 0
@@ -43,24 +43,24 @@ class RestartAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScaleAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """So many workers more; less if it is negative."""
+    """A change of the number of workers by `change`, which may be negative."""
 
     role: str
     change: int
 
 
 class StacksAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of the mobster with that uid."""
+    """A request for the stacks of the mobster with that uid."""
 
     uid: int
 
 
 class Senseless(Exception):
-    """It makes no sense as it was asked."""
+    """A request that is not valid."""
 
 
 class Actions:
-    """Carries them out."""
+    """The part of the dashboard that carries out actions."""
 
     def __init__(
         self,
@@ -79,7 +79,10 @@ class Actions:
         return f"<Actions, {len(self._late)} under way>"
 
     async def act(self, name: str, body: bytes) -> dict[str, Any]:
-        """What became of it; `Senseless` if it makes no sense, `MobError` if it cannot be done."""
+        """Carry out an action and return its result.
+
+        Raises `Senseless` if the request is not valid, and `MobError` if the action fails.
+        """
         if name == "stacks":
             uid, node = self._feed.meant(_read(body, StacksAction).uid)
             done = await asyncio.wait_for(_awaited(self._of(node).stacks(uid)), STACKS)
@@ -102,7 +105,7 @@ class Actions:
         return {"text": f"The {name} is under way.", "later": True}
 
     def _of(self, node: str) -> Steering:
-        """How that machine is steered; `Unavailable` if it cannot be reached."""
+        """Return what controls that machine; raise `Unavailable` if it cannot be reached."""
         other = None if self._machines is None else self._machines.steering(node)
         return self._steering if other is None else other
 
@@ -113,14 +116,14 @@ class Actions:
                 named = [parted(role) for role in reload.roles]
                 nodes = {node for node, _ in named} or {reload.node}
                 if len(nodes) > 1:
-                    raise Senseless("reload: these roles are of several machines; reload one after the other.")
+                    raise Senseless("reload: these roles are on several machines. Reload one machine at a time.")
                 for _, role in named:
                     self._check_role(role)
                 return self._of(nodes.pop()).reload(tuple(role for _, role in named))
             case "restart":
                 restart = _read(body, RestartAction)
                 if bool(restart.role) == bool(restart.pid):
-                    raise Senseless('restart: wanted is a role or a pid, as {"role": "back"} or {"pid": 4242}.')
+                    raise Senseless('restart: expected a role or a pid: {"role": "back"} or {"pid": 4242}.')
                 node, role = parted(restart.role)
                 if role:
                     self._check_role(role)
@@ -131,10 +134,10 @@ class Actions:
                 self._check_role(role)
                 return self._of(node).scale(role, scale.change, relative=True)
             case _:
-                raise Senseless(f"there is no action {name!r}. There are: reload, restart, scale, stacks.")
+                raise Senseless(f"unknown action {name!r}. There are: reload, restart, scale, stacks.")
 
     async def _reload_all(self, machines: Machines) -> m.Done:
-        """One machine after the other; the first that fails is the last that is tried."""
+        """Reload the machines one by one, and stop at the first that fails."""
         told: list[str] = []
         for name in machines.names():
             try:
@@ -154,7 +157,7 @@ def _read(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Senseless(f"the body of the request is not what is wanted: {error}") from error
+        raise Senseless(f"the body of the request is not valid: {error}") from error
 
 
 async def _awaited(call: Call[m.Done]) -> m.Done:

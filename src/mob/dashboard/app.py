@@ -1,9 +1,9 @@
-"""The module that the mobsters of the role "dashboard" run: a web server on a loop of its own, in the main thread.
+"""The module of the role "dashboard": a web server on its own event loop, in the main thread.
 
-mob's loop is then in another thread, so nothing that a browser does keeps this mobster from answering its Kingpin. The
-server handles SIGTERM itself; open streams end with it, so a reload need not wait for those who watch.
+mob's loop then runs in another thread, so nothing that a browser does keeps this mobster from answering its Kingpin.
+The server handles SIGTERM itself; open streams end with it, so a reload need not wait for viewers.
 
-What it is to do comes from the environment, where `App.dashboard` has put it: MOB_DASHBOARD_HOST, _PORT and _TOKEN.
+Its settings come from the environment, where `App.dashboard` put them: MOB_DASHBOARD_HOST, _PORT and _TOKEN.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from mob.peer.operating.steering import Steering
 
 MOST_CONNECTIONS = 200
 LAST_WORDS = 2
-"""Seconds that requests which are under way get at the end."""
+"""Seconds that requests under way get at the end."""
 
 
 class DashboardServer(uvicorn.Server):
-    """One that ends its streams when it is told to end."""
+    """A uvicorn server that ends its streams when it has to exit."""
 
     feed: Feed
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGTERM, between two instructions: the loop wakes up for it, and looks at this flag."""
+        """Set the flag that ends the streams; on SIGTERM, between two instructions. The loop wakes up for it."""
         self.feed.is_closed = True
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: object = None) -> None:
-        """Streams first: the others are waited for."""
+        """Close the streams before the requests that are waited for."""
         self.feed.close()
         await super().shutdown()
 
 
 def serve(host: str, port: int, token: str) -> None:
-    """Serves until the process is told to end."""
+    """Serve until the process has to exit."""
     peer = api.current("dashboard")
     steering = Steering(peer.context, peer.control)
     machines = Machines(peer)
@@ -61,7 +61,7 @@ def serve(host: str, port: int, token: str) -> None:
         lifespan="off",
         ws="none",
         server_header=False,
-        proxy_headers=False,  # who asks is of no account here
+        proxy_headers=False,  # client addresses do not matter here
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=LAST_WORDS,
         timeout_keep_alive=30,
@@ -72,7 +72,7 @@ def serve(host: str, port: int, token: str) -> None:
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """A viewer who was cut off is no fault of the server's."""
+    """Return False for messages about viewers that were cut off, which is not the server's fault."""
     return "without completing response" not in record.getMessage()
 
 

@@ -1,8 +1,8 @@
-"""What viewers are sent: one look at the Kingpin a second, however many they are, and none while nobody watches.
+"""The feed of the viewers: one request to the Kingpin a second, however many viewers there are, and none without any.
 
-Each viewer has a short queue of finished events, the same bytes for all. One whose queue is full is dropped: its page
-comes back by itself and begins afresh, so what a viewer costs is bounded. So are lines: what a burst has too much of is
-left out, and said. All of it lives on one loop; lines come in on another thread.
+Each viewer has a short queue of finished events, the same bytes for all. A viewer whose queue is full is dropped: its
+page reconnects by itself and starts over, so the cost of a viewer is bounded. So is the number of lines: the excess of
+a burst is left out, and its number is shown. All of this lives on one loop; lines come in on another thread.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from mob.peer.operating.steering import Steering
 from mob.wire import messages as m
 
 PERIOD = 1.0
-"""Seconds between two looks."""
+"""Seconds between two requests."""
 BEHIND = 20
-"""Events that may wait for a viewer."""
+"""Maximum number of events that wait for a viewer."""
 MOST_VIEWERS = 40
 LINES_PERIOD = 0.25
-"""Seconds for which lines are gathered."""
+"""Seconds for which lines are collected."""
 MOST_LINES = 250
-"""Lines that are sent at once."""
+"""Maximum number of lines that are sent at once."""
 LAST_LINES = 300
-"""Lines that one who comes is shown."""
+"""Number of lines that a new viewer gets."""
 LONGEST = 2000
-"""Characters of a line that are sent."""
+"""Maximum number of characters of a line that are sent."""
 KEPT = 15 * 60.0
-"""Seconds of the past that one who comes is shown."""
+"""Seconds of the past that a new viewer gets."""
 
 
 class Members(Protocol):
-    """Who is there; of a peer."""
+    """A peer, as far as its members are concerned."""
 
     @property
     def roster(self) -> Any:
@@ -49,7 +49,7 @@ class Members(Protocol):
 
 
 class Viewer:
-    """One who watches."""
+    """One connected page."""
 
     def __init__(self) -> None:
         self.events: deque[bytes] = deque()
@@ -57,7 +57,7 @@ class Viewer:
         self.is_dropped: bool = False
 
     def put(self, event: bytes) -> None:
-        """Queues an event; one who is too far behind gets no more."""
+        """Queue an event; drop the viewer if it is too far behind."""
         if len(self.events) >= BEHIND:
             self.is_dropped = True
         else:
@@ -66,7 +66,7 @@ class Viewer:
 
 
 class Feed:
-    """Looks, and tells all who watch."""
+    """The collector of measurements and lines, which sends them to all viewers."""
 
     def __init__(self, steering: Steering, peer: Members, machines: Machines | None = None) -> None:
         self._steering = steering
@@ -76,7 +76,7 @@ class Feed:
         self._looking: asyncio.Task[None] | None = None
         self._picture = picture.Picture()
         self._past: m.HistoryIs | None = None
-        self._shown: deque[dict[str, Any]] = deque()  # the past, as it was sent
+        self._shown: deque[dict[str, Any]] = deque()  # past ticks, as they were sent
         self._lines: deque[list[Any]] = deque(maxlen=LAST_LINES)
         self._new_lines: list[list[Any]] = []
         self._left_out = 0
@@ -88,11 +88,11 @@ class Feed:
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody more may watch."""
+        """True if no more viewers are accepted."""
         return len(self._viewers) >= MOST_VIEWERS
 
     def statistics(self) -> dict[str, int]:
-        """How much is held."""
+        """Return how much is held."""
         return {
             "viewers": len(self._viewers),
             "looking": int(self._looking is not None),
@@ -101,7 +101,7 @@ class Feed:
         }
 
     async def watch(self) -> AsyncGenerator[bytes, None]:
-        """The events for one who comes now, until the feed is closed or he is too slow."""
+        """Yield the events for a new viewer, until the feed is closed or the viewer is too slow."""
         viewer = Viewer()
         if self._past is not None:
             viewer.put(self._whole())
@@ -123,13 +123,13 @@ class Feed:
             self._looking.cancel()
 
     def close(self) -> None:
-        """Ends all streams, so that the server can end."""
+        """End all streams, so that the server can exit."""
         self.is_closed = True
         for viewer in self._viewers:
             viewer.news.set()
 
     def say(self, kind: str, data: Any) -> None:
-        """Tells all who watch."""
+        """Send an event to all viewers."""
         self._send(event(kind, data))
 
     # ---------------------------------------------------------------------------------------------- looking
@@ -143,7 +143,7 @@ class Feed:
         try:
             while True:
                 began = loop.time()
-                with contextlib.suppress(MobError):  # the Kingpin has gone, and this process follows
+                with contextlib.suppress(MobError):  # the Kingpin exited, and this process will too
                     await self._look()
                 await asyncio.sleep(max(0.1, PERIOD - (loop.time() - began)))
         finally:
@@ -158,7 +158,7 @@ class Feed:
         self._shown.clear()
         self._lines.clear()
         self._new_lines.clear()
-        if self._viewers and not self.is_closed:  # one has come while the last one went
+        if self._viewers and not self.is_closed:  # a viewer came while the last one left
             self._looking = asyncio.create_task(self._look_again_and_again())
 
     async def _look(self) -> None:
@@ -186,19 +186,19 @@ class Feed:
         self._send(self._whole() if is_first else event("tick", {**change, **news}))
 
     def meant(self, shown: int) -> tuple[int, str]:
-        """The uid that the page speaks of, and the name of its machine."""
+        """Return the uid for the number that the page uses, and the name of its machine."""
         if self._machines is None or not self._machines.here:
             return shown, ""
         uid, node = self._picture.meant(shown)
         return uid, self._machines.name_of(node)
 
     def _hear_other(self, name: str, lines: m.Lines) -> None:
-        """Lines of another machine; on the thread of its connection."""
+        """Take lines of another machine; on the thread of its connection."""
         if self._loop is not None:
             _from_another_thread(self._loop, self._take_lines, lines, name)
 
     def _whole(self) -> bytes:
-        """All that one who comes has to know. Lines that wait go first: they are among the last ones, too."""
+        """Return all that a new viewer needs. Waiting lines are sent first: they are among the latest ones, too."""
         self._send_lines()
         return event(
             "whole",
@@ -230,7 +230,7 @@ class Feed:
     def _send_lines(self) -> None:
         lines, self._new_lines = self._new_lines, []
         left_out, self._left_out = self._left_out, 0
-        if self._past is not None and (lines or left_out):  # before the first look there is nobody who could miss them
+        if self._past is not None and (lines or left_out):  # before the first tick no viewer could miss them
             self._send(event("lines", {"lines": lines, "left_out": left_out}))
 
     def _send(self, sent: bytes) -> None:
@@ -239,14 +239,14 @@ class Feed:
 
 
 def event(kind: str, data: Any) -> bytes:
-    """As server-sent events are written. JSON has no line breaks, so one line of data is enough.
+    r"""Return an event in the form of server-sent events. JSON has no line breaks, so one line of data is enough.
 
     >>> event("say", {"text": "hello"})
-    b'event: say\\ndata: {"text":"hello"}\\n\\n'
+    b'event: say\ndata: {"text":"hello"}\n\n'
     """
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(data))
 
 
 def _from_another_thread(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody watches any more
+    with contextlib.suppress(RuntimeError):  # the loop ended, so there are no viewers
         loop.call_soon_threadsafe(function, *arguments)

@@ -1,7 +1,7 @@
-"""The other machines of a cluster, as the dashboard sees them: while somebody watches, a connection to each Kingpin.
+"""The other machines of a cluster, as the dashboard sees them: a connection to each Kingpin while there are viewers.
 
-Connections are made and closed in threads, so the server never waits for a machine. One that does not answer in time is
-shown as it was last seen; one whose connection has ended is shown no more, until it is there again.
+Connections are opened and closed in threads, so the server never waits for a machine. A machine that does not answer in
+time is shown as it was last seen; one whose connection ended is not shown until it is there again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
 IN_TIME = 0.8
-"""Seconds in which an answer has to come to be shown at once."""
+"""Seconds in which an answer has to arrive to be shown at once."""
 
 
 class Other:
-    """Another machine."""
+    """Another machine and the connection to it."""
 
     def __init__(self, name: str, client: Client) -> None:
         self.name = name
@@ -37,7 +37,7 @@ class Other:
         return f"<Other {self.name!r}>"
 
     async def look(self) -> m.HistoryIs | None:
-        """Asks how it goes; what is new of its past."""
+        """Request the measurements; return the new part of the history, None if it takes too long."""
         try:
             measured = await asyncio.wait_for(_metrics(self.steering), IN_TIME)
             history = await asyncio.wait_for(_history(self.steering, self.since), IN_TIME)
@@ -48,7 +48,7 @@ class Other:
 
 
 class Machines:
-    """All others."""
+    """All other machines of the cluster."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -62,21 +62,21 @@ class Machines:
 
     @property
     def here(self) -> str:
-        """This one's name; nothing if there is no cluster."""
+        """Name of this machine; "" if there is no cluster."""
         return self._context.roster.node_name(self._context.uid)
 
     @property
     def number(self) -> int:
-        """This one's number."""
+        """Number of this machine."""
         return m.node_of(self._context.uid)
 
     @property
     def cut(self) -> str:
-        """Why the others cannot be reached, if they cannot."""
+        """Why the others cannot be reached; "" if they can."""
         return self._context.roster.cut
 
     def steering(self, name: str) -> Steering | None:
-        """How another machine is steered; None if it is this one."""
+        """Return what controls another machine; None if it is this one."""
         if name in ("", self.here):
             return None
         if name not in self._others:
@@ -84,11 +84,11 @@ class Machines:
         return self._others[name].steering
 
     def name_of(self, node: int) -> str:
-        """The machine of that number."""
+        """Return the name of the machine with that number."""
         return self._context.roster.node_name(node << m.NODE_SHIFT)
 
     async def look(self, on_lines: Callable[[str, m.Lines], None], last: int) -> list[tuple[str, m.HistoryIs]]:
-        """Asks all of them; what is new of their past. Machines that are new are connected to meanwhile."""
+        """Request all measurements; return the new parts of the histories. Connect to new machines meanwhile."""
         for name in newcomers(machines(self._context), {self.here, *self._others, *self._coming}):
             self._coming[name] = asyncio.create_task(self._connect(name, on_lines, last))
         others = list(self._others.values())
@@ -102,15 +102,15 @@ class Machines:
         return news
 
     def names(self) -> list[str]:
-        """All that can be steered, this one last: what is done with it may end this process."""
+        """Return the names of the machines, this one last, because actions on it may end this process."""
         return [*self._others, self.here]
 
     def metrics(self) -> list[tuple[str, m.Metrics]]:
-        """How it goes with each, as last seen."""
+        """Return the measurements of each machine, as last seen."""
         return [(each.name, each.metrics) for each in self._others.values() if each.metrics is not None]
 
     def close(self) -> None:
-        """Nobody watches any more."""
+        """Close all connections: there are no viewers any longer."""
         for task in self._coming.values():
             task.cancel()
         self._coming.clear()
@@ -122,7 +122,7 @@ class Machines:
         try:
             client = await asyncio.shield(opening)
         except MobError:
-            return  # it is tried again at the next look
+            return  # it is tried again with the next tick
         except TimeoutError:
             return
         except asyncio.CancelledError:
@@ -141,7 +141,7 @@ class Machines:
 
 
 def _close_late(opening: asyncio.Task[Client]) -> None:
-    """The connection was made when nobody wanted it any more."""
+    """Close a connection that was opened after it was no longer needed."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
 

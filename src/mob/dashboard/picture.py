@@ -1,10 +1,10 @@
-"""What the page is shown: the Kingpin's answers as small tables, and what has changed in them since a second ago.
+"""The tables that the page shows, made from the Kingpin's answers, and what changed in them since a second ago.
 
 Most of 200 mobsters do the same as a second before, so a tick holds only the rows that differ, and the keys of those
-that are gone. Times that grow by themselves are sent as the moment at which they began.
+that no longer exist. Times that grow by themselves are sent as the moment at which they began.
 
-In a cluster the tables hold what is on all machines. A role is named with its machine then ("b:back"), so for the page
-it is a role like any other; and a uid, which is too long for a number in a browser, is cut down to one that is not.
+In a cluster the tables hold the rows of all machines. A role's name then includes its machine ("b:back"), so for the
+page it is a role like any other; and a uid, which is too large for a number in a browser, is shortened.
 
 Pure: the time is passed in.
 """
@@ -33,33 +33,33 @@ from mob.wire.messages import (
 )
 
 RowsByKey = dict[str, dict[str, Any]]
-"""One table, by the key of the row."""
+"""The rows of one table, by key."""
 
 
 class Picture:
-    """The tables, as they were at the last look."""
+    """The tables, as of the latest answers."""
 
     def __init__(self) -> None:
         self._tables: dict[str, RowsByKey] = {"roles": {}, "mobsters": {}, "exports": {}, "timers": {}, "jobs": {}}
         self._head: dict[str, Any] = {}
         self._born: dict[int, float] = {}
-        self._nodes: dict[int, int] = {}  # the number of a node -> a small one
+        self._nodes: dict[int, int] = {}  # the number of a node -> a small number
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(rows)} {name}" for name, rows in self._tables.items())
         return f"<Picture of {sizes}>"
 
     def whole(self) -> dict[str, Any]:
-        """All of it, for one who comes now."""
+        """Return all tables, for a new viewer."""
         return {"head": self._head, **{name: {"put": rows, "gone": []} for name, rows in self._tables.items()}}
 
     def shown(self, uid: int) -> int:
-        """A uid as the page knows it: no number in JavaScript has more than 53 bits."""
+        """Return the number of a uid on the page, because numbers in JavaScript have at most 53 bits."""
         node = node_of(uid)
         return (self._nodes.setdefault(node, len(self._nodes)) << NODE_SHIFT) | uid & (1 << NODE_SHIFT) - 1
 
     def meant(self, shown: int) -> tuple[int, int]:
-        """The uid that the page speaks of, and the number of its node."""
+        """Return the uid for a number on the page, and the number of its node."""
         small = shown >> NODE_SHIFT
         node = next((node for node, number in self._nodes.items() if number == small), 0)
         return node << NODE_SHIFT | shown & (1 << NODE_SHIFT) - 1, node
@@ -73,8 +73,11 @@ class Picture:
         others: Sequence[tuple[str, Metrics]] = (),
         cut: str = "",
     ) -> dict[str, Any]:
-        """Takes a new look; what has changed. `now`: seconds since the epoch. `node`: this machine, if there are
-        several; `others`: what the others have measured; `cut`: why they cannot be reached, if they cannot."""
+        """Take new measurements, and return what changed.
+
+        `now` is in seconds since the epoch. In a cluster `node` is this machine, `others` are the measurements of the
+        others, and `cut` says why they cannot be reached ("" if they can).
+        """
         looks = [(node, metrics), *others]
         everybody = [(name, each) for name, seen in looks for each in seen.mobsters]
         self._born = born = {each.uid: self._born.get(each.uid, round(now - each.uptime, 1)) for _, each in everybody}
@@ -124,7 +127,7 @@ class Picture:
 
 
 def named(node: str, name: str) -> str:
-    """The name of a role or what is in it, with its machine if there are several.
+    """Return the name of a role, or of something in it, with its machine if there are several.
 
     >>> named("", "back"), named("b", "back")
     ('back', 'b:back')
@@ -133,7 +136,7 @@ def named(node: str, name: str) -> str:
 
 
 def changed(before: RowsByKey, after: RowsByKey) -> dict[str, Any]:
-    """The rows that are new or differ, and the keys of those that are gone.
+    """Return the rows that are new or differ, and the keys of those that no longer exist.
 
     >>> changed({"a": {"n": 1}, "b": {"n": 1}}, {"b": {"n": 2}})
     {'put': {'b': {'n': 2}}, 'gone': ['a']}
@@ -145,7 +148,7 @@ def changed(before: RowsByKey, after: RowsByKey) -> dict[str, Any]:
 
 
 def past(history: HistoryIs, now: float, node: str = "") -> dict[str, Any]:
-    """Points and events with times since the epoch, for the monotonic clock means nothing to a browser."""
+    """Return points and events with times since the epoch, because a browser cannot use the monotonic clock."""
     shift = now - history.now
     return {
         "points": [
@@ -168,12 +171,12 @@ def past(history: HistoryIs, now: float, node: str = "") -> dict[str, Any]:
 
 
 def line(each: Line, node: str = "") -> list[Any]:
-    """A printed line as the page wants it."""
+    """Return a printed line in the form that the page needs."""
     return [round(each.at, 2), named(node, each.role), each.index, each.pid, int(each.is_error), each.text]
 
 
 def short(value: float) -> float:
-    """With three digits, which is all that a chart shows."""
+    """Return a number rounded to three digits, which are all that a chart shows."""
     return float(f"{value:.3g}")
 
 

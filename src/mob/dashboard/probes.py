@@ -1,8 +1,9 @@
-"""`/livez` and `/readyz`: what Kubernetes and load balancers ask, answered as its own servers do.
+"""`/livez` and `/readyz`, for Kubernetes and load balancers, in the form that Kubernetes' own servers use.
 
-The status is what counts: 200 or 503. The body is text: `ok`, or with `?verbose`, and if it is not well, a line for
-each check. No login is needed, so nothing is shown but the names of roles and how many workers are ready. However many
-ask, the Kingpin is asked a few times a second. https://kubernetes.io/docs/reference/using-api/health-checks
+What counts is the status: 200 or 503. The body is text: `ok`; or, with `?verbose` or after a failure, a line for each
+check. No login is needed, so only the names of roles and the numbers of ready workers are shown. However many requests
+there are, the Kingpin is asked only a few times a second.
+https://kubernetes.io/docs/reference/using-api/health-checks
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from mob.peer.operating.steering import Steering
 from mob.wire import messages as m
 
 PATIENCE = 3.0
-"""Seconds that the Kingpin has to answer."""
+"""Seconds in which the Kingpin has to answer."""
 FRESH = 0.2
-"""Seconds for which its answer holds."""
+"""Seconds for which its answer is reused."""
 Check = tuple[bool, str]
-"""Whether it is well, and what is said of it."""
+"""True if the check passed, and its text."""
 
 
 class Probes:
-    """The answers to probes."""
+    """The handlers of probes."""
 
     def __init__(self, steering: Steering) -> None:
         self._steering = steering
@@ -37,12 +38,12 @@ class Probes:
         return f"<Probes of {self._steering!r}>"
 
     async def live(self, request: Request) -> Response:
-        """Whether the Kingpin answers."""
+        """Return whether the Kingpin answers."""
         answer = await self._answer()
         return _said(request, "livez", [_kingpin(answer)])
 
     async def ready(self, request: Request) -> Response:
-        """Whether each role can take work; `?role=` chooses some of them, `?exclude=` leaves some out."""
+        """Return whether each role can take work; `?role=` selects some of them, `?exclude=` leaves some out."""
         answer = await self._answer()
         checks = [_kingpin(answer)]
         if answer is not None:
@@ -56,7 +57,7 @@ class Probes:
         return _said(request, "readyz", checks)
 
     async def _answer(self) -> m.ReadinessIs | None:
-        """Return what the Kingpin says, or has said a moment ago; None if it says nothing."""
+        """Return the Kingpin's answer, or its last one if that is recent; None if it does not answer."""
         if self._asked is None or (self._asked.done() and monotonic() > self._answered_at + FRESH):
             self._asked = asyncio.create_task(self._ask())
         return await asyncio.shield(self._asked)
@@ -64,7 +65,7 @@ class Probes:
     async def _ask(self) -> m.ReadinessIs | None:
         try:
             return await asyncio.wait_for(self._steering.readiness(), PATIENCE)
-        except Exception:  # noqa: BLE001  whatever it is, there is no answer
+        except Exception:  # noqa: BLE001  whatever failed, there is no answer
             return None
         finally:
             self._answered_at = monotonic()

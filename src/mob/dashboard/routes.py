@@ -1,8 +1,8 @@
-"""The paths of the dashboard, as one ASGI application: the page, the feed, crash reports, actions, `/metrics`,
-and `/livez` and `/readyz` for probes.
+"""The paths of the dashboard, as one ASGI application.
 
-Every request passes the guard first, whatever its path; every answer carries the guard's headers. What a path is for
-stands in one table, and what is not in it is not there.
+They are the page, the feed, crash reports, actions, `/metrics`, and `/livez` and `/readyz` for probes. Every request
+passes the guard first, whatever its path; every response carries the guard's headers. One table lists the paths and
+their purposes; all others are not found.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STATIC = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 MOST_BYTES = 16 * 1024
-"""Of the body of a request."""
+"""Maximum size of the body of a request."""
 STALLED = 15.0
 """Seconds that a viewer may take to read what was sent."""
 
@@ -39,7 +39,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Site:
-    """The ASGI application."""
+    """The ASGI application of the dashboard."""
 
     def __init__(self, guard: Guard, feed: Feed, actions: Actions, steering: Steering, app: str) -> None:
         self._guard = guard
@@ -65,7 +65,7 @@ class Site:
         return f"<Site of {self._app!r}, {self._feed}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request; a WebSocket is none."""
+        """Answer a request; refuse WebSockets."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -76,7 +76,7 @@ class Site:
         if refusal is not None:
             response = said(refusal.status, refusal.text)
         elif request.method not in (method, "HEAD" if method == "GET" else method):
-            response = said(405, f"{path} is asked for by {method}.")
+            response = said(405, f"{path} only accepts {method}.")
         elif path == "/api/feed" and request.method == "GET":
             await self._stream(request, send)
             return
@@ -86,15 +86,15 @@ class Site:
         await response(scope, receive, send)
 
     async def _answer(self, handle: Handler, request: Request) -> Response:
-        """What a handler says, and what is said when it cannot."""
+        """Return the response of a handler, or one that explains its error."""
         try:
             return await handle(request)
         except Senseless as error:
             return said(400, str(error))
         except TimeoutError:
-            return said(504, "It has not answered in time. Is its Kingpin busy?")
+            return said(504, "No answer in time. Is the Kingpin busy?")
         except ClientDisconnect:
-            return said(400, "The request was broken off.")
+            return said(400, "The request was interrupted.")
         except MobError as error:
             return said(409, str(error))
 
@@ -117,9 +117,9 @@ class Site:
         return _json([_report(crash) for crash in reversed(crashes)])
 
     async def _stream(self, request: Request, send: Send) -> None:
-        """The feed, until it ends, the viewer goes, or does not read: then he is cut off."""
+        """Send the feed until it ends, or the viewer disconnects or does not read; then cut the viewer off."""
         if self._feed.is_full:
-            response = said(503, "Too many watch already.")
+            response = said(503, "Too many viewers are connected.")
             response.headers.update(HEADERS)
             await response(request.scope, request.receive, send)
             return
@@ -149,7 +149,7 @@ class Site:
     # ------------------------------------------------------------------------------------------------- to do
 
     async def _login(self, request: Request) -> Response:
-        response = _json({"text": "The token is right."})
+        response = _json({"text": "The token is correct."})
         response.headers["set-cookie"] = self._guard.cookie
         return response
 
@@ -158,12 +158,12 @@ class Site:
         async for part in request.stream():
             body += part
             if len(body) > MOST_BYTES:
-                return said(413, f"The body of a request may have {MOST_BYTES:,} bytes.")
+                return said(413, f"The body of a request may have at most {MOST_BYTES:,} bytes.")
         return _json(await self._actions.act(request.url.path.rpartition("/")[2], body))
 
 
 def said(status: int, text: str) -> Response:
-    """A sentence instead of what was asked for."""
+    """Return a response with a sentence that says why there is no other."""
     response = _json({"error": text})
     response.status_code = status
     return response

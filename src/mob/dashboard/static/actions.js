@@ -1,10 +1,10 @@
-// What a person does: the token, questions before what disrupts, results as toasts.
+// The viewer's actions: the token, questions before anything that disrupts, results as toasts.
 
 import { $, make, placeOf } from "./tools.js";
 
 const KEY = "mob-token";
 
-/** The token from the address, which is then taken out of it: it is not to be in bookmarks and screenshots. */
+/** The token from the address, which is then removed from it, so that it is not in bookmarks and screenshots. */
 export function findToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
@@ -21,7 +21,7 @@ export function toast(text, isError = false) {
   setTimeout(() => shown.remove(), isError ? 12000 : 6000);
 }
 
-/** Asks; resolves to whether the answer was yes. `body`: elements. */
+/** Asks a question; resolves to true if the answer was yes. `body`: elements. */
 export function ask(title, body, { yes = "OK", no = "Cancel", wide = false } = {}) {
   const dialog = $("dialog");
   if (dialog.open) dialog.close();
@@ -50,7 +50,7 @@ export class Actions {
     this.show();
   }
 
-  /** The URL with the token was opened where the page is open already. */
+  /** Takes a new token: the URL with the token was opened where the page was already open. */
   async take(token) {
     if (token === this.token) return;
     this.token = token;
@@ -67,15 +67,15 @@ export class Actions {
     try {
       return (await fetch("/api/login", { method: "POST", headers: { "X-Mob-Token": this.token } })).ok;
     } catch {
-      return true; // it cannot be reached now; the next action will tell
+      return true; // the server cannot be reached now; the next action will show it
     }
   }
 
-  /** Asks for the token; whether there is one now. */
+  /** Asks for the token; resolves to true if there is one now. */
   async unlock() {
     const input = make("input", { type: "password", "aria-label": "Token", autocomplete: "off", value: this.token });
-    const hint = make("p", {}, "It is in the URL that the app has printed when it started: dashboard: http://…#token=…");
-    if (!(await ask("The token, please", [hint, input], { yes: "Unlock" }))) return false;
+    const hint = make("p", {}, "It is in the URL that the app printed when it started: dashboard: http://…#token=…");
+    if (!(await ask("Enter the token", [hint, input], { yes: "Unlock" }))) return false;
     this.token = input.value.trim();
     const fits = Boolean(this.token) && (await this.login());
     if (fits) sessionStorage.setItem(KEY, this.token);
@@ -88,7 +88,7 @@ export class Actions {
     return fits;
   }
 
-  /** Asks the server for something; its answer, or null if there is none. */
+  /** Sends a request to the server; resolves to its answer, or null if there is none. */
   async post(name, body) {
     if (!this.token && !(await this.unlock())) return null;
     try {
@@ -104,9 +104,9 @@ export class Actions {
         sessionStorage.removeItem(KEY);
         this.show();
       }
-      toast(answer.error ?? `${name} has failed (${response.status}).`, true);
+      toast(answer.error ?? `${name} failed (${response.status}).`, true);
     } catch {
-      toast(`${name}: the dashboard cannot be reached, so nobody knows whether it was done.`, true);
+      toast(`${name}: the dashboard cannot be reached; the action may or may not have been carried out.`, true);
     }
     return null;
   }
@@ -118,28 +118,28 @@ export class Actions {
   }
 
   scale(role, change, ready) {
-    const question = change < 0 && { title: `One worker less for ${role}?`, text: `It finishes what it has and ends. ${ready - 1} of ${ready} stay.`, yes: "Scale down" };
+    const question = change < 0 && { title: `Remove one worker of ${role}?`, text: `It finishes its calls and exits. ${ready - 1} of ${ready} stay.`, yes: "Scale down" };
     return this.act("scale", { role, change }, question);
   }
 
   reload(role) {
-    const text = "New workers with new code take the places of the old ones, which finish what they have. Nothing is interrupted.";
+    const text = "New workers with new code replace the old ones, which finish their calls. Nothing is interrupted.";
     return this.act("reload", { roles: role ? [role] : [] }, { title: role ? `Reload ${role}?` : "Reload all roles?", text, yes: "Reload" });
   }
 
   restart(role) {
-    const text = "All its workers end at once, and others come. Until then calls wait, and connections break.";
+    const text = "All its workers exit at once, and new ones start. Until then calls wait, and connections break.";
     return this.act("restart", { role }, { title: `Restart ${role}?`, text, yes: "Restart" });
   }
 
   restartOne(mobster) {
-    const text = "It finishes what it has and ends; another one comes.";
+    const text = "It finishes its calls and exits; a new worker replaces it.";
     return this.act("restart", mobster.node ? { pid: mobster.pid, node: mobster.node } : { pid: mobster.pid }, { title: `Restart ${placeOf(mobster)} (pid ${mobster.pid})?`, text, yes: "Restart" });
   }
 
   async stacks(mobster) {
     const answer = await this.post("stacks", { uid: mobster.uid });
-    const title = `Where ${placeOf(mobster)} (pid ${mobster.pid}) stands`;
-    if (answer) await ask(title, [make("pre", { tabindex: "0" }, answer.text || "Nothing is known.")], { yes: "Close", no: "", wide: true });
+    const title = `Stacks of ${placeOf(mobster)} (pid ${mobster.pid})`;
+    if (answer) await ask(title, [make("pre", { tabindex: "0" }, answer.text || "No stacks available.")], { yes: "Close", no: "", wide: true });
   }
 }

@@ -1,4 +1,4 @@
-// The page: takes what the feed sends, and has each part show it. Comes back by itself when the connection is lost.
+// The page: takes what the feed sends, and lets each part show it. Reconnects by itself when the connection is lost.
 
 import { Actions, ask, toast } from "./actions.js";
 import { strip } from "./charts.js";
@@ -9,8 +9,8 @@ import { exportTable, jobTable, mobsterTable, Roles, showPorts, timerTable } fro
 import { $, bytes, clock, keep, make, say, span } from "./tools.js";
 
 const KEYS = [
-  ["1 – 9, 0", "go to a section"], ["/", "filter the logs"], ["p", "pause the logs, or go on"], ["t", "light or dark"],
-  ["u", "unlock actions"], ["← →", "on a chart: what it says at a time"], ["?", "this"], ["Esc", "close"],
+  ["1 – 9, 0", "go to a section"], ["/", "filter the logs"], ["p", "pause or resume the logs"], ["t", "light or dark"],
+  ["u", "unlock actions"], ["← →", "on a chart: show the values at a time"], ["?", "this help"], ["Esc", "close"],
 ];
 const store = new Store();
 const actions = new Actions(() => connect());
@@ -60,22 +60,22 @@ function connect() {
   source.addEventListener("error", () => lost());
 }
 
-/** Connecting again by hand, too: after an answer that was no stream the browser gives up for good. */
+/** Reconnects by hand, because after a response that is not a stream the browser gives up for good. */
 async function lost() {
   source.close();
   clearTimeout(retry);
   failures += 1;
   status("lost", "connection lost");
-  if (failures > 1) banner("Connection lost, trying again."); // once: a reload, and the next worker is there already
+  if (failures > 1) banner("Connection lost, trying again."); // after one failure it may be a reload, whose next worker is ready already
   retry = setTimeout(connect, failures > 1 ? 1000 : 150);
   try {
     const response = await fetch("/metrics", { method: "HEAD" });
     if (response.status !== 401) return;
     clearTimeout(retry);
     status("lost", "locked");
-    banner("This dashboard shows nothing without its token: use “Unlock actions”, or the URL that the app has printed.");
+    banner("This dashboard shows nothing without its token: use “Unlock actions”, or the URL that the app printed.");
   } catch {
-    // It does not run, which the banner says.
+    // It is not running, which the banner says.
   }
 }
 
@@ -94,7 +94,7 @@ function banner(text) {
 
 // ------------------------------------------------------------------------------------------------- showing
 
-/** Shows what has changed: not all of it in one frame, lest the picture halts. */
+/** Shows what changed, in several steps, so that the picture does not stop. */
 function show(hasNews) {
   stage.update();
   showHead();
@@ -124,7 +124,7 @@ function showHead() {
 function showTables() {
   const ordered = store.inOrder();
   const uids = ordered.map((each) => each.uid).join();
-  if (isTableSeen || uids !== shownUids) mobsters.show(ordered); // a long table costs more than all else
+  if (isTableSeen || uids !== shownUids) mobsters.show(ordered); // a long table costs more than everything else
   shownUids = uids;
   exports_.show([...store.exports.values()]);
   $("no-exports").hidden = store.exports.size > 0;
@@ -135,7 +135,7 @@ function showTables() {
   logs.roles([...store.roles.keys()]);
 }
 
-/** A section that is there only if the app has such things. */
+/** Shows a section only if the app has such things. */
 function showIfAny(name, table) {
   const rows = [...store[name].values()];
   $(name).hidden = links.find((link) => link.hash === `#${name}`).hidden = !rows.length;
@@ -180,7 +180,7 @@ function crashReport(crash) {
   return make("details", { "data-pid": crash.pid }, head, make("pre", { tabindex: "0" }, crash.text));
 }
 
-// ---------------------------------------------------------------------------------------------- the person
+// ---------------------------------------------------------------------------------------------- the viewer
 
 function dress(theme) {
   document.documentElement.dataset.theme = theme;
@@ -244,4 +244,4 @@ new IntersectionObserver(([entry]) => {
 
 await actions.start();
 connect();
-window.mob = { stage, store }; // for a look from the console
+window.mob = { stage, store }; // for the browser's console

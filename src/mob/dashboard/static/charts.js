@@ -1,5 +1,5 @@
-// Charts of the last 15 minutes, as SVG: two lines at most, a readable axis, marks for what has happened, a cursor for
-// the pointer and for the arrow keys.
+// Charts of the last 15 minutes, as SVG: at most two lines, a readable axis, marks for events, a cursor for the pointer
+// and for the arrow keys.
 
 import { clock, make, svg } from "./tools.js";
 
@@ -8,7 +8,7 @@ const HEIGHT = 100;
 const TOP = 16;
 const BOTTOM = 18;
 
-/** The next number that people like to read on an axis. */
+/** The next number that is easy to read on an axis. */
 export function ceiling(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -31,7 +31,7 @@ export class Chart {
     this.canvas.addEventListener("pointerleave", () => this.point(null));
     this.canvas.addEventListener("blur", () => this.point(null));
     this.canvas.addEventListener("keydown", (event) => this.step(event));
-    this.width = 0; // told by the browser and not asked for: to ask after each change has it lay out the page each time
+    this.width = 0; // reported by the browser: asking for it after each change would lay out the page each time
     new ResizeObserver(([entry]) => {
       this.width = entry.contentRect.width;
       this.draw();
@@ -97,10 +97,10 @@ export class Chart {
   }
 
   line({ field, kind, fill, skipZeros }, y) {
-    const points = skipZeros ? this.points.filter((each) => each[field]) : this.points; // no call: there is no time
+    const points = skipZeros ? this.points.filter((each) => each[field]) : this.points; // without calls there is no time
     if (!points.length) return [];
     const path = points.map((each, number) => {
-      const far = number && each.at - points[number - 1].at > 20; // nobody has measured in between
+      const far = number && each.at - points[number - 1].at > 20; // there are no measurements in between
       return `${number && !far ? "L" : "M"}${this.x(each.at).toFixed(1)} ${y(each[field]).toFixed(1)}`;
     });
     const drawn = [svg("path", { class: kind, d: path.join("") })];
@@ -120,7 +120,7 @@ export class Chart {
   }
 }
 
-/** The time line: a mark for each thing that has happened, in rows by kind so that they do not hide each other. */
+/** The timeline: a mark for each event, in rows by kind so that they do not hide each other. */
 export function strip(events, now, width, onPick) {
   const drawn = svg("svg", { role: "img", "aria-label": `${events.length} events in the last 15 minutes` });
   const x = (at) => Math.max(4, Math.min(width - 4, width * (1 - (now - at) / SPAN)));
@@ -139,7 +139,7 @@ export function strip(events, now, width, onPick) {
   return drawn;
 }
 
-/** The names of the lines, each in the colour of its line. */
+/** The names of the lines, each in the color of its line. */
 function caption(lines) {
   const names = lines.map((line) => make("span", { class: `c-${line.kind}` }, line.label));
   return make("span", {}, ...names.flatMap((name, number) => (number ? [" / ", name] : [name])));

@@ -1,4 +1,5 @@
-// Live logs: the last lines in memory, those that pass the filter on the page, at the end unless one has scrolled up.
+// Live logs: the latest lines in memory, those that pass the filter on the page, scrolled to the end unless the viewer
+// scrolled up.
 
 import { $, clock, make, placeOf } from "./tools.js";
 
@@ -28,7 +29,7 @@ export class Logs {
   }
 
   label() {
-    $("log-pause").textContent = this.isPaused ? `Go on${this.missed ? ` (${this.missed} new)` : ""}` : "Pause";
+    $("log-pause").textContent = this.isPaused ? `Resume${this.missed ? ` (${this.missed} new)` : ""}` : "Pause";
   }
 
   roles(names) {
@@ -46,7 +47,7 @@ export class Logs {
 
   add({ lines, left_out: leftOut }) {
     const more = lines.map(read);
-    if (leftOut) more.push({ leftOut: `${leftOut.toLocaleString("en")} lines were left out here: they came too fast.` });
+    if (leftOut) more.push({ leftOut: `${leftOut.toLocaleString("en")} lines were left out here, because they came too fast.` });
     this.lines.push(...more);
     this.lines.splice(0, Math.max(0, this.lines.length - KEPT));
     if (this.isPaused) {

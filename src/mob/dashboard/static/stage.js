@@ -1,6 +1,6 @@
 // The picture: the Kingpin in the middle, the roles around it, a dot for each mobster, a curve for each link on which
-// messages travel. What stands still is painted once a second on a canvas of its own; a frame copies it and moves the
-// dots of the messages. Nothing is painted while nobody can see it or nothing moves.
+// messages travel. The static part is painted once a second on its own canvas; a frame copies it and moves the dots of
+// the messages. Nothing is painted while the picture is not visible or nothing moves.
 
 import { bytes, count, make, placeOf, span, stateOf } from "./tools.js";
 
@@ -49,7 +49,7 @@ export class Stage {
     return this.colours[by[stateOf(mobster)] ?? "booting"];
   }
 
-  /** The store has changed, or the size. */
+  /** Takes changes of the store or of the size. */
   update() {
     if (!this.store.head) return;
     this.canvas.classList.toggle("many", this.store.mobsters.size > 60);
@@ -63,7 +63,7 @@ export class Stage {
     this.place();
     this.connect();
     const ready = [...this.store.mobsters.values()].filter((each) => each.state === "ready").length;
-    this.canvas.setAttribute("aria-label", `The mob ${this.store.head.app}: ${this.kingpins.length === 1 ? "a Kingpin" : `${this.kingpins.length} machines`}, ${this.store.roles.size} roles, ${this.store.mobsters.size} mobsters of which ${ready} are ready, ${this.store.head.clients.length} clients. The tables below tell the same.`);
+    this.canvas.setAttribute("aria-label", `The app ${this.store.head.app}: ${this.kingpins.length === 1 ? "a Kingpin" : `${this.kingpins.length} machines`}, ${this.store.roles.size} roles, ${this.store.mobsters.size} mobsters of which ${ready} are ready, ${this.store.head.clients.length} clients. The tables below show the same.`);
     this.isDirty = true;
     this.wake();
   }
@@ -80,7 +80,7 @@ export class Stage {
     const seen = new Set();
     this.labels = [];
     this.kingpins = [];
-    const room = height - (store.head.clients.length ? 40 : 0); // the foot is the clients'
+    const room = height - (store.head.clients.length ? 40 : 0); // the bottom is for the clients
     rowsOf(machines, width, room).forEach((row, number, rows) => {
       const [wide, high] = [width / row.length, room / rows.length];
       row.forEach(([node], place) => {
@@ -100,7 +100,7 @@ export class Stage {
     }
   }
 
-  /** One machine in its part of the picture: its Kingpin in the middle, its roles around it. */
+  /** Places one machine in its part of the picture: its Kingpin in the middle, its roles around it. */
   placeMachine(node, groups, left, top, width, height, seen) {
     const { size } = this;
     for (const group of groups) group.radius = size * (1.45 * Math.sqrt(Math.max(1, group.members.length)) + 0.9);
@@ -211,7 +211,7 @@ export class Stage {
     paint.textAlign = "center";
     for (const label of this.labels) this.paintSpoke(paint, label);
     for (const label of this.labels) this.paintGroup(paint, label);
-    for (const label of this.labels) this.paintName(paint, label); // last: no neighbour hides it
+    for (const label of this.labels) this.paintName(paint, label); // last, so that no neighbour hides it
     paint.strokeStyle = this.colours.flow;
     const thin = Math.min(1, Math.sqrt(24 / (this.links.length + 1))); // the more there are, the less each may hide
     for (const link of this.links) {
@@ -248,7 +248,7 @@ export class Stage {
     const { colours } = this;
     const row = this.store.roles.get(role);
     const rate = this.store.latest(role)?.calls ?? 0;
-    const isAbove = y < kingpin.y - 30; // there the label is, too: the way to the Kingpin stays free
+    const isAbove = y < kingpin.y - 30; // then the label is above, too, to keep the line to the Kingpin clear
     const under = isAbove ? y - radius - this.size - 24 : y + radius + this.size + 16;
     paint.fillStyle = colours.ink;
     paint.font = "600 13px system-ui, sans-serif";
@@ -369,7 +369,7 @@ export class Stage {
     const lines = [`pid ${each.pid}, ${stateOf(each)}, up ${span(this.store.head.now - each.born)}`, `CPU ${Math.round(each.load * 100)} %, ${bytes(each.memory)}`];
     if (each.hand || each.waiting) lines.push(`${each.hand} in hand, ${each.waiting} waiting`);
     const inward = Object.values(each.traffic).reduce((sum, rate) => sum + rate, 0);
-    if (inward) lines.push(`${count(inward)} messages/s come in`);
+    if (inward) lines.push(`${count(inward)} messages/s received`);
     if (each.note) lines.push(each.note);
     return [make("b", {}, placeOf(each)), ...lines.flatMap((line) => [line, make("br")])];
   }
@@ -380,14 +380,14 @@ export class Stage {
   }
 }
 
-/** Machines in rows that fill the picture: as many rows as make their parts about twice as wide as high. */
+/** Machines in rows that fill the picture: as many rows as make each part about twice as wide as it is high. */
 export function rowsOf(machines, width, height) {
   const columns = Math.min(machines.length, Math.ceil(Math.sqrt((machines.length * width) / (height * 2.2))));
   const many = Math.ceil(machines.length / columns);
   return Array.from({ length: many }, (_, row) => machines.slice(Math.round((row * machines.length) / many), Math.round(((row + 1) * machines.length) / many)));
 }
 
-/** The place of a dot: a ring if they are few, else as the seeds of a sunflower. */
+/** The place of a dot: on a ring if there are few, else like the seeds of a sunflower. */
 function spot(x, y, size, place, many) {
   if (many === 1) return [x, y];
   if (many <= 7) {

@@ -1,4 +1,4 @@
-// What is known of the app, kept up to date by the feed. It says what has changed, and draws nothing.
+// The state of the app, kept up to date by the feed. It reports what changed, and draws nothing.
 
 const KEPT = 15 * 60;
 
@@ -18,13 +18,13 @@ export class Store {
     this.events = [];
   }
 
-  /** Everything, from one who has just connected. */
+  /** Takes everything, on a new connection. */
   whole(data) {
     this.clear();
     this.tick(data);
   }
 
-  /** What is new. */
+  /** Takes what is new. */
   tick(data) {
     this.head = data.head;
     for (const name of ["roles", "mobsters", "exports", "timers", "jobs"]) {
@@ -62,14 +62,14 @@ export class Store {
     return this.points.get(role)?.at(-1) ?? null;
   }
 
-  /** Events that speak of a role, or of the whole app; of several machines, those of its own. */
+  /** Events that mention a role, or the whole app; with several machines, only those of its own. */
   eventsOf(role) {
     const [name, node] = role.split(":").reverse();
     const word = new RegExp(`(^|[^\\w.-])${name.replace(/[.]/g, "\\.")}(?![\\w-])`);
     return this.events.filter((each) => each.kind !== "note" && each.kind !== "exit" && each.node === (node ?? "") && word.test(each.text));
   }
 
-  /** The machines of the cluster with the pids of their Kingpins, this one first; one without a name if there is none. */
+  /** The machines of the cluster with the pids of their Kingpins, this one first; without a cluster, one without a name. */
   machines() {
     return this.head.machines ?? [["", this.head.pid]];
   }

@@ -1,9 +1,9 @@
-// Roles with their charts, mobsters, exports, ports: what the store says, as rows that are kept.
+// Roles with their charts, mobsters, exports, ports: the store's contents as rows that are kept.
 
 import { Chart } from "./charts.js";
 import { $, bytes, count, keep, make, placeOf, say, seconds, span, stateOf } from "./tools.js";
 
-/** What a store holds, and how many of the keys that were asked for were there. */
+/** The contents of a store, and the share of requested keys that were there. */
 function contentsOf({ keys, bytes: held, hits, misses }) {
   const asked = hits + misses;
   const size = held >= 1024 ? ` in ${bytes(held)}` : "";
@@ -42,13 +42,13 @@ export class Roles {
     const failing = make("p", { class: "failing", hidden: true });
     const button = (text, label, act) => make("button", { class: "small", "aria-label": `${label} ${name}`, title: label, onclick: act }, text);
     const buttons = make("div", { class: "buttons" },
-      button("−", "One worker less for", () => this.actions.scale(name, -1, this.store.roles.get(name).target)),
-      button("+", "One worker more for", () => this.actions.scale(name, 1)),
+      button("−", "Remove one worker of", () => this.actions.scale(name, -1, this.store.roles.get(name).target)),
+      button("+", "Add one worker to", () => this.actions.scale(name, 1)),
       button("Reload", "Reload", () => this.actions.reload(name)),
       button("Restart", "Restart", () => this.actions.restart(name)));
     const card = make("article", { class: "card role", "data-role": name, "aria-label": `Role ${name}` },
       make("header", {}, make("h3", {}, name), count_, facts, buttons, failing),
-      make("p", { class: "idle" }, "Nobody has called it in the last 15 minutes."),
+      make("p", { class: "idle" }, "No calls in the last 15 minutes."),
       make("div", { class: "charts", hidden: true }, ...charts.map((chart) => chart.element)));
     this.cards.set(name, { charts, count: count_, facts, failing });
     card.isNew = true;
@@ -86,7 +86,7 @@ export class Roles {
   }
 }
 
-/** A table that is sorted by a click on a head. `columns`: [{title, left, value(row), fill(cell, row)}]. */
+/** A table that is sorted by clicking on a head. `columns`: [{title, left, value(row), fill(cell, row)}]. */
 class Table {
   constructor(table, columns, key) {
     this.table = table;
@@ -178,7 +178,7 @@ export function exportTable() {
   const failures = (row) => sum(row.failed) + sum(row.unserved);
   const failed = (cell, row) => {
     const kinds = Object.entries(row.failed).concat(Object.entries(row.unserved));
-    cell.classList.toggle("fails", kinds.length > 0 && !row.timer); // that one is red in its own table
+    cell.classList.toggle("fails", kinds.length > 0 && !row.timer); // a timer is red in its own table
     say(cell, kinds.length ? kinds.map(([kind, many]) => `${kind} ${count(many)}`).join(", ") : "–");
   };
   const pair = (name) => text((row) => `${seconds(row[name][0])} / ${seconds(row[name][1])}`);
@@ -231,7 +231,7 @@ export function jobTable() {
   ], (row) => row.role);
 }
 
-/** Connections on shared ports: how many each worker has, and how uneven that is. */
+/** Connections on shared ports: the number of each worker, and how uneven they are. */
 export function showPorts(store) {
   const ports = new Map();
   for (const mobster of store.inOrder()) {

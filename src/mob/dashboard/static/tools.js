@@ -1,8 +1,8 @@
-// Small things that all parts use: elements, numbers as people read them, rows kept by key.
+// Small things that all parts use: elements, numbers in a readable form, rows kept by key.
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element. What comes from the app is only ever put in as text, never as HTML. */
+/** Makes an element. What comes from the app is only inserted as text, never as HTML. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -21,7 +21,7 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Sets the text if it is another one: an unchanged page costs the browser nothing. */
+/** Sets the text if it differs: an unchanged page costs the browser nothing. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -58,10 +58,10 @@ export function span(value) {
 
 export const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
-/** The state that is shown: one that is ready but does not come round is stuck. */
+/** The state that is shown: a ready mobster whose event loop is blocked is stuck. */
 export const stateOf = (mobster) => (mobster.stuck >= 2 ? "stuck" : mobster.state);
 
-/** Children of `parent`, one for each key and in this order; made by `create`, kept up to date by `update`. */
+/** Keeps children of `parent`, one for each key and in this order: `create` makes them, `update` updates them. */
 export function keep(parent, keys, create, update) {
   const known = (parent.known ??= new Map());
   const wanted = new Set(keys);
@@ -81,5 +81,5 @@ export function keep(parent, keys, create, update) {
   }
 }
 
-/** How people read a place: back.2; below 0 are the spares: back.spare. */
+/** The name of a place for people: back.2; negative indexes are spares: back.spare. */
 export const placeOf = ({ role, index }) => `${role}.${index >= 0 ? index : index === -1 ? "spare" : `spare${-index}`}`;
