@@ -1,4 +1,4 @@
-"""How many short tasks travel together."""
+"""The number of short tasks that travel together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mob.pools.bundles import MOST, SPAN, Bundle, most_together
 @pytest.mark.parametrize(
     ("cost", "waiting", "workers", "together"),
     [
-        (0, 10_000, 2, 1),  # nobody knows what they take
+        (0, 10_000, 2, 1),  # the cost is unknown
         (1, 10_000, 2, MOST),
         (100, 10_000, 2, SPAN // 100),
         (SPAN, 10_000, 2, 1),

@@ -1,4 +1,4 @@
-"""What belongs to a script, in a worker: the functions of one `__main__` share their globals there, too."""
+"""Functions of a script in a worker: those of one `__main__` share their globals there, too."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Machine:
         vars(self.script)[name] = value
 
     def send(self, value: Any) -> Any:
-        """Return it as it is in the worker."""
+        """Return the value as it is in the worker."""
         self.become(self.script)
         data, buffers = pickling.dumps(value, "the function")
         self.become(self.worker)

@@ -1,4 +1,4 @@
-"""What `mob.Pool` says of options before any process is started."""
+"""Errors of `mob.Pool` about its options, before any process is started."""
 
 from __future__ import annotations
 

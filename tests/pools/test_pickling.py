@@ -1,4 +1,4 @@
-"""Functions and arguments as bytes: what is kept, what is pickled again, and what is told of the rest."""
+"""Functions and arguments as bytes: what is kept, what is pickled again, and the errors for the rest."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def by_value() -> Iterator[None]:
-    """This module's functions are sent by value."""
+    """Send this module's functions by value."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -113,7 +113,7 @@ def test_a_lambda_is_sent_by_value() -> None:
 
 
 def test_a_large_buffer_is_named_once_if_cloudpickle_takes_over() -> None:
-    """The first attempt has found buffers before it failed."""
+    """The first attempt found buffers before it failed."""
     value = [pickle.PickleBuffer(bytearray(LARGE)), lambda: 3]
     data, buffers = dumps(value, "the argument")
     assert len(buffers) == 1
@@ -177,7 +177,7 @@ def test_a_list_that_is_too_deep() -> None:
         deep = [deep]
     with pytest.raises(CannotPickle, match="recursion"):
         dumps(deep, "the argument")
-    while deep:  # else freeing it goes as deep
+    while deep:  # otherwise freeing it recurses as deep
         deep = deep[0]
 
 
@@ -186,7 +186,7 @@ def test_a_list_that_is_too_deep() -> None:
 
 @pytest.mark.usefixtures("no_cloudpickle")
 def test_without_cloudpickle_a_lambda_says_what_to_install() -> None:
-    with pytest.raises(CannotPickle, match=r"pip install 'mobsters\[pool\]' \(cloudpickle\) can send more\."):
+    with pytest.raises(CannotPickle, match=r"cloudpickle \(pip install 'mobsters\[pool\]'\) can send more\."):
         dumps(lambda: 3, "the function")
 
 

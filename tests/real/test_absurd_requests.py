@@ -48,8 +48,8 @@ def client(app: RunningApp) -> Iterator[mob.Client]:
 
 
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "scale": (lambda c: c.scale("a", HUGE), f"scale: count={HUGE} is beyond 64 bits"),
-    "scale below": (lambda c: c.scale("a", -HUGE, relative=True), f"scale: count=-{HUGE} is beyond 64 bits"),
+    "scale": (lambda c: c.scale("a", HUGE), f"scale: count={HUGE} does not fit in 64 bits"),
+    "scale below": (lambda c: c.scale("a", -HUGE, relative=True), f"scale: count=-{HUGE} does not fit in 64 bits"),
     "scale by a float": (lambda c: c.scale("a", 1.5), "scale: count=1.5 is not a whole number"),
     "scale by nan": (lambda c: c.scale("a", math.nan), "scale: count=nan is not a whole number"),
     "scale by text": (lambda c: c.scale("a", "2"), "scale: count='2' is not a whole number"),
@@ -57,14 +57,14 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "scale by top": (lambda c: c.scale("a", TOP), "'a' cannot have 18,446,744,073,709,551,615 workers"),
     "scale by top more": (lambda c: c.scale("a", TOP, relative=True), "'a' cannot have"),
     "scale by bottom": (lambda c: c.scale("a", BOTTOM), "'a' cannot have"),
-    "logs": (lambda c: list(c.logs("a", last=HUGE)), f"logs: last={HUGE} is beyond 64 bits"),
-    "logs of a pid": (lambda c: list(c.logs(HUGE)), f"logs: pid={HUGE} is beyond 64 bits"),
+    "logs": (lambda c: list(c.logs("a", last=HUGE)), f"logs: last={HUGE} does not fit in 64 bits"),
+    "logs of a pid": (lambda c: list(c.logs(HUGE)), f"logs: pid={HUGE} does not fit in 64 bits"),
     "logs by a float": (lambda c: list(c.logs("a", last=1.5)), "logs: last=1.5 is not a whole number"),
     "logs of a surrogate": (lambda c: list(c.logs("a\ud800")), "this app has no role"),
-    "crashes": (lambda c: c.crashes(HUGE), f"crashes: number={HUGE} is beyond 64 bits"),
+    "crashes": (lambda c: c.crashes(HUGE), f"crashes: number={HUGE} does not fit in 64 bits"),
     "crashes by a float": (lambda c: c.crashes(0.5), "crashes: number=0.5 is not a whole number"),
     "stacks": (lambda c: c.stacks(HUGE), "no worker has pid"),
-    "restart": (lambda c: c.restart(HUGE), f"restart: pid={HUGE} is beyond 64 bits"),
+    "restart": (lambda c: c.restart(HUGE), f"restart: pid={HUGE} does not fit in 64 bits"),
     "restart of nobody": (lambda c: c.restart(0), "restart needs either roles or the pid of one worker"),
     "restart of a strange pid": (lambda c: c.restart(TOP), "no worker has pid"),
     "reload": (lambda c: c.reload("\ud800"), "this app has no role"),
@@ -75,7 +75,10 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "timeout as text": (lambda c: c.require("a").options(timeout="1"), "timeout='1' is not a number of seconds"),
     "retries": (lambda c: c.require("a").options(retries=1.5), "retries=1.5 is not a whole number"),
     "result": (lambda c: c.require("a").slow().result(math.nan), "timeout=nan is not a number of seconds"),
-    "of a mobster": (lambda c: c.require("a").grow(HUGE).result(patient(30)), f"scale: count={HUGE} is beyond 64 bits"),
+    "of a mobster": (
+        lambda c: c.require("a").grow(HUGE).result(patient(30)),
+        f"scale: count={HUGE} does not fit in 64 bits",
+    ),
 }
 
 

@@ -195,7 +195,7 @@ def back(client: mob.Client) -> Any:
 
 
 def pools_of(client: mob.Client) -> dict[str, tuple[int, int]]:
-    """(bytes in the pool, views of others' buffers), by role; the client's own are under ""."""
+    """Return (bytes in the pool, views of others' buffers) by role; the client's own are under ""."""
     gc.collect()
     found = {"": client.statistics()}
     for role in ("back", "front", "tight", "none", "doomed"):
@@ -208,7 +208,7 @@ def assert_all_is_free(client: mob.Client) -> None:
 
 
 def memfds_of(pid: int) -> set[str]:
-    """The anonymous files that a process has open or mapped."""
+    """Return the anonymous files that a process has open or mapped."""
     found = set()
     for each in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -447,7 +447,7 @@ def test_the_receiver_is_killed_in_the_middle(client: mob.Client) -> None:
     os.kill(pid, signal.SIGKILL)
     for call in calls:
         assert isinstance(call.exception(patient(30)), mob.Lost)
-    wait_until(lambda: client.statistics()["shared"] == 0, "what the dead one held is free")
+    wait_until(lambda: client.statistics()["shared"] == 0, "all that the dead process held is free")
     assert doomed.options(wait=30).describe(b"\1" * BIG).result(patient(30)) == ["bytes", BIG, BIG]
 
 
@@ -461,12 +461,12 @@ def test_the_sender_is_killed_in_the_middle(client: mob.Client) -> None:
     for call in calls:
         error = call.exception(patient(30))
         assert error is None or isinstance(error, mob.Lost)
-    assert kept == bytes(BIG)  # as long as somebody looks at it
+    assert kept == bytes(BIG)  # while there are views of it
     wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
     del kept, calls, call
     gc.collect()
-    # What it had not begun was made by its successor, whose memory is here now.
-    wait_until(lambda: set(before) - set(memfds_of(os.getpid())), "the dead one's memory is gone")
+    # A successor repeated what it had not begun, so the memory here is the successor's.
+    wait_until(lambda: set(before) - set(memfds_of(os.getpid())), "the dead process's memory is unmapped")
 
 
 def test_survivors_have_their_own_pool_and_those_of_the_living(app: RunningApp, client: mob.Client) -> None:

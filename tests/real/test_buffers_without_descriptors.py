@@ -1,4 +1,4 @@
-"""Large buffers where a process has no descriptor left: the call that has one fails, and no other."""
+"""Large buffers in a process without free descriptors: the call that contains one fails, and no other."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_caller_without_descriptors_fails_that_call_only(apps: Apps) -> None:
     roles = '.role("back", "./back.py").role("front", "./front.py")'
     app = apps.start(roles, back=HOG, front=RELAY)
     front = app.wait_ready().require("front")
-    assert front.relay(3).result(patient(20)) == 3  # the link is there
+    assert front.relay(3).result(patient(20)) == 3  # the link exists
     front.hog().result(patient(20))
     assert front.relay(LARGE).result(patient(20)) == LARGE  # by the socket
     assert "ulimit -n" in front.fetch(LARGE).result(patient(20))

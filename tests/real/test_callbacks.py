@@ -1,4 +1,4 @@
-"""Functions that cross between real processes: called from there, passed on, passed home, and freed at both ends."""
+"""Functions that cross between real processes: called there, passed on, passed back, and freed at both ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 CALLBACKS = int(os.environ.get("MOB_TEST_CALLBACKS", "100000"))
-"""How many functions are passed and never called; set it to a million for the full measure."""
+"""Number of functions that are passed and never called; a million for the full measurement."""
 BATCH = 500
 ROLES = ("front", "back", "third", "doomed", "pool")
 MIB = 1024 * 1024
@@ -171,7 +171,7 @@ async def be_teased():
     return await back.tease(lambda: "called")
 
 def tease(f):
-    front.block_on_back()              # nobody waits for this one
+    front.block_on_back()              # no one waits for this one
     return f().result(10)
 
 def block_on_back():
@@ -227,7 +227,7 @@ def back(client: mob.Client) -> mob.Proxy:
 
 @pytest.fixture
 def tables(client: mob.Client) -> Callable[[], list[dict[str, int]]]:
-    """Asks the client and every mobster how many functions they have lent and hold."""
+    """Ask the client and every mobster how many functions they have lent and hold."""
 
     def ask() -> list[dict[str, int]]:
         own = client.statistics()
@@ -333,7 +333,7 @@ def test_functions_cross_in_messages(app: RunningApp, client: mob.Client) -> Non
     answers: list[int] = []
     client.send({"reply": answers.append})
     pids = {member.pid for member in app.ready(client)}
-    wait_until(lambda: set(answers) == pids, "everybody has answered", patience=patient(10))
+    wait_until(lambda: set(answers) == pids, "all have answered", patience=patient(10))
     assert len(answers) == len(pids)
 
 
@@ -342,9 +342,7 @@ def test_a_function_in_a_message_to_all_comes_home_to_its_sender_too(
 ) -> None:
     front.ask_who_is_there().result(patient(20))
     pids = {member.pid for member in app.ready(client)}
-    wait_until(
-        lambda: set(front.who_is_there().result(patient(20))) == pids, "everybody has answered", patience=patient(10)
-    )
+    wait_until(lambda: set(front.who_is_there().result(patient(20))) == pids, "all have answered", patience=patient(10))
     assert len(front.who_is_there().result(patient(20))) == len(pids)
 
 
@@ -386,7 +384,7 @@ def test_a_callback_calls_the_one_that_awaits_it(front: mob.Proxy) -> None:
 
 
 def test_a_callback_that_waits_behind_a_blocking_export_runs(front: mob.Proxy) -> None:
-    """Both come in one frame, the export first; it blocks until the one has had its turn that waits for the other."""
+    """Both arrive in one frame, the export first; it blocks until the one that waits for the other has run."""
     assert front.be_teased().result(patient(20)) == "called"
 
 
@@ -408,7 +406,7 @@ def test_a_function_is_passed_on_and_called_there(back: mob.Proxy) -> None:
 def test_a_function_lives_on_where_it_was_passed_to(client: mob.Client, back: mob.Proxy) -> None:
     held = back.tables().result(patient(20))["held"]
     back.let_third_keep(lambda: "still here").result(patient(20))
-    wait_until(lambda: back.tables().result(patient(20))["held"] == held, "back holds it no more")
+    wait_until(lambda: back.tables().result(patient(20))["held"] == held, "back no longer holds it")
     assert client.require("third").call_kept().result(patient(20)) == "still here"
 
 
@@ -519,13 +517,13 @@ def test_functions_that_are_never_called_leave_no_memory(app: RunningApp, client
 
 
 def pid_of(app: RunningApp, role: str) -> int:
-    """The pid of the only worker of a role, once it is ready."""
+    """Return the pid of the only worker of a role, once it is ready."""
     (member,) = wait_until(lambda: app.ready(app.clients[0], role), f"{role} is ready")
     return int(member.pid)
 
 
 def kill(app: RunningApp, role: str) -> int:
-    """Kills the only worker of a role and waits for its successor; its pid."""
+    """Kill the only worker of a role, wait for its successor, and return the pid of that."""
     pid = pid_of(app, role)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: pid_of(app, role) != pid, f"the successor of {role} is ready")
@@ -534,7 +532,7 @@ def kill(app: RunningApp, role: str) -> int:
 
 @contextlib.contextmanager
 def news_held_up(client: mob.Client) -> Iterator[None]:
-    """Nobody hears from the Kingpin who has died; only the broken links tell."""
+    """Hold back the Kingpin's news of deaths, so that only broken links show them."""
     os.kill(client.kingpin_pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Sockets and open files between real processes: handed over in every place, and nothing is left open anywhere."""
+"""Sockets and open files between real processes: handed over in every place, and nothing stays open."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def own(thing):
     return await mob.require("front").echo(thing)
 
 def accept_for_back():
-    """A port: whoever connects is served by back."""
+    """A port: back serves everyone that connects."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def accept():
@@ -263,7 +263,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
             again=AGAIN,
         )
         back = app.wait_ready().require("back")
-        back.echo(bytes(100_000)).result(patient(30))  # the shared memory is there at both ends
+        back.echo(bytes(100_000)).result(patient(30))  # the shared memory is mapped at both ends
         yield app
 
 
@@ -283,7 +283,7 @@ def front(client: mob.Client) -> Any:
 
 
 def descriptors_of(pid: int) -> int:
-    """How many a process has open, besides the one of /dev/null that uvloop keeps from its first stream on."""
+    """Return the number of open descriptors of a process, except the one of /dev/null that uvloop keeps."""
     links: list[str] = []
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -293,19 +293,19 @@ def descriptors_of(pid: int) -> int:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(app: RunningApp, client: mob.Client) -> Iterator[None]:
-    """After every test each process has as many descriptors as before, also without a garbage collection."""
+    """After every test each process has as many descriptors as before, even without a garbage collection."""
 
     def counts() -> dict[str, int]:
         wait_until(lambda: len(app.ready(client)) == len(ROLES), "all are ready")
         for role in ROLES:
-            client.require(role).meet_all().result(patient(30))  # all links are there
+            client.require(role).meet_all().result(patient(30))  # all links exist
         found = {member.role: descriptors_of(member.pid) for member in app.ready(client)}
         waiting = {f"of {role}": client.require(role).statistics().result(patient(30))["descriptors"] for role in ROLES}
         own = {"own": descriptors_of(os.getpid()), "of own": client.statistics()["descriptors"]}
         return {**found, **waiting, **own}
 
     def is_as(before: dict[str, int]) -> bool:
-        with contextlib.suppress(mob.Lost):  # one that was killed has not been noticed yet
+        with contextlib.suppress(mob.Lost):  # the death of one that was killed has not been noticed yet
             return counts() == before
         return False
 
@@ -322,7 +322,7 @@ def nothing_leaks(app: RunningApp, client: mob.Client) -> Iterator[None]:
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a connection; reading from it does not take for ever."""
+    """Return the two ends of a connection; reading from it has a timeout."""
     one, other = socket.socketpair()
     for sock in (one, other):
         sock.settimeout(patient(30))
@@ -334,7 +334,7 @@ Ends = tuple[socket.socket, socket.socket]
 
 
 def kill(client: mob.Client, role: str) -> None:
-    """Kills the only worker of a role and waits until that is known."""
+    """Kill the only worker of a role and wait until its death is known."""
     pid = client.require(role).who().result(patient(30))
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: all(member.pid != pid for member in client.members()), f"the end of {role} is known")
@@ -356,7 +356,7 @@ def test_an_accepted_connection_is_served_by_another_process(client: mob.Client,
                 assert stream.readline() == b"%d: %s" % (pid, word)
             sock.shutdown(socket.SHUT_WR)
             assert stream.readline() == b""
-    kill(client, "doomed")  # for its listener is to go
+    kill(client, "doomed")  # because its listener is to be closed
 
 
 def test_a_listening_socket(back: Any) -> None:
@@ -600,7 +600,7 @@ def test_from_several_threads_at_once(back: Any) -> None:
                     back.greet_all([there])
                     there.close()
                     assert here.recv(10) + here.recv(10) == b"0"
-        except BaseException as error:  # noqa: BLE001  told by the test
+        except BaseException as error:  # noqa: BLE001  the test reports it
             failed.append(error)
 
     threads = [threading.Thread(target=greet) for _ in range(8)]
@@ -651,14 +651,14 @@ def test_a_sender_is_killed(client: mob.Client, ends: Ends) -> None:
     ends[0].close()
     assert isinstance(call.exception(patient(30)), mob.Lost)
     with contextlib.suppress(ConnectionError), ends[1].makefile("rb") as stream:
-        ends[1].sendall(b"hello\n")  # back has begun to serve, or was told of the death before it did
+        ends[1].sendall(b"hello\n")  # back has begun to serve, or knew of the death before it did
         ends[1].shutdown(socket.SHUT_WR)
         assert stream.read() in (b"", b"%d: hello\n" % client.require("back").who().result(patient(30)))
 
 
 @contextlib.contextmanager
 def news_held_up(client: mob.Client) -> Iterator[None]:
-    """Nobody hears from the Kingpin who has died; only the broken links tell. And no successor comes."""
+    """Hold back the Kingpin's news of deaths, so that only broken links show them; no successor comes."""
     os.kill(client.kingpin_pid, signal.SIGSTOP)
     try:
         yield
@@ -684,7 +684,7 @@ def test_for_a_worker_that_dies_before_it_is_asked(client: mob.Client, ends: End
     contact = peer.contacts.of_pid(doomed.who().result(patient(30)))
     on_loop: Callable[[Callable[[], None]], None] = peer.context.reactor.call
 
-    def call_a_dead_one() -> None:  # in one turn of the loop, so the call has not left when the link ends
+    def call_a_dead_one() -> None:  # in one turn of the loop, so the call is still here when the link ends
         doomed.greet_all([ends[0]])
         ends[0].close()
         assert contact.link is not None
@@ -730,7 +730,7 @@ def test_a_receiver_that_has_too_many_open(back: Any, client: mob.Client, count:
         "(`ulimit -n`)."
     )
     assert caught.value.executed == "no"
-    assert calls[1].result(patient(30)) == pid  # nothing else has suffered
+    assert calls[1].result(patient(30)) == pid  # nothing else was affected
     back.limit_descriptors(soft).result(patient(30))
     for here, _ in pairs:
         assert here.recv(1) == b""
@@ -742,10 +742,10 @@ def test_a_receiver_that_has_too_many_open(back: Any, client: mob.Client, count:
 
 
 def test_a_pool_of_shared_memory_that_could_not_be_mapped_is_mapped_later(app: RunningApp, back: Any) -> None:
-    """The descriptor arrives, and there is no room in the address space of the process for the whole pool."""
+    """The descriptor arrives, but the address space of the process has no room for the whole pool."""
     with app.connect() as other:
         theirs = other.require("back")
-        pid = theirs.who().result(patient(30))  # the link is there, the pool not yet
+        pid = theirs.who().result(patient(30))  # the link exists, the pool does not yet
         soft = back.allow_memory(128 * 1024 * 1024).result(patient(30))  # the pool has 256 MiB
         with pytest.raises(mob.CallError, match=r"cannot map now: Cannot allocate memory") as caught:
             theirs.echo(bytes(100_000)).result(patient(30))

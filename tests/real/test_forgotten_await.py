@@ -1,4 +1,4 @@
-"""A call that was sent instead of its value says its name and the way out, in whichever direction it was sent."""
+"""A call that was sent instead of its value names itself and the remedy, in each direction."""
 
 from __future__ import annotations
 

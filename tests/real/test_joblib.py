@@ -47,7 +47,7 @@ def pids(count: int = 20) -> set[int]:
 
 
 def read(path: Path) -> str:
-    """Wait until somebody has written to a named pipe."""
+    """Wait until a writer opens a named pipe."""
     return path.read_text("ascii")
 
 

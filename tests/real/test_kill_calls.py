@@ -1,4 +1,4 @@
-"""A call of a pool that is ended, whatever it does: with its worker if it runs, and nobody dies if it does not."""
+"""A call of a pool is ended, whatever it does: with its worker if it runs, and without a death otherwise."""
 
 from __future__ import annotations
 

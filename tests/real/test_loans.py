@@ -132,7 +132,7 @@ def client(app: RunningApp) -> Iterator[mob.Client]:
 
 
 def pools_of(client: mob.Client) -> list[tuple[int, int]]:
-    """(bytes in the pool, views), of this process and of each worker."""
+    """Return (bytes in the pool, views) of this process and of each worker."""
     gc.collect()
     roles = [client.require(role).statistics() for role in ("back", "third", "doomed", "tight")]
     found = [client.statistics(), *(call.result(patient(30)) for call in roles)]
@@ -183,7 +183,7 @@ def test_shapes_dtypes_and_memoryviews(client: mob.Client, shape: tuple[int, ...
 
 @pytest.mark.parametrize("by_name", [False, True])
 def test_the_first_call_of_a_client_copies_nothing(app: RunningApp, by_name: bool) -> None:
-    with app.connect() as client:  # which does not know the exports yet
+    with app.connect() as client:  # the client does not know the exports yet
         sent, echo = loan(), client.require("back").echo
         found = (echo(value=sent) if by_name else echo(sent)).result(patient(30))
         assert address(found) == address(sent)
@@ -269,7 +269,7 @@ def test_a_view_that_was_sent_is_read_only_as_what_it_is_a_view_of(client: mob.C
     back.echo(readonly).result(patient(30))
     with mob.lend(array):
         pass
-    assert [is_writable(array), is_writable(readonly)] == [True, False]  # the program has made it so, not mob
+    assert [is_writable(array), is_writable(readonly)] == [True, False]  # the program made it so, not mob
 
 
 def test_what_a_receiver_has_is_not_changed_through_what_was_sent(client: mob.Client) -> None:
@@ -377,7 +377,7 @@ def test_the_owner_dies(client: mob.Client) -> None:
     wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
     assert doomed.made(BIG, 8).result(patient(30))[0] == 8
     assert third.first().result(patient(30)) == [6]
-    assert back.keep(made).result(patient(30)) == 6  # also after its death
+    assert back.keep(made).result(patient(30)) == 6  # even after its death
     assert int(made[-1]) == 6
 
 
@@ -402,7 +402,7 @@ def test_the_last_receiver_dies(client: mob.Client) -> None:
     gc.collect()
     assert back.is_shared().result(patient(30)) > 0
     os.kill(doomed.who().result(patient(30)), signal.SIGKILL)
-    wait_until(lambda: back.is_shared().result(patient(30)) == 0, "what the dead one held is free")
+    wait_until(lambda: back.is_shared().result(patient(30)) == 0, "all that the dead process held is free")
     wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
 
 

@@ -1,4 +1,4 @@
-"""Loans that are passed on by real processes while their owner does not read, or has exited; nothing is overwritten."""
+"""Loans that real processes pass on while their owner does not read, or has exited; nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
 
 SIZE = 65536
 MANY = 1500
-"""More than the kernel takes messages for an owner that does not read."""
+"""Number of messages that the kernel does not all take for an owner that does not read."""
 
 OWNER = """
 import os
@@ -124,7 +124,7 @@ def test_the_owner_is_blocked_and_the_one_who_passes_its_loans_on_goes(apps: App
                 wait_until(lambda: not os.path.exists(f"/proc/{forwarder}"), "the forwarder has exited")
         blocked.result(patient(30))
         if end != "drop":
-            wait_until(lambda: not owner.knows(forwarder).result(patient(30)), "its owner has heard of it")
+            wait_until(lambda: not owner.knows(forwarder).result(patient(30)), "its owner knows of it")
         owner.overwrite(2 * MANY, SIZE).result(patient(60))
         assert back.wrong().result(patient(60)) == [[], MANY]
 

@@ -1,4 +1,4 @@
-"""`map` of exports, in real workers: order, errors, look-ahead, who stops, and what each kind of export makes of it."""
+"""`map` of exports, in real workers: order, errors, look-ahead, early ends, and each kind of export."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def test_a_limit_of_time_holds_for_each_message(single: mob.Proxy) -> None:
 
 
 class Counted:
-    """Endless items that tell how many were drawn."""
+    """Endless items that count how many were drawn."""
 
     def __init__(self, first: int = 0) -> None:
         self.drawn = 0
@@ -379,7 +379,7 @@ def wait_idle(proxy: mob.Proxy) -> None:
 def test_leaving_early_cancels_what_is_under_way(single: mob.Proxy, way: str) -> None:
     items = Counted()
     mapped = single.hang.map(items, ahead=8, chunk=2)
-    reader = threading.Thread(target=lambda: list(mapped))  # draws, and waits for what never comes
+    reader = threading.Thread(target=lambda: list(mapped))  # draws, and waits for an answer that never comes
     reader.start()
     wait_until(lambda: single.look().result()["running"] == 8, "all have begun")
     if way == "close":
@@ -398,7 +398,7 @@ def test_leaving_early_cancels_what_is_under_way(single: mob.Proxy, way: str) ->
 
 def test_a_map_that_is_dropped_is_cancelled(single: mob.Proxy) -> None:
     mapped = single.hang.map([1] * 8, chunk=2)
-    wait_until(lambda: single.look().result()["running"] > 0, "it has begun")  # how much, is left to 2 ms
+    wait_until(lambda: single.look().result()["running"] > 0, "it has begun")  # the amount is limited by 2 ms of work
     del mapped
     gc.collect()
     wait_idle(single)
@@ -438,7 +438,7 @@ def test_a_map_that_is_dropped_unread_is_told_of(back: mob.Proxy, caplog: pytest
     with caplog.at_level(logging.WARNING, "mob"):
         back.add.map([1, 2, 3])
         gc.collect()
-        wait_until(lambda: "back.add.map(...) was dropped unread" in caplog.text, "it is told")
+        wait_until(lambda: "back.add.map(...) was dropped unread" in caplog.text, "it is logged")
 
 
 def test_it_is_read_by_one_at_a_time(single: mob.Proxy) -> None:

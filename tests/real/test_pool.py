@@ -22,7 +22,7 @@ from tests.running import wait_until
 
 
 class Odd(Exception):
-    """It is pickled, and cannot be made again."""
+    """An error that can be pickled, but not unpickled."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__(a)
@@ -93,7 +93,7 @@ def test_what_a_task_raises_arrives_as_what_it_was(pool: mob.Pool, kind: type[Ba
 
 @pytest.mark.parametrize(("kind", "args"), [(Odd, (1, 2)), (Unwilling, ())])
 def test_what_cannot_be_pickled_is_described(pool: mob.Pool, kind: type[BaseException], args: tuple[int, ...]) -> None:
-    """Its class is known here, so mob makes it again in its own way, as of any role."""
+    """Its class is known here, so mob builds it in its own way, as for any role."""
     error: Any = pool.submit(throw, kind, *args).exception(PATIENCE)
     assert isinstance(error, kind)
     assert isinstance(error, mob.RemoteError)
@@ -176,7 +176,7 @@ def test_callbacks_may_submit(pool: mob.Pool) -> None:
 
 
 def test_workers_are_replaced_after_so_many_calls() -> None:
-    """One goes on until its successor is ready."""
+    """A worker goes on until its successor is ready."""
     seen: set[int] = set()
     with mob.Pool(1, max_calls=2) as pool:
 

@@ -1,4 +1,4 @@
-"""What code that knows `ProcessPoolExecutor` expects of any executor, beyond what it computes."""
+"""What code for `ProcessPoolExecutor` expects of any executor, besides results."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ import atexit
 def run_last():
     for pool in (used, fresh):
         try:
-            pool.submit(print, "in vain")
+            pool.submit(print, "too late")
         except RuntimeError as error:
             print(error)
 

@@ -1,4 +1,4 @@
-"""Large arrays in a pool: writable, and the caller's own stay as they were."""
+"""Large arrays in a pool: writable, and the caller's own stay unchanged."""
 
 from __future__ import annotations
 

@@ -21,15 +21,15 @@ from tests.patience import PATIENCE
 
 MANY = 3000
 FALSE_ALARMS = 3 * MOST // SLOTS
-"""Tasks of a bundle that may be taken for begun, because a call of a higher number has their place on the board."""
+"""Maximum number of tasks of a bundle that count as begun because a call with a higher number has their place."""
 
 
 class Odd(Exception):
-    """Can be pickled."""
+    """An object that can be pickled."""
 
 
 class Unpicklable(Exception):
-    """Cannot."""
+    """An object that cannot be pickled."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, threading.Lock())
@@ -59,7 +59,7 @@ def block_some(i: int, gate: str) -> tuple[int, int]:
 
 
 def die_some(i: int, folder: str) -> int:
-    """Number 1500 kills its worker, the first time."""
+    """Return the number; number 1500 kills its worker, the first time."""
     if i == 1500:
         try:
             os.close(os.open(f"{folder}/died", os.O_CREAT | os.O_EXCL))
@@ -78,13 +78,13 @@ def pool() -> Iterator[Pool]:
 
 
 def warm(pool: Pool, function: Any, *more: Any) -> None:
-    """Have it known what a function takes."""
+    """Run tasks until the cost of a function is known."""
     for i in range(20):
         pool.submit(function, i, *more).result(PATIENCE)
 
 
 def wait_for_reader(path: str) -> int:
-    """Open a pipe for writing, as soon as somebody reads it."""
+    """Open a pipe for writing, as soon as a reader opens it."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -191,8 +191,8 @@ def test_a_death_ends_the_tasks_that_were_begun_and_not_answered(tmp_path: Path,
     else:
         assert 1500 in lost
         assert sum(i > 1500 for i in lost) <= FALSE_ALARMS  # of those behind it
-        # Those that had begun, and those whose answers were not sent yet. A busy machine may have given all that is
-        # under way to one of the two workers.
+        # The tasks that had begun, and those whose answers were not sent yet. On a busy machine, one of the two workers
+        # may have had everything that was under way.
         assert len(lost) <= 2 * AHEAD * MOST
 
 

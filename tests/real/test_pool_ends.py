@@ -1,4 +1,4 @@
-"""A pool whose app dies, or stands still: every future ends."""
+"""A pool whose app dies or is blocked: every future ends."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def block(path: str) -> str:
 
 
 def child(title: str) -> psutil.Process:
-    """The process of a pool's app with that in its title."""
+    """Return the process of a pool's app with that text in its title."""
     for each in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # one that has just ended
+        with contextlib.suppress(psutil.NoSuchProcess):  # a process that has just ended
             if title in " ".join(each.cmdline()):
                 return each
     raise AssertionError(f"there is no {title}")
@@ -33,7 +33,7 @@ def child(title: str) -> psutil.Process:
 
 @pytest.fixture
 def pool() -> Iterator[mob.Pool]:
-    with mob.Pool(2, max_memory=1 << 40) as pool:  # a kind of its own: its app is not taken over by others
+    with mob.Pool(2, max_memory=1 << 40) as pool:  # a kind of its own, so that other pools do not take over its app
         yield pool
 
 

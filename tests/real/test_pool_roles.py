@@ -1,4 +1,4 @@
-"""Pools that are roles of an app, and pools of a script beside one another, in threads and after a fork."""
+"""Pools that are roles of an app, and several pools of a script, in threads and after a fork."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_map_gives_the_same_whatever_its_chunks(chunksize: int | None) -> None
 
 
 def in_child(function: Callable[[], None]) -> int:
-    """Run a function in a forked child; return 0 if it has returned."""
+    """Run a function in a forked child; return 0 if it returned."""
     child = os.fork()
     if not child:
         status = 1

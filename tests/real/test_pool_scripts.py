@@ -1,4 +1,4 @@
-"""A script with a pool ends, in whatever way: what was submitted is run, or no process stays."""
+"""A script with a pool ends in any way: submitted tasks run, or no process stays."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Script:
         self._seen: list[psutil.Process] = []
 
     def began(self) -> list[int]:
-        """The workers that have begun a task, once for each."""
+        """Return the workers that have begun a task, once for each task."""
         return [int(line) for line in self._began.read_text().splitlines()] if self._began.exists() else []
 
     def wait_running(self) -> None:
@@ -78,7 +78,7 @@ class Script:
         return [each.pid for each in self._seen if each.is_running() and is_alive(each.pid)]
 
     def end(self) -> tuple[str, str]:
-        """Wait for its end; what it has printed."""
+        """Wait for its end, and return its output."""
         try:
             return self.process.communicate(timeout=PATIENCE)
         finally:

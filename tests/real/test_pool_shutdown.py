@@ -44,7 +44,7 @@ def test_shutdown_cancels_what_waits(tmp_path: Path) -> None:
 
 
 def test_a_task_that_runs_is_not_cancelled_any_more(tmp_path: Path) -> None:
-    """Also where the first worker of a pool is asked, which has to be set up before it can begin any task."""
+    """This includes the first worker of a pool, which must be set up before it can begin a task."""
     gate = tmp_path / "gate"
     for _ in range(5):
         with mob.Pool(1) as pool:

@@ -20,11 +20,11 @@ from tests.running import wait_until
 pytestmark = pytest.mark.skipif(not barriers.expect(), reason="the system has no barriers for other processes")
 
 WARM = 300
-"""Calls after which it is known that a function takes no time."""
+"""Number of calls after which a function is known to take no time."""
 
 
 def touch(path: str, mode: int) -> int:
-    """Open a file and close it: at once, or, if it is a fifo, as soon as somebody has opened its other end."""
+    """Open a file and close it: at once, or, for a fifo, as soon as its other end is opened."""
     os.close(os.open(path, mode))
     return os.getpid()
 
@@ -127,7 +127,7 @@ def test_no_task_runs_twice_and_none_is_lost(tmp_path: Path, threads: int) -> No
 
 
 class Taker(threading.Thread):
-    """Takes back all the time what the workers of a pool have not begun."""
+    """Repeatedly takes back what the workers of a pool have not begun."""
 
     def __init__(self, pool: mob.Pool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What docs/proxies.md prints is right: real proxies in front of a real app, started from that page."""
+"""The configurations of docs/proxies.md are right: real proxies in front of a real app, started from that page."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Site:
 
     app: RunningApp
     backends: dict[str, str]
-    """For each role, what a proxy is to connect to."""
+    """For each role, the address to which a proxy connects."""
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_a_wsgi_application_sees_the_visitor_whatever_he_claims(proxy: Proxy) ->
 
 @pytest.mark.parametrize("proxy", [(proxy, "raw") for proxy in INSTALLED], indirect=True, scope="module")
 def test_connections_to_the_workers_are_kept(proxy: Proxy) -> None:
-    """One visitor, with one connection: fifty requests come on a few connections of the proxy, not on fifty."""
+    """Fifty requests of one client on one connection use a few connections of the proxy, not fifty."""
     connection = proxy.open()
     used: set[tuple[int, int]] = set()
     for _ in range(50):
@@ -191,7 +191,7 @@ def test_connections_to_the_workers_are_kept(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("proxy", RELOADED, indirect=True, scope="module")
 def test_no_request_fails_in_a_reload_under_load(proxy: Proxy, site: Site, request: pytest.FixtureRequest) -> None:
-    """Neither a GET nor a POST, which no proxy repeats. The visitors repeat nothing."""
+    """Neither a GET nor a POST fails, though no proxy repeats a POST and the clients repeat nothing."""
     client, role = site.app.clients[0], request.node.callspec.params["proxy"][1]
     them = Clients()
     kinds = [("GET", "/wait"), ("POST", "/"), ("GET", "/"), ("POST", "/"), ("GET", "/"), ("POST", "/")]
@@ -215,14 +215,14 @@ def test_no_request_fails_in_a_reload_under_load(proxy: Proxy, site: Site, reque
 
 @dataclass
 class Visitor:
-    """One who keeps a connection to the proxy as long as the proxy does."""
+    """A client that keeps a connection to the proxy as long as the proxy does."""
 
     connection: http.client.HTTPConnection
     method: str
     path: str
 
     def ask(self) -> int:
-        """Return the pid of the worker that has answered."""
+        """Return the pid of the worker that answered."""
         self.connection.request(self.method, self.path, b"something" if self.method == "POST" else None)
         response = self.connection.getresponse()
         text = response.read()
@@ -242,7 +242,7 @@ def test_machines_in_front_of_the_proxy_are_believed_and_others_not(site: Site) 
 
 
 def test_only_the_loopback_is_believed_at_a_port(site: Site) -> None:
-    """Without a proxy: who comes from another address may say what he likes."""
+    """Without a proxy: a client from another address may claim anything."""
     address = site.backends["tcp"]
     connection = http.client.HTTPConnection(address, timeout=patient(30), source_address=(VISITOR, 0))
     connection.request("GET", "/", headers={"X-Forwarded-For": FORGED, "X-Forwarded-Proto": "https"})

@@ -1,4 +1,4 @@
-"""Messages to a process that does not read: the sender is told, others get theirs, and nothing grows without end."""
+"""Messages to a process that does not read: the sender gets an error, others get theirs, and nothing grows forever."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def send_patiently(target, message):
             time.sleep(0.001)
 
 def flood(pid, count, size):
-    "In one go: this process's loop stands still."
+    "In one go: this process's loop is blocked."
     target = mob.pid(pid)
     for number in range(count):
         send_patiently(target, [number, bytes(size)])
 """
 SIZE = 60_000
-"""Bytes of a message: what is larger travels in shared memory."""
+"""Bytes of a message; a larger one would travel in shared memory."""
 MANY = 2 * UNSENT_LIMIT // SIZE
 TOLERATED = 32 * 1024 * 1024
-"""Bytes beyond the limit that a sender may grow by."""
+"""Bytes by which a sender may grow beyond the limit."""
 
 
 class Workers:
-    """An app of two workers, one of which reads nothing until it is let go."""
+    """An app of two workers, one of which reads nothing until it is released."""
 
     def __init__(self, apps: Apps) -> None:
         self.client = start(apps)
@@ -70,24 +70,24 @@ class Workers:
             assert self._gate.recv(1) == b"x"
 
     def heard(self, pid: int) -> list[Any]:
-        """What one of them has heard."""
+        """Return what one of them has received."""
         return list(self.client.pid(pid).call.heard().result(patient(20)))
 
     def let_go(self) -> None:
-        """It reads again."""
+        """Let it read again."""
         self._gate.send(b"x")
         self._call.result(patient(20))
         self._gate.close()
 
 
 def start(apps: Apps) -> mob.Client:
-    """A client of the app, all of which is ready."""
+    """Return a client of the app, all of which is ready."""
     app = apps.start('.role("back", "./back.py", workers=2).role("front", "./front.py")', back=BACK, front=FRONT)
     return app.wait_ready()
 
 
 def send_until_busy(target: Any) -> tuple[int, mob.Busy]:
-    """How many messages were taken, and how the next was refused."""
+    """Return how many messages were taken, and the error of the next one."""
     for number in range(MANY):
         try:
             target.send([number, bytes(SIZE)])

@@ -336,9 +336,9 @@ def test_a_generator_learns_that_it_is_cancelled(client: mob.Client, role: str) 
     goes_on = threading.Event()
     stream = iter(proxy.until_cancelled(goes_on.set))
     assert next(stream) == "began"
-    assert goes_on.wait(patient(20))  # it is not where GeneratorExit could end it
+    assert goes_on.wait(patient(20))  # it is not at a place where GeneratorExit could end it
     stream.close()
-    wait_until(lambda: closed(proxy) == 1, "it has ended of itself")
+    wait_until(lambda: closed(proxy) == 1, "it has ended by itself")
 
 
 def test_iterating_over_what_is_no_generator_is_told(back: mob.Proxy) -> None:
@@ -382,7 +382,7 @@ def test_a_consumer_that_dies_closes_the_generator(app: RunningApp, client: mob.
     (front,) = app.ready(client, "front")
     os.kill(front.pid, signal.SIGKILL)
     wait_until(lambda: back.get_state().result(patient(20))["closed"] == 1, "GeneratorExit has run in it")
-    wait_until(lambda: app.ready(client, "front") and app.ready(client, "front")[0].pid != front.pid, "it is revived")
+    wait_until(lambda: app.ready(client, "front") and app.ready(client, "front")[0].pid != front.pid, "it is restarted")
 
 
 def test_memory_stays_flat_over_an_endless_stream(app: RunningApp, client: mob.Client, back: mob.Proxy) -> None:

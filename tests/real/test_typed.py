@@ -1,4 +1,4 @@
-"""Typed proxies between real processes: results as the caller has annotated them, misfits, and names that differ."""
+"""Typed proxies between real processes: results as the caller annotates them, misfits, and names that differ."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_dict_whose_keys_arrive_as_dicts_needs_an_annotation(client: mob.Clien
     with pytest.raises(mob.CallError, match=r"^back\.by_user answered, but the answer cannot be read: a dict of the"):
         untyped.by_user().result(patient(10))
     with pytest.raises(mob.CallError, match="has keys that arrive as dicts: annotate it"):
-        back.with_function().result(patient(10))  # what has functions in it is decoded untyped first
+        back.with_function().result(patient(10))  # a body that contains functions is decoded untyped first
 
 
 class Streams(Protocol):
@@ -370,7 +370,7 @@ def test_what_says_nothing_of_its_result_costs_nothing(client: mob.Client) -> No
 
 
 def test_the_example(apps: Apps) -> None:
-    """As it stands but for its name, which may be taken on this machine."""
+    """The example runs as it is, except its name, which may be in use on this machine."""
     shutil.copytree(EXAMPLE, apps.directory, dirs_exist_ok=True)
     name = f"typed-{apps.directory.name[-20:]}".replace("_", "-")
     main = apps.directory / "main.py"

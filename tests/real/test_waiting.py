@@ -217,7 +217,7 @@ def test_who_waits_for_itself_is_told(client: mob.Client) -> None:
 @pytest.mark.parametrize("role", ["front", "threaded"])
 @pytest.mark.parametrize("export", ["futures", "futures_in_a_coroutine"])
 def test_concurrent_futures_waits_in_a_role(client: mob.Client, role: str, export: str) -> None:
-    """Also on the thread that reads the answers."""
+    """This works on the thread that reads the answers, too."""
     assert getattr(client.require(role), export)().result(patient(20)) == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
 
 
@@ -343,7 +343,7 @@ def test_what_waits_for_calls_can_be_cancelled(back: mob.Proxy, name: str) -> No
 
     calls = asyncio.run(asyncio.wait_for(ask(), patient(30)))
     for call in calls:
-        if name not in ("as_completed", "shield"):  # which leave what they wait for alone
+        if name not in ("as_completed", "shield"):  # these leave what they wait for alone
             assert call.cancelled()
         call.cancel()
 

@@ -90,12 +90,12 @@ AROUND = "Here it is `with` around the block that holds it, or `async with` in a
         (
             lambda cache: cache.lock("n", ttl="5"),
             TypeError,
-            "ttl='5' is neither a number of seconds nor None.",
+            "ttl='5' is not a number of seconds or None.",
         ),
         (
             lambda cache: cache.set("a", 1, ttl=timedelta(seconds=5)),
             TypeError,
-            "ttl=datetime.timedelta(seconds=5) is neither a number of seconds nor None.",
+            "ttl=datetime.timedelta(seconds=5) is not a number of seconds or None.",
         ),
         (
             lambda cache: cache.get_many("ab"),

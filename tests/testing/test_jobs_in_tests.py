@@ -36,4 +36,4 @@ def test_jobs_work_and_leave_nothing(
         assert under_test.job(job.id).status().result(PATIENCE) == "done"
         assert {each.name.partition(".")[0] for each in queues.iterdir()} == {under_test.app}
     assert list(queues.iterdir()) == []
-    assert not (tmp_path / "jobs.db").exists()  # which is that of the app that is not tested
+    assert not (tmp_path / "jobs.db").exists()  # the file of the app that is not tested

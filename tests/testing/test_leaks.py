@@ -1,4 +1,4 @@
-"""How what was left behind is told: functions, descriptors, processes."""
+"""Reports of leaks: functions, descriptors, processes."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def test_processes_are_found_by_their_environment_and_told_by_their_command() ->
     finally:
         child.kill()
         child.wait()
-    assert list(leaks.told_processes([found])) == []  # it has gone meanwhile
+    assert list(leaks.told_processes([found])) == []  # it exited meanwhile
     assert isinstance(found, psutil.Process)

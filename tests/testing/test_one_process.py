@@ -1,4 +1,4 @@
-"""What an app in one process refuses, because it needs processes."""
+"""An app in one process refuses what needs processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin as its users have it: files of tests, run by a pytest of their own."""
+"""The plugin as its users have it: test files, run by a pytest of their own."""
 
 from __future__ import annotations
 

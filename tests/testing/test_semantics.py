@@ -1,4 +1,4 @@
-"""What an app does is the same in processes and in one process: one table of it, run in both."""
+"""An app behaves the same in processes and in one process: one table, run in both."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ def test_more_workers(app: AppUnderTest) -> None:
 def test_a_delay_is_one_of_the_callee(app: AppUnderTest, back: Any) -> None:
     with app.faults.delay("back", 0.3, export="add"):
         began = time.monotonic()
-        assert app.require("front").add(1, 2).result(patient(20)) == 3  # between mobsters as well
+        assert app.require("front").add(1, 2).result(patient(20)) == 3  # between mobsters, too
         assert time.monotonic() - began >= 0.3
         assert back.options(timeout=0.25).who().result() in app.pids("back")
     with app.faults.delay("back", 3600, export="add"):

@@ -35,7 +35,7 @@ MOST_FUNCTIONS = 128
 """Maximum number of functions whose pickles are kept."""
 DEEPEST = 8
 """Maximum depth in a value at which the part that cannot be pickled is looked for."""
-INSTALL = "pip install 'mobsters[pool]' (cloudpickle)"
+INSTALL = "cloudpickle (pip install 'mobsters[pool]')"
 
 
 FindParts = Callable[[], Iterator[tuple[str, Any]]]

@@ -1,4 +1,4 @@
-"""What a client tells its Kingpin of the calls that wait: the first after a moment, then one a second, then nothing."""
+"""Messages of a client about its waiting calls: the first after a moment, then one per second, then none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mob.wire.messages import Parked
 
 
 class Client:
-    """What a backlog sees of context, routes and control: timers that ring when the test says so, and what was said."""
+    """The context, routes and control that a backlog uses; the test rings its timers and reads its messages."""
 
     def __init__(self) -> None:
         self.name = "client (pid 7)"
@@ -39,7 +39,7 @@ class Client:
         return sum(self.calls.values())
 
     def ring(self) -> float:
-        """The one timer rings; for how many seconds it was set at most."""
+        """Ring the one timer; return the largest number of seconds for which it was set."""
         ((seconds, function),) = self.timers
         self.timers.clear()
         function()

@@ -1,4 +1,4 @@
-"""The options of a view of a proxy: those that editors see are those that there are, and each refusal."""
+"""The options of a view of a proxy: editors see those that exist, and invalid changes are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mob.peer.calls.options import DEFAULTS, CallOptions, Options, changed
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "none of them": ({"timeuot": 2}, TypeError, "a proxy has no option 'timeuot'. Did you mean 'timeout'?"),
-    "no number": ({"wait": "long"}, TypeError, "wait='long' is neither a number of seconds nor None."),
+    "no number": ({"wait": "long"}, TypeError, "wait='long' is not a number of seconds or None."),
     "nan": ({"timeout": math.nan}, ValueError, "timeout=nan is not a number of seconds. For no limit use None."),
     "no count": ({"retries": 1.5}, TypeError, "retries=1.5 is not a whole number."),
 }

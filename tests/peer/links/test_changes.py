@@ -1,4 +1,4 @@
-"""Changes of the roster: nobody who waits for one misses it, from whatever thread, and nobody asks at intervals."""
+"""Changes of the roster: no waiter misses one, in any thread, and nothing polls."""
 
 from __future__ import annotations
 

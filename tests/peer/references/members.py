@@ -1,7 +1,7 @@
-"""Members of a mob in one process: each with references and an encoder of its own, and letters in place of links.
+"""Members of a mob in one process: each with references and an encoder of its own, and letters instead of links.
 
-What is said lies in the order of saying until `Mob.deliver`, or until a test takes one letter after the other. So a
-test decides what has arrived when a member drops something, or dies.
+Messages wait in the order of sending until `Mob.deliver`, or until a test takes one at a time. So a test decides what
+has arrived when a member drops something, or dies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POOL = 1 << 20
 
 
 class NoLoop:
-    """There is none to be woken; timers run when a test says so."""
+    """A reactor without a loop to wake; timers run when a test says so."""
 
     is_reading = True
     is_mine = False
@@ -39,7 +39,7 @@ class NoLoop:
         return len(self.timed)
 
     def pass_time(self) -> None:
-        """Let all timers run."""
+        """Run all timers."""
         while self.timed:
             self.timed.pop()()
 
@@ -59,7 +59,7 @@ class Way:
     gone = ""
     unsent_bytes = 0
     is_full = False
-    """Whether the kernel takes nothing more from now on."""
+    """True if the kernel takes nothing more from now on."""
 
     def __init__(self, sender: Member, receiver: Member) -> None:
         self.sender, self.receiver = sender, receiver
@@ -79,10 +79,10 @@ class Way:
         return [self.taken.popleft() for _ in range(min(count, len(self.taken)))]
 
     def flush(self) -> None:
-        """All is sent at once."""
+        """Do nothing, because everything is sent at once."""
 
     def post_now(self, message: Any) -> bool:
-        """Send all at once, unless the kernel is said to be full."""
+        """Send everything at once, unless the kernel is full."""
         self.post(message)
         return not self.is_full
 
@@ -123,11 +123,11 @@ class Member:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What is not zero of its statistics."""
+        """Return its statistics that are not zero."""
         return {name: size for name, size in self.references.statistics().items() if size}
 
     def send(self, value: Any, *receivers: Member) -> None:
-        """Send a message to each of them."""
+        """Send a message to each of the others."""
         message = m.Message(Raw(self.encoder.encode(value, "message")), "")
         passage = self.references.take()
         for receiver in receivers:
@@ -138,7 +138,7 @@ class Member:
 
 
 class Mob:
-    """All of them, and what is on its way."""
+    """All members, and the messages on their way."""
 
     def __init__(self) -> None:
         self.members: dict[int, Member] = {}
@@ -151,12 +151,12 @@ class Mob:
         return self.members[uid]
 
     def deliver(self) -> None:
-        """Deliver what was said, in that order, and what is said because of it."""
+        """Deliver all messages in order, and those that follow from them."""
         while self.letters:
             self._deliver(self.letters.popleft())
 
     def deliver_to(self, receiver: Member) -> None:
-        """Deliver what was said to one member."""
+        """Deliver the messages to one member."""
         for letter in [letter for letter in self.letters if letter.way.receiver is receiver]:
             self.letters.remove(letter)
             self._deliver(letter)
@@ -171,13 +171,13 @@ class Mob:
             way.receiver.references.handle(back, back, message)  # pyright: ignore[reportArgumentType]
 
     def lose(self, member: Member) -> None:
-        """Have all others hear that a member has gone; what it said before arrives first."""
+        """Tell all others that a member ended, after its earlier messages."""
         for letter in [letter for letter in self.letters if letter.way.sender is member]:
             self.letters.remove(letter)
             self._deliver(letter)
         for uid, other in self.members.items():
             if uid != member.context.uid:
-                other.look_up(member.context.uid).gone = "has gone"
+                other.look_up(member.context.uid).gone = "has exited"
                 other.references.owner_gone(member.context.uid)
 
     def settle(self) -> None:
@@ -188,7 +188,7 @@ class Mob:
             self.deliver()
 
     def sizes(self) -> list[dict[str, int]]:
-        """What each has left."""
+        """Return what each member has left."""
         return [member.sizes for member in self.members.values()]
 
     def close(self) -> None:

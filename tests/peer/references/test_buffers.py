@@ -1,4 +1,4 @@
-"""Large buffers between members of one process: who gets the pool, what is looked at, and when memory is free."""
+"""Large buffers between members of one process: which ones get the pool, what is read, and when memory is freed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BIG = memoryview(bytes(range(256)) * (LARGE // 256))
 
 
 def said(mob: Mob) -> list[type]:
-    """The kinds of what is on its way."""
+    """Return the kinds of messages on their way."""
     return [type(letter.message) for letter in mob.letters]
 
 
@@ -79,7 +79,7 @@ def test_a_view_outlives_its_owner_and_no_buffer_is_written_over_while_it_is_loo
 
 
 def lose_descriptor(mob: Mob) -> None:
-    """Have the pool arrive without its descriptor, as with too many files open."""
+    """Deliver the pool without its descriptor, as if the receiver had too many open files."""
     letter = mob.letters[0]
     assert isinstance(letter.message, m.SharedPool)
     mob.letters[0] = letter._replace(descriptors=[])
@@ -204,10 +204,10 @@ def test_it_is_copied_where_what_was_said_to_the_owner_does_not_leave(
     assert said(mob).count(m.Passed) == 4  # and back
     mob.settle()
     assert third.got == fourth.got == [[BIG, BIG, BIG, 5]]
-    assert [third.references.views, fourth.references.views] == views  # what has no room comes in the message
+    assert [third.references.views, fourth.references.views] == views  # a buffer without room comes in the message
     middle.got.clear()
     mob.settle()
-    assert owner.sizes == {}  # nothing of it is held by anybody
+    assert owner.sizes == {}  # no member holds it
     third.got.clear()
     fourth.got.clear()
     mob.settle()

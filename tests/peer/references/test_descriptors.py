@@ -24,7 +24,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def is_open(ours: socket.socket) -> bool:
-    """Return False if nobody has the other end any more."""
+    """Return False if no process has the other end any more."""
     try:
         return ours.recv(1) != b""
     except BlockingIOError:
@@ -54,7 +54,7 @@ def test_what_was_encoded_for_nobody_is_closed(two: Any, pair: Any) -> None:
 
 
 class UnderWay:
-    """As much of a call as is looked at."""
+    """The part of a call that descriptors use."""
 
     state = CallState.SENT
 

@@ -1,4 +1,4 @@
-"""Bodies of messages: what is noted with them, where large buffers go, what is refused, and that nothing stays then."""
+"""Bodies of messages: what is noted with them, where large buffers go, what is refused, and that nothing stays."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def f() -> None: ...
 
 
 class Moody:
-    """Its encoder raises once."""
+    """An object whose encoder raises once."""
 
     def __init__(self, data: int = 0) -> None: ...
 
 
 def noted(member: Member) -> list[type]:
-    """Take what a body has noted: the kinds of references."""
+    """Return the kinds of references that a body has noted, and forget them."""
     passage = member.references.take()
     member.references.let_go(passage)
     return [type(reference) for reference, _ in passage]

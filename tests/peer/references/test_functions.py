@@ -22,7 +22,7 @@ def g() -> None: ...
 
 
 def remote(member: Member) -> Any:
-    """Take the function that came last."""
+    """Remove and return the function that arrived last."""
     return member.got.pop()
 
 
@@ -132,7 +132,7 @@ def test_the_owner_asks_for_the_one_to_whom_a_function_was_passed_on(mob: Mob) -
     mob.deliver()
     a.send(remote(a), b)
     mob.deliver_to(owner)
-    assert set(owner.ways) == {2, 3}  # else it would not hear when it goes
+    assert set(owner.ways) == {2, 3}  # otherwise it would not notice its end
 
 
 def test_what_a_member_held_is_freed_when_it_goes(mob: Mob, two: Any) -> None:
@@ -141,7 +141,7 @@ def test_what_a_member_held_is_freed_when_it_goes(mob: Mob, two: Any) -> None:
     mob.deliver()
     mob.lose(other)
     assert owner.sizes == {}
-    owner.send(f, other)  # said before it is known everywhere
+    owner.send(f, other)  # sent before all know about it
     assert owner.sizes == {}
 
 

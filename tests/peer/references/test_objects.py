@@ -1,4 +1,4 @@
-"""Objects that cross: at home the object itself, elsewhere a handle, counted as functions are."""
+"""Objects that cross: the object itself in its own process, a handle elsewhere, counted as functions are."""
 
 from __future__ import annotations
 

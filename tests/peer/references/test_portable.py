@@ -1,4 +1,4 @@
-"""What goes to another machine in another way: large buffers, descriptors, times."""
+"""What crosses to another machine in another way: large buffers, descriptors, times."""
 
 from __future__ import annotations
 

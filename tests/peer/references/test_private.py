@@ -1,4 +1,4 @@
-"""Writable memory of one's own: a copy of what is small, a private mapping of what is large."""
+"""Private writable memory: a copy of a small buffer, a private mapping of a large one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_private_view_is_sent_as_it_is_now_and_what_it_was_made_of_as_it_was(m
     assert mob.sizes() == [
         {"shared": KEPT_BY_HEAP},
         {"shared": KEPT_BY_HEAP, "views": 1},
-    ]  # the one is copied, the other not
+    ]  # one of them is copied, the other is not
     mob.deliver()
     changed, unchanged = sender.got.pop()
     assert (changed[0], unchanged[0]) == (1, 0)

@@ -1,4 +1,4 @@
-"""The protocol of all kinds of references. Types alone read it; here it is imported and compared with what there is."""
+"""The protocol of all kinds of references, which only types use: here it is compared with the kinds."""
 
 from __future__ import annotations
 

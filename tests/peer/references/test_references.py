@@ -1,4 +1,4 @@
-"""What is the same for all that crosses by reference: a passage, and each way in which a reference ends."""
+"""What all references have in common: a passage, and each way in which a reference ends."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def thing(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def sent(mob: Mob, two: Any, thing: Any) -> tuple[Member, Member]:
-    """Two members of which one has sent the thing to the other, twice in one message."""
+    """Two members, one of which has sent the thing to the other, twice in one message."""
     sender, receiver = two
     sender.send([thing, thing], receiver)
     return two
 
 
 def drop(member: Member) -> None:
-    """Let go of what has come."""
+    """Drop what arrived."""
     for thing in member.got.pop():
         if isinstance(thing, socket.socket):
             thing.close()
@@ -66,7 +66,7 @@ def test_read_and_dropped(mob: Mob, sent: Any) -> None:
 
 def test_given_back_unread(mob: Mob, sent: Any) -> None:
     message = mob.letters.pop().message
-    mob.deliver()  # what goes in front of it: the pool, the descriptors
+    mob.deliver()  # the messages before it: the pool, the descriptors
     sent[1].encoder.discard(message)
     mob.settle()
     assert mob.sizes() == [{}, {}]

@@ -1,4 +1,4 @@
-"""Pages are had ahead by a thread that is there only as long as there is something to do."""
+"""Pages are prepared by a thread that exists only while there is something to do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def none_is_left() -> Any:
 
 
 class Work:
-    """Parts to be had; what was had, and how nice the thread is."""
+    """Parts to prepare; those that were prepared, and the niceness of the thread."""
 
     def __init__(self, parts: list[Part]) -> None:
         self.parts = parts
@@ -82,7 +82,7 @@ def test_what_comes_while_it_works_is_done_by_the_same_thread() -> None:
     goes_on.set()
     wait_idle()
     assert len(set(seen)) == 1
-    assert len(seen) == 3  # a part, nothing, and nothing once more for the second word
+    assert len(seen) == 3  # a part, nothing, and nothing again after the second wake
 
 
 def test_it_ends_when_the_system_has_none_to_spare() -> None:
@@ -129,7 +129,7 @@ def test_the_pages_of_the_next_buffer_are_there(mob: Mob) -> None:
     wait_idle()
     assert not buffers._written
     assert buffers._pool.warm == 2 * size
-    buffers._warming = None  # nobody is needed, from now on
+    buffers._warming = None  # the thread is no longer needed from now on
     held = [bytes([number]) * size for number in (1, 2)]
     for each in held:
         one.encoder.encode(each, "args")

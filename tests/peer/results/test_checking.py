@@ -1,4 +1,4 @@
-"""What is asked of the Kingpin is looked at before it is asked: an error names what cannot be said, and why."""
+"""Requests to the Kingpin are checked before they are sent: an error names the invalid argument and the reason."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mob.wire import messages as m
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        (m.Restart(1, pid=2**64), "pid=18446744073709551616 is beyond 64 bits."),
+        (m.Restart(1, pid=2**64), "pid=18446744073709551616 does not fit in 64 bits."),
         (m.Restart(1, roles=("\ud800",)), r"roles=('\ud800',) contains characters that are not text (surrogates)."),
         (m.Restart(1, roles=(object,)), "cannot be sent."),  # type: ignore[arg-type]
         (m.Restart(1, roles=(5,)), "does not fit: Expected `str`, got `int`"),  # type: ignore[arg-type]
         (m.Restart(1, pid="x" * 99), f"pid='{'x' * 59}... is not a whole number."),  # type: ignore[arg-type]
-        (m.Scale(1, 5, 1), "role=5 is not a text."),  # type: ignore[arg-type]
+        (m.Scale(1, 5, 1), "role=5 is not text."),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_said_is_named(message: Any, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Deadlines of calls: in order, once, and never more of them kept than there are open calls."""
+"""Deadlines of calls: in order, once, and never many more entries than open calls."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.patience import patient
 
 
 class Open:
-    """As much of a call as a deadline looks at."""
+    """The part of a call that a deadline uses."""
 
     def __init__(self) -> None:
         self.state = CallState.SENT
 
 
 class Expired:
-    """A process in small: its loop, its deadlines, and what has expired."""
+    """A small process: its loop, its deadlines, and the calls that expired."""
 
     def __init__(self) -> None:
         self.reactor = Reactor(uvloop.new_event_loop())

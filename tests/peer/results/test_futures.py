@@ -1,4 +1,4 @@
-"""The lock of the other shapes of a call, in the child of a fork."""
+"""The lock of the other shapes of a call, in a forked child."""
 
 from __future__ import annotations
 

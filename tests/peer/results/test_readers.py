@@ -1,4 +1,4 @@
-"""Who reads a stream: what a task that has ended leaves behind."""
+"""Readers of streams: what an ended task leaves behind."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mob.peer.results.readers import note_task
 
 
 class Stream:
-    """A stream, as far as it is known to `readers`."""
+    """A stream, as far as `readers` knows it."""
 
     def __init__(self) -> None:
         self.reader: object = None
         self.is_closed = False
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         self.is_closed = True
 
 
@@ -41,7 +41,7 @@ async def cancelled(stream: Stream) -> None:
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})
-    await asyncio.sleep(0)  # its callbacks have their turn
+    await asyncio.sleep(0)  # its callbacks run first
 
 
 def test_a_task_that_is_cancelled_closes_its_streams() -> None:
@@ -50,7 +50,7 @@ def test_a_task_that_is_cancelled_closes_its_streams() -> None:
 
 
 def test_a_task_that_has_raised_does_not_keep_its_streams() -> None:
-    """Its error keeps its frames, and they keep the stream: the stream must not keep the task."""
+    """Its error keeps its frames, and they keep the stream, so the stream must not keep the task."""
 
     async def raise_in_a_loop(seen: list[weakref.ref[Stream]]) -> None:
         stream = Stream()

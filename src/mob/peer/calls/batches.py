@@ -72,7 +72,7 @@ class UndecidedChunk(Chunked):
 class Batch:
     """Items that are sent together, and their outcomes."""
 
-    __slots__ = ("args", "bodies", "call", "is_done", "is_told", "is_under_way", "missing", "outcomes")
+    __slots__ = ("args", "bodies", "call", "is_done", "is_listed", "is_under_way", "missing", "outcomes")
 
     def __init__(self, bodies: list[Raw], args: tuple[Any, ...] | None = None) -> None:
         self.bodies: list[Raw] = bodies
@@ -84,7 +84,7 @@ class Batch:
         self.missing: Sequence[int] = range(len(self.outcomes))
         """The items whose outcomes are unknown or were refused."""
         self.is_done: bool = False
-        self.is_told: bool = False
+        self.is_listed: bool = False
         """True if it is in the list of ended batches, which exists if results are read unordered."""
         self.is_under_way: bool = False
 
@@ -139,7 +139,7 @@ class Run:
         self._is_ordered = is_ordered
         self._is_typed = isinstance(export.new_call, partial)
         self._drawn = 0
-        self._lines: deque[Batch] = deque()  # not taken yet, in order
+        self._untaken: deque[Batch] = deque()  # not taken yet, in order
         self._ended: deque[Batch] = deque()  # the done ones of these, in the order of their ends, if read unordered
         self._refused: deque[Batch] = deque()
         self._lock = Lock()
@@ -170,7 +170,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """True if all outcomes were taken."""
-        return self.is_exhausted and not self._lines and not self._chunk
+        return self.is_exhausted and not self._untaken and not self._chunk
 
     # -------------------------------------------------------------------------------------------------- drawing
 
@@ -260,7 +260,7 @@ class Run:
     # -------------------------------------------------------------------------------------------------- sending
 
     def _send(self, batch: Batch) -> None:
-        self._lines.append(batch)
+        self._untaken.append(batch)
         self._send_missing(batch)
 
     def _send_missing(self, batch: Batch) -> None:
@@ -273,7 +273,7 @@ class Run:
             self._refused.append(batch)
             return
         except BaseException as error:
-            self._lines.remove(batch)
+            self._untaken.remove(batch)
             self._put_ended(batch, error)
             if not isinstance(error, Exception):
                 raise
@@ -285,7 +285,7 @@ class Run:
 
     def _put_ended(self, batch: Batch, error: BaseException) -> None:
         """Take the error of a batch that failed before it was sent."""
-        self._lines.append(batch)
+        self._untaken.append(batch)
         batch.put([FailedItem(error)] * len(batch.missing))
         if not self._is_ordered:
             self._ended.append(batch)
@@ -304,9 +304,9 @@ class Run:
                 self._take_answer(batch, call, error)
             if not batch.missing:
                 self._pause = FIRST_PAUSE
-                if not self._is_ordered and not batch.is_told:
+                if not self._is_ordered and not batch.is_listed:
                     self._ended.append(batch)
-                    batch.is_told = True
+                    batch.is_listed = True
             elif batch not in self._refused:
                 self._refused.append(batch)
         with self._lock:
@@ -368,17 +368,17 @@ class Run:
     @property
     def is_readable(self) -> bool:
         """True if there is something to take."""
-        return bool(self._lines) and self._lines[0].is_done if self._is_ordered else bool(self._ended)
+        return bool(self._untaken) and self._untaken[0].is_done if self._is_ordered else bool(self._ended)
 
     def take(self) -> bool:
         """Move what can be read to `outcomes`; return True if there was something."""
         if not self.is_readable:
             return False
         if self._is_ordered:
-            batch = self._lines.popleft()
+            batch = self._untaken.popleft()
         else:
             batch = self._ended.popleft()
-            self._lines.remove(batch)
+            self._untaken.remove(batch)
         self.outcomes.extend(batch.outcomes)
         self.taken += len(batch.outcomes)
         self.wake()
@@ -409,7 +409,7 @@ class Run:
 
     def calls(self) -> list[Call[Any]]:
         """Return the calls that are under way."""
-        return [batch.call for batch in list(self._lines) if batch.call is not None and not batch.call.done()]
+        return [batch.call for batch in list(self._untaken) if batch.call is not None and not batch.call.done()]
 
     def cancel(self) -> None:
         """Cancel what is under way and draw no more items, because there is no more reader; from any thread."""
@@ -426,7 +426,7 @@ class Run:
             self.peer.context.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
         for call in self.calls():
             call.cancel()
-        self._lines.clear()
+        self._untaken.clear()
         self._ended.clear()
         self._refused.clear()
         self.outcomes.clear()

@@ -110,7 +110,7 @@ def _finite(name: str, seconds: float) -> float:
 
 def _check_key(key: object) -> None:
     if not isinstance(key, str | None):
-        raise TypeError(f"key={key!r} is not text: it is kept with the job.")
+        raise TypeError(f"key={key!r} is not text, as the key of a job must be.")
     try:
         (key or "").encode()
     except UnicodeEncodeError:

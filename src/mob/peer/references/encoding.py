@@ -129,7 +129,7 @@ class Encoder:
 
     def _refuse(self, value: Any, root: str, shares: bool = True) -> NoReturn:
         self._context.check_process()
-        raise AssertionError("called in the process that has made this peer")
+        raise AssertionError("called in the process that made this peer")
 
     # ------------------------------------------------------------------------------------------ large buffers
 

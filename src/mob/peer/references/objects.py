@@ -77,7 +77,7 @@ def ref(obj: Any, methods: Iterable[str] | None = None) -> Any:
     if isinstance(obj, ByReference):
         return obj
     if obj is None or isinstance(obj, (type, ModuleType)):
-        raise TypeError(f"mob.ref takes an object whose methods are to be called, not {obj!r}.")
+        raise TypeError(f"mob.ref takes an object with methods to call, not {obj!r}.")
     if isinstance(obj, (FunctionType, MethodType, BuiltinFunctionType, RemoteFunction)):
         raise TypeError(f"mob.ref takes objects, and {obj!r} is a function: send it as it is.")
     return Ref(obj, None if methods is None else _exposure(obj, methods))
@@ -217,7 +217,7 @@ class RemoteObject(ByReference):
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{self!r} cannot be pickled: send it as an argument, a result or a message of mob's.")
+        raise TypeError(f"{self!r} cannot be pickled: send it as an argument, a result or a mob message.")
 
 
 class RemoteMethod:

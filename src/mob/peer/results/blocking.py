@@ -128,7 +128,7 @@ def check_depth() -> None:
         sys._getframe(sys.getrecursionlimit() - DEEPEST)  # pyright: ignore[reportPrivateUsage]
     except ValueError:
         return
-    raise RecursionError(f"too deep to wait for a call: fewer than {DEEPEST} levels are left of Python's stack.")
+    raise RecursionError(f"too deep to wait for a call: fewer than {DEEPEST} levels of Python's stack are left.")
 
 
 def _serve_nothing() -> None:

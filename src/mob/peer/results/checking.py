@@ -35,7 +35,7 @@ def check_seconds(name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}={_shown(value)} is neither a number of seconds nor None.")
+        raise TypeError(f"{name}={_shown(value)} is not a number of seconds or None.")
     if isinstance(value, float) and math.isnan(value):
         raise ValueError(f"{name}=nan is not a number of seconds. For no limit use None.")
 
@@ -54,7 +54,7 @@ def _why_not(message: Any, name: str) -> str:
     try:
         payload = msgspec.msgpack.encode(value)
     except OverflowError:
-        return "is beyond 64 bits"
+        return "does not fit in 64 bits"
     except UnicodeEncodeError:
         return "contains characters that are not text (surrogates)"
     except _SAID:
@@ -63,7 +63,7 @@ def _why_not(message: Any, name: str) -> str:
     try:
         msgspec.msgpack.decode(payload, type=wanted)
     except msgspec.MsgspecError as error:
-        told = {int: "is not a whole number", float: "is not a number", str: "is not a text"}
+        told = {int: "is not a whole number", float: "is not a number", str: "is not text"}
         return told.get(wanted) or f"does not fit: {error}"
     return ""
 

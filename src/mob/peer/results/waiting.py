@@ -50,7 +50,7 @@ def wait(calls: Iterable[Call[T]], timeout: float | None = None, return_when: st
         >>> done, not_done = mob.wait([back.foo(1), back.foo(2)], timeout=2)      # doctest: +SKIP
     """
     if return_when not in CONDITIONS:
-        raise ValueError(f"mob.wait(return_when={return_when!r}): one of {', '.join(map(repr, CONDITIONS))}.")
+        raise ValueError(f"mob.wait(return_when={return_when!r}): expected one of {', '.join(map(repr, CONDITIONS))}.")
     with _Watch("wait", calls) as watch:
         watch.wait(watch.is_met_by(return_when), timeout)
         done = {call for call in watch.calls if call.done()}
