@@ -1,7 +1,7 @@
 """Two ends of a trunk, and a carrier between them that loses, repeats, delays and overtakes, or is thin; by a seed.
 
-An `End` does in small what `mob.cluster.trunks` does around a trunk. It checks by itself what is promised: of what one
-end has said since it began, the other gets a whole beginning, in order, once, and never mixes it with anything else.
+An `End` does on a small scale what `mob.cluster.trunks` does around a trunk. It checks the guarantee: of what one
+end has sent since it began, the other gets a complete beginning, in order, once, and never mixed with anything else.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ PREFIX = b"to deliver"
 
 @dataclass
 class Faults:
-    """What the carrier does to packets."""
+    """The faults that the carrier inflicts on packets."""
 
     loss: float = 0.0
     repetition: float = 0.0
     delay: float = 0.0
-    """Seconds that a packet may be late: so it is overtaken."""
+    """Maximum seconds by which a packet is late, so that others overtake it."""
     is_cut: bool = False
     rate: float = 0.0
-    """Bytes a second that the line carries in each direction; the others wait in a queue. 0: as many as come."""
+    """Bytes a second that the line carries in each direction; the others wait in a queue. 0: no limit."""
 
 
 class Carrier:
-    """Time, chance and packets."""
+    """A simulated carrier: time, chance and packets."""
 
     def __init__(self, seed: int = 0, faults: Faults | None = None) -> None:
         self.now = 1000.0
         self.random = Random(seed)
         self.faults = faults or Faults()
         self.packets = 0
-        self._free_at: dict[str, float] = {}  # when all has left that waits for the line to an end
+        self._free_at: dict[str, float] = {}  # time at which the queue of the line to an end is empty
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 
@@ -58,18 +58,18 @@ class Carrier:
                 self.after(self._queue(to, len(packet)) + LATENCY + luck() * faults.delay, to.receive, data)
 
     def stand_still(self, end: End, seconds: float) -> None:
-        """One end does nothing for a while; what comes for it waits."""
+        """Suspend one end for a while; packets for it wait."""
         end.still_until = self.now + seconds
 
     def _queue(self, to: End, size: int) -> float:
-        """Seconds until a packet has left."""
+        """Return the seconds until a packet has left."""
         if not self.faults.rate:
             return 0.0
         self._free_at[to.name] = max(self.now, self._free_at.get(to.name, 0.0)) + size / self.faults.rate
         return self._free_at[to.name] - self.now
 
     def run(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         until = self.now + seconds
         while self._heap and self._heap[0][0] <= until:
             self.now, _, action, args = heappop(self._heap)
@@ -78,7 +78,7 @@ class Carrier:
 
 
 class End:
-    """One end: what it has said and heard since it began, and what of all that was before."""
+    """One end: what it sent and received since it began, and what it did before."""
 
     def __init__(self, name: str, session: int, carrier: Carrier, is_used: bool = True) -> None:
         self.name = name
@@ -94,9 +94,9 @@ class End:
         self.still_until = 0.0
         self.most_under_way = 0
         self.parts = 0
-        """Packets with a part of the stream that it has sent."""
+        """Number of packets with a part of the stream that it sent."""
         self.parts_again = 0
-        """So many of them for the second time or more."""
+        """Number of those packets that were sent again."""
         self._parts: set[tuple[int, int]] = set()
         self._is_acknowledging = False
         carrier.after(LOOK, self._look)
@@ -115,7 +115,7 @@ class End:
     # what it does
 
     def say(self, size: int = 0) -> None:
-        """Says the next thing, which is like no other that was ever said."""
+        """Send the next message, which differs from all others."""
         self.unsent.append(f"{self.name} {self.epoch} {self.said} ".encode().ljust(size, b"."))
         self.said += 1
         self.flush()
@@ -126,7 +126,7 @@ class End:
             self.most_under_way = max(self.most_under_way, self.trunk.unacked_bytes)
 
     def give_up(self) -> None:
-        """Begins anew of its own accord."""
+        """Restart by itself."""
         self.trunk.restart()
         self._end()
         self.send(self.trunk.acknowledge())
@@ -184,7 +184,7 @@ class End:
 
 
 def joined(seed: int = 0, faults: Faults | None = None, is_used: bool = True) -> tuple[Carrier, End, End]:
-    """A carrier and two ends."""
+    """Two ends and a carrier between them."""
     carrier = Carrier(seed, faults)
     left, right = End("left", 10, carrier, is_used), End("right", 700, carrier, is_used)
     left.other, right.other = right, left
@@ -192,7 +192,7 @@ def joined(seed: int = 0, faults: Faults | None = None, is_used: bool = True) ->
 
 
 def check_agreed(left: End, right: End) -> None:
-    """All that was said since both began has come."""
+    """Return True if all that was sent since both began has arrived."""
     for one, other in ((left, right), (right, left)):
         assert not one.unsent
         assert not one.trunk.is_waiting

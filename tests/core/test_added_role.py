@@ -49,7 +49,7 @@ def test_it_ends_last(app: Supervisor) -> None:
 
 
 def test_the_gateways_end_after_it() -> None:
-    """They give its lease back."""
+    """The gateways return its lease."""
     app = running(RolePlan(GATEWAY, "mob.cluster.gateway"), BACK)
     added(app)
     (keeper,) = (each for each in app.processes.values() if each.slot.role == "queue")

@@ -20,7 +20,7 @@ def others(*connections: int) -> dict[int, ConnectionLoad]:
         (0, (0,), 8, 4),
         (0, (0,), 1, 1),
         (1, (0,), 1, 0),
-        (1, (1,), 1, 1),  # somebody has to have more
+        (1, (1,), 1, 1),  # one worker has to have more
         (4, (3,), 1, 0),
         (3, (4,), 1, 1),
         (0, (100,), 8, 8),
@@ -59,6 +59,6 @@ def test_all_are_taken_and_nobody_has_much_more_than_its_share(workers: int, cou
         have[worker] += taken
         queue -= taken
         idle = 0 if taken else idle + 1
-        assert idle < 1000, "somebody takes what waits"
+        assert idle < 1000, "one worker takes what waits"
     assert sum(have) == count
     assert max(have) <= -(-count // workers) + count // 32 + 1

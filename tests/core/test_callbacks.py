@@ -1,4 +1,4 @@
-"""The counting of functions that cross: by tables, and as three processes that lend, pass on, drop and die."""
+"""The counting of functions that are sent: by tables, and as three processes that lend, pass on, drop and die."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Thing:
 
 
 def lend(lent: Lent, function: Callable[..., Any], *holders: int) -> int:
-    """As a message does that is encoded once and sent to each of them."""
+    """Lend as a message does that is encoded once and sent to each of them."""
     number = lent.pin(function)
     for holder in holders:
         lent.hold(number, holder)
@@ -49,7 +49,7 @@ FREED: list[tuple[str, list[Step]]] = [  # each begins when the function was enc
     ("one gave it back, one died", [*SENT, ("hold", B), ("release", A, 1), ("dies", B)]),
     ("the third gave it back before the owner knew", [*SENT, ("release", B, 1), ("hold", B), ("release", A, 1)]),
     ("the third died before the owner knew", [*SENT, ("release", B, 1), ("dies", B), ("hold", B), ("release", A, 1)]),
-    ("who passed it on died before he could say so", [*SENT, ("release", B, 1), ("dies", A)]),
+    ("the process that passed it on died before it could say so", [*SENT, ("release", B, 1), ("dies", A)]),
     ("sent to a dead one", [("dies", A), ("hold", A), ("unpin",)]),
     ("came home", [*SENT, ("hold", OWNER), ("release", OWNER, 1), ("release", A, 1)]),
 ]
@@ -185,7 +185,7 @@ Word = Passage | Release | Lend
 
 @dataclass
 class Process:
-    """One of the three: its tables, the remote functions that live in it, and whom it knows to be dead."""
+    """One of the three processes: its tables, its remote functions, and the processes that it knows to be dead."""
 
     uid: int
     lent: Lent = field(default_factory=Lent)
@@ -199,11 +199,11 @@ class Process:
 UIDS = (1, 2, 3)
 Link = tuple[int, int]  # from, to
 which = st.integers(0, 99)
-"""Picks one of what is possible at the moment."""
+"""Pick one of what is possible at the moment."""
 
 
 class ThreeProcesses(RuleBasedStateMachine):
-    """Links keep order, but one may be slower than another; the news of a death comes when it comes."""
+    """Links keep order, but one may be slower than another; news of a death may come at any time."""
 
     loses_last_words = False
 
@@ -240,7 +240,7 @@ class ThreeProcesses(RuleBasedStateMachine):
 
     @rule(a=which, b=which, c=which)
     def lends(self, a: int, b: int, c: int) -> None:
-        """An owner sends a function of its own (perhaps to itself)."""
+        """Have an owner send a function of its own (perhaps to itself)."""
         owner = self.living[a % len(self.living)]
         to = [uid for uid in UIDS if uid not in owner.mourned][b % (3 - len(owner.mourned))]
         number = owner.lent.pin(owner.functions[c % 2])
@@ -250,14 +250,14 @@ class ThreeProcesses(RuleBasedStateMachine):
 
     @rule(a=which, b=which)
     def cannot_send(self, a: int, b: int) -> None:
-        """A message is encoded, and then something else in it cannot be."""
+        """Encode a message, part of which then cannot be encoded."""
         owner = self.living[a % len(self.living)]
         owner.lent.unpin(owner.lent.pin(owner.functions[b % 2]))
 
     @precondition(lambda self: self.held)
     @rule(a=which, b=which)
     def passes_on(self, a: int, b: int) -> None:
-        """A holder sends a remote function to another, or home. It tells the owner first."""
+        """Have a holder send a remote function to another process, or to its owner. It notifies the owner first."""
         holder, passage = self.held[a % len(self.held)]
         to = [uid for uid in UIDS if uid not in holder.mourned][b % (3 - len(holder.mourned))]
         self.post(holder, passage.owner, Lend(passage.number, to))
@@ -266,7 +266,7 @@ class ThreeProcesses(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(a=which, is_swept=st.booleans())
     def drops(self, a: int, is_swept: bool) -> None:
-        """The last reference to a remote function goes away."""
+        """Drop the last reference to a remote function."""
         holder, passage = self.held[a % len(self.held)]
         holder.borrowed.drop(*passage, holder.held.pop(passage))
         if is_swept:
@@ -274,25 +274,25 @@ class ThreeProcesses(RuleBasedStateMachine):
 
     @rule(a=which)
     def sweeps(self, a: int) -> None:
-        """What was dropped is given back."""
+        """Return what was dropped."""
         self.give_back(self.living[a % len(self.living)])
 
     @precondition(lambda self: self.busy_links)
     @rule(a=which)
     def arrives(self, a: int) -> None:
-        """The next word of a link arrives."""
+        """Deliver the next message of a link."""
         self.deliver(self.busy_links[a % len(self.busy_links)])
 
     @precondition(lambda self: self.busy_links)
     @rule(a=which)
     def all_arrive(self, a: int) -> None:
-        """A link is read to its end."""
+        """Read a link to its end."""
         self.read_all(self.busy_links[a % len(self.busy_links)])
 
     @precondition(lambda self: len(self.living) > 1)
     @rule(a=which, luck=which, lost=st.tuples(*[st.integers(0, 2)] * 3))
     def dies(self, a: int, luck: int, lost: tuple[int, ...]) -> None:
-        """Killed, if it has bad luck. What it had not yet given to the kernel goes with it."""
+        """End a process, perhaps by a kill. What it had not yet given to the kernel is lost then."""
         if luck < 80:
             return
         process = self.living[a % len(self.living)]
@@ -307,7 +307,7 @@ class ThreeProcesses(RuleBasedStateMachine):
     @precondition(lambda self: self.unheard_deaths)
     @rule(a=which)
     def mourns(self, a: int) -> None:
-        """A process hears of a death; it reads what the dead one has still said, and forgets it."""
+        """Notify a process of a death; it reads the last messages of the dead process, and forgets it."""
         dead, uid = self.unheard_deaths[a % len(self.unheard_deaths)]
         self.read_all((dead, uid))
         self.links[uid, dead].clear()
@@ -325,7 +325,9 @@ class ThreeProcesses(RuleBasedStateMachine):
         match self.links[link].popleft():
             case Passage(owner, number) as passage:
                 if owner == process.uid:
-                    assert self.loses_last_words or process.lent.get(number), "it came home and was not there any more"
+                    assert self.loses_last_words or process.lent.get(number), (
+                        "it came back to its owner and was no longer there"
+                    )
                     process.lent.release(number, process.uid, 1)
                 else:
                     process.held[passage] += 1
@@ -357,7 +359,7 @@ class ThreeProcesses(RuleBasedStateMachine):
         self.check_at_rest()
 
     def come_to_rest(self) -> None:
-        """All that is under way arrives, all deaths are heard of, all that was dropped is given back."""
+        """Deliver everything under way, announce all deaths, return everything that was dropped."""
         while self.unheard_deaths:
             self.mourns(0)
         for process in self.living:
@@ -366,7 +368,7 @@ class ThreeProcesses(RuleBasedStateMachine):
             self.deliver(self.busy_links[0])
 
     def check_at_rest(self) -> None:
-        """A function is in its owner's table exactly as long as a living process has it."""
+        """Check that a function is in its owner's table exactly as long as a living process has it."""
         held = {passage for _, passage in self.held}
         for owner in self.living:
             numbers = range(1, 100)
@@ -379,7 +381,7 @@ class ThreeProcesses(RuleBasedStateMachine):
 
 
 class ThreeProcessesThatLoseLastWords(ThreeProcesses):
-    """A killed process takes with it what it had not sent: nothing leaks even so, but for what never arrived."""
+    """A killed process loses what it had not sent: even then nothing leaks, except what never arrived."""
 
     loses_last_words = True
 

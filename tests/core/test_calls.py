@@ -1,4 +1,4 @@
-"""Tables: what becomes of a call when its worker goes, and what is known of its execution then."""
+"""Tables: what happens to a call when its worker dies, and what is known of its execution then."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_what_becomes_of_a_call_whose_worker_is_gone(
 ) -> None:
     state, repeats = lost.state, lost.repeats
     assert lost.lose(may_have_begun, ROLE, target, luck=0.5) == becomes
-    assert lost.state is state  # until it waits again, or its end is told
+    assert lost.state is state  # until it waits again, or its end is reported
     assert lost.repeats == repeats + (isinstance(becomes, Again) and becomes.event == REPEATED)
 
 

@@ -37,7 +37,7 @@ def cell(kind: int, number: int, data: bytes = b"") -> bytes:
 
 
 def carry(one: Circuits, other: Circuits) -> list[Happening]:
-    """All that one has to say reaches the other."""
+    """Deliver everything that one side has to send to the other."""
     happenings: list[Happening] = []
     while one.has_cells:
         happenings += other.handle(memoryview(one.take(LIMIT)))
@@ -82,7 +82,7 @@ def test_an_end_that_is_wanted_opens_when_it_is_accepted() -> None:
 
 
 def turned_away() -> tuple[Circuits, Circuits, Circuit, Circuit]:
-    """Member 1 wants member 2, who is not there."""
+    """Member 1 wants member 2, which is not there."""
     here, there = Circuits(), Circuits()
     near = here.open(1, 2)
     (wanted,) = carry(here, there)
@@ -263,14 +263,14 @@ def test_a_packet_is_never_larger_than_its_limit(pair: tuple[Circuits, Circuits,
 
 
 class Gateway:
-    """One side, with members that say numbered things on whatever circuits they have."""
+    """One side, with members that send numbered messages on their circuits."""
 
     def __init__(self) -> None:
         self.circuits = Circuits()
         self.every: list[Circuit] = []
         self.open: list[Circuit] = []
         self.wanted: list[Circuit] = []
-        """Those that wait for a member here."""
+        """Circuits that wait for a member here."""
         self.met: set[int] = set()
         self.said: dict[int, bytes] = defaultdict(bytes)
         self.heard: dict[int, bytes] = defaultdict(bytes)
@@ -280,7 +280,7 @@ class Gateway:
     # what it does
 
     def want(self, local: int, remote: int) -> None:
-        """A member here has a link to one there; if it was wanted from there, it is that one."""
+        """Give a member here a link to one there; if the other side requested one, it is that one."""
         for circuit in self.wanted:
             if (circuit.local, circuit.remote) == (local, remote):
                 self.wanted.remove(circuit)
@@ -292,7 +292,7 @@ class Gateway:
         self.open.append(circuit)
 
     def turn_away(self, local: int, remote: int) -> None:
-        """A member here is not there."""
+        """Refuse a circuit: its member is not there."""
         for circuit in list(self.wanted):
             if (circuit.local, circuit.remote) == (local, remote):
                 self.wanted.remove(circuit)
@@ -369,7 +369,7 @@ def test_whatever_two_gateways_do(seed: int, steps: list[str]) -> None:
 
 
 def check_met(side: Gateway, other: Gateway) -> None:
-    """Each end has met another, of the right members, and has heard what that has said."""
+    """Check that each end met another, of the right members, and received what that sent."""
     for circuit in side.every:
         assert circuit.other, "every end has met another"
         (far,) = [each for each in other.every if each.number == circuit.other]
@@ -377,7 +377,7 @@ def check_met(side: Gateway, other: Gateway) -> None:
         assert circuit.number in side.met or far.number in other.met, "one has opened before the other"
         heard, said = side.heard[circuit.number], other.said[far.number]
         assert said.startswith(heard)
-        assert circuit.has_closed or heard == said, "who listens hears everything"
+        assert circuit.has_closed or heard == said, "a listening end receives everything"
         assert circuit.other_has_closed == far.has_closed
     left = {each.number for each in side.circuits}
     assert left == {each.number for each in side.every if not (each.has_closed and each.other_has_closed)}

@@ -33,7 +33,7 @@ def after(*times: int, usual: int = 0, peak: int = 0) -> tuple[int, int]:
     ("usual", "peak", "took", "then"),
     [
         (0, 0, 9000, (9000, 0)),  # the first call: perhaps it has imported something
-        (0, 0, 0, (1, 0)),  # a call takes a microsecond at least: 0 stands for "nothing is known"
+        (0, 0, 0, (1, 0)),  # a call takes at least a microsecond: 0 stands for "unknown"
         (1000, 0, 1000, (1000, 1000)),
         (1000, 0, 1000 + 8 * WEIGHT, (1008, 1000 + 8 * WEIGHT)),
         (1000, 2000, 1000 - 8 * WEIGHT, (992, 2000 - 2000 // FADING)),
@@ -73,8 +73,8 @@ def test_a_peak_is_forgotten_in_time() -> None:
         (0, 0, 0),  # nothing is known
         (1000, 0, 1000),
         (1000, IRREGULAR * 1000 + HICCUP, 1000),
-        (1000, IRREGULAR * 1000 + HICCUP + 1, 0),  # once in a while much longer: nobody can tell
-        (SHORT, 10_000_000, SHORT),  # short ones are taken as such, whatever happened once
+        (1000, IRREGULAR * 1000 + HICCUP + 1, 0),  # sometimes much longer: unknown
+        (SHORT, 10_000_000, SHORT),  # short ones count as such, whatever happened once
         (SHORT + 1, 10_000_000, 0),
         (100_000, 300_000, 100_000),
     ],
@@ -103,7 +103,7 @@ def test_what_may_be_expected(usual: int, peak: int, cost: int) -> None:
         (1, 5, 2000, TRIP, 3),
         (1, 5, 3001, TRIP, 1),
         (1, 5, LONG + 1, TRIP, 1),
-        (1, 1, 1, 10 * MOST, 1 + MOST),  # never more than so many
+        (1, 1, 1, 10 * MOST, 1 + MOST),  # never more than MOST
     ],
 )
 def test_how_many_a_worker_may_have(width: int, cost: int, pace: int, trip: int, most: int) -> None:

@@ -1,4 +1,4 @@
-"""Who has the terminal, who waits for it, and what is not held against a mobster meanwhile."""
+"""Which mobster has the terminal, which ones wait for it, and what does not count against them meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def goes_on(world: World, uid: int, number: int = 1) -> list[d.Decision]:
 
 
 def moves(decisions: list[d.Decision]) -> list[Any]:
-    """To whom the terminal goes; None: it is taken back."""
+    """Return the tickets that get the terminal; None: it is taken back."""
     found: list[Any] = []
     for decision in decisions:
         if isinstance(decision, d.LendTerminal):
@@ -82,7 +82,7 @@ def test_the_debugger_is_no_hang_and_neither_is_the_time_after_it() -> None:
         for uid in (1, 2):
             world.carry_out(world.supervisor.handle_beat(uid, Beat(stuck=60.0), world.now))
     assert world.inspected == []
-    assert len(world.mobsters) == 2  # nobody was replaced for its age
+    assert len(world.mobsters) == 2  # none was replaced for its age
     goes_on(world, 1)
     world.carry_out(world.supervisor.handle_beat(1, Beat(stuck=60.0), world.now))
     assert world.inspected == []

@@ -1,4 +1,4 @@
-"""Which worker gets a call, and what waits at its caller. The worker's side: test_invitations.py."""
+"""Which worker gets a call, and what waits at its caller. The worker's side is in test_invitations.py."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def choose(route: Route[Worker], name: str = "slow", can_leave: bool = True, pla
 
 
 def choices(route: Route[Worker], count: int, name: str = "slow") -> str:
-    """The next choices; nobody's load changes meanwhile."""
+    """Return the next choices; no load changes meanwhile."""
     return "".join(choose(route, name) for _ in range(count))
 
 
 def filled(route: Route[Worker], count: int, name: str) -> str:
-    """The next choices, each of which is sent; `-` for those that would wait."""
+    """Return the next choices, each of which is sent; `-` for those that would wait."""
     names: list[str] = []
     for _ in range(count):
         names.append(choose(route, name))
@@ -119,7 +119,7 @@ def worker(route: Route[Worker], name: str) -> Worker:
         ("a b c3 d3", "bababa"),
         ("a+1 b", "bbb"),  # what runs beside others takes some time as well
         ("a+1 b+1", "baba"),
-        ("a! b", "bbb"),  # others wait for it: nobody goes in front of them
+        ("a! b", "bbb"),  # others wait for it: no call goes in front of them
         ("a! b!", "---"),
         ("a~ b", "bbb"),  # its link takes nothing more
         ("a~", "---"),
@@ -252,7 +252,7 @@ def test_messages_go_anywhere_at_once() -> None:
 
 
 def park(route: Route[Worker], text: str, now: float = 0.0, **options: object) -> tuple[list[Queued], list[object]]:
-    """Have calls of these exports wait; the items, and who was told."""
+    """Have calls of these exports wait; return the items, and the workers that were notified."""
     items = [Queued(name, 10, 30.0, **options) for name in text.split()]  # type: ignore[arg-type]
     return items, [ask for item in items for ask in told(route.park(item, now))]
 
@@ -304,7 +304,7 @@ def test_a_line_is_accepted_in_order_and_no_further_than_the_invitation_goes() -
     assert route.accept(worker(route, "a"), 1, 100) == items[3:]
     assert (route.waiting, route.size) == (0, 0)
     assert route.asks_after(1) == []
-    assert accept(route, "a", 1) == ""  # nothing is left: the worker must be told so
+    assert accept(route, "a", 1) == ""  # nothing is left: the worker must be notified
 
 
 def test_who_was_declined_is_told_again_when_something_waits() -> None:
@@ -328,7 +328,7 @@ def test_an_unknown_line_and_an_unknown_worker_are_declined() -> None:
 
 
 def test_a_worker_that_was_declined_though_calls_wait_is_told_again() -> None:
-    """What it was to get had ended meanwhile, or its link took nothing more."""
+    """The accepted call ended meanwhile, or the link took nothing more."""
     route = route_to("a1 b1")
     park(route, "slow slow")
     accept(route, "a", 1)
@@ -443,7 +443,7 @@ def test_what_waits_for_a_place_waits_for_its_new_one_if_there_are_others() -> N
     route = route_to("a1 b1", places=2)
     first, _ = park(route, "slow new", place=("", 1))
     second, asks = park(route, "slow", place=("", 3))
-    assert asks == []  # nobody is there yet
+    assert asks == []  # no worker is there yet
     assert second[0].until == 30.0
     route.places = 1
     assert told(route.place_again(lambda item: ("", 0), 5.0)) == [("a", 3, "slow")]
@@ -532,7 +532,7 @@ def test_lines_in_which_nothing_waits_and_of_which_nobody_knows_are_dropped() ->
     [
         ("", None, "-"),
         ("a", None, "-"),  # the others can run it
-        ("a b C", None, "b"),  # nobody can: the one that has the least to do gets it, and says what is wrong
+        ("a b C", None, "b"),  # none can: the one that has the least to do gets it, and reports what is wrong
         ("a b C", ("", 0), "a"),
         ("a", ("", 0), "a"),
         ("a", ("", 1), "-"),
@@ -703,7 +703,7 @@ def test_short_calls_that_are_answered_as_fast_as_they_come_stay_with_one_worker
     route = route_to("a1 b", places=1)
     assert filled(route, 4, "tiny") == "aaaa"
     worker(route, "a").in_hand = 0
-    assert choices(route, 2, "tiny") == "ab"  # it has hardly fallen asleep; then all are looked at
+    assert choices(route, 2, "tiny") == "ab"  # it is hardly asleep yet; then all are checked
 
 
 def test_a_single_worker_is_not_looked_at_for_each_short_call() -> None:
@@ -760,7 +760,7 @@ def test_a_variant_is_run_as_its_export_is() -> None:
     route = route_to("a b", run=FREE)
     route.tags["run"] = True
     route.add_variant("run#1", "run")
-    route.add_variant("foo#1", "foo")  # of which nothing is known
+    route.add_variant("foo#1", "foo")  # which is unknown
     assert (route.lanes["run#1"], "foo#1" in route.lanes) == (FREE, False)
     assert route.tags == {"run": True, "run#1": True}
 

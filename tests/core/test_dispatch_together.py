@@ -54,7 +54,7 @@ class Target:
 
 
 class Worker:
-    """It runs calls until it is told that they are finished."""
+    """A worker that runs calls until the test says that they are finished."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -181,7 +181,7 @@ class Pairs(RuleBasedStateMachine):
             self.reroute(each)
 
     def lose_link(self, caller: Caller, worker: Worker) -> None:
-        """What was on its way is lost; calls that were sent are done, as far as this world is concerned."""
+        """Lose what was on its way; calls that were sent count as done here."""
         self.letters.pop((caller, worker), None)
         self.letters.pop((worker, caller), None)
         worker.invitations.handle_lost(caller.uid)
@@ -265,7 +265,7 @@ class Pairs(RuleBasedStateMachine):
                 self.invite(worker)
 
     def settle(self) -> None:
-        """All letters arrive, and nobody who is blocked keeps places for which others wait: neither the first one that
+        """Deliver all letters; no blocked caller keeps places for which others wait, neither the first one that
         was invited, nor the next."""
         self.pass_time(2 * INVITATION_TIMEOUT)
         while True:
@@ -277,7 +277,7 @@ class Pairs(RuleBasedStateMachine):
             self.pass_time(2 * INVITATION_TIMEOUT)
 
     def look_for_free_places(self) -> None:
-        """When nothing is on its way any more, no worker has a free place while a call waits that it may run."""
+        """Check that no worker has a free place while a call that it may run waits, once nothing is on its way."""
         self.settle()
         for caller in self.living():
             for item in caller.route.items():
@@ -293,7 +293,7 @@ class Pairs(RuleBasedStateMachine):
             self.work_all_off()
 
     def work_all_off(self) -> None:
-        """Nothing stays behind: every call has been sent once, and nobody knows of anything that waits."""
+        """Check that every call was sent once, and no worker knows of anything that waits."""
         for caller in self.callers:
             caller.is_blocked = False
         for _ in range(1000):

@@ -1,4 +1,4 @@
-"""Who is still waited for when a mobster ends, until when, and in which order. The stages in the documentation, too."""
+"""What a mobster that ends still waits for, until when, in which order; and the stages in the documentation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Scene:
 
 
 def at(stage: DrainStage, scene: Scene, grace: float = GRACE, has_ports: bool = False) -> DrainProgress:
-    """The end that has come to a stage, and has yet to ask what that waits for."""
+    """Return the progress of an end that has come to a stage, and has not asked yet what that waits for."""
     made = DrainProgress(scene, NOW, grace, has_ports)
     while made._stages[0] is not stage:
         made._stages.popleft()
@@ -215,7 +215,7 @@ def test_who_has_heard_all_farewells_waits_no_longer() -> None:
 
 
 def looks(stage: DrainStage, now: float, *uses: Use, finishes: bool = False, grace: float = GRACE) -> list[bool]:
-    """Whether the stage is over, after one look and after another."""
+    """Return if the stage is over, after one check and after another."""
     scene = Scene(stage is DrainStage.MODULE, finishes_by_itself=finishes, connections=list(uses))
     made, over = at(stage, scene, grace, has_ports=True), list[bool]()
     for _ in range(2):
@@ -230,7 +230,7 @@ def test_two_looks_must_find_nobody(stage: DrainStage) -> None:
     assert looks(stage, NOW + SETTLING) == [False, True]
     made = at(stage, scene := Scene(stage is DrainStage.MODULE), has_ports=True)
     assert made.decide(NOW) == WaitUntil(NOW + SETTLING)
-    assert scene.looks == 0  # who was just let in has not said yet what it wants
+    assert scene.looks == 0  # a client that was just accepted has not sent its request yet
     assert (
         made.decide(NOW + SETTLING)
         == made.decide(NOW + SETTLING + CONNECTIONS_INTERVAL / 2)
@@ -281,7 +281,7 @@ def test_a_server_that_finishes_by_itself_needs_to_have_read_what_it_was_asked(u
 
 @dataclass
 class Answer:
-    """An answer without an end."""
+    """An answer of unknown length."""
 
     has_events: bool = False
     told_at: float | None = None
@@ -326,7 +326,7 @@ def test_who_does_not_heed_is_broken_off_and_who_swallows_that_is_given_up() -> 
         (0.0, 0.0, False, False, WaitUntil(NOW + SILENT)),
         (0.0, SILENT, False, False, VisitorStep.CLOSE),
         (0.0, SILENT, True, False, WaitUntil(NOW + SILENT + VISITOR_LOOK)),
-        (0.0, SILENT + SETTLING, True, False, VisitorStep.CLOSE),  # it is not read, whatever the reason is
+        (0.0, SILENT + SETTLING, True, False, VisitorStep.CLOSE),  # it is not read, for whatever reason
         (0.0, SILENT, False, True, WaitUntil(NOW + SILENT + VISITOR_LOOK)),
         (0.0, ANSWERING, False, True, VisitorStep.CLOSE),  # it may get no answer
         (8.0, 8.2, False, False, WaitUntil(NOW + 8.0 + SILENT)),  # its last answer was a long one

@@ -1,4 +1,4 @@
-"""Gateways: who carries, who speaks, and what waits until somebody can speak."""
+"""Gateways: which one carries a link, which one speaks for the Kingpin, and what waits until one can."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_who_carries(world: World, reasons: dict[int, str], chosen: int | None) 
 def test_one_that_has_died_or_drains_does_not_carry(world: World) -> None:
     for uid in (ONE, TWO):
         world.gateways.handle_connected(uid, "")
-    world.there.discard(DRAWN)  # its exit was not told yet
+    world.there.discard(DRAWN)  # its exit was not reported yet
     assert world.gateways.choose(LOCAL, REMOTE) == OTHER
     world.roster.put(m.Member(OTHER, 100, GATEWAY, 0, 1, "draining"))
     assert world.gateways.choose(LOCAL, REMOTE) is None

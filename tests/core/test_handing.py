@@ -1,4 +1,4 @@
-"""What a worker leaves to its successor: who is asked when, who gets it, and who goes on if that fails."""
+"""What a worker leaves to its successor: when it is asked, who gets the data, and what follows if that fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = (d.AskHandOver, d.LetGoOn, d.Bequeath, d.DropInheritance, d.Retire, d.La
 
 
 class Handing(World):
-    """A world whose workers hand over; what was decided about that."""
+    """A world whose workers hand over, with the decisions about that."""
 
     def __init__(self, world: World) -> None:
         self.__dict__.update(world.__dict__)
@@ -53,7 +53,7 @@ def handing(*roles: str, **options: Any) -> Handing:
 
 
 def reloading() -> tuple[Handing, int, int]:
-    """One that was asked, because its successor is about to start; both."""
+    """Return a worker that was asked, because its successor is about to start, and the successor."""
     world = handing()
     (old,) = world.mobsters
     world.carry_out(world.supervisor.handle_reload([], ASKED, world.now))

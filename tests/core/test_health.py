@@ -67,7 +67,7 @@ def test_one_that_says_nothing_when_asked_is_killed_all_the_same() -> None:
 
 
 def booting(is_stopped: bool = False) -> World:
-    """A worker that boots since three seconds, and has ten in all."""
+    """Return a world with a worker that has booted for three seconds, and has ten in total."""
     world = started(app=plan("back", options={"boot_timeout": 10.0}), ready=False)
     world.supervisor.health._is_stopped = lambda pid: is_stopped
     for _ in range(3):
@@ -78,7 +78,7 @@ def booting(is_stopped: bool = False) -> World:
 
 def test_time_in_which_all_stood_still_is_no_boot_time() -> None:
     world = booting()
-    world.now += 20.0  # nobody has run, no timer has rung
+    world.now += 20.0  # no process ran, no timer fired
     world.pass_time(0.1)
     assert world.inspected == []
     beat(world)
@@ -102,7 +102,7 @@ def test_a_worker_that_all_stood_still_with_and_that_says_nothing_has_its_time_o
 def test_time_in_which_only_the_worker_stood_still_is_no_boot_time() -> None:
     world = booting()
     world.pass_time(6.0)
-    beat(world)  # it stood still for five seconds
+    beat(world)  # it was suspended for five seconds
     world.pass_time(4.5)
     beat(world)
     assert world.inspected == []

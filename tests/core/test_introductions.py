@@ -1,4 +1,4 @@
-"""Everybody meets whom they want, once, in whatever order they come and ask."""
+"""Each member meets the members that it wants, once, in whatever order they come and ask."""
 
 from __future__ import annotations
 

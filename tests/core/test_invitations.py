@@ -1,4 +1,4 @@
-"""Whom a worker invites, and when. The callers' side: test_dispatch.py."""
+"""Which callers a worker invites, and when. The callers' side is in test_dispatch.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COSTS = {"tiny": 100, "slow": 20_000}
 
 
 class Worker:
-    """A worker's load, and whom it invites."""
+    """A worker's load, and its invitations."""
 
     def __init__(self, **lanes: Lane) -> None:
         self.invitations = Invitations()
@@ -40,7 +40,7 @@ class Worker:
         return self.invite()
 
     def take(self, uid: int, name: str = "add", calls: int = 1) -> None:
-        """Calls arrive."""
+        """Let calls arrive."""
         for _ in range(calls):
             self.invitations.handle_call(uid, name)
             self.in_hand[GROUPS[name]] += 1
@@ -51,7 +51,7 @@ class Worker:
 
     @property
     def is_clean(self) -> bool:
-        """Nothing is known, expected, in turn or reserved."""
+        """True if nothing is known, expected, in turn or reserved."""
         invitations = self.invitations
         return not (
             len(invitations)
@@ -81,7 +81,7 @@ def test_the_place_is_kept_until_the_invited_has_answered() -> None:
     worker.invitations.handle_declined(A, 1)
     assert worker.invite() == [(B, 1, 1)]
     worker.invitations.handle_declined(A, 1)  # once too often
-    worker.invitations.handle_declined(C, 5)  # nobody knows it
+    worker.invitations.handle_declined(C, 5)  # it is unknown
     assert worker.invite() == []
     worker.invitations.handle_declined(B, 1)
     assert worker.is_clean
@@ -199,14 +199,14 @@ def test_one_invitation_of_a_caller_and_an_export_is_open_at_a_time() -> None:
     worker.invitations.handle_call(A, "add")
     worker.in_hand["loop"] = 1
     assert worker.invite() == [(A, 1, 9)]
-    assert worker.hear(A, 2) == []  # of the same export: which of both answers could not be told
+    assert worker.hear(A, 2) == []  # of the same export: their answers could not be distinguished
     assert worker.hear(B, 1) == []
     worker.invitations.handle_declined(A, 1)
     assert worker.invite() == [(A, 2, 9)]
 
 
 def test_who_is_silent_keeps_no_places() -> None:
-    """Its loop is blocked. When it answers, what it sends is taken all the same."""
+    """The loop of a caller is blocked. When it answers, its calls are still accepted."""
     worker = Worker()
     worker.hear(A, 1)
     worker.hear(B, 1)
@@ -215,7 +215,7 @@ def test_who_is_silent_keeps_no_places() -> None:
     assert worker.invite() == []
     worker.now = INVITATION_TIMEOUT
     assert worker.invite() == [(B, 1, 1)]
-    assert worker.invitations.wake_at() == math.inf  # nobody else waits for the place
+    assert worker.invitations.wake_at() == math.inf  # no other caller waits for the place
     worker.take(B)
     worker.take(A)
     assert worker.in_hand["loop"] == 2

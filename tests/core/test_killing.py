@@ -1,4 +1,4 @@
-"""Tables: what becomes of a call that is to end, and of the process that runs it."""
+"""Tables: what happens to a call that is to end, and to the process that runs it."""
 
 from __future__ import annotations
 

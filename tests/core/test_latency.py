@@ -1,4 +1,4 @@
-"""Ranges of times, and what can be said of many by their counts."""
+"""Ranges of times, and what their counts say about many times."""
 
 from __future__ import annotations
 

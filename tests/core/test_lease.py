@@ -1,4 +1,4 @@
-"""Leases: never two that believe in one, whatever the store, the net and the clocks do within the margin."""
+"""Leases: never do two nodes believe in one, whatever the store, the net and the clocks do within the margin."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mob.wire import messages as m
 
 TICK = 0.2
 DRIFT = 0.05
-"""The part by which clocks may run faster or slower than they should."""
+"""Share by which clocks may run faster or slower than they should."""
 
 
 @dataclass
 class Store:
-    """A value that is replaced only by who knows its revision."""
+    """A value that only a node that knows its revision can replace."""
 
     revision: int = 0
     value: m.LeaseRecord = field(default_factory=m.LeaseRecord)
@@ -47,7 +47,7 @@ class Store:
 
 
 class Node:
-    """A Kingpin that stands still now and then, and a mobster that ends itself when its time is over."""
+    """A Kingpin that is suspended from time to time, and a mobster that ends itself when its time is over."""
 
     def __init__(self, number: int, offset: float, rate: float) -> None:
         self.number = number
@@ -65,7 +65,7 @@ class Node:
         return self.deadline is not None and self.clock(now) < self.deadline
 
     def tell(self, outcomes: list[Any], now: float) -> list[Any]:
-        """What the Kingpin does with it; the requests."""
+        """Do what the Kingpin does with the outcomes; return the requests."""
         requests: list[Any] = []
         for outcome in outcomes:
             match outcome:
@@ -95,7 +95,7 @@ class World:
         self.store = Store()
         self.lateness, self.loss = lateness, loss
         self.is_calm = False
-        """Whether nothing is much later than it should be."""
+        """True if nothing is much later than it should be."""
         rates = [1 + self.luck.uniform(-DRIFT, DRIFT) for _ in range(count)]
         self.nodes = [Node(i + 1, self.luck.uniform(0, 1e6), rate) for i, rate in enumerate(rates)]
         self.numbers = 0
@@ -196,7 +196,7 @@ def test_never_do_two_believe_at_a_time(
         for node in world.nodes:
             node.stands_until, node.wish = 0.0, LeaseWish.KEEP if node.runs(world.now) else LeaseWish.TAKE
         world.run(60)
-        assert world.tokens, "nobody has ever run"
+        assert world.tokens, "no node has ever run"
 
 
 def _want(self: World, node: Node) -> None:
@@ -244,7 +244,7 @@ def test_a_store_that_has_lost_all_gives_no_smaller_token() -> None:
     assert first is not None
     world.store.revision, world.store.value = 0, m.LeaseRecord()
     world.run(2)
-    assert world.holder is first, "it writes it anew"
+    assert world.holder is first, "it renews it"
     first.stands_until = 1e9
     world.run(20)
     assert world.holder not in (None, first)  # `check` has compared the tokens

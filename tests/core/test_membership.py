@@ -1,4 +1,4 @@
-"""Membership: letter by letter, what a Kingpin makes of the others."""
+"""Membership: letter by letter, what a Kingpin learns of the others."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def me() -> Me:
 
 @pytest.fixture
 def met(me: Me) -> Me:
-    """It knows another at version 3, with one member."""
+    """Return a Kingpin that knows another node at version 3, with one member."""
     me.hears(m.Everything(3, (member(YOU, 1),), (m.RoleInfo("far", FOO, True, workers=4),)))
     me.wakes(NOW)
     return me

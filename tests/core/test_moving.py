@@ -1,4 +1,4 @@
-"""What a singleton leaves to another machine: stored before the lease is given back, fetched before it is launched."""
+"""The data that a singleton leaves to another machine: stored before the lease is returned, fetched before a launch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mob.wire import messages as m
 
 FIRST = 100
 DOOR = 77
-"""The gateway that can be asked."""
+"""Uid of the gateway that can be asked."""
 GRACE = 10.0
 
 
 class Machine:
-    """One machine with a singleton that hands over, and what was told there."""
+    """One machine with a singleton that hands over, and the messages of its log."""
 
     def __init__(self) -> None:
         roles = (RolePlan(GATEWAY, GATEWAY), RolePlan("cron", "cron", singleton=True), RolePlan("back", "back"))
@@ -52,13 +52,13 @@ class Machine:
         return self.note(self.moving.look(gateway, self.now))
 
     def answer(self, **said: Any) -> list[Any]:
-        """The gateway answers what it was asked last."""
+        """Answer the last request to the gateway."""
         answer = m.LeftIs(self.moving._number, "cron", **said)
         assert self.moving.is_awaited(answer)
         return self.note(self.moving.handle_answer(answer, self.now))
 
     def stop_with_data(self, size: int = 12) -> None:
-        """The app stops, and the singleton has handed over and ended."""
+        """Stop the app; the singleton hands over and ends."""
         self.won()
         self.ready()
         self.note(self.mind.handle_stop(self.now))
@@ -68,7 +68,7 @@ class Machine:
             self.note(self.mind.handle_exited(process.uid, "ended", self.now, 0))
 
     def asked_to_stop(self) -> bool:
-        """Whether the gateway was."""
+        """Return True if the gateway was asked."""
         (gateway,) = self.mind.crew.processes_of(GATEWAY)
         return bool(gateway.asked)
 

@@ -1,4 +1,4 @@
-"""What is told of changes, to whom and when."""
+"""Which changes are announced, to which members and when."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_each_lane_hears_everything_once() -> None:
     assert news.untold_of(SWIFT, 1) is None
     assert news.untold_of(SLOW, 1) == member(1)
     news.handle_told(SLOW, 5, 10.0, 10.0)
-    assert len(news) == 1  # what all know is not kept
+    assert len(news) == 1  # what all members know is not kept
     news.handle_told(SWIFT, 5, 10.0, 10.0)
     assert (len(news), news.untold(SWIFT), news.untold(SLOW)) == (0, [], [])
 
@@ -74,7 +74,7 @@ def test_a_telling_that_takes_long_puts_off_the_next_but_not_for_ever() -> None:
 
 
 def test_the_number_of_words_grows_with_the_changes_and_not_with_their_square() -> None:
-    """A thousand workers start, ten in each hundredth of a second, and are told of by the clock."""
+    """A thousand workers start, ten in each hundredth of a second, and are announced by the clock."""
     news, words, now = News(), 0, 0.0
     for uid in range(1000):
         for state in ("launching", "booting", "ready"):

@@ -58,7 +58,7 @@ class Machine:
         return PairState.APART if pair is None else pair.state
 
     def happens(self, event: str) -> list[str]:
-        """One line of a story: what is done about it."""
+        """Play one line of a story; return what is done about it."""
         match event.split():
             case ["wants"]:
                 steps = self.pairing.want(self.local, self.remote)
@@ -138,7 +138,7 @@ STORIES: dict[str, Story] = {
         ("hung 2", ["drop 2"], PairState.WANTED),
         ("news", ["carry 3 over chosen"], PairState.OFFERED),
     ],
-    "whoever asks while there is a link gets another when that ends": [
+    "a request while there is a link leads to another when that ends": [
         *LINKED,
         ("wants", [], PairState.AGAIN),
         ("wants", [], PairState.AGAIN),
@@ -146,19 +146,19 @@ STORIES: dict[str, Story] = {
         ("taken 2", ["meet 2"], PairState.LINKED),
         ("hung 2", [], PairState.APART),
     ],
-    "whoever asks while the other's link is made has asked for that": [
+    "a request while the other's link is made is one for that": [
         ANSWERED,
         ("wants", [], PairState.OFFERED),
         ("taken 1", ["meet 1"], PairState.LINKED),
         ("hung 1", [], PairState.APART),
     ],
-    "what nobody knows any more does nothing": [
+    "what is no longer known does nothing": [
         ("taken 1", [], PairState.APART),
         ("hung 1", [], PairState.APART),
         ("news", [], PairState.APART),
     ],
-    # somebody is not there
-    "a member that has gone is given nothing": [("local gone", [], PairState.APART), ("wants", [], PairState.APART)],
+    # a member is not there
+    "a member that ended is given nothing": [("local gone", [], PairState.APART), ("wants", [], PairState.APART)],
     "a stranger cannot be wanted": [("remote gone", [], PairState.APART), ("wants", [], PairState.APART)],
     "what waits for a member that goes is given up": [
         CARRIED,
@@ -166,7 +166,7 @@ STORIES: dict[str, Story] = {
         ("remote gone", [], PairState.WANTED),
         ("news", [], PairState.APART),
     ],
-    "it is given up though nothing is heard of other machines": [
+    "it is given up although there is no news from other machines": [
         ("far gone", [], PairState.APART),
         ("wants", [], PairState.WANTED),
         ("remote gone", [], PairState.WANTED),
@@ -206,8 +206,8 @@ STORIES: dict[str, Story] = {
         ("taken 1", ["meet 1"], PairState.LINKED),
         ("hung 1", [], PairState.APART),
     ],
-    "nobody asks again for what the other machine wanted": [ANSWERED, ("hung 1", ["drop 1"], PairState.APART)],
-    "a member that has gone is not found": [
+    "what the other machine wanted is not requested again": [ANSWERED, ("hung 1", ["drop 1"], PairState.APART)],
+    "a member that ended is not found": [
         ("local gone", [], PairState.APART),
         ("arrives over spare", ["turn away over spare: it has ended"], PairState.APART),
     ],
@@ -286,7 +286,7 @@ STORIES: dict[str, Story] = {
         ("arrives over spare", [], PairState.OFFERED),
         ("gateway chosen gone", ["drop 1", "carry 2 over spare"], PairState.OFFERED),
     ],
-    "whoever asked again for one that has gone gets nothing": [
+    "a repeated request for a member that ended leads to nothing": [
         *LINKED,
         ("wants", [], PairState.AGAIN),
         ("remote gone", [], PairState.AGAIN),
@@ -329,7 +329,7 @@ UPPERS: dict[str, Story] = {
         ("hung 1", [], PairState.LINKED),
         ("hung 2", [], PairState.APART),
     ],
-    "the other end has gone, and this one will soon": [
+    "the other end is closed, and this one will be soon": [
         *LINKED,
         ("arrives over chosen after 1", ["carry 2 over chosen"], PairState.ANSWERED),
         ("hung 1", [], PairState.ANSWERED),

@@ -1,4 +1,4 @@
-"""Who is revived, who waits for whom, and what follows when a role gives up."""
+"""Which workers are restarted, which roles wait for others, and what follows when a role gives up."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_an_app_whose_last_role_is_given_up_ends_with_status_1() -> None:
 
 
 def one_shot(restart: str = "temporary", *more: str, jobs: int = 1, codes: tuple[int, ...] = ()) -> World:
-    """`job` does its work once, `top` needs it; nobody is ready yet."""
+    """`job` does its work once, `top` needs it; no worker is ready yet."""
     app = plan(f"job*{jobs}", "top", *more, options={"restart": restart, "stop_exit_codes": codes})
     top = msgspec.structs.replace(app.roles[1], needs=("job",))
     return started(app=msgspec.structs.replace(app, roles=(app.roles[0], top, *app.roles[2:])), ready=False)

@@ -1,4 +1,4 @@
-"""What may come to a terminal: text, colours, ends of lines. Nothing else, however it is written or cut into pieces."""
+"""What a terminal may get: text, colours, ends of lines, and nothing else, however it is written or cut into pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the app ready for work, role by role?"""
+"""The readiness of the app, role by role."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from tests.core.world import World, plan, started
 
 
 def kill(world: World, export: str = "foo", uid: int | None = None) -> None:
-    """A worker (the oldest) dies of an export; its successor comes up."""
+    """Let the oldest worker die of an export; its successor comes up."""
     uid = min(world.mobsters) if uid is None else uid
     world.due.clear()
     world.carry_out(world.supervisor.handle_exited(uid, "was killed by SIGSEGV", world.now, -11, export))

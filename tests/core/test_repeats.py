@@ -1,4 +1,4 @@
-"""What repeats itself: the first at once, then one summary a second and kind, and nothing is due when nothing came."""
+"""Repeated messages: the first at once, then one summary a second and kind, and nothing is due when nothing came."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_kinds_without_end_are_summed_up_too() -> None:
 
 
 class Example:
-    """Something that can be seen to be let go."""
+    """An object whose release can be observed."""
 
 
 def test_nothing_is_kept_of_what_was_said() -> None:
@@ -90,7 +90,7 @@ def test_many_new_kinds_do_not_each_look_through_all_of_them() -> None:
 
 
 class Counting:
-    """Counts how often all kinds are looked through."""
+    """Counts the searches through all kinds."""
 
     def __init__(self, repeats: Repeats[int]) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""What the parts of the core say of themselves, in a log or a debugger."""
+"""How the parts of the core show themselves in a log or a debugger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restart that somebody asks for: workers end, all at once, and others come in their places."""
+"""A restart that a user asks for: workers end, all at once, and others take their places."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DONE = "ended by itself (exit status 0)"
 
 
 def restart(world: World, *roles: str, pid: int = 0) -> None:
-    world.due.clear()  # no pause has to be kept any more
+    world.due.clear()  # the pause is over
     world.carry_out(world.supervisor.handle_restart(list(roles), pid, ASKED, world.now))
 
 

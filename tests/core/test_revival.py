@@ -1,4 +1,4 @@
-"""How long after a death the successor comes."""
+"""The pause between a death and the successor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLE: list[tuple[str, list[Death], list[float]]] = [
     ("never ready", [EARLY] * 4, [0.1, 0.15, 0.225, 0.3375]),
     ("never ready, slowly", [SLOW_BOOT] * 3, [0.1, 0.15, 0.225]),
     ("ready in between, but not for long", [EARLY, SOON, EARLY], [0.1, 0.1, 0.225]),
-    ("health starts anew", [SOON, SOON, HEALTHY, SOON], [0.0, 0.1, 0.0, 0.1]),
+    ("health starts again", [SOON, SOON, HEALTHY, SOON], [0.0, 0.1, 0.0, 0.1]),
     ("almost healthy is not healthy", [SOON, ALMOST, ALMOST], [0.0, 0.1, 0.15]),
     ("always healthy", [HEALTHY] * 4, [0.0] * 4),
     ("asked to end", [ASKED] * 3, [0.0] * 3),

@@ -22,7 +22,7 @@ def booting(world: World) -> list[int]:
 
 
 def come_up(world: World) -> list[int]:
-    """All that boot get ready; those that were asked to go end. Who came up."""
+    """Let all that boot get ready, and those that were asked to end, end; return those that came up."""
     up = booting(world)
     for uid in up:
         world.forked(uid)
@@ -291,7 +291,7 @@ def test_a_worker_that_has_done_its_part_is_replaced(option: str, limit: float, 
     world.carry_out(world.supervisor.handle_beat(1, Beat(), world.now))
     assert booting(world) == []
     world.pass_time(50.0)
-    for uid in (1, 2):  # both have, but one follows the other
+    for uid in (1, 2):  # both have, but they are replaced in turn
         world.carry_out(world.supervisor.handle_beat(uid, beat, world.now))
     assert world.told[-1] == f"back.0 (pid 101) {why}; replacing it."
     assert len(booting(world)) == 1

@@ -1,4 +1,4 @@
-"""Tables: what is asked of all routes of a process."""
+"""Tables: questions to all routes of a process."""
 
 from __future__ import annotations
 

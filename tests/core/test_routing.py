@@ -44,7 +44,7 @@ def test_each_worker_has_about_as_many_keys(workers: int) -> None:
 
 
 def test_a_place_depends_on_the_key_and_the_number_of_workers_alone() -> None:
-    """So all processes agree on it, and a successor, who takes over the index, has the keys of its predecessor."""
+    """So all processes agree on it, and a successor, which takes over the index, has the keys of its predecessor."""
     keys: list[object] = ["ann", "bob", 7, (1, 2), None]
     assert [index_of(repr(key).encode(), 5) for key in keys] == [4, 1, 3, 0, 1]
 

@@ -1,4 +1,4 @@
-"""The size of a role: as it was told, and as its load asks for."""
+"""The size of a role: as requested, and by its load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def get_ready(world: World) -> None:
 
 
 def beat(world: World, **values: object) -> None:
-    """A second passes, and all workers say the same."""
+    """Let a second pass; all workers send the same heartbeat."""
     world.now += 1.0
     for uid in list(world.mobsters):
         world.carry_out(world.supervisor.handle_beat(uid, Beat(**values), world.now))  # type: ignore[arg-type]
@@ -156,10 +156,10 @@ def test_calls_that_wait_in_clients_count() -> None:
     assert (size(world), supervisor.crew.parked_at_clients) == (2, {})
     says({"back": 1})
     assert size(world) == 3
-    world.carry_out(supervisor.handle_client_left(uid, "it has gone"))
+    world.carry_out(supervisor.handle_client_left(uid, "it left"))
     assert supervisor.crew.parked("back") == 0
     assert supervisor.handle_parked(uid, Parked({"back": 9}), world.now) == []
-    assert supervisor.crew.parked("back") == 0, "one that has gone waits for nothing"
+    assert supervisor.crew.parked("back") == 0, "a client that left waits for nothing"
 
 
 def test_requests_that_run_beside_each_other_do_not_wait() -> None:

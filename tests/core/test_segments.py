@@ -1,4 +1,4 @@
-"""The account of a pool of shared memory: by tables, and as a sender with holders that keep, give back and die."""
+"""The accounts of a pool of shared memory: by tables, and as a sender with holders that keep, return and die."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ FREED: list[tuple[str, list[Step]]] = [  # each begins when the buffer was place
     ("two holders", [("hold", B), *SENT, ("release", A, 1), ("release", B, 1)]),
     ("the holder died", [*SENT, ("dies", A)]),
     ("one gave it back, one died", [("hold", B), *SENT, ("release", B, 1), ("dies", A)]),
-    ("sent anew, for the first receiver died", [("hold", A), ("dies", A), ("hold", B), ("unpin",), ("release", B, 1)]),
+    (
+        "sent again: the first receiver died",
+        [("hold", A), ("dies", A), ("hold", B), ("unpin",), ("release", B, 1)],
+    ),
     ("given back once too often", [*SENT, ("release", A, 5)]),
 ]
 
@@ -155,7 +158,7 @@ def test_memory_that_lies_idle_behind_all_segments_is_given_back() -> None:
 
 
 class Sender(RuleBasedStateMachine):
-    """Nothing that somebody may look at is written again, nothing that nobody looks at is lost, segments never meet."""
+    """No segment in use is written again, no unused one is lost, and segments never overlap."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,7 +244,7 @@ TestSender.settings = settings(max_examples=100, stateful_step_count=40)
 
 def test_memory_for_another_segment_like_the_largest_is_had_in_steps() -> None:
     pool = SegmentPool(100 * UNIT)
-    assert pool.ahead(UNIT) is None  # nobody has sent anything
+    assert pool.ahead(UNIT) is None  # nothing was sent
     pool.warm_up(placed(pool, 3 * UNIT))
     parts: list[tuple[int, int]] = []
     while (part := pool.ahead(2 * UNIT)) is not None:
@@ -250,7 +253,7 @@ def test_memory_for_another_segment_like_the_largest_is_had_in_steps() -> None:
     assert parts == [(3 * UNIT, 5 * UNIT), (5 * UNIT, 6 * UNIT)]
     assert pool.warm_up(placed(pool, 3 * UNIT)) is None
     assert pool.ahead(UNIT) is None
-    assert pool.warm_up(placed(pool, UNIT)) == (6 * UNIT, 7 * UNIT)  # nothing is had for a third one
+    assert pool.warm_up(placed(pool, UNIT)) == (6 * UNIT, 7 * UNIT)  # nothing is allocated for a third one
 
 
 @pytest.mark.parametrize(

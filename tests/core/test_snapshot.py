@@ -1,4 +1,4 @@
-"""What one Kingpin writes down, and what the next one makes of it."""
+"""What one Kingpin stores, and what the next one makes of it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.core.world import World, plan, started
 
 
 def taken(world: World) -> Snapshot:
-    """As it comes out at the other side."""
+    """Return a snapshot as the other side decodes it."""
     written = msgspec.msgpack.encode(snapshot.take(world.supervisor))
     return msgspec.msgpack.decode(written, type=Snapshot)
 
 
 def follow(world: World, app: Plan) -> World:
-    """Another supervisor takes the place of the one in the world."""
+    """Replace the supervisor of the world by another one."""
     world.timers.clear()
     world.supervisor, decisions = snapshot.restore(app, taken(world), world.now)
     world.carry_out(decisions)
@@ -33,7 +33,7 @@ def state_of(supervisor: Supervisor) -> object:
 
 
 def busy_world(app: Plan) -> World:
-    """One in which a good deal has happened."""
+    """Return a world in which many things have happened."""
     world = started(app=app)
     world.carry_out(world.supervisor.handle_want_role(1, "front"))
     world.carry_out(world.supervisor.handle_want_member(3, 2))
@@ -136,7 +136,7 @@ def test_a_role_that_is_no_more_may_still_say_how_it_goes() -> None:
 
 @pytest.mark.parametrize(
     ("scaled", "new", "size"),
-    [(None, 4, 4), (None, 1, 1), (3, 4, 3), (None, 2, 2)],  # what somebody has scaled by hand stays
+    [(None, 4, 4), (None, 1, 1), (3, 4, 3), (None, 2, 2)],  # a size set by hand stays
 )
 def test_the_new_plan_says_how_many_workers_there_are(scaled: int | None, new: int, size: int) -> None:
     world = started("back*2")
@@ -177,7 +177,7 @@ def test_what_is_half_done_puts_an_upgrade_off() -> None:
 def test_of_a_role_that_is_no_more_places_without_a_process_go_at_once_and_those_that_end_go_on() -> None:
     world = started("back", "old*3")
     world.carry_out(world.supervisor.handle_scale("old", 2, (0, 0), world.now))
-    for _ in range(2):  # the second time it is not revived at once
+    for _ in range(2):  # the second time it is not restarted at once
         world.exits_with(next(uid for uid, mobster in world.mobsters.items() if mobster.slot == ("old", 0)))
     follow(world, plan("back"))
     assert sorted(world.supervisor.slots) == [("back", 0), ("old", 1), ("old", 2)]

@@ -22,7 +22,7 @@ ASKED = (9, 1)
 
 
 def with_spares(workers: int = 2, spare: int = 1, *others: str, **options: Any) -> World:
-    """A world in which all are there, the spares too."""
+    """Return a world in which all workers are there, the spares too."""
     world = started(app=plan(f"back*{workers}", *others, options={"spare": spare, **options}))
     come_up(world)
     return world
@@ -37,7 +37,7 @@ def states(world: World) -> list[tuple[int, str]]:
 
 
 def at(world: World, index: int, role: str = "back") -> int:
-    """The uid of the process that counts there."""
+    """Return the uid of the process that counts there."""
     return world.supervisor.slots[role, index].uid
 
 
@@ -246,7 +246,7 @@ def test_in_a_reload_old_code_takes_no_place_that_has_new_code() -> None:
     world.pass_time(1.0)
     reload(world)
     old = at(world, -1)
-    world.exits_with(at(world, 1))  # whose turn has not come
+    world.exits_with(at(world, 1))  # its turn has not come
     assert at(world, 1) == old
     for _ in range(6):
         world.pass_time(0.2)
@@ -271,7 +271,7 @@ def test_a_spare_that_is_just_renewed_can_be_promoted() -> None:
 
 
 def spare_place(world: World) -> Any:
-    """The first place, emptied."""
+    """Return the slot of the first place, after its process exited."""
     slot = world.supervisor.slots["back", 0]
     process = world.supervisor.processes.pop(slot.uid)
     world.mobsters.pop(process.uid)

@@ -80,7 +80,7 @@ STORIES: list[tuple[Table, StrEnum, list[tuple[str, StrEnum]]]] = [
         [
             ("wanted", PairState.WANTED),
             ("carried", PairState.OFFERED),
-            ("ended", PairState.WANTED),  # it never came to be
+            ("ended", PairState.WANTED),  # it was never established
             ("carried", PairState.OFFERED),
             ("taken", PairState.LINKED),
             ("wanted", PairState.AGAIN),

@@ -1,4 +1,4 @@
-"""The order of a stop, and what the callers of roles that have ended hear."""
+"""The order of a stop, and what callers of ended roles learn."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def ended(decisions: list[Decision]) -> dict[str, str]:
 def test_in_a_stop_each_role_that_has_ended_is_announced_at_once() -> None:
     world = started("db", "back", "front")
     assert ended(world.stop()) == {}
-    assert ended(world.exits_with(1)) == {"db": ENDED}  # though its turn has not come
+    assert ended(world.exits_with(1)) == {"db": ENDED}  # although its turn has not come
     assert ended(world.exits_with(3)) == {"front": ENDED}
-    assert ended(world.exits_with(2)) == {}  # nobody is left to hear it
+    assert ended(world.exits_with(2)) == {}  # no one is left to hear it
 
 
 def test_a_role_of_which_nobody_is_there_when_a_stop_begins_has_ended() -> None:

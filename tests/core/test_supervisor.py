@@ -1,4 +1,4 @@
-"""What the Kingpin's mind decides: tables of single decisions, and whole lives in which all happens at random."""
+"""What the Kingpin's mind decides: tables of single decisions, and whole lives of random events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_the_system_cannot_give_is_tried_again_soon_and_told_once() -> None
     decisions = world.supervisor.handle_not_launched(1, why, world.now)
     told = f"back.0 {why}. Retrying every {SHORTAGE_PAUSE:g} s."
     assert decisions == [Announce(m.MemberGone(1, why)), Tell(told, "crash"), d.WakeAt(world.now + SHORTAGE_PAUSE)]
-    assert world.supervisor.handle_not_launched(1, why, world.now) == []  # nobody knows it any more
+    assert world.supervisor.handle_not_launched(1, why, world.now) == []  # it is no longer known
     (again,) = of(Launch, world.supervisor.handle_wake(world.now + SHORTAGE_PAUSE))
     decisions = world.supervisor.handle_not_launched(again.uid, why, world.now)
     assert decisions == [Announce(m.MemberGone(again.uid, why)), d.WakeAt(world.now + SHORTAGE_PAUSE)]
@@ -137,7 +137,7 @@ def test_a_successor_comes_at_once_or_after_a_pause(lives: list[str], pauses: li
 @pytest.mark.parametrize(
     ("lives", "pauses"),
     [
-        (["ready 1"] * 4, [0.0] * 4),  # what a task has done says nothing of the role
+        (["ready 1"] * 4, [0.0] * 4),  # the deeds of a task say nothing about the role
         (["boot"] * 3, [0.1, 0.15, 0.225]),
         (["boot", "ready 1", "boot"], [0.1, 0.0, 0.15]),
     ],
@@ -266,7 +266,7 @@ def test_launches_that_the_fork_server_took_with_it_are_made_again() -> None:
     world = World(plan("back*3"))
     world.start()
     world.forked(1)
-    world.ready(2)  # its pid is known by its own word
+    world.ready(2)  # it reports its pid itself
     world.fork_server_gone()
     assert set(world.mobsters) == {1, 2}
     assert world.told == ["back.2 was lost with the fork server before it was ready; restarting it in 0.1 s."]
@@ -345,7 +345,7 @@ def test_roles_are_asked_in_reverse_order_each_when_the_later_ones_are_gone() ->
     ("roles", "grace", "passed", "left"),
     [
         (1, 30.0, 0.0, 30.0),
-        (3, 30.0, 0.0, 24.0),  # each later role keeps a tenth of the grace time
+        (3, 30.0, 0.0, 24.0),  # each later role keeps a tenth of the grace period
         (10, 30.0, 0.0, 3.0),
         (15, 30.0, 0.0, 2.0),  # with many roles no more than its share
         (100, 30.0, 0.0, 0.3),
@@ -409,7 +409,7 @@ def test_a_role_whose_turn_does_not_come_is_killed_at_the_end() -> None:
     world = started("back", "front", grace=2.0)
     world.stop()
     world.wake()
-    assert world.mobsters[2].is_killed  # but it does not go: it hangs in the kernel
+    assert world.mobsters[2].is_killed  # but it does not exit: it hangs in the kernel
     assert of(d.Kill, world.wake()) == [d.Kill(1)]
 
 
@@ -543,11 +543,11 @@ def test_it_can_be_looked_at() -> None:
 # --- whole lives ------------------------------------------------------------------------------------------------------
 
 which = st.integers(0, 99)
-"""Picks one of what is possible at the moment."""
+"""Pick one of what is possible at the moment."""
 
 
 class WholeLives(RuleBasedStateMachine):
-    """Everything may happen at any moment; most complaints are the world's."""
+    """Anything may happen at any moment; most checks are those of the world."""
 
     @initialize(
         workers=st.lists(st.integers(1, 2), min_size=1, max_size=3),
@@ -576,7 +576,7 @@ class WholeLives(RuleBasedStateMachine):
         uid = self.unforked[a % len(self.unforked)]
         if luck < 90:
             self.world.forked(uid)
-        else:  # no more processes to be had
+        else:  # the system has no more processes
             self.world.forked(uid, pid=0)
             self.world.exits_with(uid, "exited with status 71")
 
@@ -639,7 +639,7 @@ class WholeLives(RuleBasedStateMachine):
 
     @invariant()
     def every_exit_is_answered_by_one_launch(self) -> None:
-        """A slot has its process, or its successor comes at a known time for which there is a timer."""
+        """Check that each slot has its process, or a timer for its successor."""
         world = self.world
         living = Counter(mobster.slot for mobster in self.mobsters)
         for slot in world.supervisor.slots:
@@ -674,7 +674,7 @@ class WholeLives(RuleBasedStateMachine):
                 assert state is MobsterState.DRAINING
 
     def teardown(self) -> None:
-        """Whatever has happened before, a stop comes to its end, though nobody goes by himself."""
+        """Check that a stop ends, whatever happened before, even if no process exits by itself."""
         world = self.world
         if world.stopped_at is None:
             world.stop()
@@ -692,7 +692,7 @@ TestWholeLives.pytestmark = [pytest.mark.timeout(600)]  # finding the shortest w
 
 def test_what_cannot_be_reloaded_or_restarted_is_answered() -> None:
     supervisor = started("back").supervisor
-    assert supervisor.handle_reload(["nobody"], (9, 1), 0.0) == [d.Answer((9, 1), error="there is no role 'nobody'.")]
+    assert supervisor.handle_reload(["nothing"], (9, 1), 0.0) == [d.Answer((9, 1), error="there is no role 'nothing'.")]
     for roles, pid in (([], 0), (["back"], 101)):
         (answer,) = supervisor.handle_restart(roles, pid, (9, 1), 0.0)
         assert isinstance(answer, d.Answer)

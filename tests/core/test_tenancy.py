@@ -1,4 +1,4 @@
-"""When a listening socket has no user any more, and none to come."""
+"""When a listening socket has no users any more, and none to come."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KILLED = "was killed by SIGKILL"
 
 
 def shared(world: World, *uids: int) -> Tenancy:
-    """The socket on which these workers listen."""
+    """Return the tenancy of a socket on which these workers listen."""
     tenancy = Tenancy()
     for uid in uids:
         tenancy.enter(uid, world.mobsters[uid].role, world.supervisor.crew)
@@ -26,7 +26,7 @@ def shared(world: World, *uids: int) -> Tenancy:
 
 
 def left(world: World, tenancy: Tenancy) -> float:
-    """Seconds until it ends."""
+    """Return the seconds until it ends."""
     return tenancy.ends_at(world.supervisor.crew, world.now, LINGER) - world.now
 
 
@@ -37,7 +37,7 @@ def booting(*roles: str, **options: Any) -> World:
 
 
 def served(*roles: str, **options: Any) -> tuple[World, Tenancy]:
-    """Workers that have bound it, and then became ready."""
+    """Return a world with workers that bound it and then became ready."""
     world = booting(*roles, **options)
     tenancy = shared(world, *world.mobsters)
     for uid in world.mobsters:
@@ -92,7 +92,7 @@ def test_it_ends_when_the_role_has_no_worker_any_more() -> None:
     world.carry_out(world.supervisor.scaling.resize("back", 0, world.now, "as asked for"))
     assert left(world, tenancy) == math.inf
     for uid in list(world.mobsters):
-        tenancy.leave(uid, world.supervisor.crew)  # each says that it has left the queue, and finishes what it has
+        tenancy.leave(uid, world.supervisor.crew)  # each reports that it left the queue, and finishes its work
     assert left(world, tenancy) == 0
 
 
@@ -128,7 +128,7 @@ def test_a_worker_that_binds_when_it_is_ready_is_waited_for() -> None:
 
 def test_what_a_running_worker_closes_stays_for_a_while() -> None:
     world, tenancy = served("back")
-    tenancy.leave(1, world.supervisor.crew)  # it may have got a signal of which nobody else knows
+    tenancy.leave(1, world.supervisor.crew)  # it may have got a signal that is unknown here
     assert left(world, tenancy) == LINGER
 
 

@@ -23,7 +23,7 @@ HOUR, DAY = 3600.0, 86400.0
 
 
 class Grid:
-    """A cron line that is due at each multiple of so many seconds."""
+    """A cron line that is due at each multiple of a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -33,18 +33,18 @@ class Grid:
 
 
 class World:
-    """An app with a role whose timers are looked at whenever time passes, and whose workers say when they have room."""
+    """An app with a role whose timers are checked whenever time passes, and whose workers report room."""
 
     def __init__(self, *timers: TimerInfo, workers: Sequence[int] = (1, 2), luck: float = 0.0) -> None:
         self.now = Instant(WALL, 1000.0, 1000.0)
         self.luck = luck
         self.ready = list(workers)
         self.busy: dict[int, int] = {}
-        """What workers have in hand, who so say that they have room when that has ended (`free`)."""
+        """The load of workers that report room only when it has ended (`free`)."""
         self.blocked: set[int] = set()
-        """Those that hear nothing, though they seem to be idle."""
+        """Workers that receive nothing, although they seem to be idle."""
         self.asked: list[AskForRoom] = []
-        """What was not answered."""
+        """The requests that were not answered."""
         self.refused: list[NoTimerRun] = []
         self.timers = Timers(lambda: self.luck, self.times_of)
         self.told: list[str] = []
@@ -69,7 +69,7 @@ class World:
         self.answer()
 
     def answer(self) -> None:
-        """The workers that were asked and have room say so."""
+        """Let the workers that were asked and have room report that."""
         while found := [each for each in self.asked if not self.busy.get(each.uid) and each.uid not in self.blocked]:
             self.asked.remove(found[0])
             self.take(self.timers.handle_room(found[0].uid, found[0].name, self.now, self.workers))
@@ -80,7 +80,7 @@ class World:
         return [ReadyWorker(uid, self.busy.get(uid, 0), self.busy.get(uid, 0)) for uid in there]
 
     def free(self, uid: int) -> list[tuple[int, str]]:
-        """A worker has nothing to do any more; return what begins."""
+        """Let a worker become idle; return what begins."""
         before = len(self.begun)
         self.busy.pop(uid, None)
         self.blocked.discard(uid)
@@ -95,13 +95,13 @@ class World:
         return [(each.uid, each.name) for each in self.begun[before:]]
 
     def after(self, seconds: float, set_by: float = 0.0, slept: float = 0.0) -> list[tuple[int, str]]:
-        """Let time pass; the clock is set by so many seconds meanwhile, or the machine has slept for some of them."""
+        """Let time pass; meanwhile the clock is set by some seconds, or the machine sleeps for some."""
         wall, boot, awake = self.now
         self.now = Instant(wall + seconds + set_by, boot + seconds, awake + seconds - slept)
         return self.look()
 
     def end(self, number: int = 0, error: str = "") -> None:
-        """The latest run ends, or that of a number."""
+        """End the latest run, or the one of that number."""
         run = next(each for each in self.begun if each.number == (number or self.begun[-1].number))
         self.take(self.timers.handle_ran(run.uid, run.number, error, self.now.boot - self.began[run.number], self.now))
 
@@ -209,7 +209,7 @@ def test_a_line_that_is_never_due_again_needs_no_wake() -> None:
     assert Timers(lambda: 0.0, World.times_of).next_wake(world.now) == math.inf
 
 
-# --------------------------------------------------------------------------------------------------- in which worker
+# --------------------------------------------------------------------------------------------------- choosing a worker
 
 
 def test_workers_that_are_equally_idle_take_turns() -> None:
@@ -242,7 +242,7 @@ def test_a_run_goes_to_the_first_worker_that_becomes_free_and_counts_from_then()
     world = World(every(3.0))
     world.busy = {1: 1, 2: 1}
     assert world.after(3) == []
-    assert world.due_in() == 3, "nothing looks at intervals"
+    assert world.due_in() == 3, "nothing polls"
     world.now = Instant(*(each + 1.2 for each in world.now))
     assert world.free(2) == [(2, "tick")]
     world.now = Instant(*(each + 0.5 for each in world.now))
@@ -270,7 +270,7 @@ def test_the_only_worker_has_all_the_time_it_needs() -> None:
     world = World(every(), workers=(1,))
     world.blocked = {1}
     world.after(60)
-    assert world.due_in() == LONG  # then it is told that it waits
+    assert world.due_in() == LONG  # then the log says that it waits
     assert world.free(1) == [(1, "tick")]
     assert world.due_in() == 60
 
@@ -305,7 +305,7 @@ def test_a_run_that_waits_long_for_a_free_worker_is_told_once_a_minute(workers: 
     assert world.due_in() == LONG  # it counts from the new one
     world.ready = []
     world.after(LONG)
-    assert len(world.told) == 2  # none is there that could be busy
+    assert len(world.told) == 2  # there is no worker that could be busy
 
 
 def test_runs_that_wait_a_little_each_are_not_taken_for_one_that_waits_long() -> None:
@@ -440,7 +440,7 @@ def test_one_that_always_takes_too_long_is_told_once_a_minute_and_no_run_is_left
     assert 5 <= len(world.told) <= 7
     told = sum(int(text.split(" runs missed")[0].split()[-1]) for text in world.told if " runs missed" in text)
     untold = world.row.runs["missed"] - told - sum("is skipped" in text for text in world.told)
-    assert 0 <= untold <= 60, "they are told with the next ones"
+    assert 0 <= untold <= 60, "they are reported with the next ones"
     assert told >= 100
 
 
@@ -888,7 +888,7 @@ def test_a_machine_that_takes_over_goes_on_where_the_other_has_stopped(make: Any
     told = here.timers.times_of_role(ROLE, here.now)
     assert told == {"tick": here.now.wall + 600}
     there.timers.handle_heard(ROLE, told)
-    there.after(first + 605)  # the other has died, and its lease was given to nobody for a while
+    there.after(first + 605)  # the other died, and for a while no machine had its lease
     assert there.row.next == here.now.wall + 600
     assert there.begun == []
     there.elsewhere("")
@@ -922,7 +922,7 @@ def test_another_schedule_there_counts_for_nothing_here(mine: TimerInfo, told: f
 @pytest.mark.parametrize(("gone_by", "runs"), [(610.0, 1), (640.0, 0)])
 def test_who_has_heard_nothing_makes_up_for_a_moment_only(gone_by: float, runs: int) -> None:
     world = World(every(600.0))
-    world.elsewhere("nobody has had its lease yet")
+    world.elsewhere("no machine has held its lease yet")
     world.after(gone_by)
     world.elsewhere("")
     assert len(world.look()) == runs

@@ -1,4 +1,4 @@
-"""A trunk is whole and in order, or both ends learn that it has ended: whatever the carrier does."""
+"""A trunk is complete and in order, or both ends learn that it ended, whatever the carrier does."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_full_window() -> None:
 
 
 def size_of_window(one: Trunk, other: Trunk, now: float) -> int:
-    """How much may be under way, found out by filling it; all of it arrives and is acknowledged at once."""
+    """Return how much may be under way, by filling the window; all of it arrives and is acknowledged at once."""
     size = 0
     while not one.is_full:
         other.receive(one.send(bytes(1024), now), now)
@@ -226,7 +226,7 @@ def test_only_the_first_is_sent_again_and_the_answer_says_what_is_lost() -> None
     one, other = met()
     one.wake(9.9)
     packets = [one.send(b"%d" % number, 10.0) for number in range(4)]
-    other.receive(packets[1], 10.0)  # the others are lost, and what it asks for then as well
+    other.receive(packets[1], 10.0)  # the others are lost, and so is what it requests then
     (alone,) = one.wake(10.3) or []
     assert alone == HEAD.pack(5, 9, 1, 0, ALONE) + b"0"
     received = other.receive(alone, 10.3)
@@ -384,7 +384,7 @@ def test_two_that_begin_anew_in_turn_find_each_other() -> None:
     one, other = met()
     one.restart()
     other.receive(one.send(b"said", 1.0), 1.0)  # what that answers is lost
-    other.restart()  # nothing has come that was said to it; `one` has not heard of it
+    other.restart()  # no packet has reached it; `one` has not heard of it
     (again,) = one.receive(other.acknowledge(), 2.0).answers
     assert other.receive(again, 2.0).payload == b"said"
 
@@ -393,7 +393,7 @@ def test_acknowledgements_are_not_answered() -> None:
     one, other = met()
     assert one.receive(other.acknowledge(), 0.0).answers == ()
     one.restart()
-    one.receive(HEAD.pack(20, 3, 0, 0, ACK), 0.0)  # to somebody who was here long ago
+    one.receive(HEAD.pack(20, 3, 0, 0, ACK), 0.0)  # to a session of long ago
     assert one.receive(HEAD.pack(20, 3, 0, 0, ACK), 0.0).answers == ()
 
 
@@ -469,20 +469,20 @@ def test_one_end_falls_silent_and_the_other_learns_it_though_it_has_nothing_to_s
     left.say()
     carrier.run(1.0)
     carrier.faults.is_cut = True
-    left.give_up()  # its word is lost
+    left.give_up()  # its packet is lost
     carrier.faults.is_cut = False
     carrier.run(PROBE_AFTER + 0.2)
     assert right.epoch == 1
 
 
 def say_much(end: End, size: int) -> None:
-    """So many bytes, in packets."""
+    """Send that many bytes, in packets."""
     for _ in range(size // PART):
         end.say(PART)
 
 
 def run_until_agreed(carrier: Carrier, left: End, right: End, limit: float) -> float:
-    """How long it takes until all has come."""
+    """Return the seconds until everything has arrived."""
     begun = carrier.now
     while left.unsent or right.unsent or left.trunk.is_waiting or right.trunk.is_waiting:
         assert carrier.now < begun + limit, f"{left} and {right} have not done it"
@@ -524,7 +524,7 @@ def test_a_fast_line_gets_the_whole_window() -> None:
     say_much(left, 20 * WINDOW)
     assert run_until_agreed(carrier, left, right, limit=5.0) < 1.0
     assert WINDOW <= left.most_under_way <= WINDOW + PART
-    assert left.parts_again == 1, "only what was said to a stranger"
+    assert left.parts_again == 1, "only what was sent before the ends knew each other"
 
 
 def test_a_line_that_was_slow_for_a_while_gets_it_again() -> None:

@@ -1,4 +1,4 @@
-"""How a worker has died, in the words that its callers read."""
+"""How a worker died, in the words that its callers read."""
 
 from __future__ import annotations
 

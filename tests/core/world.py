@@ -1,7 +1,7 @@
 """A fake world around the supervisor: mobsters, timers and a terminal.
 
-`World` carries decisions out as the Kingpin does, by the rules that hold in a real one (a process without a pid cannot
-be killed, a timer may ring a moment early), and complains about decisions that are wrong.
+`World` carries out decisions as the Kingpin does, by the rules that hold in a real one (a process without a pid cannot
+be killed, a timer may fire a moment early), and fails on wrong decisions.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ GRACE = 30.0
 FOO = (ExportInfo("foo", "()", ""),)
 KILLED = "was killed by SIGKILL"
 RING_EARLY = 0.0015
-"""How much too early the timers of a real loop have been seen to ring, and more."""
+"""Seconds by which timers may fire too early: more than was observed in a real loop."""
 
 
 def plan(*roles: str, grace: float = GRACE, options: dict[str, Any] | None = None, **more: Any) -> Plan:
-    """A plan of roles like "back*2"; the first of them has the options."""
+    """Return a plan of roles such as "back*2"; the first of them has the options."""
     parts = [role.partition("*") for role in roles]
     plans = [RolePlan(name, name, int(count or 1)) for name, _, count in parts]
     plans[0] = msgspec.structs.replace(plans[0], **(options or {}))
@@ -41,7 +41,7 @@ def info(role: str, failing: str = "", workers: int = 1) -> RoleInfo:
 
 
 def pause_after(failures: int, was_ready: bool, lived: float, was_told: bool) -> tuple[int, float]:
-    """How often a slot has failed in a row after one more end, and the pause that is promised for that."""
+    """Return how often a slot has failed in a row after one more end, and the pause that follows."""
     if was_ready and lived >= 30:
         failures = 0
     if was_told:
@@ -52,16 +52,16 @@ def pause_after(failures: int, was_ready: bool, lived: float, was_told: bool) ->
 
 @dataclass
 class Fake:
-    """A mobster, as the world has it."""
+    """A mobster in the world."""
 
     uid: int
     role: str
     index: int
     launched: float
     pid: int = 0  # as the Kingpin knows it
-    is_forked: bool = False  # the fork server has said so
+    is_forked: bool = False  # the fork server reported it
     ready_at: float | None = None
-    was_told: bool = False  # by somebody else, to end
+    was_told: bool = False  # by another process, to end
     asked_grace: float | None = None  # by the Kingpin
     must_go_by: float | None = None
     is_killed: bool = False
@@ -72,7 +72,7 @@ class Fake:
 
 
 def changes(kind: type[Any], decisions: Iterable[Decision]) -> list[Any]:
-    """Return the changes of a kind that all members are told."""
+    """Return the announced changes of a kind."""
     return [each.change for each in decisions if isinstance(each, d.Announce) and isinstance(each.change, kind)]
 
 
@@ -131,7 +131,7 @@ class World:
 
     def fork_server_gone(self) -> list[Decision]:
         for mobster in self.mobsters.values():
-            mobster.is_forked = True  # nobody is going to say so any more
+            mobster.is_forked = True  # no report will follow
         return self.carry_out(self.supervisor.handle_fork_server_gone(self.now))
 
     def stop(self) -> list[Decision]:
@@ -143,14 +143,14 @@ class World:
         return self.carry_out(self.supervisor.handle_stop(self.now))
 
     def wake(self, early: float = 0.0) -> list[Decision]:
-        """The next timer rings."""
+        """Let the next timer fire."""
         when = min(self.timers)
         self.timers.remove(when)
         self.now = max(self.now, when - early)
         return self.carry_out(self.supervisor.handle_wake(self.now))
 
     def pass_time(self, seconds: float, early: float = 0.0) -> None:
-        """Time passes; timers ring, killed processes go."""
+        """Let time pass; timers fire, killed processes exit."""
         until = self.now + seconds
         self.reap()
         while self.timers and min(self.timers) <= until:
@@ -200,7 +200,7 @@ class World:
             case d.Introduce(first=first, second=second):
                 pair = (min(first, second), max(first, second))
                 assert pair not in self.linked, "introduced twice"
-                assert {*pair} <= self.mobsters.keys() | self.clients, "introduced to somebody who is not there"
+                assert {*pair} <= self.mobsters.keys() | self.clients, "introduced to a member that is not there"
                 self.linked.add(pair)
             case d.Promote():
                 self._promote(decision)
@@ -215,7 +215,7 @@ class World:
             case d.WakeAt(when=when):
                 self.timers.append(when)
             case d.Finish(status=status):
-                assert not self.mobsters, "finished before all were gone"
+                assert not self.mobsters, "finished before all had exited"
                 self.statuses.append(status)
             case d.Announce(m.MemberGone(uid=uid)):
                 self._forget(uid)
@@ -233,7 +233,7 @@ class World:
         others = [m for m in self.mobsters.values() if m.slot == slot and m.asked_grace is None]
         assert len(others) <= 1, "no place for another process"
         due = self.due.pop(slot, self.now)
-        assert self.now >= due - EARLY or self.supervisor.rollout.is_reloading, "revived too soon"
+        assert self.now >= due - EARLY or self.supervisor.rollout.is_reloading, "restarted too soon"
         self.launches[slot] += 1
         assert launch.generation == self.launches[slot]
         self.mobsters[launch.uid] = Fake(launch.uid, launch.role, launch.index, self.now)
@@ -245,7 +245,7 @@ class World:
         assert mobster.ready_at is not None, "promoted before it had booted"
         assert mobster.asked_grace is None
         others = [m for m in self.mobsters.values() if m.slot == slot and m.asked_grace is None]
-        assert len(others) <= 1, "no place for another process"  # the one that has died is forgotten in a moment
+        assert len(others) <= 1, "no place for another process"  # the dead one is forgotten in a moment
         self.launches[slot] += 1
         assert promote.generation == self.launches[slot]
         mobster.index, mobster.ready_at = promote.index, None if self.serves(promote.role) else self.now
@@ -262,7 +262,7 @@ class World:
 
 
 def started(*roles: str, grace: float = GRACE, ready: bool = True, app: Plan | None = None) -> World:
-    """A world in which all mobsters are there, and ready."""
+    """Return a world in which all mobsters are there, and ready."""
     world = World(app or plan(*roles, grace=grace))
     world.start()
     for uid in list(world.mobsters):

@@ -1,4 +1,4 @@
-"""The file of the jobs: what is in it, what is refused, and what becomes of it on a disk that is full."""
+"""The file of the jobs: what is in it, what is refused, and what happens on a full disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.patience import PATIENCE
 
 
 class Shelf:
-    """A store, and what it has said."""
+    """A store, and its messages."""
 
     def __init__(self, path: Path) -> None:
         self.said: list[str] = []
@@ -34,7 +34,7 @@ class Shelf:
         asyncio.run(self.store.close())
 
     def answer(self, ask: Callable[[Callable[..., None]], object]) -> tuple[Any, ...]:
-        """What the store answers."""
+        """Return the answer of the store."""
         answers: list[tuple[Any, ...]] = []
         answered = threading.Event()
 
@@ -293,7 +293,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def limit(shelf: Shelf, pages: int) -> None:
-    """Has its disk full, or not."""
+    """Set whether its disk is full."""
 
     def ask(done: Callable[..., None]) -> None:
         from mob.jobs.store import _Ask

@@ -15,7 +15,7 @@ Told = list[tuple[str, str, Value | None]]
 
 
 def listened(max_memory: int | None = None) -> tuple[StoreBook, Told]:
-    """Return a book, and what it tells."""
+    """Return a book, and the changes that it reports."""
     told: Told = []
     book = StoreBook("cache", max_memory)
     book.listeners.append(lambda what, key, value: told.append((what, key, value)))

@@ -1,4 +1,4 @@
-"""The file of a store: what is in it after a restart, and what is said of files that cannot be used."""
+"""The file of a store: its contents after a restart, and the errors about files that cannot be used."""
 
 from __future__ import annotations
 

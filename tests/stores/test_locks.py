@@ -1,4 +1,4 @@
-"""Locks of a store: who has one, and who comes next."""
+"""Locks of a store: which claim has one, and which comes next."""
 
 from __future__ import annotations
 

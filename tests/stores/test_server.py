@@ -1,4 +1,4 @@
-"""A store's worker takes over from the one before."""
+"""A store's worker takes over from its predecessor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def started(given: Contents | None, is_first: bool = False) -> StoreServer:
 
 
 async def handed_over(server: StoreServer) -> Contents:
-    """The last part, as the successor gets it; then the successor has the place."""
+    """Return the last part, as the successor gets it; then the successor has the place."""
     stream = server.hand_over()
     async for part in stream:
         if not part[0]:

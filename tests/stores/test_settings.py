@@ -1,4 +1,4 @@
-"""What can be said of a store, and how its worker gets to know it."""
+"""The options of a store, and how its worker gets them."""
 
 from __future__ import annotations
 

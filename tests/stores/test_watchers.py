@@ -1,4 +1,4 @@
-"""Who is told of which changes of a store."""
+"""Which watchers get which changes of a store."""
 
 from __future__ import annotations
 
