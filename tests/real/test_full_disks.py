@@ -43,7 +43,7 @@ app.run()
 
 
 class SmallDisk:
-    """A file system of SIZE bytes, which lasts as long as a process of its own does, whatever becomes of the app."""
+    """A file system of SIZE bytes that lasts as long as a process of its own, whatever happens to the app."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -66,11 +66,11 @@ class SmallDisk:
 
     @property
     def path(self) -> Path:
-        """Where it is seen from here."""
+        """The path by which it is visible from here."""
         return Path(f"/proc/{self._holder.pid}/root{self.directory}/disk")
 
     def command(self) -> list[str]:
-        """What starts the app where the disk is."""
+        """The command prefix that starts the app where the disk is."""
         user = ["--user", "--preserve-credentials"] if "--user" in self.rights else []
         where = ["--target", str(self._holder.pid), "--mount", *user, f"--wd={self.directory}"]
         return ["nsenter", *where, sys.executable, "main.py"]
@@ -115,7 +115,7 @@ def kill(app: RunningApp) -> None:
 
 
 def again(apps: Apps, app: RunningApp, disk: SmallDisk, ready: int = 3) -> tuple[RunningApp, mob.Client]:
-    """The app, started another time."""
+    """Return the app, started another time."""
     app = apps.run(app.name, disk.command())
     return app, app.wait_ready(ready)
 
@@ -126,7 +126,7 @@ def book(disk: SmallDisk) -> list[int]:
 
 
 class Maker(threading.Thread):
-    """Makes jobs one after the other, and knows which were accepted and which refused."""
+    """Makes jobs one by one, and knows which were accepted and which refused."""
 
     def __init__(self, client: mob.Client) -> None:
         super().__init__()

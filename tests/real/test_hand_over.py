@@ -1,6 +1,6 @@
 """`mob.on("hand_over")` and `mob.inherited()`: each way in which a worker is replaced, while calls change its data.
 
-Whoever calls keeps books: a number that was returned is in the state, whatever was replaced meanwhile, and no number is
+The callers keep books: a number that was returned is in the state, whatever was replaced meanwhile, and no number is
 returned twice.
 """
 
@@ -123,7 +123,7 @@ class Books:
         return self
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many more calls were answered."""
+        """Wait until that many more calls were answered."""
         goal = len(self.numbers) + count
         wait_until(lambda: self.errors or len(self.numbers) >= goal, "more calls are answered")
 
@@ -149,7 +149,7 @@ class Running:
         self.app.directory.joinpath(name).unlink()
 
     def waits(self, name: str) -> int:
-        """Wait until a worker stands at that door; its pid."""
+        """Wait until a worker waits at that door; return its pid."""
         found = wait_until(lambda: list(self.app.directory.glob(f"{name}-waits-*")), f"a worker waits at {name}")
         return int(found[0].name.rpartition("-")[2])
 
@@ -158,7 +158,7 @@ class Running:
         return pid, count, log
 
     def reload(self) -> str:
-        """Reload; what it says, or how it has failed."""
+        """Reload; return its text, or its error."""
         try:
             return self.client.reload("back", timeout=PATIENCE)
         except mob.MobError as error:

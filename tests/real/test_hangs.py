@@ -1,4 +1,4 @@
-"""Workers that do not get ready, and workers that stand still: killed in time, with an explanation."""
+"""Workers that do not get ready, and workers that hang: killed in time, with an explanation."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ PATIENT = """
 
 
 def crashes_of(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> list[Crash]:
-    """The reports on disk."""
+    """Return the reports on disk."""
     monkeypatch.setenv("XDG_STATE_HOME", str(app.directory / "state"))
     return Crashes(app.name).all()
 
@@ -81,7 +81,7 @@ def hanging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def ready_pid(app: RunningApp, client: mob.Client) -> int:
-    """The pid of the worker, once there is one."""
+    """Return the pid of the worker, once there is one."""
     return int(wait_until(lambda: app.ready(client, "back"), "it is ready")[0].pid)
 
 

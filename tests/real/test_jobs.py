@@ -112,7 +112,7 @@ def start(apps: Apps, roles: str = ROLES, **more: str) -> tuple[RunningApp, mob.
 
 
 def again(apps: Apps, app: RunningApp) -> RunningApp:
-    """The app, started another time."""
+    """Return the app, started another time."""
     return apps.run(app.name, [sys.executable, "main.py"])
 
 
@@ -502,7 +502,7 @@ def test_messages_have_the_same_promises(apps: Apps) -> None:
 
 
 class Maker(threading.Thread):
-    """Makes jobs as fast as it may, and keeps the numbers of those that were stored."""
+    """Makes jobs as fast as possible, and keeps the numbers of those that were stored."""
 
     def __init__(self, connect: Callable[[], mob.Client], at_most: int = 100_000) -> None:
         super().__init__(daemon=True)
@@ -524,7 +524,7 @@ class Maker(threading.Thread):
                             job.stored.result(PATIENCE)
                             self.stored.append(number)
             except mob.MobError:
-                self.enough.wait(0.01)  # the app is gone for a moment
+                self.enough.wait(0.01)  # the app is down for a moment
 
     def __enter__(self) -> Maker:
         self.start()
@@ -692,7 +692,7 @@ def test_reloads_restarts_and_upgrades_lose_nothing(apps: Apps) -> None:
 
 
 def row(id: str, target: str, retries: int) -> list[object]:
-    """A job as it is sent to the keeper."""
+    """Return a job as it is sent to the keeper."""
     return [id, "back", target, b"\x91\x02", None, 0.0, None, 0, retries, 1.0, ""]
 
 
@@ -933,7 +933,7 @@ def test_a_role_of_that_name_keeps_no_jobs(apps: Apps) -> None:
 
 @pytest.fixture
 def clocks() -> str:
-    """A module that has the keeper's clock on the wall jump by what stands in a file."""
+    """Return a module that makes the keeper's wall clock jump by the number in a file."""
     return (
         "import os, time\n"
         "import mob.jobs.store\n"

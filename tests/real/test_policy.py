@@ -1,4 +1,4 @@
-"""Who is revived, and how often; what happens when a role gives up; roles that need each other."""
+"""Which workers are restarted, and how often; what happens when a role gives up; roles that need each other."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ BACK = """
 
 
 def row(client: mob.Client, role: str, index: int = 0) -> Any:
-    """The line of `mob ps` for a place."""
+    """Return the line of `mob ps` for a place."""
     return next(row for row in client.overview() if (row.role, row.index) == (role, index))
 
 
 def wait_state(client: mob.Client, role: str, state: str) -> Any:
-    """Waits until the place 0 of a role is shown in that state; the line."""
+    """Wait until place 0 of a role is shown in that state; return the line."""
     return wait_until(
         lambda: row(client, role) if row(client, role).state == state else None,
         f"{role}.0 is {state}; it is {row(client, role)}",
@@ -63,7 +63,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def leave(app: RunningApp, client: mob.Client, role: str, status: int) -> int:
-    """Has the worker of a role end with this status; its pid."""
+    """Have the worker of a role end with this status; return its pid."""
     (old,) = (member.pid for member in app.ready(client, role))
     client.require(role).leave(status)
     wait_until(lambda: old not in [member.pid for member in client.members()], f"{role}.0 is gone")
@@ -114,7 +114,7 @@ def test_a_role_that_fails_too_often_is_given_up(several: RunningApp) -> None:
     reloaded = mob_command(several, "reload", "limited", "-a", several.name)
     assert reloaded.exit_code == 0, reloaded.output
     assert limited.pid().result(patient(20))
-    with pytest.raises(mob.Lost):  # and it has its revivals again
+    with pytest.raises(mob.Lost):  # and it has its restarts again
         limited.crash().result(patient(20))
     assert limited.pid().result(patient(20))
 

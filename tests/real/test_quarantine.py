@@ -23,20 +23,20 @@ BACK = """
 
 
 def ended_with(back: mob.Proxy, export: str) -> BaseException:
-    """How a call of an export that brings no value has ended."""
+    """Return how a call of an export that brings no value ended."""
     with pytest.raises((mob.Lost, mob.Quarantined)) as error:
         getattr(back, export)().result(patient(20))
     return error.value
 
 
 def successors(app: RunningApp, client: mob.Client, known: set[int]) -> set[int]:
-    """The pids of both workers, once they are others than before."""
+    """Return the pids of both workers, once they differ from before."""
     pids = {member.pid for member in app.ready(client)}
     return pids if len(pids) == 2 and pids != known else set()
 
 
 def is_at_rest(app: RunningApp, client: mob.Client) -> bool:
-    """Whether no mobster runs anything."""
+    """Return True if no mobster runs anything."""
     board = client._peer.context.board
     assert board is not None
     return not any(board.running(member.uid) for member in app.ready(client))
@@ -54,7 +54,7 @@ def test_an_export_that_kills_is_refused(apps: Apps, export: str, threads: int) 
     while isinstance(error, mob.Lost):
         deaths.append(error)
         workers = wait_until(lambda known=workers: successors(app, client, known), "a successor is there")
-        client.all("back").call.pid().result(patient(20))  # they have heard what the Kingpin has said of the death
+        client.all("back").call.pid().result(patient(20))  # they know what the Kingpin said about the death
         wait_until(lambda: is_at_rest(app, client), "what they were asked before is put away, and not to be blamed")
         error = ended_with(back, export)
     assert isinstance(error, mob.Quarantined)

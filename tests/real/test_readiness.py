@@ -1,4 +1,4 @@
-"""When a worker is ready: what its module does in its import; and what comes of the sockets that it binds."""
+"""When a worker is ready: what its module does in its import, and what happens to the sockets that it binds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def client_of(app: RunningApp) -> mob.Client:
 
 
 def open_when(path: str) -> str:
-    """The lines of a module that wait for a file, and look in vain for a second."""
+    """Return the lines of a module that wait for a file, and time out after a second."""
     return f"while not os.path.exists({path!r}): time.sleep(0.02)"
 
 
@@ -272,7 +272,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def listening(kingpin: psutil.Process) -> int:
-    """How many ports the Kingpin listens on."""
+    """Return the number of ports that the Kingpin listens on."""
     return sum(each.status == psutil.CONN_LISTEN for each in kingpin.net_connections("tcp"))
 
 
@@ -353,7 +353,7 @@ def test_what_a_worker_serves_from_stays_where_another_has_it_or_its_successor_n
 
 
 def everywhere(app: RunningApp, function: str, role: str = "two") -> list[object]:
-    """What the function gives in each worker."""
+    """Return the results of the function in each worker."""
     answers = getattr(client_of(app).all(role).call, function)().result(patient(20))
     assert len(answers) == 2
     return list(answers.values())

@@ -1,4 +1,4 @@
-"""Workers that have grown old are replaced while their callers call on: no call fails, and none is missing."""
+"""Old workers are replaced while their callers continue: no call fails, and none is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BACK = """
 
 
 class Caller:
-    """Calls without a pause, in a thread, until it is told to end."""
+    """Calls without a pause, in a thread, until it is stopped."""
 
     def __init__(self, app: RunningApp, role: str = "back") -> None:
         self.calls = 0
@@ -58,7 +58,7 @@ class Caller:
 
 
 class Watcher:
-    """Counts the ready workers whenever somebody joins, leaves or changes."""
+    """Counts the ready workers whenever a member joins, leaves or changes."""
 
     def __init__(self, client: mob.Client, role: str) -> None:
         self.fewest = 10**6

@@ -54,7 +54,7 @@ BACK = """
 
 
 def rewrite(app: RunningApp, *, name: str = "back", add: str = "", version: str = "the next one") -> None:
-    """The module has other code from now on. (Of another length: Python tells by that, and by whole seconds.)"""
+    """Change the code of the module. (Its length changes: Python notices by that, and by whole seconds.)"""
     path = app.directory / f"{name}.py"
     path.write_text(f"{path.read_text()}\nVERSION = {version!r}\n{add}\n")
 
@@ -64,7 +64,7 @@ def pids(app: RunningApp, client: mob.Client, role: str = "back") -> list[int]:
 
 
 def ask_to_reload(app: RunningApp, *roles: str) -> subprocess.CompletedProcess[str]:
-    """The command `mob reload`."""
+    """Run the command `mob reload`."""
     command = [sys.executable, "-m", "mob", "reload", *roles, "-a", app.name]
     return subprocess.run(command, capture_output=True, text=True, timeout=patient(60), check=False)
 

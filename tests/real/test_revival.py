@@ -1,4 +1,4 @@
-"""Mobsters that die come up again in their place; those that cannot come up are reported and harm nobody."""
+"""Mobsters that die are restarted in their place; those that cannot start are reported and harm no other."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ BROKEN: dict[str, Any] = {
         """,
 }
 PROMPT = patient(5.0)
-"""Seconds in which what is prompt must be over, on a loaded machine; what waits for a timeout takes 30."""
+"""Maximum seconds of prompt steps on a loaded machine; what waits for a timeout takes 30."""
 
 
 # ------------------------------------------------------------------------------------------- a worker that was ready
@@ -214,7 +214,7 @@ def test_it_is_tried_again_after_growing_pauses(failing: RunningApp, role: str) 
 
 
 def test_an_exception_is_reported_with_its_traceback(failing: RunningApp) -> None:
-    """In full once, as the module's author wants to see it; then only that it is the same."""
+    """The error is shown in full once; then only that it is the same."""
     first = re.search(
         r"mob \| raises\.0 \(pid \d+\) could not import 'raises'.*Its error:\n((?: {4}.*\n)+)", failing.output
     )
@@ -281,7 +281,7 @@ def test_the_other_roles_go_on(failing: RunningApp) -> None:
 
 
 def test_trying_again_costs_next_to_nothing(failing: RunningApp) -> None:
-    """All processes of the app, those that live and die meanwhile counted: less than half a core."""
+    """All processes of the app, including those that live and die meanwhile, use less than half a core."""
     began, before = time.monotonic(), cpu_time(failing)
     time.sleep(1.0)  # not to wait for anything: this is what is measured
     used, passed = cpu_time(failing) - before, time.monotonic() - began
@@ -289,7 +289,7 @@ def test_trying_again_costs_next_to_nothing(failing: RunningApp) -> None:
 
 
 def cpu_time(app: RunningApp) -> float:
-    """Seconds that the app has used, with those of its processes that have ended."""
+    """Return the seconds that the app has used, including those of its ended processes."""
     total = 0.0
     for pid in app.processes():
         try:

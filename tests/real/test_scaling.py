@@ -60,7 +60,7 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 @pytest.fixture
 def client(scaled: RunningApp) -> mob.Client:
-    """Of an app whose roles have their first size."""
+    """Return a client of an app whose roles have their first size."""
     client = scaled.connect()
     for role, count in (("back", 2), ("plain", 1)):
         client.scale(role, count)
@@ -69,7 +69,7 @@ def client(scaled: RunningApp) -> mob.Client:
 
 
 def wait_size(app: RunningApp, client: mob.Client, role: str, count: int) -> list[int]:
-    """Waits until so many workers of a role are there and ready; their pids."""
+    """Wait until that many workers of a role are there and ready; return their pids."""
     wait_until(
         lambda: [m.state for m in client.members() if m.role == role] == ["ready"] * count, f"{role} has {count}"
     )

@@ -1,4 +1,4 @@
-"""Spares in real processes: who takes a place, what it knows of it, and that nothing waits for a boot."""
+"""Spares in real processes: which one takes a place, what it knows of it, and that nothing waits for a boot."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def apps(tmp_path: Path) -> Iterator[Apps]:
 
 
 def members(client: mob.Client, role: str = "back") -> dict[int, tuple[int, str]]:
-    """Place and state of each process of a role, by its pid."""
+    """Return the place and state of each process of a role, by its pid."""
     return {each.pid: (each.index, each.state) for each in client.members() if each.role == role}
 
 
 def wait_spare(client: mob.Client, role: str = "back", other_than: int = 0) -> int:
-    """Wait until a spare has booted; its pid."""
+    """Wait until a spare has booted; return its pid."""
 
     def pid() -> int:
         found = [pid for pid, (_, state) in members(client, role).items() if state == "spare" and pid != other_than]
@@ -169,7 +169,7 @@ def test_a_module_that_says_that_it_is_ready_waits_there_for_its_place(apps: App
     os.kill(before, signal.SIGKILL)
     app.wait_for(rf"back.0 {spare} \| consumes as 0")
     assert client.require("back").place().result() == spare
-    wait_spare(client)  # which is in the way of no stop
+    wait_spare(client)  # a spare does not delay a stop
 
 
 def test_a_module_that_serves_by_itself_cannot_be_a_spare(apps: Apps) -> None:

@@ -1,4 +1,4 @@
-"""What is in progress when an app stops is finished: roles that serve end first; nobody waits for a role that ended."""
+"""Work in progress is finished when an app stops: roles that serve end first; no call waits for a role that ended."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ STATES = {
 
 
 def start_in_states(apps: Apps, *states: str, grace: float) -> tuple[RunningApp, int]:
-    """Start an app with two workers in each state, and one role that serves; the app and the port."""
+    """Start an app with two workers in each state, and one role that serves; return the app and the port."""
     port = free_port()
     roles = "".join(f'.role("{state}", "./{state}.py", workers=2)' for state in (*states, "serves"))
     apps.write(**{state: STATES[state] for state in states}, serves=source_of("http.server", port))
@@ -321,7 +321,7 @@ def test_kill_9_of_the_kingpin_leaves_nothing(apps: Apps) -> None:
 
 
 def kill_both_at_once(app: RunningApp) -> None:
-    """Kingpin and fork server, none of which sees the other go."""
+    """Kill Kingpin and fork server, so that neither sees the other exit."""
     both = (app.process.pid, app.fork_server())
     app.processes()
     for pid in both:
@@ -377,7 +377,7 @@ BACK = """
 
 
 def replace_fork_server(app: RunningApp) -> None:
-    """Kills it, and waits until the Kingpin has another one."""
+    """Kill the fork server, and wait until the Kingpin has another one."""
     old = app.fork_server()
     os.kill(old, signal.SIGKILL)
     app.wait_for(r"mob \| the fork server was killed by SIGKILL; starting a new one, its mobsters keep running\.")
@@ -392,7 +392,7 @@ def replace_fork_server(app: RunningApp) -> None:
 
 
 def pids(app: RunningApp, client: mob.Client) -> set[int]:
-    """Of the ready mobsters."""
+    """Return the pids of the ready mobsters."""
     return {member.pid for member in app.ready(client)}
 
 

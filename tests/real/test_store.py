@@ -1,4 +1,4 @@
-"""A store in a running app: values, counters, locks, rate limits and watchers, whoever dies."""
+"""A store in a running app: values, counters, locks, rate limits and watchers, whatever dies."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def test_those_who_wait_get_it_in_their_order(mob_app: Any) -> None:
 
 
 def waiting(app: AppUnderTest) -> int:
-    """Return how many wait for a lock, or hold one that others wait for."""
+    """Return how many callers wait for a lock, or hold one that others wait for."""
     return app.store("cache").stats().result(PATIENCE)["waiting"]
 
 
@@ -330,7 +330,7 @@ def test_a_lock_whose_time_is_over_goes_to_the_next_and_its_holder_is_told(mob_a
         with pytest.raises(TimeoutError), cache.lock("a", wait=0.4):
             pass
     with pytest.raises(KeyError), cache.lock("a", ttl=0.01), cache.lock("a"):
-        raise KeyError  # is not hidden by what the lock has to say
+        raise KeyError  # is not hidden by the error of the lock
 
 
 def test_the_lock_of_a_process_that_is_killed_is_free(mob_app: Any) -> None:
@@ -674,7 +674,7 @@ def test_nothing_that_was_answered_is_lost_when_the_store_is_killed_under_load(m
     for thread in threads:
         thread.join(PATIENCE)
     for key, count in answered.items():
-        assert count <= cache.get(key).result(PATIENCE) <= count + 5  # of each death, one that was not answered
+        assert count <= cache.get(key).result(PATIENCE) <= count + 5  # for each death, one call that was not answered
 
 
 def test_nothing_is_answered_after_the_file_is_closed_when_the_kingpin_is_killed(apps: Apps, tmp_path: Path) -> None:
@@ -686,7 +686,7 @@ def test_nothing_is_answered_after_the_file_is_closed_when_the_kingpin_is_killed
 
     def write(key: str) -> None:
         try:
-            while True:  # until the store refuses: nothing tells a client of the Kingpin's death before
+            while True:  # until the store refuses: a client learns of the Kingpin's death only then
                 answered[key] = cache.add(key).result(PATIENCE)
         except mob.CallError as error:
             ends.append(error)

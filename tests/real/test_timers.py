@@ -1,4 +1,4 @@
-"""Timers of real apps: who runs them, what becomes of a run, and what reloads, deaths and upgrades do to them."""
+"""Timers of real apps: which workers run them, how runs end, and what reloads, deaths and upgrades do to them."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Workers:
         self._held: dict[int, tuple[TextIO, Any]] = {}
 
     def hold(self, pid: int) -> None:
-        """Have a call run in a worker until it is let go."""
+        """Have a call run in a worker until it is released."""
         fifo = Path(self.app.directory) / f"fifo-{pid}"
         os.mkfifo(fifo)
         call = self.back.options(pid=pid).hold(str(fifo))
@@ -85,18 +85,18 @@ class Workers:
         fifo.unlink()
 
     def let_go(self, pid: int) -> None:
-        """That call ends."""
+        """End that call."""
         writer, call = self._held.pop(pid)
         writer.close()
         call.result(PATIENCE)
 
     def close(self) -> None:
-        """Hold up no end of the app."""
+        """Release everything, so that the app can end."""
         for writer, _ in self._held.values():
             writer.close()
 
     def run_in_worker(self, name: str, since: int) -> list[int]:
-        """Return in which workers runs were printed, from a line of the output on."""
+        """Return the workers in which runs were printed, from a line of the output on."""
         found = (re.search(rf"{name} in (\d+)", line) for line in self.app.lines[since:])
         return [int(each[1]) for each in found if each is not None]
 
