@@ -107,7 +107,7 @@ def test_a_role_that_fails_too_often_is_given_up(several: RunningApp) -> None:
         r"\(more than intensity=1 within period=60 s\)\."
     )
     assert "failed" in mob_command(several, "ps", "-a", several.name).stdout
-    with pytest.raises(mob.Unavailable, match=r"the role 'limited' is given up.*was killed by SIGKILL") as failed:
+    with pytest.raises(mob.Unavailable, match=r"the role 'limited' was given up.*was killed by SIGKILL") as failed:
         limited.pid().result(patient(5))
     assert failed.value.executed == "no"
     assert client.require("other").pid().result(patient(5))  # the others go on
@@ -126,10 +126,10 @@ def test_a_call_that_waits_when_its_role_is_given_up_fails_at_once(apps: Apps) -
         other="",
     )
     client = app.connect()
-    with pytest.raises(mob.Unavailable, match=r"'back' is given up.*ValueError: no such table"):
+    with pytest.raises(mob.Unavailable, match=r"'back' was given up.*ValueError: no such table"):
         client.require("back").foo().result(patient(20))
     wait_state(client, "back", "failed")
-    with pytest.raises(mob.Unavailable, match="is given up"):
+    with pytest.raises(mob.Unavailable, match="was given up"):
         client.require("back").foo().result(patient(5))
 
 
