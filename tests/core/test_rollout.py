@@ -281,9 +281,9 @@ def test_an_app_that_ends_while_what_is_preloaded_is_loaded_anew_launches_nothin
 @pytest.mark.parametrize(
     ("option", "limit", "beat", "why"),
     [
-        ("max_calls", 1000, Beat(calls=1000), "served 1,000 calls (max_calls)"),
-        ("max_memory", 2**30, Beat(memory=2**30), "grew to 1,024 MiB (max_memory: 1,024 MiB)"),
-        ("max_age", 50.0, Beat(), "is 50 s old (max_age)"),
+        ("max_calls", 1000, Beat(calls=1000), "served 1,000 calls (max_calls=1000 +- 10 %)"),
+        ("max_memory", 2**30, Beat(memory=2**30), "grew to 1,024 MiB (max_memory=1,024 MiB +- 10 %)"),
+        ("max_age", 50.0, Beat(), "is 50 s old (max_age=50 +- 10 %)"),
     ],
 )
 def test_a_worker_that_has_done_its_part_is_replaced(option: str, limit: float, beat: Beat, why: str) -> None:

@@ -284,7 +284,7 @@ def test_a_spare_of_old_age_is_renewed() -> None:
     world.pass_time(200.0)
     spare = at(world, -1)
     world.carry_out(world.supervisor.handle_beat(spare, Beat(), world.now))
-    assert world.told[-1] == "back.spare (pid 102) is 200 s old (max_age); replacing it."
+    assert world.told[-1] == "back.spare (pid 102) is 200 s old (max_age=100 +- 10 %); replacing it."
     come_up(world)
     assert at(world, -1) != spare
     assert spare not in world.mobsters

@@ -378,7 +378,7 @@ def test_what_outlasts_its_time_is_killed_and_told_once() -> None:
     world = started("back", "front*2")
     world.stop()
     world.pass_time(26.9)
-    assert world.told == ["stopping.", *["waiting for front.0; front.1; press Ctrl-C again to kill it."] * 3]
+    assert world.told == ["stopping.", *["waiting for front.0; front.1; press Ctrl-C again to stop at once."] * 3]
     world.now += 0.1
     kills = world.wake()
     text = "killing front.0 (pid 102), front.1 (pid 103): still running after its grace period."
@@ -399,7 +399,7 @@ def test_a_stop_that_lasts_says_who_is_waited_for_and_what_that_does() -> None:
     world.pass_time(1.0)
     doing = ", ".join(f"slow.f{n} for 4 s" for n in range(5))
     waits = f"waiting for slow.0: slow.slow for 12 s; slow.1: {doing}, 2 more calls; slow.2; slow.3; slow.4; 2 more"
-    assert world.told == ["stopping.", f"{waits}; press Ctrl-C again to kill it."]
+    assert world.told == ["stopping.", f"{waits}; press Ctrl-C again to stop at once."]
     world.stop()
     world.pass_time(20.0)
     assert world.told[2:] == ["stopping at once."]

@@ -211,7 +211,7 @@ def test_a_stop_that_lasts_says_for_whom_and_for_what(apps: Apps) -> None:
     app.wait_ready().require("slow").slow()
     app.wait_for("slow began")
     app.signal(signal.SIGTERM)
-    app.wait_for(r"waiting for slow\.0: slow\.slow for \d+ s; press Ctrl-C again to kill it")
+    app.wait_for(r"waiting for slow\.0: slow\.slow for \d+ s; press Ctrl-C again to stop at once")
     app.signal(signal.SIGTERM)
     app.wait()
     wait_until(lambda: not app.processes(), "all have ended")

@@ -344,7 +344,7 @@ class Crew:
         """Return True if roles that need this one may run: it has a ready worker, or did its work and ended."""
         return bool(self.roster.ready(role)) or self._has_ended(role, {DONE})
 
-    def in_vain(self, role: str) -> list[str]:
+    def waiting_for_ended(self, role: str) -> list[str]:
         """Return the roles that wait for this one although it ended, no process of it follows, and it is not done."""
         if self.is_met(role) or not self._has_ended(role, OUTCOMES):
             return []

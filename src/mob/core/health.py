@@ -47,7 +47,7 @@ class Health:
 
     def handle_beat(self, process: Process, beat: Beat, now: float) -> list[Decision]:
         """Handle a heartbeat."""
-        still = self._check_still(process, now)
+        still = self._check_suspended(process, now)
         process.beat, process.beaten_at = beat, now
         return [*self._hint(process), *still, *self._check_hang(process, now), *self._check_wear(process, now)]
 
@@ -121,7 +121,7 @@ class Health:
             return [WakeAt(now + BEAT)]
         return self._check_hang(process, now) or self.watch(process)
 
-    def _check_still(self, process: Process, now: float) -> list[Decision]:
+    def _check_suspended(self, process: Process, now: float) -> list[Decision]:
         """Handle a sign of life of a booting worker after a silence: extend its boot time by the silence."""
         silent = now - process.beaten_at - BEAT
         if not process.is_booting or silent <= OVERSLEPT:
@@ -192,10 +192,14 @@ class Health:
             return []
         plan, quota = self._crew.roles[slot.role].plan, process.quota
         if plan.max_calls is not None and process.beat.calls >= plan.max_calls * quota:
-            return self._rollout.recycle(slot, f"served {process.beat.calls:,} calls (max_calls)", now)
+            return self._rollout.recycle(
+                slot, f"served {process.beat.calls:,} calls (max_calls={plan.max_calls} +- 10 %)", now
+            )
         if plan.max_age is not None and now - process.launched >= plan.max_age * quota:
-            return self._rollout.recycle(slot, f"is {now - process.launched:,.0f} s old (max_age)", now)
+            return self._rollout.recycle(
+                slot, f"is {now - process.launched:,.0f} s old (max_age={plan.max_age:g} +- 10 %)", now
+            )
         if plan.max_memory is not None and process.beat.memory >= plan.max_memory * quota:
             size, limit = (each / 1024 / 1024 for each in (process.beat.memory, plan.max_memory))
-            return self._rollout.recycle(slot, f"grew to {size:,.0f} MiB (max_memory: {limit:,.0f} MiB)", now)
+            return self._rollout.recycle(slot, f"grew to {size:,.0f} MiB (max_memory={limit:,.0f} MiB +- 10 %)", now)
         return []

@@ -41,13 +41,13 @@ def is_wanted(role: RolePlan, status: int | None, restarting: bool) -> bool:
     return role.restart == "permanent" or status != 0
 
 
-def outcome_of(role: RolePlan, status: int | None, was_told: bool) -> str:
+def outcome_of(role: RolePlan, status: int | None, was_asked: bool) -> str:
     """Return the outcome of a worker that has no successor, as one of `OUTCOMES`.
 
-    >>> outcome_of(RolePlan("migrate", "migrate", restart="temporary"), 0, was_told=False)
+    >>> outcome_of(RolePlan("migrate", "migrate", restart="temporary"), 0, was_asked=False)
     'done'
     """
-    if was_told:
+    if was_asked:
         return STOPPED
     return DONE if status == 0 or status in role.stop_exit_codes else FAILED
 

@@ -122,7 +122,7 @@ class Stopping:
             for role in filter(crew.is_left_here, crew.leases)
         ]
 
-    def tell_who_lasts(self, now: float) -> list[Decision]:
+    def log_waited_for(self, now: float) -> list[Decision]:
         """Log which processes are still running, and what they do, when a stop takes a while."""
         crew = self._crew
         if not self.has_begun or self.is_over or not self._asked or now < self._notice_at - EARLY:
@@ -135,7 +135,7 @@ class Stopping:
         names = [_doing(process, now) for process in waited_for[:SHOWN]]
         if len(waited_for) > SHOWN:
             names.append(f"{len(waited_for) - SHOWN} more")
-        return [Tell(f"waiting for {'; '.join(names)}; press Ctrl-C again to kill it.", "stop"), *again]
+        return [Tell(f"waiting for {'; '.join(names)}; press Ctrl-C again to stop at once.", "stop"), *again]
 
     def kill_overdue(self, now: float) -> list[Decision]:
         """Kill what should have ended, in a stop or otherwise; processes in the debugger only in a stop."""

@@ -222,14 +222,14 @@ class Supervisor:
         if process is None:
             return []
         slot = process.slot
-        was_told = process.state is MobsterState.DRAINING and not (process.has_failed or process.ends_by_itself)
-        was_told = was_told or is_for_a_call(process.why_killed)
+        was_asked = process.state is MobsterState.DRAINING and not (process.has_failed or process.ends_by_itself)
+        was_asked = was_asked or is_for_a_call(process.why_killed)
         why = process.why_killed or why
         may_hand_over = not self.stopping or self.crew.is_singleton(slot.role)
         handed = self.hand_overs.handle_exited(process, may_hand_over=may_hand_over)
         self.crew.forget(process)
         self.health.handle_exited(uid)
-        process.has_crashed = self._has_crashed(process, was_told, status)
+        process.has_crashed = self._has_crashed(process, was_asked, status)
         gone = m.MemberGone(uid, verdict_of(self.plan, process, why, status), process.overran)
         decisions = [*self.debugging.handle_gone(uid, now), Announce(gone), *handed]
         if process.has_crashed:
@@ -239,17 +239,17 @@ class Supervisor:
         if self.stopping:
             slot.uid = 0 if slot.uid == uid else slot.uid
             return decisions + self._stopping.go_on(now)
-        if blamed and not was_told and not self.crew.roles[slot.role].plan.pool:
+        if blamed and not was_asked and not self.crew.roles[slot.role].plan.pool:
             decisions += self.quarantine.handle_death(slot.role, blamed, uid, now)
         else:
             decisions += self.quarantine.handle_gone(uid, now)
         if uid == slot.successor:
             slot.successor = 0
-            return decisions + self._told_report(process) + self.rollout.handle_failed(process, why, now)
+            return decisions + self._log_report(process) + self.rollout.handle_failed(process, why, now)
         if uid != slot.uid:  # another process has its place already
             return decisions
         is_replaced = slot.successor != 0
-        decisions += self._handle_place_empty(process, why, was_told, status, now)
+        decisions += self._handle_place_empty(process, why, was_asked, status, now)
         if any(isinstance(each, Promote) for each in decisions):  # it comes first, with what callers must know of it
             decisions.sort(key=lambda each: (not isinstance(each, Promote), not isinstance(each, Announce)))
         if process.is_done:
@@ -259,7 +259,7 @@ class Supervisor:
         return decisions
 
     def _handle_place_empty(
-        self, process: Process, why: str, was_told: bool, status: int | None, now: float
+        self, process: Process, why: str, was_asked: bool, status: int | None, now: float
     ) -> list[Decision]:
         """Decide whether another process follows the one that counted, and when."""
         slot, was_ready = process.slot, process.ready_at is not None
@@ -270,29 +270,29 @@ class Supervisor:
             return self._finish_if_done()
         if slot.successor:  # on its way already
             slot.uid, slot.successor = slot.successor, 0
-            return self._tell_exit(process, "its successor is already starting.", was_told)
+            return self._tell_exit(process, "its successor is already starting.", was_asked)
         if slot.is_spare:
-            return self._handle_spare_empty(process, was_told, now)
+            return self._handle_spare_empty(process, was_asked, now)
         role = self.crew.roles[slot.role]
         if not self.crew.has_lease(slot.role):
             slot.step("exited, held")
-            return [*self._tell_exit(process, "its lease was lost.", was_told), *self.rollout.handle_resized(now)]
+            return [*self._tell_exit(process, "its lease was lost.", was_asked), *self.rollout.handle_resized(now)]
         if not is_wanted(role.plan, status, process.is_restarted or not process.pid):
-            return self._handle_over(process, why, was_told, status, now)
-        failing = self._failing(process, why, was_told)
-        if not was_told and not was_ready and self._has_never_begun(slot):
+            return self._handle_over(process, why, was_asked, status, now)
+        failing = self._failing(process, why, was_asked)
+        if not was_asked and not was_ready and self._has_never_begun(slot):
             return [*failing, *self._end_unbegun(process, now)]
-        if not was_told and not role.intensity.allows(role.plan, now):
+        if not was_asked and not role.intensity.allows(role.plan, now):
             return [*failing, *self._give_up(process, why, now)]
         born = process.launched if process.ready_at is None else process.ready_at
-        is_no_failure = was_told or (role.plan.pool and was_ready)
+        is_no_failure = was_asked or (role.plan.pool and was_ready)
         pause = slot.revival.pause_after(was_ready, now - born, is_no_failure, self.crew.luck())
         must_wait = process.is_restarted and self.crew.is_held(slot.role)
         has_left = (slot.role, slot.index) in self.crew.kept  # data that only a process that starts can inherit
         spare = None if must_wait or has_left else self.rollout.spare_for(slot)
         then = _successor_text(process, pause) if spare is None else f"{spare.name} takes its place."
-        decisions = [*self._tell_exit(process, then, was_told), *failing]
-        if self.plan.strategy == "rest_for_one" and not was_told:
+        decisions = [*self._tell_exit(process, then, was_asked), *failing]
+        if self.plan.strategy == "rest_for_one" and not was_asked:
             decisions += self._restart_the_rest(slot, now)
         if spare is not None:
             slot.step("exited, a spare takes its place")
@@ -327,21 +327,21 @@ class Supervisor:
         left.due, left.note = now + max(pause, NEXT_SPARE), ""
         return [*decisions, WakeAt(left.due)]
 
-    def _handle_spare_empty(self, process: Process, was_told: bool, now: float) -> list[Decision]:
+    def _handle_spare_empty(self, process: Process, was_asked: bool, now: float) -> list[Decision]:
         """Decide whether another spare follows the one that exited, and when."""
         slot, was_ready = process.slot, process.ready_at is not None
         if self.crew.has_ended(slot.role):
             slot.step("exited, done")
-            return [*self._tell_exit(process, "its role has ended.", was_told), *self._finish_if_done()]
+            return [*self._tell_exit(process, "its role has ended.", was_asked), *self._finish_if_done()]
         if process.is_unfit:
             slot.step("exited too often")
-            return self._tell_exit(process, f"{slot.role!r} continues without it.", was_told=False)
+            return self._tell_exit(process, f"{slot.role!r} continues without it.", was_asked=False)
         if self.crew.is_slot_held(slot):
             slot.step("exited, held")
-            return self._tell_exit(process, f"the next one follows a ready worker of {slot.role!r}.", was_told)
+            return self._tell_exit(process, f"the next one follows a ready worker of {slot.role!r}.", was_asked)
         born = process.launched if process.ready_at is None else process.ready_at
-        pause = slot.revival.pause_after(was_ready, now - born, was_told, self.crew.luck())
-        decisions = self._tell_exit(process, _successor_text(process, pause), was_told)
+        pause = slot.revival.pause_after(was_ready, now - born, was_asked, self.crew.luck())
+        decisions = self._tell_exit(process, _successor_text(process, pause), was_asked)
         return [*decisions, *self._revive(slot, pause, now)]
 
     def _dismiss_spares(self, role: str, now: float) -> list[Decision]:
@@ -358,25 +358,25 @@ class Supervisor:
         return decisions
 
     def _handle_over(
-        self, process: Process, why: str, was_told: bool, status: int | None, now: float
+        self, process: Process, why: str, was_asked: bool, status: int | None, now: float
     ) -> list[Decision]:
         """Handle an exit without a successor: roles that need this one can start only if its work is done."""
         slot, role = process.slot, self.crew.roles[process.slot.role].plan
         slot.step("exited, done")
-        slot.outcome = outcome_of(role, status, was_told)
+        slot.outcome = outcome_of(role, status, was_asked)
         process.is_done = slot.outcome == DONE
         if process.is_done:
             process.report = ""  # a module that ends with `sys.exit(0)` could be imported well enough
-        decisions = self._tell_exit(process, f"it is not restarted (restart={role.restart!r}).", was_told)
+        decisions = self._tell_exit(process, f"it is not restarted (restart={role.restart!r}).", was_asked)
         if not process.is_done:
-            decisions += self._failing(process, why, was_told)
+            decisions += self._failing(process, why, was_asked)
         decisions += self.crew.note_end(
             slot.role, f"its last worker {why} and is not restarted (restart={role.restart!r})."
         )
         if process.is_done:
             decisions += [*self.rollout.handle_done(slot, now), *self.crew.release_held(now)]
         decisions += self._dismiss_spares(slot.role, now)
-        if held := self.crew.in_vain(slot.role):
+        if held := self.crew.waiting_for_ended(slot.role):
             needing = f"{', '.join(map(repr, held))} {'needs' if len(held) == 1 else 'need'} {slot.role!r}"
             text = f"{needing}, which did not exit with status 0 and is not restarted; the app ends."
             return [*decisions, Tell(text, "stop"), *self.handle_stop(now, status=1)]
@@ -386,7 +386,9 @@ class Supervisor:
         slot, role = process.slot, self.crew.roles[process.slot.role]
         slot.step("exited too often")
         limit = f"more than intensity={role.plan.intensity} within period={role.plan.period:g} s"
-        decisions = self._tell_exit(process, f"{slot.role!r} is given up: too many restarts ({limit}).", was_told=False)
+        decisions = self._tell_exit(
+            process, f"{slot.role!r} is given up: too many restarts ({limit}).", was_asked=False
+        )
         decisions += self.crew.role_changed(slot.role, given_up=True, failing=f"{slot.name}: {process.error or why}")
         if role.plan.essential:
             return [
@@ -406,7 +408,7 @@ class Supervisor:
         slot.step("exited too often")
         count = slot.revival.failures + 1
         tries = f"{counted(count, 'start')} failed (boot_tries)"
-        told = self._tell_exit(process, f"no worker of {slot.role!r} was ever ready, and {tries}.", was_told=False)
+        told = self._tell_exit(process, f"no worker of {slot.role!r} was ever ready, and {tries}.", was_asked=False)
         return [
             *told,
             Tell(f"the app ends with status {NEVER_BEGUN}, because {slot.role!r} cannot start.", "stop"),
@@ -457,7 +459,7 @@ class Supervisor:
             decisions += self.health.handle_wake(now)
             decisions += self.hand_overs.handle_wake(now)
             decisions += self.quarantine.handle_wake(now)
-        decisions += self._stopping.tell_who_lasts(now) + self._stopping.kill_overdue(now)
+        decisions += self._stopping.log_waited_for(now) + self._stopping.kill_overdue(now)
         decisions += self.handle_moved(now)
         return decisions + self._forget_unborn(now)
 
@@ -692,34 +694,34 @@ class Supervisor:
         process.pid = pid
         return self.crew.kill([process]) if process.killed else []
 
-    def _failing(self, process: Process, why: str, was_told: bool) -> list[Decision]:
+    def _failing(self, process: Process, why: str, was_asked: bool) -> list[Decision]:
         """Mark a role as failing if a worker exits by itself before it is ready.
 
         The role is shown as failing as long as none of its workers is ready.
         """
         slot = process.slot
-        if was_told or process.ready_at is not None or self.roster.ready(slot.role):
+        if was_asked or process.ready_at is not None or self.roster.ready(slot.role):
             return []
         return self.crew.role_changed(slot.role, failing=f"{slot.name}: {process.error or why}")
 
-    def _has_crashed(self, process: Process, was_told: bool, status: int | None) -> bool:
+    def _has_crashed(self, process: Process, was_asked: bool, status: int | None) -> bool:
         if self.plan.direct:  # an app inside a pool, which has no name: no one would look for a report
             return False
         if process.why_killed:
             return process.why_killed != FOR_A_CALL
         codes = self.crew.roles[process.slot.role].plan.stop_exit_codes
-        return not was_told and status is not None and status != 0 and status not in codes
+        return not was_asked and status is not None and status != 0 and status not in codes
 
-    def _told_report(self, process: Process) -> list[Decision]:
+    def _log_report(self, process: Process) -> list[Decision]:
         """Log the full error of a successor that could not be imported."""
         if not process.report:
             return []
         text = f"{process.name} could not import {process.slot.role!r}. Its error:\n    {_indented(process)}"
         return [Tell(text, "crash")]
 
-    def _tell_exit(self, process: Process, then: str, was_told: bool) -> list[Decision]:
+    def _tell_exit(self, process: Process, then: str, was_asked: bool) -> list[Decision]:
         slot, name = process.slot, process.name
-        if was_told:
+        if was_asked:
             how = process.why_killed if is_for_a_call(process.why_killed) else "stopped as requested"
             return [Tell(f"{name} {how}; {then}", "crash" if process.has_crashed else "exit")]
         if process.report:

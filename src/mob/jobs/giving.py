@@ -143,7 +143,7 @@ class Giver:
             self._loop.call_later(COUNT_AFTER, self._count)
         if self._is_ending:
             return
-        now = self._ledger.mind_the_clock()
+        now = self._ledger.check_clock()
         for role in self._book.roles():
             while (worker := self._free_worker(role)) is not None:
                 entry = self._book.take(role, now)

@@ -62,7 +62,7 @@ class Ledger:
         """Return the time by the keeper's clock."""
         return monotonic() + self._offset
 
-    def mind_the_clock(self) -> float:
+    def check_clock(self) -> float:
         """Return the time, and move jobs that are due at a certain one if the wall clock was set."""
         now = self.now()
         jump = time() - now - self._ahead
