@@ -55,13 +55,14 @@ SECONDS = 60
 attack: $(VENV)/.installed-test ## fuzz frames, decoders, desk and links, a minute each; SECONDS=, SEED=, ARGS="desk" picks one
 	$(BIN)/python -m tests.attack --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-lint: $(VENV)/.installed-lint ## check style, format and types
+lint: $(VENV)/.installed-lint ## check style, format, types and language
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes mob --ignoreexternal >$(VENV)/public-types.txt \
 	    || { grep -B 1 error: $(VENV)/public-types.txt; exit 1; }
 	@grep score $(VENV)/public-types.txt
+	$(BIN)/python docs/check_prose.py
 
 format: $(VENV)/.installed-lint ## mend style and format in place
 	$(BIN)/ruff check --fix

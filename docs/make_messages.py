@@ -1,4 +1,4 @@
-"""Prints all texts that a user may see, from the source: errors, log lines, notes, help. For whoever edits them.
+"""Prints all texts that a user may see, from the source: errors, log lines, notes, help. For those who edit them.
 
 python docs/make_messages.py                 # everything
 python docs/make_messages.py src/mob/core    # some files and directories

@@ -42,10 +42,10 @@ def install() -> None:
 
 
 def object_of(text: str) -> str:
-    """Return a text that contains a traceback as a JSON object; the text before it, or the error, is the message.
+    r"""Return a text that contains a traceback as a JSON object; the text before it, or the error, is the message.
 
-    >>> object_of("failed\\nTraceback (most recent call last):\\n  ...\\nValueError: no\\n")  # doctest: +ELLIPSIS
-    '{"time":"...","level":"ERROR","logger":"traceback","message":"failed","exc_info":"Traceback ...ValueError: no"}\\n'
+    >>> object_of("failed\nTraceback (most recent call last):\n  ...\nValueError: no\n")  # doctest: +ELLIPSIS
+    '{"time":"...","level":"ERROR","logger":"traceback","message":"failed","exc_info":"Traceback ...ValueError: no"}\n'
     """
     head = _HEAD.search(text)
     start = 0 if head is None else head.start()
