@@ -1,4 +1,4 @@
-"""Servers whose sockets Python never sees, as those of gRPC and granian: they are ready when they serve."""
+"""Servers whose sockets Python never sees, such as those of gRPC and granian: they are ready when they serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Apps and commands that were started without standard streams, or whose main script has closed them."""
+"""Apps and commands that were started without standard streams, or whose main script closed them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSED = {"2>&-": [2], ">&-": [1], "<&-": [0], "<&- >&- 2>&-": [0, 1, 2]}
 
 
 def links(pid: int) -> list[str]:
-    """What is open as 0, 1 and 2."""
+    """Return what is open as 0, 1 and 2."""
     return [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
 
 
@@ -63,7 +63,7 @@ def test_commands_run_without_streams(redirection: str, tmp_path: Path) -> None:
 def test_a_file_that_was_opened_as_number_2_gets_nothing_of_ours(tmp_path: Path) -> None:
     code = (
         "import os; file = open('mine.txt', 'w'); number = file.fileno()\n"
-        "import sys, mob; print('for nobody', file=sys.stderr, flush=True); sys.exit(number)"
+        "import sys, mob; print('for no one', file=sys.stderr, flush=True); sys.exit(number)"
     )
     done = subprocess.run(
         ["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], cwd=tmp_path, timeout=patient(60)

@@ -1,4 +1,4 @@
-"""What mobsters print reaches the terminal: as whole lines, in order, with a prefix, and without holding anybody up."""
+"""The output of mobsters reaches the terminal: as whole lines, in order, with a prefix, and without delay."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LINE = re.compile(r"(\w+\.\d) (\d+) \| (.*)")
 
 
 def write_main(apps: Apps, name: str, roles: str, **files: str) -> None:
-    """The files of an app that is started by a command of the test's own."""
+    """Write the files of an app that a test starts with its own command."""
     apps.write(main=f"import mob\n\nmob.start({name!r}).base(__file__){roles}.run()\n", **files)
 
 
 def start_into(apps: Apps, name: str, redirections: str, env: dict[str, str] | None = None) -> RunningApp:
-    """Starts it with its output redirected, as a shell does."""
+    """Start it with its output redirected, as a shell does."""
     return apps.run(name, ["sh", "-c", f"exec {shlex.quote(sys.executable)} main.py {redirections}"], env)
 
 
 def lines_of(app: RunningApp, role: str) -> dict[str, list[str]]:
-    """What the mobsters of a role have printed, by `role.index pid`; every line must be one with a prefix."""
+    """Return what the mobsters of a role printed, by `role.index pid`; every line must have a prefix."""
     found: dict[str, list[str]] = {}
     for line in app.lines:
         if not line.startswith("mob | "):
@@ -190,7 +190,7 @@ def test_stderr_goes_to_stderr(apps: Apps) -> None:
 
 
 class Terminal:
-    """A terminal of the test's own, read as fast as it comes."""
+    """A terminal of the test, read as fast as data comes."""
 
     def __init__(self) -> None:
         self.master, self._slave = pty.openpty()
@@ -203,7 +203,7 @@ class Terminal:
         try:
             while data := os.read(self.master, 65536):
                 self.text += data.decode()
-        except OSError:  # nobody has it open any more
+        except OSError:  # no process has it open any more
             return
 
     def close(self) -> None:
@@ -213,7 +213,7 @@ class Terminal:
 
 
 def painted_by(apps: Apps, redirections: str, env: dict[str, str] | None = None) -> str:
-    """What a terminal shows of an app, once the app has stopped."""
+    """Return what a terminal shows of an app, once the app has stopped."""
     name = f"colours-{os.getpid()}"
     write_main(
         apps, name, '.role("one", "./say.py").role("two", "./say.py", workers=2)', say="print('painted', 'here')"
@@ -264,7 +264,7 @@ def test_a_burst_of_100_000_lines_arrives_whole(apps: Apps) -> None:
         """,
     )
     client = app.connect()
-    assert len(client.overview()) == 2  # the Kingpin answers all the while
+    assert len(client.overview()) == 2  # the Kingpin answers all the time
     app.wait_for(r"\| done$", 2)
     printed = lines_of(app, "burst")
     wanted = [f"{n} of a burst" for n in range(50_000)]
@@ -292,7 +292,7 @@ def test_a_terminal_that_does_not_read_holds_nobody_up(apps: Apps) -> None:
     client = app.wait_ready(1)
     assert client.require("flood").is_done().result(patient(20))
     assert len(client.overview()) == 1
-    os.set_blocking(source, True)  # and now somebody presses Ctrl-Q
+    os.set_blocking(source, True)  # like pressing Ctrl-Q
     shown_late: list[bytes] = []
     reader = threading.Thread(target=lambda: shown_late.extend(iter(lambda: os.read(source, 1 << 20), b"")))
     reader.start()

@@ -1,4 +1,4 @@
-"""What is known of a death afterwards: by `mob.last_error()`, by `mob crashes`, on disk."""
+"""What is known of a crash afterwards: from `mob.last_error()`, from `mob crashes`, on disk."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def lose(call: Any) -> None:
-    """Waits for the end of a call that kills its worker."""
+    """Wait for the end of a call that kills its worker."""
     with pytest.raises(mob.Lost):
         call.result(patient(20))
 
@@ -77,7 +77,7 @@ def test_a_crash_is_on_record_with_its_last_lines(crashing: RunningApp, monkeypa
     assert crash.memory > 1024 * 1024
     assert len(crash.lines) == 50
     assert "the last word" in crash.lines
-    assert any("Segmentation fault" in line for line in crash.lines)  # faulthandler's
+    assert any("Segmentation fault" in line for line in crash.lines)  # from faulthandler
     assert any("in crash" in line for line in crash.lines)
     assert crash.text() == report
 
@@ -91,7 +91,7 @@ def test_calls_that_ran_beside_are_listed_with_their_age(crashing: RunningApp, m
     for _ in range(100):
         back.pid().result(patient(20))
     shown = lambda: next(row.calls for row in client.overview() if row.pid == old)  # noqa: E731
-    wait_until(lambda: shown() >= 100, "a beat that comes after them all has arrived")
+    wait_until(lambda: shown() >= 100, "a heartbeat that follows them all arrived")
     for call in (back.die(7), *calls):
         lose(call)
     back.pid().result(patient(20))
@@ -106,7 +106,7 @@ def test_an_end_without_an_error_is_no_crash(crashing: RunningApp, monkeypatch: 
     other = client.require("other")
     old = other.pid().result(patient(20))
     other.leave(0)
-    wait_until(lambda: [m for m in crashing.ready(client, "other") if m.pid != old], "it was revived")
+    wait_until(lambda: [m for m in crashing.ready(client, "other") if m.pid != old], "it was restarted")
     assert not [crash for crash in crashes_of(crashing, monkeypatch) if crash.pid == old]
 
 

@@ -102,7 +102,7 @@ def test_when_the_import_ends_all_is_decided(apps: Apps) -> None:
     assert late.result(patient(20)) == "late 1"
     with pytest.raises(mob.UnknownExport, match="no function 'never'"):
         never.result(patient(20))
-    with pytest.raises(mob.UnknownExport):  # here, without asking, once it is known that the exports are complete
+    with pytest.raises(mob.UnknownExport):  # raised here without asking, once the exports are known to be complete
         wait_until(lambda: app.clients[0].require("back").never and False, "its absence is known here")
 
 
@@ -112,11 +112,11 @@ def test_one_that_is_given_up_is_dropped_with_all_that_it_holds(blocked: Running
     call = back.missing(lambda: None, bytes(100_000))
     wait_until(lambda: back.in_hand().result(patient(20)) == 1, "it waits")
     assert call.cancel()
-    wait_until(lambda: back.in_hand().result(patient(20)) == 0, "it has left")
+    wait_until(lambda: back.in_hand().result(patient(20)) == 0, "it was removed")
     del call
     wait_until(
         lambda: client.statistics()["lent"] == client.statistics()["shared"] == 0,
-        f"all is given back: {client.statistics()}",
+        f"everything is given back: {client.statistics()}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Signals that come while the Kingpin starts: none is lost."""
+"""Signals during the Kingpin's start: none is lost."""
 
 from __future__ import annotations
 

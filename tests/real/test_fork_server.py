@@ -1,4 +1,4 @@
-"""A fork server that cannot start is not tried for ever, and what runs goes on without it."""
+"""A fork server that cannot start is not retried forever, and running workers continue without it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_reload_that_starts_one_meanwhile_is_not_followed_by_another(apps: App
     app.wait_for(r"mob \| the fork server exited with status 1 before it launched anything; next attempt in")
     apps.write(ends="")
     assert client.reload(timeout=patient(60)).startswith("reloaded 2 workers")
-    time.sleep(FUTILE_PAUSE)  # then the next try would be due, if it were needed
+    time.sleep(FUTILE_PAUSE)  # then the next attempt would be due if it was needed
     client.overview()
     children = [child.cmdline()[0] for child in psutil.Process(app.process.pid).children()]
     assert children == [f"{app.name} (fork server)"]

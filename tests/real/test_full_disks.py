@@ -167,9 +167,9 @@ def test_jobs_on_a_disk_that_is_full_under_load(apps: Apps, running: RunningApp,
         assert held.status().result(PATIENCE) == "running"
         assert not held.outcome.done_already()
         stored, before = len(maker.stored), len(maker.refused)
-        wait_until(lambda: len(maker.refused) > before + 20, "the keeper goes on refusing")
+        wait_until(lambda: len(maker.refused) > before + 20, "the keeper continues to refuse")
         disk.make_room()
-        wait_until(lambda: len(maker.stored) > stored + 20, "and goes on storing by itself")
+        wait_until(lambda: len(maker.stored) > stored + 20, "it stores again by itself")
         assert held.result(PATIENCE) == b"x" * 1_000_000
         disk.fill()
         wait_until(lambda: len(maker.refused) > before + 50, "it is full again")
@@ -182,9 +182,7 @@ def test_jobs_on_a_disk_that_is_full_under_load(apps: Apps, running: RunningApp,
     running.wait_for(r"jobs\.db can be written again")
     kill(running)
     app, client = again(apps, running, disk, ready=2)  # there may be no room for the index of the store's log
-    wait_until(
-        lambda: set(book(disk)) == set(maker.stored), "all that was stored is done, and nothing else", patient(60)
-    )
+    wait_until(lambda: set(book(disk)) == set(maker.stored), "all stored jobs are done, and nothing else", patient(60))
     disk.make_room()
     app.wait_ready(3)
     client.require("back").options(durable=True).note(-1, b"").result(PATIENCE)

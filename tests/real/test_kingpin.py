@@ -39,7 +39,7 @@ desk.listen()
 threading.Thread(target=testify, args=(desk,), daemon=True).start()
 runpy.run_path("main.py", run_name="__main__")
 """
-"""Runs main.py, and tells whoever asks which modules this process has loaded by now."""
+"""Run main.py, and answer any client with the modules that this process has loaded."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def get(port: int) -> bytes:
 
 
 def get_until_both_have_served(app: RunningApp, port: int) -> tuple[int, Counter[int]]:
-    """Makes requests until each front has answered some: how many requests, and how many each has answered."""
+    """Send requests until each front has answered some; return how many, and how many each has answered."""
     pattern = r"^front\.\d \d+ \| Server (\d+) served an http request\.$"
     before = len(app.wait_for(pattern, 0))
     count = 0
@@ -155,7 +155,7 @@ def test_what_the_mobsters_print_is_prefixed(app: RunningApp, client: mob.Client
 
 
 def test_the_kingpin_has_threads_for_its_loop_its_output_and_its_watchdog(app: RunningApp) -> None:
-    assert psutil.Process(app.process.pid).num_threads() == 4  # and this test's witness
+    assert psutil.Process(app.process.pid).num_threads() == 4  # including this test's witness
 
 
 def test_the_example_stops_in_order(tmp_path: Path, port: int) -> None:

@@ -1,4 +1,4 @@
-"""What raises in a thread of mob's own does not end it: a worker that is well is not killed for a missing heartbeat."""
+"""An exception in a thread of mob does not end it: a healthy worker is not killed because its heartbeat is missing."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_stacks_with_a_name_that_is_no_utf_8(apps: Apps) -> None:
 
 
 def beats_on(client: mob.Client, pid: int) -> None:
-    """Two more beats are heard, each of which says how many calls there were."""
+    """Wait for two more heartbeats, each of which contains the number of calls."""
     back = client.require("back")
     for _ in range(2):
         before = next(row.calls for row in client.overview() if row.pid == pid)
         assert back.pid().result(patient(20)) == pid
-        wait_until(lambda before=before: any(row.calls > before for row in client.overview()), "a beat")
+        wait_until(lambda before=before: any(row.calls > before for row in client.overview()), "a heartbeat")
     assert "'mob-liveness'" in back.threads().result(patient(20))
 
 

@@ -1,4 +1,4 @@
-"""Logs: JSON, files, what `logging` knows, who follows, and what is dropped when there is too much."""
+"""Logs: JSON, files, what `logging` records, followers, and what is dropped when there is too much."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def objects_of(app: RunningApp) -> list[dict[str, Any]]:
 
 
 def logs(app: RunningApp, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`mob logs`, to its end."""
+    """Run `mob logs` to its end."""
     return mob_command(app.directory, "logs", "-a", app.name, *arguments)
 
 
 def follow(apps: Apps, app: RunningApp, *arguments: str, terminal: bool = False) -> RunningApp:
-    """`mob logs -f`, which goes on."""
+    """Start `mob logs -f`."""
     command = [sys.executable, "-m", "mob", "logs", "-a", app.name, "-f", *arguments]
     return apps.run(app.name, command, terminal=terminal)
 
@@ -132,7 +132,7 @@ def test_any_format_may_name_the_call(apps: Apps) -> None:
 
 
 def file_lines(path: Path) -> list[str]:
-    """What is in the file and in those that were put aside, oldest first."""
+    """Return the lines of the file and of the rotated ones, oldest first."""
     names = sorted(path.parent.glob(f"{path.name}*"), key=lambda each: int(each.suffix[1:] or 0), reverse=True)
     return [line for each in names for line in each.read_text().splitlines(keepends=True)]
 
@@ -342,7 +342,7 @@ def test_lines_of_the_dead_are_kept_and_their_followers_hear_the_end(apps: Apps)
 
 
 def follow_flood(apps: Apps, app: RunningApp, client: mob.Client) -> RunningApp:
-    """Somebody who follows, and has had a hundred lines: from now on all that is printed is shown or missed."""
+    """Return a follower that got a hundred lines: from now on everything printed is shown or counted as missed."""
     client.require("flood").flood(100).result(patient(10))
     wait_until(lambda: len(list(client.logs(last=100))) == 100, "they were read")
     seen = follow(apps, app, "flood", "-n", "100")
@@ -367,7 +367,7 @@ def test_a_follower_that_stands_still_misses_lines_and_is_told_how_many(apps: Ap
         more += client.require("flood").flood(100).result(patient(10)) and 100
         return any(re.match(left_out, line) for line in seen.lines)
 
-    wait_until(is_told, "it is told")
+    wait_until(is_told, "the number is reported")
     assert app.stop() == 0
     assert seen.wait() == 0
     missed = sum(int(match[1].replace(",", "")) for match in seen.wait_for(left_out))
@@ -394,7 +394,7 @@ def test_a_follower_that_goes_is_forgotten(apps: Apps) -> None:
     wait_until(lambda: len([m for m in client.members() if not m.role]) == 2, "it has connected")
     seen.process.kill()
     seen.wait()
-    wait_until(lambda: len([m for m in client.members() if not m.role]) == 1, "it has gone")
+    wait_until(lambda: len([m for m in client.members() if not m.role]) == 1, "it disconnected")
     client.require("back").say("still").result(patient(10))
     wait_until(lambda: [line.text for line in client.logs(last=9)] == ["still"], "it was printed")
 

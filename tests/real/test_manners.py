@@ -1,4 +1,4 @@
-"""How an app behaves towards the system: the service manager, sockets that it is given, limits, containers, the end."""
+"""How an app behaves towards the system: service manager, passed sockets, limits, containers, and its end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WEB = """
 
 
 class Manager:
-    """A service manager's end of sd_notify."""
+    """The service manager's end of sd_notify."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -56,7 +56,7 @@ class Manager:
         self._sock.settimeout(patient(20))
 
     def next(self) -> str:
-        """The first line of the next word that is no sign of life."""
+        """Return the first line of the next message that is not a keep-alive."""
         while True:
             word = self._sock.recv(4096).decode().splitlines()[0]
             if word != "WATCHDOG=1":
@@ -133,7 +133,7 @@ def test_a_socket_that_was_opened_beforehand_is_the_shared_port(apps: Apps) -> N
     )
     with socket.create_server(("127.0.0.1", port)) as sock:
         sock.set_inheritable(True)
-        with socket.create_connection(("127.0.0.1", port), patient(10)) as early:  # before anybody accepts
+        with socket.create_connection(("127.0.0.1", port), patient(10)) as early:  # before any process accepts
             env = {**os.environ, "XDG_STATE_HOME": str(apps.directory / "state")}
             command = [sys.executable, "activate.py", str(sock.fileno())]
             process = subprocess.Popen(command, cwd=apps.directory, env=env, close_fds=False)
@@ -144,7 +144,7 @@ def test_a_socket_that_was_opened_beforehand_is_the_shared_port(apps: Apps) -> N
             finally:
                 process.terminate()
                 assert process.wait(patient(30)) == 0
-        assert sock.fileno() >= 0  # it is not the app's to close
+        assert sock.fileno() >= 0  # the app must not close it
 
 
 # ----------------------------------------------------------------------------------------------- limits of a role
@@ -239,7 +239,7 @@ def test_an_orphan_is_reaped_and_not_taken_for_a_worker(apps: Apps) -> None:
     worker, orphan = back.pid().result(patient(20)), back.orphan().result(patient(20))
     wait_until(lambda: not psutil.pid_exists(orphan), "it was reaped")
     assert back.pid().result(patient(20)) == worker
-    os.kill(app.fork_server(), signal.SIGKILL)  # from now on orphans come to the Kingpin
+    os.kill(app.fork_server(), signal.SIGKILL)  # from now on the Kingpin gets the orphans
     app.wait_for("starting a new one")
     orphan = back.orphan().result(patient(20))
     wait_until(lambda: not psutil.pid_exists(orphan), "it was reaped")
@@ -247,7 +247,7 @@ def test_an_orphan_is_reaped_and_not_taken_for_a_worker(apps: Apps) -> None:
 
 
 def can_unshare() -> bool:
-    """Whether this machine lets its user make a space of process ids."""
+    """Return True if this machine lets its user make a namespace of process ids."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode == 0

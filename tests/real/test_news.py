@@ -1,4 +1,4 @@
-"""Clients and workers hear of changes that concern them, and the Kingpin is not held up by those that do not read."""
+"""Clients and workers get the changes that concern them, and those that do not read do not delay the Kingpin."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def frame(*messages: Any) -> bytes:
 
 def knock(app: RunningApp, hello: bool = True) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.connect(address_of(app.name))  # waits for its turn
+    sock.connect(address_of(app.name))  # waits in the queue
     sock.settimeout(patient(30))
     if hello:
         sock.sendall(frame(m.Hello(m.PROTOCOL, os.getpid())))
@@ -91,7 +91,7 @@ def knock(app: RunningApp, hello: bool = True) -> socket.socket:
 
 
 def heard(sock: socket.socket) -> list[Any]:
-    """What has been said on a connection so far: the welcome at least, which is waited for."""
+    """Return the messages on a connection so far; wait for the welcome at least."""
     data, told = b"", []
     while data or not told or select.select([sock], [], [], 0)[0]:
         data += sock.recv(65536)
@@ -102,7 +102,7 @@ def heard(sock: socket.socket) -> list[Any]:
 
 
 def has_ended(sock: socket.socket) -> bool:
-    """Wait for the end of a connection on which nothing is said."""
+    """Wait for the end of a connection on which nothing is sent."""
     try:
         return sock.recv(100) == b""
     except ConnectionResetError:
@@ -123,7 +123,7 @@ def test_memory_is_not_taken_for_what_is_only_announced(app: RunningApp) -> None
         sock.close()
     socks = [knock(app) for _ in range(8)]
     for sock in socks:
-        assert sock.recv(4)  # the welcome: from now on more is taken
+        assert sock.recv(4)  # the welcome: from now on the limit is higher
         sock.sendall(struct.pack("<I", 30 * 1024 * 1024) + b"x" * HELLO_LIMIT * 2)
     assert app.connect().require("back").plain().result(patient(20)) == 1
     assert resident(app.process.pid) - before < 64 * 1024 * 1024
@@ -152,14 +152,14 @@ def test_a_client_that_asks_and_does_not_read_is_not_read_either(app: RunningApp
                     rest = rest[sock.send(rest) :]
         except TimeoutError:
             pass
-        assert frames, "the Kingpin has read 200,000 questions though no answer was read"
-        assert len(client.overview()) == 3  # others are answered all the same
+        assert frames, "the Kingpin read 200,000 requests though no answer was read"
+        assert len(client.overview()) == 3  # others are still answered
         assert resident(app.process.pid) - before < 20 * UNREAD
         sock.settimeout(patient(60))
         sender = threading.Thread(target=sock.sendall, args=(rest,))
         sender.start()
         answered, data = 0, b""
-        while answered < asked:  # when it reads, all that it has asked is answered
+        while answered < asked:  # when it reads, all its requests are answered
             data += sock.recv(65536)
             while len(data) >= 4 and len(data) >= 4 + (size := struct.unpack_from("<I", data)[0]):
                 answered += sum(isinstance(each, m.Rows) for each in m.decode_down(data[4 : 4 + size]))
@@ -179,7 +179,7 @@ def test_a_client_that_asks_and_goes_is_forgotten(app: RunningApp) -> None:
     except BlockingIOError:
         pass
     sock.close()
-    wait_until(lambda: client.metrics().clients == count, "the client is gone")
+    wait_until(lambda: client.metrics().clients == count, "the client left")
 
 
 def test_a_client_that_says_no_hello_is_told_nothing_and_shut_out(app: RunningApp) -> None:
@@ -197,14 +197,14 @@ def test_many_clients_do_not_hold_up_the_kingpin_and_are_not_told_of_each_other(
     count = client.metrics().clients
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(knock(app)) for _ in range(300)]
-        wait_until(lambda: client.metrics().clients == count + 300, "all are there")
+        wait_until(lambda: client.metrics().clients == count + 300, "all are connected")
         for sock in socks:
             told = heard(sock)
             (welcome,) = (each for each in told if isinstance(each, m.Welcome))
             clients = [member.uid for member in welcome.members if not member.role]
             assert clients == [welcome.uid]
             assert not [each for each in told if isinstance(each, m.MemberIs) and not each.member.role]
-    wait_until(lambda: client.metrics().clients == count, "all are gone")
+    wait_until(lambda: client.metrics().clients == count, "all left")
 
 
 def test_a_function_of_a_client_is_called_by_one_that_has_never_heard_of_the_client(app: RunningApp) -> None:
@@ -217,7 +217,7 @@ def test_a_function_that_was_passed_on_is_freed_when_its_holder_gives_it_up(app:
     client = app.connect()
     client.require("back").give_on(lambda: 1).result(patient(20))
     client.require("other").forget().result(patient(20))
-    wait_until(lambda: client.statistics()["lent"] == 0, "the function is free")
+    wait_until(lambda: client.statistics()["lent"] == 0, "the function is released")
 
 
 def test_a_function_that_was_passed_on_is_freed_when_its_holder_dies(app: RunningApp) -> None:
@@ -225,7 +225,7 @@ def test_a_function_that_was_passed_on_is_freed_when_its_holder_dies(app: Runnin
     client.require("back").give_on(lambda: 1).result(patient(20))
     (other,) = (row for row in client.overview() if row.role == "other")
     os.kill(other.pid, 9)
-    wait_until(lambda: client.statistics()["lent"] == 0, "the function is free")
+    wait_until(lambda: client.statistics()["lent"] == 0, "the function is released")
 
 
 def test_a_call_of_a_function_whose_client_has_gone_ends(app: RunningApp) -> None:
@@ -233,7 +233,7 @@ def test_a_call_of_a_function_whose_client_has_gone_ends(app: RunningApp) -> Non
     first.require("back").give_on(lambda: 1).result(patient(20))
     count = second.metrics().clients
     first.close()
-    wait_until(lambda: second.metrics().clients == count - 1, "the first has gone")
+    wait_until(lambda: second.metrics().clients == count - 1, "the first left")
     with pytest.raises(mob.CallError) as caught:
         second.require("other").call_kept().result(patient(20))
     assert "gone" in str(caught.value) or "exited" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The Kingpin may have more files open than the shell allows; workers begin with what the app was started with."""
+"""The Kingpin raises the shell's limit of open files; workers begin with the limit with which the app started."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def limits_of_a_child():
 
 
 def start_with(apps: Apps, limit: str, workers: int) -> RunningApp:
-    """Start an app from a shell that has set a limit."""
+    """Start an app from a shell that set a limit."""
     apps.write(back=BACK)
     name = f"t{os.getpid()}-files-{workers}"
     main = f'import mob\n\nmob.start({name!r}).base(__file__).role("back", "./back.py", workers={workers}).run()\n'

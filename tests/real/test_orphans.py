@@ -1,4 +1,4 @@
-"""All processes of an app are killed at the same moment, as `pkill -9 NAME` does: nothing that it has started stays."""
+"""All processes of an app are killed at the same moment, as `pkill -9 NAME` does: nothing that it started remains."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MARK = "TEST_ORPHANS"
 
 
 class Killed:
-    """An app whose processes are all known, however they have come to be."""
+    """An app whose processes are all known, however they were started."""
 
     def __init__(self, apps: Apps, roles: str = '.role("back", "./back.py", workers=2)', **files: Any) -> None:
         self.mark = uuid.uuid4().hex
@@ -71,7 +71,7 @@ class Killed:
         self._known: dict[int, psutil.Process] = {}
 
     def look(self) -> list[psutil.Process]:
-        """All that is there of it: what is below it, and what has the variable in its environment."""
+        """Return all processes of it: descendants, and those with the variable in their environment."""
         for pid in self.app.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._known.setdefault(pid, psutil.Process(pid))
@@ -82,7 +82,7 @@ class Killed:
         return [each for each in self._known.values() if each.is_running() and is_alive(each.pid)]
 
     def named(self) -> list[psutil.Process]:
-        """What `pkill -f` finds by the name of the app or of its program."""
+        """Return what `pkill -f` finds by the name of the app or of its program."""
         found: list[psutil.Process] = []
         for process in self.look():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -92,7 +92,7 @@ class Killed:
         return found
 
     def kill(self, order: str = "") -> None:
-        """SIGKILL to all of those; `order`: a part of the titles of those that come first."""
+        """Send SIGKILL to all of those, first to those whose titles contain `order`."""
         victims = sorted(self.named(), key=lambda each: not order or order not in " ".join(_title(each)))
         if not order:
             random.shuffle(victims)
@@ -102,11 +102,11 @@ class Killed:
         self.app.process.wait()
 
     def wait_gone(self) -> None:
-        """Nothing is left."""
-        wait_until(lambda: not self.look(), f"all is gone; left: {self.look()}")
+        """Wait until nothing is left."""
+        wait_until(lambda: not self.look(), f"nothing is left, except {self.look()}")
 
     def end(self) -> None:
-        """Whatever happened."""
+        """Kill what is left, whatever happened."""
         for process in self.look():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -127,7 +127,7 @@ def killed(apps: Apps) -> Iterator[Killed]:
 
 
 def guardians(app: RunningApp) -> list[int]:
-    """The guardians that the app has now."""
+    """Return the app's current guardians."""
     found: list[int] = []
     for pid in app.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -158,14 +158,14 @@ def test_all_killed_in_a_reload_an_upgrade_a_stop(killed: Killed, signum: int, a
     killed.app.signal(signum)
     if not at_once:
         changed = lambda: {process.pid for process in killed.named()} != before  # noqa: E731
-        wait_until(changed, "something has changed")
+        wait_until(changed, "something changed")
     killed.kill(order)
     killed.wait_gone()
 
 
 @pytest.mark.parametrize("count", [2, 4, 9])
 def test_kingpin_and_fork_server_killed_at_boot(killed: Killed, count: int) -> None:
-    wait_until(lambda: len(killed.look()) >= count, "some processes are there")
+    wait_until(lambda: len(killed.look()) >= count, "some processes exist")
     for process in killed.named():
         if "(mobster)" not in " ".join(_title(process)):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -260,5 +260,5 @@ def test_a_rehearsal_that_hangs_ends_with_the_app(apps: Apps, who: str, signum: 
     for pid in victims:
         os.kill(pid, signum)
     app.process.wait(patient(20))
-    wait_until(lambda: not is_alive(rehearsal.pid) and not is_alive(child.pid), "the rehearsal and its child are gone")
+    wait_until(lambda: not is_alive(rehearsal.pid) and not is_alive(child.pid), "the rehearsal and its child exited")
     app.wait_gone()

@@ -1,4 +1,4 @@
-"""A Kingpin that has no descriptor left: it goes on, and does what it could not do as soon as it can."""
+"""A Kingpin without free file descriptors: it keeps running, and catches up as soon as it can."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEW = 3
 
 
 def set_limit(app: RunningApp, soft: int) -> int:
-    """Let the Kingpin open descriptors below that number only; the limit that it had."""
+    """Let the Kingpin open only descriptors below that number; return the previous limit."""
     before, hard = resource.prlimit(app.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(app.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
     return before
@@ -34,7 +34,7 @@ def test_a_worker_that_dies_meanwhile_is_revived_when_there_are_descriptors_agai
     app = apps.start('.role("a", "./a.py", workers=2)', a="def f(): return 1")
     client = app.wait_ready()
     victim = app.ready(client)[0].pid
-    call = client.require("a").f()  # from now on there are links, and the Kingpin is not needed for calls
+    call = client.require("a").f()  # from now on there are links, so calls do not need the Kingpin
     assert call.result(patient(20)) == 1
     before = set_limit(app, FEW)
     os.kill(victim, signal.SIGKILL)
@@ -42,7 +42,7 @@ def test_a_worker_that_dies_meanwhile_is_revived_when_there_are_descriptors_agai
     assert client.require("a").f().result(patient(20)) == 1
     wait_until(lambda: any("could not be launched" in row.note for row in client.overview()), "ps says why")
     set_limit(app, before)
-    wait_until(lambda: len(app.ready(client)) == 2, "it is revived")
+    wait_until(lambda: len(app.ready(client)) == 2, "it is restarted")
     assert app.output.count("could not be launched") == 1
     assert app.stop() == 0
 
@@ -56,7 +56,7 @@ def test_a_fork_server_that_dies_meanwhile_is_replaced_when_there_are_descriptor
     set_limit(app, before)
     victim = app.ready(client)[0].pid
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is revived")
+    wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is restarted")
     assert client.require("a").pid().result(patient(20))
 
 
@@ -85,7 +85,7 @@ def test_a_client_that_cannot_be_let_in_is_let_in_later_and_nothing_spins(apps: 
         used = sum(kingpin.cpu_times()[:2])
         with pytest.raises(TimeoutError):
             visitor.result(2)
-        assert sum(kingpin.cpu_times()[:2]) - used < 1.0  # it would use two seconds if it tried without a pause
+        assert sum(kingpin.cpu_times()[:2]) - used < 1.0  # it would use two seconds if it retried without a pause
         set_limit(app, before)
         client = visitor.result(patient(30))
     assert client.require("a").f().result(patient(20)) == 1
@@ -106,7 +106,7 @@ def test_visitors_leave_a_reserve_and_are_told_so(apps: Apps) -> None:
             mob.connect(app.name)
         victim = app.ready(client)[0].pid
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is revived meanwhile")
+        wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is restarted meanwhile")
         assert client.require("a").f().result(patient(20)) == 1
     client.close()
     assert app.stop() == 0
@@ -130,10 +130,10 @@ def test_a_worker_that_cannot_listen_waits_and_ps_says_why(apps: Apps) -> None:
     before = set_limit(app, FEW)
     listening = back.listen()
     lack = f"a.0 cannot listen on 127.0.0.1:{port}: Too many open files"
-    wait_until(lambda: lack in client.metrics().lacks, "ps says so")
+    wait_until(lambda: lack in client.metrics().lacks, "ps shows it")
     set_limit(app, before)
     assert listening.result(patient(30))
-    wait_until(lambda: not client.metrics().lacks, "ps says nothing more")
+    wait_until(lambda: not client.metrics().lacks, "ps shows nothing more")
     client.close()
     assert app.stop() == 0
 

@@ -1,4 +1,4 @@
-"""`mob stacks`: a live mobster tells where it stands, however it is stuck."""
+"""`mob stacks`: a live mobster shows its stacks, however it is stuck."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BACK = """
 
     def searches():
         print("begun")
-        return re.match("(a+)+b", "a" * 60)  # one call into C that never lets go of the interpreter
+        return re.match("(a+)+b", "a" * 60)  # one call into C that never releases the interpreter
 
     async def waits():
         print("begun")
@@ -57,7 +57,7 @@ def stacks(app: RunningApp, *words: str) -> Result:
 
 
 def stack_of(told: dict[str, Any], function: str) -> list[str]:
-    """The names of the functions of the stack in which that one is."""
+    """Return the names of the functions in the stack that contains `function`."""
     each = [[frame["function"] for frame in stack["frames"]] for stack in told["stacks"]]
     return next((names for names in each if function in names), [])
 
@@ -91,7 +91,7 @@ def test_a_stuck_mobster_tells_where(app: RunningApp, function: str, source: str
     if function == "waits":
         assert stack_of(told, "waits")[:2] == ["waits", "inner"]
     os.kill(victim.pid, signal.SIGKILL)
-    wait_until(lambda: all(each.pid != victim.pid for each in client.members()), "it is known to be gone")
+    wait_until(lambda: all(each.pid != victim.pid for each in client.members()), "its exit is known")
     if function != "in_a_thread":
         with pytest.raises(mob.Lost):
             running.result(patient(10))

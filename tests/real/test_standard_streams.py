@@ -45,13 +45,13 @@ def role_of(ways: dict[str, str]) -> str:
 
 
 def test_every_way_to_print_works(apps: Apps) -> None:
-    """Each in a worker of its own, as some of them change its streams for good."""
+    """Each in its own worker because some of them change its streams permanently."""
     roles = "".join(f'.role("way{n}", "./way.py")' for n in range(len(WAYS)))
     app = apps.start(roles, way=role_of(WAYS))
     client = app.wait_ready(len(WAYS))
     for n, way in enumerate(WAYS):
         client.require(f"way{n}").use(way).result(patient(30))
-        client.require(f"way{n}").use("").result(patient(30))  # it lives
+        client.require(f"way{n}").use("").result(patient(30))  # it is alive
     missing = dict(enumerate(WAYS.values()))
 
     def is_seen() -> bool:
@@ -121,7 +121,7 @@ def test_what_a_replaced_stream_holds_is_written_at_the_end(apps: Apps) -> None:
 
 
 def test_plain_python_agrees() -> None:
-    """All those ways are right in an ordinary program, but for those that close its streams."""
+    """All those ways work in an ordinary program, except those that close its streams."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     for way, code in WAYS.items():
         if "close" in code or "detach()" in way or way in ("a wrapper that goes", "detached and gone"):

@@ -1,4 +1,4 @@
-"""The end of an app: asked for, forced, or because its Kingpin was killed. Nothing is left of it in any case."""
+"""The end of an app: requested, forced, or because its Kingpin was killed. In any case nothing of it is left."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_handler_that_runs_for_ever_is_cancelled_one_of_a_message_is_waited_fo
     app.wait_for("ticks")
     client.any("back").send(7)
     app.wait_for("begins 7")
-    assert app.stop(patient(10)) == 0  # of the 30 s of grace
+    assert app.stop(patient(10)) == 0  # of a grace period of 30 s
     said = [line.rpartition("| ")[2] for line in app.lines]
     assert said.index("has heard 7") < said.index("ticks no more") < said.index("stops")
 
@@ -455,7 +455,7 @@ def test_a_mobster_that_ends_is_replaced_and_takes_its_children_with_it(apps: Ap
 
     children = wait_until(lambda: family() if len(family()) == 5 else set(), "children and grandchildren run")
     os.kill(old["parent"], signal.SIGKILL)
-    wait_until(lambda: not any(map(is_alive, children)), "they are gone", patient(5))
+    wait_until(lambda: not any(map(is_alive, children)), "they exited", patient(5))
     assert pid("parent", old["parent"])
 
 

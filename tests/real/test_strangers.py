@@ -151,7 +151,7 @@ def test_an_app_at_whose_desk_many_wait_is_not_waited_for_without_end(
     address = f"\0mob/{nobody}/t-busy"
     held: list[socket.socket] = []
     try:
-        for _ in range(2):  # one is in the queue, and one more
+        for _ in range(2):  # one fits into the queue, and one more
             sock = socket.socket(socket.AF_UNIX)
             held.append(sock)
             sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""A Kingpin with new code takes the place of the running one, and nobody notices."""
+"""A Kingpin with new code replaces the running one, without an interruption."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_under_load_nothing_is_lost_and_everybody_stays(site: Site) -> None:
         for _ in range(3):
             assert client.upgrade(30) == "the new Kingpin took over 4 mobsters."
             done = load.done
-            wait_until(lambda: load.done > done + 50, "the load goes on")  # noqa: B023  asked at once
+            wait_until(lambda: load.done > done + 50, "the load continues")  # noqa: B023  called at once
     assert load.errors == []
     assert mobsters(client) == before
     assert site.app.process.pid == kingpin == client.kingpin_pid
@@ -159,7 +159,7 @@ def test_what_is_printed_is_not_torn(site: Site) -> None:
     back = site.client.require("back")
     back.say("one half, ").result(patient(10))
     site.client.upgrade(30)
-    for _ in range(2):  # each worker may have said the half
+    for _ in range(2):  # each worker may have answered half of them
         back.say("the other\n").result(patient(10))
     site.app.wait_for(r"back\.\d \d+ \| one half, the other$")
 
@@ -172,7 +172,7 @@ def test_there_is_one_fork_server_and_no_descriptor_is_left(site: Site) -> None:
         children = [child for child in kingpin.children() if "fork server" in " ".join(child.cmdline())]
         return len(children) == 1 and kingpin.num_fds()
 
-    before = wait_until(settled, "the old fork server has gone")
+    before = wait_until(settled, "the old fork server exited")
     for _ in range(3):
         site.client.upgrade(30)
     wait_until(lambda: settled() == before, "as many descriptors as before")
@@ -202,7 +202,7 @@ def test_the_new_main_script_counts(apps: Apps) -> None:
     client.upgrade(30)
     wait_until(
         lambda: sorted(m.role for m in client.members() if m.role and m.state == "ready") == ["back"] * 3 + ["new"],
-        "the roles of the new plan are there",
+        "the roles of the new plan exist",
     )
     assert client.require("new").pid().result(patient(10)) in mobsters(client)
     app.wait_for(r"mob \| back: 1 -> 3 workers; as the new plan says\.")
@@ -226,7 +226,7 @@ def test_it_stops_in_order_and_leaves_nothing(apps: Apps) -> None:
     client.close()
     app.signal(signal.SIGTERM)
     assert app.process.wait(patient(30)) == 0
-    wait_until(lambda: not [pid for pid in everybody if psutil.pid_exists(pid)], "all are gone")
+    wait_until(lambda: not [pid for pid in everybody if psutil.pid_exists(pid)], "all exited")
 
 
 def test_kill_9_afterwards_leaves_nothing(apps: Apps) -> None:
@@ -235,7 +235,7 @@ def test_kill_9_afterwards_leaves_nothing(apps: Apps) -> None:
     client.upgrade(30)
     assert len(app.processes()) >= 4
     app.kill()
-    wait_until(lambda: not app.processes(), "all are gone")
+    wait_until(lambda: not app.processes(), "all exited")
 
 
 def test_a_stop_during_the_rehearsal_is_a_stop(apps: Apps, tmp_path: Path) -> None:

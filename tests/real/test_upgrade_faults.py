@@ -1,4 +1,4 @@
-"""An upgrade that fails at whatever step: the app goes on, its Kingpin answers, hears signals, and can be upgraded."""
+"""An upgrade that fails at any step: the app continues; its Kingpin answers, gets signals and can be upgraded."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Site:
         self.workers = sorted(member.pid for member in app.ready(self.client))
 
     def upgrade(self, phase: str, seen: Iterable[str]) -> tuple[str, str]:
-        """Where the fault was, which is none of the lines that were `seen`, and what the upgrade has answered."""
+        """Upgrade; return the line of the fault, which is not one of those `seen`, and the answer to the upgrade."""
         directory = self.app.directory
         for name in ("hit", "armed"):
             (directory / name).unlink(missing_ok=True)
@@ -108,7 +108,7 @@ class Site:
         return hit.read_text() if hit.exists() else "", answer
 
     def ready(self, but: int) -> list[int]:
-        """The two ready workers, once that one is none of them."""
+        """Return the two ready workers, once `but` is not one of them."""
         found = sorted(member.pid for member in self.app.ready(self.client))
         return found if len(found) == 2 and but not in found else []
 
@@ -145,7 +145,7 @@ def test_a_fault_at_each_line_changes_nothing(site: Site, phase: str, least: int
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, str]]:
-    """An app that outlives all upgrades that fail, and its main script."""
+    """Yield an app that survives all failed upgrades, and its main script."""
     with apps_in(tmp_path_factory.mktemp("lasting")) as apps:
         app = apps.start('.role("back", "./back.py", workers=2, intensity=20)', back=BACK)
         yield Site(app), (app.directory / "main.py").read_text()
@@ -175,10 +175,10 @@ def test_a_worker_whose_end_is_not_reported_yet(apps: Apps) -> None:
     os.kill(server, signal.SIGSTOP)
     for member in app.ready(client, "a"):
         os.kill(member.pid, signal.SIGKILL)
-    with pytest.raises(mob.CallError):  # its links have ended
+    with pytest.raises(mob.CallError):  # its links were closed
         client.require("a").options(wait=0).pid().result(patient(20))
     assert client.upgrade(60) == "the new Kingpin took over 3 mobsters."
-    wait_until(lambda: len(app.ready(client)) == 3, "they are revived")
+    wait_until(lambda: len(app.ready(client)) == 3, "they are restarted")
     assert client.require("b").pid().result(patient(20))
     client.close()
     assert app.stop() == 0
@@ -191,7 +191,7 @@ def test_a_place_that_was_never_forked(apps: Apps) -> None:
     client.scale("a", 3)
     client.scale("a", 2)
     assert client.upgrade(60) == "the new Kingpin took over 2 mobsters."
-    wait_until(lambda: [row.state for row in client.overview()] == ["ready"] * 2, "the third place is gone")
+    wait_until(lambda: [row.state for row in client.overview()] == ["ready"] * 2, "the third slot is removed")
     client.close()
     assert app.stop() == 0
 
@@ -205,7 +205,7 @@ FAILS = "raise RuntimeError('not today')"
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (12, resource.getrlimit(7)[1])); {FAILS}",
         f"sys.path.clear(); {FAILS}",
         f"os.environ.clear(); {FAILS}",
-        # the package is not there for a moment, as while it is being replaced
+        # the package is missing for a moment, as while it is being replaced
         (
             "from mob.kingpin import upgrade as u; flag = os.path.abspath('flag'); "
             "u.AGAIN = u.AGAIN.replace('    from mob', f'    if not os.path.exists({flag!r}): "
@@ -224,14 +224,14 @@ def test_a_main_script_that_breaks_its_surroundings_and_fails_changes_nothing(
     site.check(how)
     victim = site.workers[0]
     os.kill(victim, signal.SIGKILL)
-    site.workers = wait_until(lambda: site.ready(but=victim), "it is revived")
+    site.workers = wait_until(lambda: site.ready(but=victim), "it is restarted")
 
 
 def test_a_main_script_that_clears_its_environment_takes_over_with_its_new_plan(lasting: tuple[Site, str]) -> None:
     site, good = lasting
     in_earnest(site, good.replace("workers=2", "workers=3"), "os.environ.clear()")
     assert site.client.upgrade(60) == "the new Kingpin took over 2 mobsters."
-    wait_until(lambda: len(site.app.ready(site.client)) == 3, "the new plan counts")
+    wait_until(lambda: len(site.app.ready(site.client)) == 3, "the new plan applies")
     assert set(site.workers) < {member.pid for member in site.app.ready(site.client)}
     assert "was lost" not in site.app.output
     site.client.close()

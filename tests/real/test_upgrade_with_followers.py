@@ -1,4 +1,4 @@
-"""Clients that read nothing do not put off an upgrade of the Kingpin, and go on where they were."""
+"""Clients that read nothing do not prevent an upgrade of the Kingpin, and continue where they were."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_stopped_follower_does_not_put_off_an_upgrade(apps: Apps) -> None:
         wait_until(still_follows, "it follows again")
         followed = [line for line in path.read_bytes().splitlines() if b"line " in line and b"mob" not in line[:4]]
         numbers = [int(line.partition(b"line ")[2][:9]) for line in followed]
-        assert numbers == sorted(numbers)  # none twice, none in pieces
+        assert numbers == sorted(numbers)  # no duplicates, no fragments
     finally:
         follower.kill()
         follower.wait()

@@ -1,4 +1,4 @@
-"""A Kingpin whose loop stands still says so, and where; what stands in its way is not waited for."""
+"""A Kingpin whose loop is blocked says so, and where; what could block it is not waited for."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_kingpin_that_was_stopped_as_a_whole_is_no_standstill(apps: Apps) -> N
     app = apps.start('.role("back", "./back.py")', back="def f(): return 1")
     client = app.wait_ready()
     os.kill(app.process.pid, signal.SIGSTOP)
-    time.sleep(2.5)  # longer than any standstill that is told
+    time.sleep(2.5)  # longer than any block that is reported
     os.kill(app.process.pid, signal.SIGCONT)
     assert [row.state for row in client.overview()] == ["ready"]
     client.close()
@@ -55,14 +55,14 @@ def test_a_stranger_who_listens_and_accepts_nobody_holds_nothing_up(apps: Apps, 
     with socket.socket(socket.AF_UNIX) as stranger, socket.socket(socket.AF_UNIX) as first:
         stranger.bind(path)
         stranger.listen(0)
-        first.connect(path)  # now the queue is full, and who connects waits
+        first.connect(path)  # now the queue is full, and another connection waits
         app = apps.start(
             f'.role("web", "./web.py:app", serve={"unix:" + path!r}, boot_timeout=60).role("other", "./other.py")',
             web="async def app(scope, receive, send): pass",
             other="import os\ndef pid(): return os.getpid()",
         )
         app.wait_for(r"cannot listen on .*web\.sock'")
-        client = wait_until(lambda: app.connect(), "a client gets in")
+        client = wait_until(lambda: app.connect(), "a client can connect")
         assert client.require("other").pid().result(patient(20))
         client.close()
         assert app.stop() == 0
