@@ -1,6 +1,6 @@
-"""Counts the words of every text in `texts/`, on all cores, and writes what it finds to `counts/`.
+"""Counts the words of every text in `texts/`, on all cores, and writes the counts to `counts/`.
 
-Ctrl-C stops it at any moment. The next run does what is left. A text that fails costs no other one.
+Ctrl-C stops it at any moment. The next run does the rest. A text that fails does not affect the others.
 """
 
 import json
@@ -20,7 +20,7 @@ COUNTS = Path(__file__).with_name("counts")
 
 
 def count(text: Path) -> int:
-    """The work for one file, in a worker. Returns how many words there are."""
+    """Process one file, in a worker. Return its number of words."""
     words = Counter(re.findall(r"\w+", text.read_text("utf-8").lower()))
     save(counts_of(text), json.dumps(words))
     return words.total()
@@ -31,7 +31,7 @@ def counts_of(text: Path) -> Path:
 
 
 def save(path: Path, data: str) -> None:
-    """Writes a file as a whole or not at all. So a file that exists is done, and work may be repeated."""
+    """Write a file completely or not at all. So a file that exists is complete, and work may be repeated."""
     part = path.with_suffix(".part")
     part.write_text(data)
     part.replace(path)
@@ -45,7 +45,7 @@ def main() -> int:
     words = 0
     failed: list[str] = []
     try:
-        with mob.Pool(timeout=60, retries=1) as pool:  # for each text: a minute, and a second try if its worker dies
+        with mob.Pool(timeout=60, retries=1) as pool:  # for each text: a minute, and a second try if its worker crashes
             texts: dict[Future[int], Path] = {pool.submit(count, text): text for text in todo}
             for future in track(as_completed(texts), "Counting", total=len(todo)):
                 if error := future.exception():
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def make_texts() -> None:
-    """Something to work on: a hundred texts of made-up words. One of them is not a text."""
+    """Create input: a hundred texts of made-up words. One of them is not a text."""
     chance = random.Random(19)
     syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
     words = ["".join(chance.choices(syllables, k=3)) for _ in range(5000)]

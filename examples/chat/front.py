@@ -1,4 +1,4 @@
-"""The page and its WebSockets. Each front has some of the sockets; what happens in the room is sent to all of them."""
+"""The page and its WebSockets. Each front has some of the sockets; all of them receive what happens in the room."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import mob
 
-__all__ = ["app"]  # nothing here is for other roles
+__all__ = ["app"]  # no exports for other roles
 
 COME_AGAIN = 1012
-"""The code of a WebSocket whose server restarts: the page connects anew, and says again what had no answer."""
+"""Close code of a WebSocket whose server restarts: the page reconnects, and repeats what was not answered."""
 
 room = mob.require("room")
 sockets: dict[str, WebSocket] = {}
@@ -31,14 +31,14 @@ async def page(request: Request) -> Response:
 
 @mob.on("message")
 async def hear(event: dict[str, Any]) -> None:
-    """Something has happened in the room."""
+    """Pass an event of the room on to all sockets."""
     sent = (socket.send_json(event) for socket in sockets.values())
-    await asyncio.gather(*sent, return_exceptions=True)  # one that has just been closed holds up nobody
+    await asyncio.gather(*sent, return_exceptions=True)  # one that was just closed does not delay the others
 
 
 @mob.on("leave")
 async def start_over(member: Any) -> None:
-    """A room that was revived knows nobody: all come in again."""
+    """Close all sockets if the room died: a restarted room knows no one, so all pages enter again."""
     if member.role == "room":
         closed = (socket.close(COME_AGAIN) for socket in sockets.values())
         await asyncio.gather(*closed, return_exceptions=True)
@@ -49,19 +49,17 @@ async def chat(socket: WebSocket) -> None:
     name = uuid.uuid4().hex
     try:
         hello = await socket.receive_json()
-        sockets[name] = (
-            socket  # before it enters: the page copes with what comes early or twice, not with what is missing
-        )
+        sockets[name] = socket  # before it enters: the page copes with early or repeated events, not with missing ones
         here = await room.enter(name, **hello)
         await socket.send_json({"what": "entered", **here, "front": f"front.{mob.me().index} ({mob.me().pid})"})
         while True:
             await serve(socket, hello["visitor"], await socket.receive_json())
     except WebSocketDisconnect:
         pass
-    except (TypeError, ValueError) as error:  # a name that is taken; or what no page says
+    except (TypeError, ValueError) as error:  # the name is taken, or the message is invalid
         await socket.send_json({"what": "refused", "why": getattr(error, "message", str(error))})
         await socket.close()
-    except mob.CallError:  # the room has died in the middle of it
+    except mob.CallError:  # the room crashed in the meantime
         with contextlib.suppress(RuntimeError):  # it is closed already
             await socket.close(COME_AGAIN)
     finally:
@@ -70,16 +68,16 @@ async def chat(socket: WebSocket) -> None:
 
 
 async def serve(socket: WebSocket, visitor: str, wish: Any) -> None:
-    """What a page wants."""
+    """Handle a message of the page."""
     match wish:
         case {"say": text, "key": key}:
             await room.say(visitor, text, key)
         case {"typing": True}:
             room.typing(visitor)
-        case {"since": number, "room": which}:  # it has seen a gap between two numbers
+        case {"since": number, "room": which}:  # it noticed a gap between two numbers
             await socket.send_json({"what": "missed", "history": await room.since(which, number)})
         case _:
-            raise ValueError(f"A page says nothing like {wish!r}.")
+            raise ValueError(f"Unknown message: {wish!r}.")
 
 
 app = Starlette(routes=[Route("/", page), WebSocketRoute("/chat", chat)])

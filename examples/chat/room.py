@@ -1,7 +1,7 @@
-"""What was said, and who is there. Everything that happens gets the next number, and is told to all fronts.
+"""The messages and the people of the room. Every event gets the next number, and is sent to all fronts.
 
-A person is a visitor (a name that the page has made up for itself) on some socket of some front. One whose socket has
-gone may be back in a moment on another, after a reload or the death of a front: only who stays away has left.
+A person is a visitor (an id that the page created) on a socket of a front. When a socket closes, the person may be back
+in a moment on another one, after a reload or the crash of a front: only after a while the person has left.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import mob
 __all__ = ["enter", "leave", "say", "since", "typing"]
 
 PATIENCE = 3.0
-"""Seconds that somebody may be away without having left."""
+"""Seconds that a person may be away without leaving."""
 LONGEST = 2000
-"""Characters of a message."""
+"""Maximum number of characters of a message."""
 ID = uuid.uuid4().hex
-"""Of this room: one that is revived counts anew, and the pages have to know."""
+"""Identifies this room: a restarted room starts counting at 1, and the pages must notice that."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Person:
     name: str
     socket: str = ""
     front: int = 0
-    """The pid of the front that has the socket; 0 while there is none."""
+    """Pid of the front that has the socket; 0 while there is none."""
 
 
 people: dict[str, Person] = {}
@@ -37,13 +37,15 @@ events: deque[dict[str, Any]] = deque(maxlen=500)
 
 
 def enter(socket: str, visitor: str, name: str, room: str, after: int) -> dict[str, Any]:
-    """Somebody has come, or is back. What they have missed since a number of that room; `ValueError` if the name is
-    taken or is none."""
+    """Add a person, or one who is back. Return what happened since a number of that room.
+
+    `ValueError` if the name is taken or empty.
+    """
     name = " ".join(name.split())[:30]
     if not name:
-        raise ValueError("Say who you are.")
+        raise ValueError("Please enter a name.")
     if any(other.name.casefold() == name.casefold() for who, other in people.items() if who != visitor):
-        raise ValueError(f"There is somebody called {name} already. Take another name.")
+        raise ValueError(f"The name {name} is taken. Please choose another one.")
     is_new = visitor not in people
     people[visitor] = Person(name, socket, mob.caller().pid)
     if is_new:
@@ -56,18 +58,18 @@ def enter(socket: str, visitor: str, name: str, room: str, after: int) -> dict[s
 
 
 async def leave(socket: str) -> None:
-    """A socket has gone."""
+    """Handle a socket that closed."""
     miss([visitor for visitor, person in people.items() if person.socket == socket])
 
 
 @mob.on("leave")
 async def lose(member: Any) -> None:
-    """A front has died, or was replaced, and with it went all of its sockets."""
+    """Handle a front that crashed or was replaced, and whose sockets are closed."""
     miss([visitor for visitor, person in people.items() if person.front == member.pid])
 
 
 def miss(visitors: list[str]) -> None:
-    """They are away: if they do not come back, they have left."""
+    """Mark visitors as away: if they do not come back in time, they have left."""
     for visitor in visitors:
         person = people[visitor]
         person.front = 0
@@ -75,13 +77,13 @@ def miss(visitors: list[str]) -> None:
 
 
 def forget(visitor: str, person: Person) -> None:
-    if people.get(visitor) is person:  # else there is another socket by now
+    if people.get(visitor) is person:  # else the visitor has another socket by now
         del people[visitor]
         happen("left", person.name)
 
 
 def say(visitor: str, text: str, key: str) -> None:
-    """A message. The page makes up a key for each: one that is sent again, for want of an answer, is not said twice."""
+    """Add a message. The page creates a key for each, so a message that it repeats is not added twice."""
     if not text.strip() or len(text) > LONGEST:
         raise ValueError(f"A message has 1 to {LONGEST} characters.")
     if all(event.get("key") != key for event in events):
@@ -89,12 +91,12 @@ def say(visitor: str, text: str, key: str) -> None:
 
 
 def typing(visitor: str) -> None:
-    """Somebody is writing. It gets no number, for nobody needs to know it later."""
+    """Report that a person is typing. This gets no number, because it does not matter later."""
     mob.all("front").send({"what": "typing", "name": people[visitor].name})
 
 
 def since(room: str, number: int) -> list[dict[str, Any]]:
-    """What has happened after that."""
+    """Return the events after that number."""
     return [event for event in events if event["number"] > number or room != ID]
 
 

@@ -1,10 +1,10 @@
-"""A key/value store for the whole mob: a dictionary in one process."""
+"""A key/value store for the whole app: a dictionary in one process."""
 
 numbers: dict[str, int] = {}
 
 
 def get(key: str) -> int:
-    """The number kept under `key`; 0 if there is none."""
+    """Return the number under `key`; 0 if there is none."""
     return numbers.get(key, 0)
 
 

@@ -6,5 +6,5 @@ import mob
     .base(__file__)                                        # role paths are resolved from here
     .role("back", "./background_worker.py", workers=4)     # a file, or an import string "pkg.module"
     .role("front", "./http_server.py", workers=2)
-    .run()                                                 # launches 6 mobsters, returns when the app has stopped
+    .run()                                                 # starts 6 workers, returns when the app has stopped
 )

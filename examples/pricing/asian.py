@@ -1,7 +1,7 @@
-"""Options on an average of prices, by simulation. Nothing but NumPy: the workers use it, and so may anybody else.
+"""Options on an average of prices, by simulation. Plain NumPy, which knows nothing about mob.
 
-The arithmetic average has no closed form. The geometric one has, and the two move together: what the simulation gets
-wrong about the one, it gets wrong about the other. So the known one corrects the unknown one (a control variate).
+The arithmetic average has no closed form. The geometric one has, and the two move together: the simulation makes
+similar errors for both. So the known one corrects the unknown one (a control variate).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 PIECE = 2048
-"""Paths at a time: as many as fit into the cache of a core."""
+"""Number of paths at a time: as many as fit into the cache of a core."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """The right to get the average price of a share over its life for a fixed one."""
+    """The right to receive the average price of a share over the option's life for a fixed price."""
 
     strike: float
     years: float = 1.0
@@ -27,8 +27,10 @@ class Option:
 
 
 def moments(option: Option, normals: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    """What a part of the paths (a row of normals each) has to say: how many, the sums of both payoffs, and of their
-    products. Parts are added up, so it does not matter who has simulated which."""
+    """Return the statistics of some paths (a row of normals each): their number, and sums of payoffs and of products.
+
+    The statistics of several parts can be added up, whichever process simulated them.
+    """
     sums, products = np.zeros(2), np.zeros((2, 2))
     step = option.years / normals.shape[1]
     drift = (option.rate - option.volatility**2 / 2) * step
@@ -44,7 +46,7 @@ def moments(option: Option, normals: np.ndarray) -> tuple[int, np.ndarray, np.nd
 
 
 def estimates(option: Option, steps: int, count: int, sums: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Price and standard error of the arithmetic average, then of the geometric one as it was simulated."""
+    """Return price and standard error for the arithmetic average, then for the geometric one as simulated."""
     means = sums / count
     (variance, shared), (_, control) = products / count - np.outer(means, means)
     slope = shared / control
@@ -58,7 +60,7 @@ def estimates(option: Option, steps: int, count: int, sums: np.ndarray, products
 
 
 def geometric(option: Option, steps: int) -> float:
-    """The price for the geometric average over so many steps: a formula like that of Black and Scholes."""
+    """Return the price for the geometric average over that many steps: a formula like that of Black and Scholes."""
     drift = (option.rate - option.volatility**2 / 2) * option.years * (steps + 1) / (2 * steps)
     spread = option.volatility * math.sqrt(option.years * (steps + 1) * (2 * steps + 1) / (6 * steps**2))
     above = (math.log(option.spot / option.strike) + drift) / spread

@@ -5,6 +5,6 @@ import mob
 (
     mob.start("pricing")
     .base(__file__)
-    .role("pricer", "./pricer.py", workers=os.cpu_count() or 1)  # as many as can work at once
+    .role("pricer", "./pricer.py", workers=os.cpu_count() or 1)  # one for each core
     .run()
 )

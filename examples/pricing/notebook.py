@@ -23,18 +23,18 @@ except mob.AppNotRunning as error:
 pricer = app.require("pricer")
 workers = [member.pid for member in app.members() if member.role == "pricer" and member.state == "ready"]
 
-# %% The scenarios: made once, seen by all
+# %% The scenarios: created once, visible to all workers
 normals = np.random.default_rng(7).standard_normal((PATHS, STEPS), dtype="f4")
 
 
 @app.on("join")
 def give(member) -> None:
-    """Whoever is revived in the middle of it needs them too."""
+    """Send them also to a worker that is restarted during the run."""
     if member.role == "pricer":
         app.pid(member.pid).send(normals)
 
 
-app.all("pricer").send(normals)  # one message for all of them, so one copy for all of them
+app.all("pricer").send(normals)  # one message to all of them, so one copy for all of them
 
 # %% The book: one call for each option and part of the paths
 book = [Option(strike, years) for strike, years in product((90, 95, 100, 105, 110), (0.5, 1, 2))]
@@ -46,7 +46,7 @@ with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=con
     bar = progress.add_task("pricing", total=len(book) * len(parts))
     calls = {option: [pricer.price(option, *part) for part in parts] for option in book}
     for call in (call for calls_of_one in calls.values() for call in calls_of_one):
-        call.add_done_callback(lambda _: progress.advance(bar))  # as they come, in whatever order
+        call.add_done_callback(lambda _: progress.advance(bar))  # as they finish, in any order
     results = {option: [call.result() for call in calls_of_one] for option, calls_of_one in calls.items()}
 took = time.perf_counter() - began
 
@@ -60,16 +60,16 @@ for option, sums in results.items():
     table.add_row(f"{option.strike}", f"{option.years}", *row)
 console.print(table)
 
-# %% Was anything copied? Each worker says where its scenarios lie
+# %% Was anything copied? Each worker reports where its scenarios are
 seen = app.all("pricer").call.where().result()
 copies = len({(file, offset) for file, offset, _ in seen.values()})
 parts_of_all = " + ".join(f"{part / 2**20:.0f}" for _, _, part in seen.values())
 console.print(
     f"{normals.nbytes / 2**20:.0f} MiB of scenarios, {len(seen)} workers, copies for them: {copies}. "
-    f"What the system puts down to each: {parts_of_all} MiB."
+    f"Memory that the system attributes to each: {parts_of_all} MiB."
 )
 
-# %% Was it worth it? A third of the book again, in this one process
+# %% Was it worth it? A third of the book again, in this process alone
 some = book[::3]
 began = time.perf_counter()
 for option in some:

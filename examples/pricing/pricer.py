@@ -1,4 +1,4 @@
-"""A worker: holds the scenarios that everybody prices with, and prices with a part of them."""
+"""A worker: holds the scenarios that all workers use, and prices options with a part of them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from asian import Option, moments
 import mob
 
 scenarios = np.empty((0, 0))
-have_come = asyncio.Event()
+have_arrived = asyncio.Event()
 
 
 @mob.on("message")
 def take(normals: np.ndarray) -> None:
-    """Scenarios for all. They lie in shared memory, and this is a view of it: read-only, and no copy."""
+    """Take the scenarios. They are in shared memory, and this is a read-only view of it, not a copy."""
     global scenarios
     scenarios = normals
-    have_come.set()
+    have_arrived.set()
 
 
-@mob.export(idempotent=True)  # if a worker dies of it, another one does it again
+@mob.export(idempotent=True)  # if a worker crashes, another one repeats the call
 async def price(option: Option, first: int, last: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """The sums of these paths."""
-    await have_come.wait()  # a worker that has just been revived has none yet
+    """Return the statistics of these paths."""
+    await have_arrived.wait()  # a worker that was just restarted has none yet
     return moments(option, scenarios[first:last])
 
 
 @mob.export
 async def where() -> tuple[int, int, int]:
-    """Where the scenarios lie: the number of the memory's file, and where in it; and how much of them (in bytes) the
-    system puts down to this process. Shared pages count a part for each process that has them."""
-    await have_come.wait()
+    """Return where the scenarios are: the number of the memory's file, the offset, and the attributed bytes.
+
+    Of a shared page the system attributes a part to each process that has it.
+    """
+    await have_arrived.wait()
     address = scenarios.ctypes.data
     for mapping in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
         if found := re.match(r"(\w+)-(\w+) \S+ (\w+) \S+ (\d+)", mapping):
@@ -43,4 +45,4 @@ async def where() -> tuple[int, int, int]:
             if begin <= address < end:
                 (part,) = re.findall(r"(?m)^Pss: +(\d+) kB", mapping)
                 return int(found[4]), offset + address - begin, int(part) * 1024
-    raise LookupError(f"process {os.getpid()} has the scenarios nowhere in its memory")
+    raise LookupError(f"process {os.getpid()} does not have the scenarios in its memory")

@@ -1,6 +1,6 @@
-"""What visitors have in their baskets. It lives in memory, and goes to the next process in a reload.
+"""What visitors have in their baskets. The data is in memory, and is handed over to the next process in a reload.
 
-Each basket has a number, which becomes the number of its order. So however often an order is sent, there is one.
+Each basket has a number, which becomes the number of its order. So however often an order is sent, there is only one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ filled = mob.gauge("shop_baskets", "Baskets with something in them.")
 
 @mob.on("start")
 def begin() -> None:
-    """Go on with the baskets of the process before. After a crash, or at the first start, there are none."""
+    """Continue with the baskets of the previous process. After a crash, or at the first start, there are none."""
     baskets.update(mob.inherited() or {})
     filled.set(len(baskets))
 

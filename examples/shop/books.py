@@ -1,4 +1,4 @@
-"""The books of the shop: one SQLite file, which every process opens for itself."""
+"""The books of the shop: one SQLite file, which every process opens itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened() -> Iterator[sqlite3.Connection]:
 
 
 def prepare() -> None:
-    """Create the tables, unless they are there."""
+    """Create the tables if they do not exist."""
     with opened() as books:
         books.execute("pragma journal_mode=wal")
         books.executescript(TABLES)
@@ -43,14 +43,14 @@ def goods() -> list[dict[str, Any]]:
 
 
 def accept(number: str, day: str, cents: int, goods: str) -> bool:
-    """Write an order down, once. Return whether it is new."""
+    """Record an order, once. Return whether it is new."""
     with opened() as books:
         row = (number, day, cents, goods)
         return books.execute("insert or ignore into orders values (?, ?, ?, ?, 'waiting')", row).rowcount == 1
 
 
 def finish(number: str) -> bool:
-    """Write down that an order is packed. Return whether it was not packed before."""
+    """Record that an order is packed. Return whether it was not packed before."""
     with opened() as books:
         change = "update orders set state = 'packed' where number = ? and state <> 'packed'"
         return books.execute(change, (number,)).rowcount == 1
@@ -64,7 +64,7 @@ def state(number: str) -> str | None:
 
 
 def totals(day: str) -> dict[str, int]:
-    """Count the orders of a day, and add them up."""
+    """Return the number and the sum of a day's orders."""
     with opened() as books:
         return dict(
             books.execute(

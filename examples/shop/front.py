@@ -1,4 +1,4 @@
-"""The page, and what it asks for. Any worker gets any request; what must be remembered is elsewhere."""
+"""The page and its requests. Any worker gets any request; what must be remembered is elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 import mob
 
-__all__ = ["app"]  # nothing here is for other roles
+__all__ = ["app"]  # no exports for other roles
 
 baskets, orders, cache = mob.require("baskets"), mob.require("orders"), mob.store("cache")
 
@@ -29,14 +29,14 @@ books.prepare()
 
 
 def visitor_of(request: Request) -> str:
-    """Return who asks, by the cookie that the page has set."""
+    """Return the visitor, from the cookie that the page set."""
     if not (visitor := request.cookies.get("visitor")):
         raise HTTPException(403, "Please allow cookies, and open the page again.")
     return visitor
 
 
 async def text_of(request: Request, name: str) -> str:
-    """Return what the page has sent under a name: JSON with one text."""
+    """Return the text that the page sent under a name, in JSON."""
     try:
         return msgspec.json.decode(await request.body(), type=dict[str, str])[name]
     except (msgspec.DecodeError, KeyError, ClientDisconnect):
@@ -56,7 +56,7 @@ async def page(request: Request) -> Response:
 
 
 async def show_goods(request: Request) -> Response:
-    """Goods and prices, from the cache for half a minute."""
+    """Return goods and prices, from the cache for half a minute."""
     goods = await cache.get("goods")
     if goods is None:
         goods = await asyncio.to_thread(books.goods)
@@ -76,10 +76,10 @@ async def add_to_basket(request: Request) -> Response:
 
 
 async def place_order(request: Request) -> Response:
-    """Store the order before we say thank you. From then on it is packed, whatever crashes.
+    """Store the order before saying thank you. From then on it will be packed, whatever crashes.
 
     The page sends the number of the basket that it shows. If it sends that twice (a double click, a retry after an
-    error), the second one finds the first, and there is one order.
+    error), the second request finds the first order, and there is only one.
     """
     visitor, number = visitor_of(request), await text_of(request, "number")
     thanks = JSONResponse({"number": number}, 202)
@@ -87,7 +87,7 @@ async def place_order(request: Request) -> Response:
     if not basket["goods"] or basket["number"] != number:
         if await asyncio.to_thread(books.state, number):
             return thanks
-        raise HTTPException(409, "This is not what your basket holds now. Please check it, and order again.")
+        raise HTTPException(409, "Your basket has changed. Please check it, and order again.")
     allowed = await cache.allow(f"orders of {visitor}", "10/minute")
     if not allowed:
         wait = {"Retry-After": str(math.ceil(allowed.retry_after))}
@@ -96,7 +96,7 @@ async def place_order(request: Request) -> Response:
     prices = {each["name"]: each["cents"] for each in await asyncio.to_thread(books.goods)}
     cents = sum(prices[good] * count for good, count in goods.items())
     await orders.options(durable=True, key=number).pack(number, visitor, day, cents, goods).stored
-    # The order is safe. If we crash from here on, `pack` does the rest.
+    # The order is safe. If this process crashes from here on, `pack` does the rest.
     await asyncio.to_thread(books.accept, number, day, cents, json.dumps(goods))
     mob.all("front").send("orders changed")
     await baskets.take_out(visitor, number, goods)
@@ -115,7 +115,7 @@ changes = 0
 
 @mob.on("message")
 async def hear(message: str) -> None:
-    """An order has changed: all pages that are open here are sent the new list."""
+    """Wake all open pages here, which then get the new list, because an order changed."""
     global changes
     async with changed:
         changes += 1
@@ -128,7 +128,7 @@ async def live(request: Request) -> Response:
 
 async def news() -> AsyncIterator[str]:
     while True:
-        seen = changes  # what changes while the list is read or sent is news, too
+        seen = changes  # changes while the list is read or sent count as news, too
         state = {
             "today": await asyncio.to_thread(books.totals, today()),
             "latest": await asyncio.to_thread(books.latest),

@@ -12,11 +12,11 @@ DATA.mkdir(exist_ok=True)
     mob.start("shop")
     .base(__file__)
     .queue(DATA / "jobs.db")  # orders wait here, on disk
-    .store("cache", max_memory="50M")  # prices, and who has ordered how often
-    .role("baskets", "./baskets.py")  # one process, so one truth
+    .store("cache", max_memory="50M")  # prices, and the number of recent orders of each visitor
+    .role("baskets", "./baskets.py")  # one process, so one consistent state
     .role("orders", "./orders.py", workers=2)
     .role("report", "./report.py")
     .role("front", "./front.py:app", workers=2, serve=f"127.0.0.1:{PORT}")
-    .dashboard(port=int(DASHBOARD_PORT))  # also answers at /livez and /readyz
+    .dashboard(port=int(DASHBOARD_PORT))  # also serves /livez and /readyz
     .run()
 )

@@ -1,4 +1,4 @@
-"""The back office. An order arrives as a durable job: after a crash of anything it is done again, until it is done."""
+"""The back office. An order arrives as a durable job: if anything crashes, the job is repeated until it is done."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ books.prepare()
 
 @mob.export
 def pack(number: str, visitor: str, day: str, cents: int, goods: dict[str, int]) -> None:
-    """Pack an order. It may run again for the same order, if a worker dies: each step is safe to repeat.
+    """Pack an order. This may run again for the same order if a worker crashes: each step is safe to repeat.
 
-    The first two steps are those of `place_order`, which may have died before them.
+    The first two steps are those of `place_order`, which may have crashed before them.
     """
     if books.state(number) == "packed":
         return
     if books.accept(number, day, cents, json.dumps(goods)):
         tell()
     baskets.take_out(visitor, number, goods).result()
-    time.sleep(0.3)  # somebody walks to the shelf
+    time.sleep(0.3)  # someone walks to the shelf
     if books.finish(number):
         packed.inc()
         values.observe(cents / 100)
@@ -35,5 +35,5 @@ def pack(number: str, visitor: str, day: str, cents: int, goods: dict[str, int])
 
 
 def tell() -> None:
-    """Have all open pages show what has changed."""
+    """Tell all open pages that an order changed."""
     mob.all("front").send("orders changed")

@@ -1,4 +1,4 @@
-"""What happens at night, and what happens when something crashes."""
+"""What happens at night, and what happens when a process crashes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ books.prepare()
 
 @mob.cron("15 0 * * *", zone=ZONE)
 def nightly() -> None:
-    """Write the report of the day that has just ended."""
+    """Write the report of the previous day."""
     day = str((datetime.now(ZoneInfo(ZONE)) - timedelta(days=1)).date())
     total = books.totals(day)
     report = f"{day}: {total['orders']} orders, {total['cents'] / 100:.2f} euros\n"
@@ -25,6 +25,6 @@ def nightly() -> None:
 
 @mob.on("crash")
 def note(crash: mob.Crash) -> None:
-    """Keep a line about each process that has crashed."""
+    """Append a line for each process that crashed."""
     with (books.DATA / "crashes.txt").open("a") as file:
         print(f"{crash.role}.{crash.index} {crash.why}", file=file)

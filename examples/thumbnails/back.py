@@ -1,4 +1,4 @@
-"""Makes thumbnails. A file that is no picture, or a bad one, is a ValueError that says so; the worker lives on."""
+"""Makes thumbnails. A file that is not a picture, or is damaged, causes a ValueError; the worker keeps running."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import mob
 stats = mob.require("stats")
 
 EDGE = 320
-"""The longest edge of a thumbnail, in pixels."""
+"""Longest edge of a thumbnail, in pixels."""
 Image.MAX_IMAGE_PIXELS = 50_000_000
-warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file may say that it is a huge picture
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file may claim to be a huge picture
 
 LIGHT = (np.linspace(0, 1, 256) ** 2.2).astype("f4")
-"""How much light each value of a pixel stands for."""
+"""Amount of light for each value of a pixel."""
 
 
 @dataclass
@@ -34,11 +34,11 @@ class Thumbnail:
     worker: str
 
 
-@mob.export(concurrency=1, idempotent=True)  # if a worker dies of something, another one makes it again
+@mob.export(concurrency=1, idempotent=True)  # if a worker crashes, another one repeats the call
 async def thumbnail(data: bytes, progress: Callable[[float, str], Awaitable[None]]) -> Thumbnail:
-    """A smaller picture. `progress` is a function of the caller's process: it is told how much is done, and what next.
+    """Return a smaller picture. `progress` is a function of the caller, which gets the share done and the next step.
 
-    To await it tells the caller at once, and lets this worker answer that it is alive.
+    Awaiting it sends the progress at once, and lets this worker send its heartbeat.
     """
     began = time.perf_counter()
     try:
@@ -61,21 +61,21 @@ async def thumbnail(data: bytes, progress: Callable[[float, str], Awaitable[None
 
 
 def decoded(data: bytes) -> Image.Image:
-    """The picture, upright, on white. `ValueError` if there is none."""
+    """Return the picture, upright, on white. `ValueError` if there is none."""
     try:
         picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
     except UnidentifiedImageError:
-        raise ValueError("This is not a picture, or of a kind that is not known here.") from None
+        raise ValueError("This is not a picture, or its format is not supported.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"It has more than {Image.MAX_IMAGE_PIXELS // 10**6} million pixels.") from None
+        raise ValueError(f"The picture has more than {Image.MAX_IMAGE_PIXELS // 10**6} million pixels.") from None
     except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"The picture ends too early, or is damaged ({error}).") from None
+        raise ValueError(f"The picture is incomplete or damaged ({error}).") from None
     paper = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(paper, picture).convert("RGB")
 
 
 def shrunk(band: Image.Image) -> Image.Image:
-    """One colour of it. It is light that is averaged, not the values of pixels: else fine patterns get too dark."""
+    """Return one colour channel, smaller. It averages light, not pixel values, else fine patterns become too dark."""
     light = Image.fromarray(LIGHT[np.asarray(band)])
     light.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
     values = np.clip(np.asarray(light), 0, 1) ** (1 / 2.2)

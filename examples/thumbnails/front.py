@@ -1,4 +1,4 @@
-"""The page, and what it asks for. Any worker gets any request: what is counted is in `stats`, what works in `back`."""
+"""The page and its requests. Any worker gets any request: `stats` does the counting, `back` the work."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import mob
 
-__all__ = ["app"]  # nothing here is for other roles
+__all__ = ["app"]  # no exports for other roles
 
 back, stats = mob.require("back"), mob.require("stats")
 
 LARGEST = 25_000_000
-"""Bytes of a file; the page knows it too, and does not even send a larger one."""
+"""Maximum size of a file in bytes; the page knows it too, and does not send larger ones."""
 
 
 async def page(request: Request) -> Response:
@@ -33,7 +33,7 @@ async def page(request: Request) -> Response:
 
 
 async def thumbnail(request: Request) -> Response:
-    """A file comes in; lines of JSON go out while it is worked on, the thumbnail as the last one."""
+    """Receive a file; send lines of JSON while it is processed, the last one with the thumbnail."""
     data = bytearray()
     async for part in request.stream():
         data += part
@@ -45,7 +45,7 @@ async def thumbnail(request: Request) -> Response:
 async def lines(data: bytearray) -> AsyncIterator[str]:
     news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    def progress(done: float, step: str) -> None:  # called by `back`, from another process; it runs here
+    def progress(done: float, step: str) -> None:  # called by `back` in another process; runs here
         news.put_nowait({"done": done, "step": step})
 
     call = back.thumbnail(data, progress)
@@ -55,16 +55,16 @@ async def lines(data: bytearray) -> AsyncIterator[str]:
             yield json.dumps(line) + "\n"
         yield json.dumps(await outcome(call)) + "\n"
     finally:
-        call.cancel()  # whoever closes the page stops the work; else it is done, and this does nothing
+        call.cancel()  # if the page was closed, this stops the work; if the call is done, it does nothing
 
 
 async def outcome(call: mob.Call[Any]) -> dict[str, Any]:
     try:
         made = await call
-    except ValueError as error:  # of `back`: what is wrong with the file
+    except ValueError as error:  # from `back`: what is wrong with the file
         return {"error": getattr(error, "message", str(error))}
     except mob.CallError as error:
-        return {"error": f"It could not be made: {error}"}
+        return {"error": f"The thumbnail could not be made: {error}"}
     image = base64.b64encode(made.pop("image")).decode()
     return {**made, "bytes": len(image) * 3 // 4, "image": f"data:image/webp;base64,{image}"}
 
@@ -76,19 +76,19 @@ open_pages: set[WebSocket] = set()
 
 @mob.on("message")
 async def hear(totals: dict[str, Any]) -> None:
-    """`stats` has counted something."""
+    """Send the new totals of `stats` to all open pages."""
     sent = (page.send_json(totals) for page in open_pages)
-    await asyncio.gather(*sent, return_exceptions=True)  # one that has just been closed holds up nobody
+    await asyncio.gather(*sent, return_exceptions=True)  # one that was just closed does not delay the others
 
 
 async def follow(socket: WebSocket) -> None:
-    """Totals, whenever they change. In a reload mob closes the WebSocket, and the page connects anew."""
+    """Send the totals whenever they change. In a reload mob closes the WebSocket, and the page reconnects."""
     await socket.accept()
     open_pages.add(socket)
     try:
         await socket.send_json(await stats.so_far())
         async for _ in socket.iter_text():
-            pass  # the page says nothing; this is how its end is noticed
+            pass  # the page sends nothing; this notices when it closes
     except WebSocketDisconnect:
         pass
     finally:

@@ -1,4 +1,4 @@
-"""Counts what all workers have made. Nobody else counts, so it needs no lock: its functions run one at a time."""
+"""Counts what all workers have made. It is one process and needs no lock: its functions run one at a time."""
 
 from dataclasses import dataclass
 
@@ -20,20 +20,20 @@ totals = Totals()
 
 
 def add(bytes_in: int, bytes_out: int, seconds: float) -> None:
-    """A thumbnail was made."""
+    """Count a thumbnail."""
     totals.pictures += 1
     totals.bytes_in += bytes_in
     totals.bytes_out += bytes_out
     totals.seconds += seconds
-    mob.all("front").send(totals)  # whichever front a page is connected to, it hears of it
+    mob.all("front").send(totals)  # so every page gets them, on whichever front it is
 
 
 def refuse() -> None:
-    """A file was none of which a thumbnail could be made."""
+    """Count a file of which no thumbnail could be made."""
     totals.refused += 1
     mob.all("front").send(totals)
 
 
 def so_far() -> Totals:
-    """For a page that has just been opened."""
+    """Return the totals for a page that was just opened."""
     return totals

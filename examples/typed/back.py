@@ -1,4 +1,4 @@
-"""Takes orders. The annotations say what arrives: of arguments here, of results at the caller."""
+"""Takes orders. The annotations give the types of arguments here, and of results at the caller."""
 
 import uuid
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ PRICES = {"tea": Decimal("2.50"), "cake": Decimal("3.20")}
 
 
 def order(items: list[str], discount: Decimal = Decimal(0)) -> Order:
-    """Takes an order. `KeyError` for what is not sold here."""
+    """Take an order. `KeyError` for items that are not sold here."""
     return Order(uuid.uuid4(), items, sum((PRICES[item] for item in items), Decimal(0)) - discount)
 
 
 async def menu(below: float = 100.0) -> set[str]:
-    """What is sold for less than that."""
+    """Return the items that cost less than that."""
     return {item for item, price in PRICES.items() if price < below}
 
 

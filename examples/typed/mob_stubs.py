@@ -14,10 +14,10 @@ class Back(Protocol):
     """The exports of the role 'back'."""
 
     def order(self, items: list[str], discount: Decimal = ...) -> mob.Call[Order]:
-        """Takes an order. `KeyError` for what is not sold here."""
+        """Take an order. `KeyError` for items that are not sold here."""
 
     def menu(self, below: float = 100.0) -> mob.Call[set[str]]:
-        """What is sold for less than that."""
+        """Return the items that cost less than that."""
 
     # A generator: iterate over the call, with `for` or `async for`.
     def prices(self) -> mob.Call[Iterator[tuple[str, Decimal]]]: ...

@@ -1,4 +1,4 @@
-"""What both roles know: a module of its own, which each of them imports."""
+"""What both roles share: a separate module, which each of them imports."""
 
 from dataclasses import dataclass
 from decimal import Decimal

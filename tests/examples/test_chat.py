@@ -101,8 +101,8 @@ def test_what_one_says_reaches_everybody_on_every_front(app: RunningApp, visit: 
 def test_names_are_unique_and_a_message_is_said_once(visit: Callable[..., Visitor]) -> None:
     ben = visit("Ben")
     refused = visit("  ben ", visitor="another").entered
-    assert refused == {"what": "refused", "why": "There is somebody called ben already. Take another name."}
-    assert visit("   ").entered["why"] == "Say who you are."
+    assert refused == {"what": "refused", "why": "The name ben is taken. Please choose another one."}
+    assert visit("   ").entered["why"] == "Please enter a name."
     for text in ("once", "once", "end"):
         ben.tell(say=text, key=f"key of {text}")
     ben.hear_said("end")
@@ -214,5 +214,5 @@ def test_two_pages_talk_through_a_death_and_a_reload(app: RunningApp, url: str) 
         third = open_page(url)
         third.fill("#name", "ivo")
         third.press("#name", "Enter")
-        third.wait_for_selector("#why:has-text('Take another name')")
+        third.wait_for_selector("#why:has-text('choose another one')")
         screenshot(third, "chat-door")

@@ -149,7 +149,9 @@ def test_a_front_that_dies_within_an_order_leaves_one_order_and_an_empty_basket(
     address = f"http://127.0.0.1:{free_port()}/"
     dies = "Path('died').exists() or (Path('died').touch(), __import__('os').kill(__import__('os').getpid(), 9))"
     with apps_in(tmp_path) as apps, httpx.Client(base_url=address, timeout=patient(30)) as visitor:
-        opened(apps, address, {"# The order is safe. If we crash from here on, `pack` does the rest.": dies})
+        opened(
+            apps, address, {"# The order is safe. If this process crashes from here on, `pack` does the rest.": dies}
+        )
         visitor.get("/")
         number = visitor.post("/basket", json={"good": "Teapot"}).json()["number"]
         with pytest.raises(httpx.TransportError):

@@ -50,7 +50,7 @@ PICTURE = picture()
 BAD = {
     "no picture": (b"hello", "not a picture"),
     "empty": (b"", "not a picture"),
-    "truncated": (PICTURE[: len(PICTURE) // 2], "ends too early"),
+    "truncated": (PICTURE[: len(PICTURE) // 2], "incomplete or damaged"),
     "bomb": (bomb(), "more than 50 million pixels"),
 }
 
@@ -168,7 +168,7 @@ def test_the_page(app: RunningApp, url: str, tmp_path: Path) -> None:
         assert told["sea.jpg"].startswith("1200 \N{MULTIPLICATION SIGN} 800, ")
         assert "\n→ 320 \N{MULTIPLICATION SIGN} 213, " in told["sea.jpg"]
         assert "\nback." in told["tall.png"]
-        assert told["broken.jpg"].startswith("The picture ends too early")
+        assert told["broken.jpg"].startswith("The picture is incomplete or damaged")
         assert told["letter.png"].startswith("This is not a picture")
         assert page.evaluate("[...document.querySelectorAll('img')].every((image) => image.naturalWidth > 0)")
         assert page.evaluate(IS_FRAMED)

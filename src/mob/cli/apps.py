@@ -29,7 +29,7 @@ DONE, FAILED, MISSPELLED, NOT_RUNNING, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = {
     DONE: "done",
     FAILED: "the app or the request failed",
-    MISSPELLED: "the command was misspelled, or does not say which app",
+    MISSPELLED: "wrong usage, or it is unclear which app is meant",
     NOT_RUNNING: "no such app is running, or it belongs to another user",
     INTERRUPTED: "ended by Ctrl-C",
 }

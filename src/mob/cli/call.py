@@ -85,10 +85,11 @@ def call(
     as_text: bool,
     name: str | None,
 ) -> None:
-    """Call an export of a role and print its result as JSON: `mob call back.foo 1 x=2`.
+    """Call an export of a role and print its result as JSON.
 
-    A VALUE is parsed as JSON if possible, else taken as text; NAME=VALUE is a keyword argument; - reads one JSON value
-    from standard input. The items of a stream are printed as they arrive, one per line; Ctrl-C closes the stream.
+    For example `mob call back.foo 1 x=2`. A VALUE is parsed as JSON if possible, else taken as text; NAME=VALUE is a
+    keyword argument; - reads one JSON value from standard input. The items of a stream are printed as they arrive, one
+    per line; Ctrl-C closes the stream.
 
     `mob call back` lists the exports of a role, `mob call` those of all roles.
     """
@@ -268,9 +269,10 @@ def send(
     as_text: bool,
     name: str | None,
 ) -> None:
-    """Send a message to workers, which handle it with `mob.on("message")`: `mob send --role back '{"x": 1}'`.
+    """Send a message to workers of an app.
 
-    The message is parsed as JSON if possible, else taken as text; - reads one JSON value from standard input.
+    They handle it with `mob.on("message")`: `mob send --role back '{"x": 1}'`. The message is parsed as JSON if
+    possible, else taken as text; - reads one JSON value from standard input.
     """
     if sum((to_all, role is not None, any_of is not None, pid is not None)) != 1:
         raise click.UsageError("no receiver given. Use exactly one of --all, --role ROLE, --any ROLE, --pid PID.")

@@ -34,10 +34,10 @@ from mob.cli.output import echo
 @node_option("default: this machine")
 @json_option
 def check(name: str | None, is_ready: bool, roles: tuple[str, ...], node: str | None, as_json: bool) -> None:
-    """Check whether an app is alive, or ready for work: exit status 0 if so, 1 if not.
+    """Check whether an app is alive, or ready for work.
 
-    The app is alive if its Kingpin (supervisor) answers. With --ready, every role must also have a ready worker,
-    and the app must not be stopping.
+    The exit status is 0 if so, and 1 if not. The app is alive if its Kingpin (supervisor) answers. With --ready, every
+    role must also have a ready worker, and the app must not be stopping.
     """
     try:
         with connected(name, node, any_node=node is None) as app:

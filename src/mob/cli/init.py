@@ -16,9 +16,10 @@ from mob.plan import check_app_name
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--minimal", is_flag=True, help="Write only main.py and back.py.")
 def init(directory: Path, minimal: bool) -> None:
-    """Write a small app to start from into DIRECTORY (default: the current one).
+    """Write a small app to start from.
 
-    Existing files are never touched: if one of the files exists already, nothing is written and the exit status is 1.
+    The files go into DIRECTORY (default: the current one). Existing files are never touched: if one of the files exists
+    already, nothing is written and the exit status is 1.
     """
     app = check_app_name(name_for(directory.resolve().name))
     new = files(app, is_minimal=minimal)

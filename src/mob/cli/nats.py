@@ -100,9 +100,10 @@ def nats(
     cluster_port: int,
     routes: str | None,
 ) -> None:
-    """Run a NATS server with JetStream, for apps that run on several machines.
+    """Run a NATS server for apps on several machines.
 
-    By default it listens only on this machine. If you change --host, also set --user and --password, or --token.
+    It runs with JetStream and is restarted if it dies. By default it listens only on this machine. If you change
+    --host, also set --user and --password, or --token.
     """
     if bool(user) != bool(password):
         raise CommandError("--user and --password must be used together.", MISSPELLED)

@@ -85,7 +85,9 @@ class Seen(NamedTuple):
 @node_option("default: all machines")
 @json_option
 def ps(name: str | None, node: str | None, as_json: bool) -> None:
-    """List the processes of a running app on all its machines; without a name, of all running apps.
+    """List the processes of running apps, on all machines.
+
+    Without a name: the app of this directory if it runs, or else all running apps.
 
     hand: calls, messages and HTTP requests not finished. cpu: 100 % is a whole core. shared: memory that holds large
     buffers on their way to other processes. Below the table: calls that wait at their callers for a worker, and timers

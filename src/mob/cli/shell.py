@@ -247,9 +247,10 @@ def run_script(text: str, names: dict[str, Any]) -> None:
 @click.option("--plain", is_flag=True, help="Use Python's own prompt even if IPython is installed.")
 @app_argument
 def shell(plain: bool, name: str | None) -> None:
-    """Open a Python prompt that is a client of an app: each role is available by its name, and calls show their values.
+    """Open a Python prompt that is a client of an app.
 
-    Without a terminal it runs standard input as a script: `echo 'back.foo(1)' | mob shell`.
+    Each role is available by its name, and calls show their values. Without a terminal it runs standard input as a
+    script: `echo 'back.foo(1)' | mob shell`.
     """
     with connected(name) as app:
         names = namespace_of(app)

@@ -140,9 +140,9 @@ def standings(app: Client, target: str) -> list[Standing]:
 @app_option
 @node_option("default: this machine")
 def stacks(target: str, full: bool, as_json: bool, name: str | None, node: str | None) -> None:
-    """Show what the threads and tasks of workers are executing, even if they are stuck.
+    """Show what the threads and tasks of workers execute.
 
-    The exit status is 1 if a worker could not report its stacks.
+    This works even if they are stuck. The exit status is 1 if a worker could not report its stacks.
     """
     with connected(name, node) as app:
         found = standings(app, target)

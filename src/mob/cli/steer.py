@@ -57,10 +57,10 @@ timeout_option: Decorator = click.option(
 @app_option
 @node_option("default: all machines, one by one")
 def reload(roles: tuple[str, ...], name: str | None, node: str | None) -> None:
-    """Replace the workers of ROLES, or of all roles, with new ones that run new code, without downtime.
+    """Replace workers with new ones, without downtime.
 
-    If the new workers do not start, the old ones keep running, and the exit status is 1; the remaining machines are
-    left unchanged.
+    The new workers run new code. Name ROLES, or none for all. If the new workers do not start, the old ones keep
+    running, and the exit status is 1; the remaining machines are left unchanged.
     """
     with connected(name, any_node=True) as app:
         in_turn(app, chosen(app, node or ALL), lambda there: _reload(there, app, roles))
@@ -210,10 +210,10 @@ def _stop_by_signal(pid: int, now: bool, timeout: float | None) -> bool:
 @app_argument
 @node_option(HERE)
 def upgrade(name: str | None, node: str | None) -> None:
-    """Replace the Kingpin (supervisor) with one that runs new code, without downtime.
+    """Replace the Kingpin (supervisor), without downtime.
 
-    New code of mob and of the main script. If the new Kingpin does not start, the old one keeps running, and the exit
-    status is 1. The workers keep running unchanged; `mob reload` replaces them.
+    The new one runs new code of mob and of the main script. If it does not start, the old one keeps running, and the
+    exit status is 1. The workers keep running unchanged; `mob reload` replaces them.
     """
     with connected(name, any_node=node is not None) as app:
         in_turn(app, chosen(app, node), _upgrade)

@@ -34,7 +34,10 @@ WATCHDOG = 30
 )
 @click.option("--name", help="Name of the unit. Default: the app's name.")
 def systemd(script: Path, is_users: bool, name: str | None) -> None:
-    """Print a systemd unit that runs an app: `mob systemd main.py > myapp.service`."""
+    """Print a systemd unit that runs an app.
+
+    For example `mob systemd main.py > myapp.service`.
+    """
     try:
         known = described(script)
     except (MobError, OSError) as error:

@@ -27,10 +27,11 @@ ADVICE = {OK: "dim", WARN: "yellow", FAIL: "red"}
 @json_option
 @app_option
 def doctor(script: Path | None, imports: bool, as_json: bool, name: str | None) -> None:
-    """Look for likely problems: limits, ports, memory, slow imports, kernel settings.
+    """Look for likely problems of the machine and of apps.
 
-    SCRIPT is the main script of an app, or a TOML file that describes one; it is read, not run (modules in preload(...)
-    are imported in a separate process). Without it, this machine and the running apps are checked.
+    It checks limits, ports, memory, slow imports and kernel settings. SCRIPT is the main script of an app, or a TOML
+    file that describes one; it is read, not run (modules in preload(...) are imported in a separate process). Without
+    it, this machine and the running apps are checked.
 
     The exit status is 1 if something will not work.
     """

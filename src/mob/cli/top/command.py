@@ -60,9 +60,10 @@ def complete_column(context: click.Context, _param: click.Parameter, incomplete:
 def top(
     name: str | None, node: str | None, delay: float, sort: str | None, words: str, exports: bool, once: bool
 ) -> None:
-    """Watch the workers and exports of an app live, and act on them with keys; press ? for a list.
+    """Watch an app live, and act on it with keys.
 
-    It keeps running when the app ends or restarts, and waits for it to come back.
+    It shows workers and exports; press ? for a list of keys. It keeps running when the app ends or restarts, and waits
+    for it to come back.
     """
     view = View.EXPORTS if exports else View.MOBSTERS
     console = console_for_tables(cleans=False)  # it moves the cursor; `Screen` cleans the text
