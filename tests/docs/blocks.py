@@ -1,7 +1,7 @@
-"""The fenced blocks of a page, and what each of them wants to have done with it: read and decided, nothing is run here.
+"""Finds the fenced blocks of a page and decides how each one is run, without running any.
 
-CONTRIBUTING.md has the convention. What does not follow it is a `PageError` that names page and line: no block of the
-documentation goes unseen.
+CONTRIBUTING.md has the convention. A block that does not follow it is a `PageError` that names page and line, so no
+block of the documentation is skipped unnoticed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ WAYS = {
     **dict.fromkeys(DATA, ("data",)),
     "text": ("text",),
 }
-"""By language, in which ways a block can be run; the first is that of a block without a comment."""
+"""Ways to run a block, by language; the first is that of a block without a comment."""
 RUN = ("script", "client", "in", "plan", "shell", "background", "status", "test")
-"""The ways in which something happens."""
+"""Ways that execute something."""
 
 
 class PageError(AssertionError):
-    """A page that is not as it should be: where, what was seen, and what was wanted."""
+    """An invalid page: the place, what was seen, and what was expected."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. `line` is that of its fence; `how` is the way it is run and `what` the rest of the comment."""
+    """A fenced block. `line` is the line of its fence, `how` the way to run it, and `what` the rest of the comment."""
 
     page: Path
     line: int
@@ -46,12 +46,12 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it stands, as editors and terminals understand it."""
+        """Page and line, in the form that editors and terminals understand."""
         return f"{self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page}:{self.line}"
 
 
 def pages() -> list[Path]:
-    """Every page of the documentation."""
+    """Return every page of the documentation."""
     found = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
@@ -62,26 +62,26 @@ def pages() -> list[Path]:
 
 
 def block(page: str, test: str) -> str:
-    """The text of the block of that page (`docs/cluster.md`) that is run by this test (`tests/x.py::test_y`)."""
+    """Return the text of the block of a page (`docs/cluster.md`) that this test (`tests/x.py::test_y`) runs."""
     found = [each.text for each in blocks(ROOT / page) if each.how == "test" and each.what == test]
     if len(found) != 1:
         raise PageError(
-            f"{page} has {len(found)} blocks with <!-- run: {test} --> in the line before them; wanted: one."
+            f"{page} has {len(found)} blocks with <!-- run: {test} --> in the line before them; expected: one."
         )
     return found[0]
 
 
 def blocks(page: Path) -> list[Block]:
-    """The blocks of a page, in order. `PageError` if one of them cannot be run in any way, or never is."""
+    """Return the blocks of a page, in order. `PageError` if a block cannot be run, or never is."""
     found = list(_read(page, page.read_text("utf-8").splitlines()))
     for number, each in enumerate(found):
         if each.title.endswith(".py") and not any(other.how in RUN for other in found[number:]):
-            raise PageError(f"{each.place}: nothing runs {each.title}: wanted is a block below it that does.")
+            raise PageError(f"{each.place}: nothing runs {each.title}: expected a block below it that does.")
     return found
 
 
 def _read(page: Path, lines: list[str]) -> Iterator[Block]:
-    """Goes through the lines once: a fence begins a block, and what stands between blocks is text."""
+    """Yield the blocks: a fence begins a block, and everything between blocks is text."""
     number = 0
     while number < len(lines):
         opened = FENCE.match(lines[number])
@@ -100,21 +100,23 @@ def _read(page: Path, lines: list[str]) -> Iterator[Block]:
 
 
 def _refuse_indented(page: Path, lines: list[str], number: int) -> None:
-    """Four blanks after an empty line begin a block of code, unless a list or a table goes on with them."""
+    """Refuse an indented block of code: four spaces after an empty line, unless they continue a list."""
     if not lines[number].startswith("    ") or not number or lines[number - 1].strip():
         return
     above = next((line for line in reversed(lines[:number]) if line and not line.startswith(" ")), "")
     if not re.match(r"([*+-]|\d+\.|!!!|\?\?\?|===) ", above):
-        raise PageError(f"{page}:{number + 1}: an indented block, which nobody runs. Wanted: one between ``` lines.")
+        raise PageError(
+            f"{page}:{number + 1}: an indented block, which is never run. Expected: a block between ``` lines."
+        )
 
 
 def _block(page: Path, line: int, info: str, comment: str, text: str) -> Block:
-    """Decides how a block is run."""
+    """Return a block with the way to run it."""
     language = info.partition(" ")[0]
     titled = TITLE.search(info)
     where = Block(page, line, language, titled["title"] if titled else "", "", "", text)
     if language not in WAYS:
-        raise PageError(f"{where.place}: a block of {language or 'no language'}. Wanted: one of {', '.join(WAYS)}.")
+        raise PageError(f"{where.place}: a block of {language or 'no language'}. Expected: one of {', '.join(WAYS)}.")
     if test := TEST.match(comment):
         _check_test(where, test["file"], test["name"])
         return replace(where, how="test", what=comment)
@@ -126,7 +128,7 @@ def _block(page: Path, line: int, info: str, comment: str, text: str) -> Block:
     if how not in WAYS[language]:
         ways = ", ".join(WAYS[language][1:]) or "none"
         raise PageError(
-            f"{where.place}: <!-- run: {comment} -->. Wanted before a block of {language}: {ways}, or a test."
+            f"{where.place}: <!-- run: {comment} -->. Expected before a block of {language}: {ways}, or a test."
         )
     if (how == "in" and not what.isidentifier()) or (how == "status" and not what.isdigit()):
         raise PageError(f"{where.place}: <!-- run: {comment} --> lacks {'a role' if how == 'in' else 'a number'}.")

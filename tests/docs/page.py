@@ -1,8 +1,8 @@
-"""Runs one page: `python -m tests.docs.page docs/calls.md DIRECTORY`, a process of its own.
+"""Runs one page in a separate process: `python -m tests.docs.page docs/calls.md DIRECTORY`.
 
-Where the system gives one, it has a network of its own as well, and so ports and names of apps that no other page
-meets; elsewhere pages take turns. The blocks are run in order, in the directory. Whatever is wrong is a `PageError`
-that says where, what was run, what was seen and what was wanted; nothing that was started is left.
+If the system allows it, the process has its own network as well, so its ports and names of apps do not conflict with
+those of other pages; otherwise pages take turns. The blocks run in order, in the directory. Every failure is a
+`PageError` that says where, what was run, what was seen and what was expected. At the end no started process is left.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ print("this block has been run", flush=True)
 
 
 def apart() -> list[str]:
-    """What goes before the command of a page, so that it has a network of its own; nothing if there can be none."""
+    """Return the words before the command of a page that give it its own network; nothing if that is not possible."""
     for command in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
         if shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True).returncode == 0:
             return command
@@ -65,7 +65,7 @@ def apart() -> list[str]:
 
 @contextmanager
 def alone(is_apart: bool) -> Iterator[None]:
-    """Brings the loopback of a new network up; or else waits until no other page is run on this machine."""
+    """Enable the loopback interface of a new network, or wait until no other page runs on this machine."""
     if is_apart:
         with socket.socket() as sock:
             request = struct.pack("16sh14x", b"lo", 0)
@@ -79,26 +79,26 @@ def alone(is_apart: bool) -> Iterator[None]:
 
 
 class Page:
-    """A page that is being run."""
+    """A running page."""
 
     def __init__(self, page: Path, directory: Path, running: Apps) -> None:
         self._page = page
         self._directory = directory
         self._running = running
-        self._names: dict[str, Any] = {"mob": mob, "__name__": "__main__"}  # of all the code of a client
+        self._names: dict[str, Any] = {"mob": mob, "__name__": "__main__"}  # shared by all client code of the page
         self._clients: list[mob.Client] = []
         binaries = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._env = {
             "PATH": binaries,
             "HOME": str(directory),
-            "XDG_STATE_HOME": str(directory / "state"),  # as that of the apps that `Apps` starts
+            "XDG_STATE_HOME": str(directory / "state"),  # the same as for apps that `Apps` starts
             "NO_COLOR": "1",
             "COLUMNS": "120",
             "PYTHONUNBUFFERED": "1",
         }
 
     def run(self) -> None:
-        """All blocks, in order."""
+        """Run all blocks, in order."""
         if self._page.parent.parent.name == "examples":
             shutil.copytree(self._page.parent, self._directory, dirs_exist_ok=True)
         try:
@@ -117,10 +117,10 @@ class Page:
                 client.close()
 
     def _run_text(self, each: Block) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def _run_test(self, each: Block) -> None:
-        """The test does it; that it exists is known already."""
+        """Do nothing: the named test runs the block, and `blocks` has checked that the test exists."""
 
     def _run_file(self, each: Block) -> None:
         path = self._directory / each.title
@@ -146,7 +146,7 @@ class Page:
         place = self._directory / ("mob.toml" if each.title.endswith("mob.toml") else "pyproject.toml")
         place.write_text(each.text)
         self._write_missing_roles(each.text)
-        config.described(place)._has_run = True  # it is not meant to
+        config.described(place)._has_run = True  # it must not run
 
     def _write_missing_roles(self, text: str) -> None:
         for name in ROLE_FILE.findall(text):
@@ -178,7 +178,7 @@ class Page:
 
     def _run_plan(self, each: Block) -> None:
         self._write_missing_roles(each.text)
-        (self._directory / "main.py").touch()  # in which it might stand
+        (self._directory / "main.py").touch()  # the file in which the block could be
         made: list[mob.App] = []
 
         class Planned(Exception):
@@ -199,10 +199,10 @@ class Page:
         finally:
             apps.before_run.remove(stop)
             for every in (app, *made, *(value for value in names.values() if isinstance(value, mob.App))):
-                every._has_run = True  # it is not meant to
+                every._has_run = True  # it must not run
 
     def _run_in(self, each: Block) -> None:
-        """The block is the code of a role; the files of the page that describe no app are roles beside it."""
+        """Run the block as the code of a role, next to one role for each file of the page that describes no app."""
         sources = {path.stem: path for path in self._directory.glob("*.py") if "mob.start(" not in path.read_text()}
         others = sorted(name for name in sources if name != each.what and not name.startswith("_"))
         proxies = "\n".join(f"{name} = mob.require({name!r})" for name in others)
@@ -238,7 +238,7 @@ class Page:
             _fail(each, command, app.output, "in this order:\n" + "\n".join(wanted))
 
     def _settle(self) -> None:
-        """Waits until all that was started is ready, as a reader does who types the next line."""
+        """Wait until all started apps are ready, as a reader would before typing the next line."""
         for name in running_apps():
             with mob.connect(name) as client:
                 wait_until(lambda c=client: _is_ready(c), f"{name} is ready")
@@ -263,7 +263,7 @@ class Page:
             for words in _parts(command):
                 for word in words:
                     if word.endswith((".py", ".toml")) and "/" not in word and not (self._directory / word).exists():
-                        (self._directory / word).touch()  # files of the reader's
+                        (self._directory / word).touch()  # a file that the reader would have
                 with _here(self._directory):
                     _check_command(each, words)
 
@@ -289,7 +289,7 @@ class Page:
 
 
 def _is_ready(client: mob.Client) -> bool:
-    """Whether all that the app describes is ready."""
+    """Return whether all workers of the app are ready."""
     rows = client.overview()
     return bool(rows) and all(row.state == "ready" for row in rows)
 
@@ -300,7 +300,7 @@ def _fail(each: Block, ran: str, seen: str, wanted: str) -> NoReturn:
 
 @contextmanager
 def _here(directory: Path) -> Iterator[None]:
-    """Within the directory, whose modules can be imported."""
+    """Run within the directory, with its modules importable."""
     before = Path.cwd()
     os.chdir(directory)
     sys.path.insert(0, str(directory))
@@ -312,19 +312,19 @@ def _here(directory: Path) -> Iterator[None]:
 
 
 def _commands(each: Block) -> list[tuple[str, list[str]]]:
-    """The lines with a prompt, each with what is shown below it; one that ends in a backslash goes on."""
+    """Return the lines with a prompt, each with its output; a line that ends in a backslash continues."""
     found: list[tuple[str, list[str]]] = []
     for line in each.text.splitlines():
         if line.startswith(PROMPT):
             found.append((line.removeprefix(PROMPT), []))
         elif not found:
-            raise PageError(f"{each.place}: {line!r} stands before any command. Wanted: '$ ' before each command.")
+            raise PageError(f"{each.place}: {line!r} comes before any command. Expected: '$ ' before each command.")
         elif found[-1][0].endswith("\\") and not found[-1][1]:
             found[-1] = (f"{found[-1][0]}\n{line}", [])
         else:
             found[-1][1].append(line.rstrip())
     if not found or (each.how == "background" and len(found) != 1):
-        raise PageError(f"{each.place}: {len(found)} commands in this block. Wanted: one, after '$ '.")
+        raise PageError(f"{each.place}: {len(found)} commands in this block. Expected: one, after '$ '.")
     return found
 
 
@@ -342,7 +342,7 @@ def _in_order(app: RunningApp, wanted: list[str]) -> bool:
 
 
 def _parts(command: str) -> list[list[str]]:
-    """The commands of a line of the shell, without what they write to and read from."""
+    """Return the commands of a shell line, without redirections."""
     words = shlex.shlex(command, posix=True, punctuation_chars="|&;<>")
     words.whitespace_split = True
     parts: list[list[str]] = [[]]
@@ -360,7 +360,7 @@ def _parts(command: str) -> list[list[str]]:
 
 
 def _check_command(each: Block, words: list[str]) -> None:
-    """Whether the command exists, and takes these options."""
+    """Fail unless the command exists and accepts these options."""
     while words and re.match(r"\w+=", words[0]):
         words = words[1:]
     if words[:1] == ["make"]:
@@ -377,9 +377,9 @@ def _check_command(each: Block, words: list[str]) -> None:
 
 
 def main() -> int:
-    """Runs the page that the command line names; what is wrong goes to the standard output."""
+    """Run the page that the command line names, and print failures to the standard output."""
     page, directory, is_apart = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that started processes are ended
     try:
         with alone(bool(is_apart)), apps_in(Path(directory)) as running:
             Page(Path(page), Path(directory), running).run()

@@ -1,6 +1,6 @@
-"""Runs Python of a page: as it stands, or as the session that it shows; also within a mobster.
+"""Runs Python of a page, as a script or as an interactive session; also within a worker.
 
-Tracebacks show the lines of the page. Code may wait at its top level (`await`), as in a notebook.
+Tracebacks show the lines of the page. Code may `await` at its top level, as in a notebook.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEP
 
 
 def run(page: str, line: int, text: str, names: dict[str, Any]) -> None:
-    """Runs it with these names, and leaves there what it defines."""
+    """Run code with these names, and add the names that it defines to them."""
     if ">>>" in text:
         _run_session(page, line, text, names)
         return
@@ -30,14 +30,14 @@ def run(page: str, line: int, text: str, names: dict[str, Any]) -> None:
 
 def _run_session(page: str, line: int, text: str, names: dict[str, Any]) -> None:
     session = doctest.DocTestParser().get_doctest(text, names, Path(page).name, page, line)
-    session.globs = names  # the parser has made a copy
+    session.globs = names  # the parser made a copy
     told: list[str] = []
     if doctest.DocTestRunner(optionflags=OPTIONS).run(session, out=told.append, clear_globs=False).failed:
         raise AssertionError("".join(told))
 
 
 def main() -> None:
-    """A script: `python -m tests.docs.snippets PAGE LINE FILE` runs what the file holds."""
+    """Run the contents of a file: `python -m tests.docs.snippets PAGE LINE FILE`."""
     page, line, file = sys.argv[1:]
     run(page, int(line), Path(file).read_text("utf-8"), {"__name__": "__main__", "__file__": file})
 

@@ -1,4 +1,4 @@
-"""Every code block of the documentation is run, page by page; and a page whose blocks are not run fails."""
+"""Runs every code block of the documentation, page by page. A page with a block that is not run fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def network() -> list[str]:
 
 
 def run(network: list[str], page: Path, directory: Path) -> tuple[int, str]:
-    """Runs a page; its status, and what is wrong."""
+    """Run a page, and return its status and its failures."""
     command = [*network, sys.executable, "-m", "tests.docs.page", str(page), str(directory), "apart" if network else ""]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
@@ -37,7 +37,7 @@ def run(network: list[str], page: Path, directory: Path) -> tuple[int, str]:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).with_suffix("").as_posix())
 def test_page(page: Path, network: list[str], tmp_path: Path) -> None:
     if all(each.how == "text" for each in blocks(page)):
-        return  # it is read, and nothing is to be run
+        return  # it has nothing to run
     status, told = run(network, page, tmp_path)
     assert status == 0, told
 
@@ -130,7 +130,7 @@ def test_blocks_are_run_in_each_way(network: list[str], tmp_path: Path) -> None:
     ],
     ids=lambda text: " ".join(text.split())[:40],
 )
-def test_what_is_not_true_is_told(network: list[str], tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_block_is_reported(network: list[str], tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "there").mkdir()
     status, seen = run(network, written(tmp_path, text), tmp_path / "there")
     assert status == 1
@@ -140,23 +140,23 @@ def test_what_is_not_true_is_told(network: list[str], tmp_path: Path, text: str,
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("```ruby\nputs\n```\n", r"page.md:1: a block of ruby. Wanted: one of python, console, "),
+        ("```ruby\nputs\n```\n", r"page.md:1: a block of ruby. Expected: one of python, console, "),
         ("```\nx\n```\n", "a block of no language"),
         ("text:\n\n    indented\n", "page.md:3: an indented block"),
         ("```python\nx\n", "page.md:1: this block has no end"),
         ('```python title="a.py"\nx = 1\n```\n', "nothing runs a.py"),
-        ("<!-- run: sideways -->\n```python\n```\n", "Wanted before a block of python: client, in, plan, or a test"),
+        ("<!-- run: sideways -->\n```python\n```\n", "Expected before a block of python: client, in, plan, or a test"),
         ("<!-- run: in -->\n```python\n```\n", "lacks a role"),
         ("<!-- run: tests/docs/test_blocks.py::test_not -->\n```python\n```\n", "there is no test tests/docs/test_b"),
     ],
     ids=lambda text: " ".join(text.split())[:40],
 )
-def test_what_nobody_would_run_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_a_block_that_would_not_run_is_refused(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(PageError, match=told):
         blocks(written(tmp_path, text))
 
 
-def test_a_list_may_go_on_after_an_empty_line(tmp_path: Path) -> None:
+def test_a_list_may_continue_after_an_empty_line(tmp_path: Path) -> None:
     assert blocks(written(tmp_path, "* one\n\n    two\n")) == []
 
 

@@ -1,4 +1,4 @@
-"""docs/grafana.json shows what is measured: each of its expressions, label by label, against the exposition."""
+"""docs/grafana.json shows existing metrics: each of its expressions is compared with the exposition, label by label."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ for _file in ("jobs/giving.py", "stores/metrics.py"):  # what mob's own queues a
         _shown = f"{_name}_total" if _kind == "counter" else _name
         LABELS[_shown], KINDS[_shown] = {"role", *re.findall(r"\w+", _labels)}, _kind
 BY_PROMETHEUS = {"instance", "job"}
-"""Labels that every scraped sample gets."""
+"""Labels that Prometheus adds to every sample."""
 QUERIES = [(panel["title"], target) for panel in GRAPHS for target in panel["targets"]]
 EXPRESSIONS = [
     *((title, target["expr"]) for title, target in QUERIES),
@@ -43,7 +43,7 @@ VARIABLES = {each["name"] for each in DASHBOARD["templating"]["list"]}
 
 
 def problems(expression: str) -> list[str]:
-    """What an expression asks for that is not measured."""
+    """Return what an expression uses that does not exist."""
     found: list[str] = []
     names = re.findall(r"\b(?:mob|queue|store)_\w+", expression)
     for name in names:
@@ -57,7 +57,7 @@ def problems(expression: str) -> list[str]:
                 found.append(f"there is no variable {value}")
     for name in re.findall(r"(?:rate|increase)\((\w+)", expression):
         if KINDS.get(name) not in ("counter", "histogram"):
-            found.append(f"the rate of {name}, which is no counter")
+            found.append(f"the rate of {name}, which is not a counter")
     known = set.intersection(*(LABELS.get(name, set()) for name in names)) | BY_PROMETHEUS if names else set()
     for labels in re.findall(r"\bby \(([^)]*)\)", expression):
         found += [f"no label {label} to sum by" for label in re.split(r",\s*", labels) if label not in known]
@@ -114,7 +114,7 @@ def test_panels_have_their_place_and_their_name() -> None:
         ('mob_call_total{role="x"}', "mob_call_total is not measured"),
         ('mob_calls_total{index="x"}', "mob_calls_total has no label index"),
         ('mob_calls_total{role=~"$rolle"}', "there is no variable $rolle"),
-        ("rate(mob_role_workers_ready[5m])", "the rate of mob_role_workers_ready, which is no counter"),
+        ("rate(mob_role_workers_ready[5m])", "the rate of mob_role_workers_ready, which is not a counter"),
         ("sum by (pid) (mob_calls_total)", "no label pid to sum by"),
         ("histogram_quantile(0.5, sum by (role) (rate(mob_call_run_seconds_bucket[5m])))", "a quantile needs buckets"),
         ("sum(mob_calls_total", "brackets"),

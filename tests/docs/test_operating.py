@@ -1,4 +1,4 @@
-"""What docs/operating.md has one watch is measured under these names."""
+"""The alerts in docs/operating.md use metrics that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation as a site: built strictly, complete, and in need of no other host."""
+"""The documentation as a site: it builds strictly, is complete, and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOREIGN = re.compile(r"(https?:)?//")
 
 
 def build(root: Path, place: Path) -> tuple[int, list[str]]:
-    """Builds the site; the status, and the warnings. Not with --quiet: mkdocs counts no warnings then."""
+    """Build the site, and return the status and the warnings. With --quiet mkdocs would count no warnings."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=patient(100))
@@ -33,7 +33,7 @@ def build(root: Path, place: Path) -> tuple[int, list[str]]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site; a warning is an error there."""
+    """The built site; warnings are errors."""
     place = tmp_path_factory.mktemp("site")
     status, warnings = build(ROOT, place)
     assert status == 0, "\n".join(warnings)
@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
-    """In a site of two pages, with the hooks and the validation of the real one."""
+    """A site of two pages, with the hooks and the validation of the real one, does not build."""
     (tmp_path / "docs").mkdir()
     shutil.copy(DOCS / "hooks.py", tmp_path / "docs")
     (tmp_path / "docs" / "index.md").write_text("# A\n[a](nowhere.md) [b](../bench/NOT.md) [c](b.md#not) [d](b.md)\n")

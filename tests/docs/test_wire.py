@@ -30,11 +30,12 @@ def test_every_message_has_a_row(union: Any, maker: dict[str, Any]) -> None:
 
 
 def test_a_row_says_what_may_be_left_out_and_what_it_means(maker: dict[str, Any]) -> None:
-    row = '| 4 | `Message` | `body`, [`trace`] | What `send` sends: for the handlers of "message"; no answer. |\n'
+    meaning = 'A message sent with `send`, for the handlers of "message"; there is no answer.'
+    row = f"| 4 | `Message` | `body`, [`trace`] | {meaning} |\n"
     text = maker["markdown"]()
     assert row in text
     fields = "`owner`, `number`, `offset`, `length`, [`kind`], [`head`]"
-    assert f"| `BufferLocation` | {fields} | Where a buffer lies" in text
+    assert f"| `BufferLocation` | {fields} | The place of a buffer" in text
 
 
 def test_tables_are_put_between_the_markers_and_nowhere_else(maker: dict[str, Any]) -> None:
