@@ -1,6 +1,6 @@
 """A real Chromium for pages; anything on a page's console fails the test.
 
-Needs Debian's `chromium` and the Python package `playwright`; without them the tests that are marked say so and skip.
+Needs Debian's `chromium` and the Python package `playwright`; without them the marked tests are skipped and say why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromi
 
 @contextmanager
 def launched() -> Iterator[Any]:
-    """The browser."""
+    """Yield the browser."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -30,14 +30,14 @@ def launched() -> Iterator[Any]:
 
 
 class Pages:
-    """Opens pages, each with a visitor of its own."""
+    """A set of pages, each opened as a separate visitor."""
 
     def __init__(self, chromium: Any, size: dict[str, int]) -> None:
         self._chromium = chromium
         self._size = size
         self._contexts: list[Any] = []
         self.complaints: list[str] = []
-        """What was on their consoles."""
+        """Messages on the pages' consoles."""
 
     def __call__(self, url: str, scheme: str = "light", size: dict[str, int] | None = None, **more: Any) -> Any:
         context = self._chromium.new_context(viewport=size or self._size, color_scheme=scheme, **more)
@@ -54,14 +54,14 @@ class Pages:
             self.complaints.append(said.text)
 
     def close(self) -> None:
-        """All of them."""
+        """Close all pages."""
         for context in self._contexts:
             context.close()
 
 
 @contextmanager
 def browser(*expected: str) -> Iterator[Pages]:
-    """Pages in a browser of their own. A complaint that has one of the `expected` texts in it is none."""
+    """Yield pages in a browser of their own. Complaints that contain one of the `expected` texts are ignored."""
     with launched() as chromium:
         pages = Pages(chromium, DESKTOP)
         yield pages
@@ -69,7 +69,7 @@ def browser(*expected: str) -> Iterator[Pages]:
 
 
 def screenshot(page: Any, name: str, full: bool = True) -> None:
-    """Take one to be looked at, if MOB_SCREENSHOTS names a directory for it."""
+    """Save a screenshot for people, if MOB_SCREENSHOTS names a directory for it."""
     if directory := os.environ.get("MOB_SCREENSHOTS"):
         Path(directory).mkdir(parents=True, exist_ok=True)
         # To hide the caret, Playwright would put a style into the page, which the page's policy forbids.

@@ -17,11 +17,11 @@ from tests.patience import FACTOR, patient
 from tests.running import Apps, apps_in
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")  # how long an example takes says something of the machine, and nothing of mob
+settings.load_profile("busy")  # the duration of an example depends on the machine, not on mob
 
-# Tests start thousands of processes, which would compile mob each for itself: half of the time of them all.
+# Tests start thousands of processes, each of which would compile mob itself: half of the time of all tests.
 sys.dont_write_bytecode = False
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a role that is written again within a second is read again
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a role that is rewritten within a second is read again
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Stretch the time that each test may take; `--timeout` on the command line is taken as it is."""
+    """Stretch the time limit of each test; `--timeout` on the command line is used as it is."""
     if FACTOR == 1:
         return
     for item in items:
@@ -43,15 +43,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Leave what thousands of tests consist of out of each collection of garbage.
+    """Exclude the objects of thousands of tests from garbage collection.
 
-    Many tests ask for one again and again, while they wait for something to be freed.
+    Many tests collect garbage again and again while they wait for something to be freed.
     """
     gc.freeze()
 
 
 @pytest.fixture
 def apps(tmp_path: Path) -> Iterator[Apps]:
-    """Starts real apps, and leaves nothing of them behind."""
+    """Start real apps, and leave nothing of them behind."""
     with apps_in(tmp_path) as running:
         yield running

@@ -1,7 +1,7 @@
-"""Exceptions raised at any line of mob's own code: the role that lets them be raised, and the lines there are.
+"""Exceptions raised at any line of mob's own code: the role that injects them, and the lines that there are.
 
-The source of a role, for an app of a test. `record()` begins to note the lines of mob that its loop's thread goes
-through, `recorded()` gives them, and `arm(file, line, count)` has an exception raised when the line comes next.
+The source of a role, for an app of a test. `record()` begins to note the lines of mob that its loop's thread runs
+through, `recorded()` returns them, and `arm(file, line, count)` raises an exception when the line is reached next.
 """
 
 from __future__ import annotations

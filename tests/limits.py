@@ -1,4 +1,4 @@
-"""Limits that the system sets to this process, made tight for a test."""
+"""Limits that the system sets for this process, made tight for a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def free_descriptors(count: int) -> Iterator[None]:
-    """Let this process have so many more descriptors."""
+    """Let this process open at most `count` more descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     next_one = os.dup(0)
     os.close(next_one)

@@ -1,7 +1,7 @@
 """How long tests wait for what is bound to happen: one factor stretches every bound, for a slow or busy machine.
 
-`MOB_TEST_PATIENCE=3 make test` waits three times as long before it says that something has not happened; nothing
-takes longer because of it. What a test measures or lets run out (a timeout that is expected) is not stretched.
+`MOB_TEST_PATIENCE=3 make test` waits three times as long before it reports that something did not happen; nothing takes
+longer because of it. What a test measures or lets run out (an expected timeout) is not stretched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ VARIABLE = "MOB_TEST_PATIENCE"
 
 
 def read_factor(environ: Mapping[str, str]) -> float:
-    """Return the factor that an environment asks for, 1 by default. `ValueError` if it is not a positive number."""
+    """Return the factor that an environment sets, 1 by default. `ValueError` if it is not a positive number."""
     text = environ.get(VARIABLE) or "1"
     try:
         factor = float(text)
@@ -34,4 +34,4 @@ def patient(seconds: float) -> float:
 
 
 PATIENCE = patient(30.0)
-"""Seconds that anything may take on a loaded machine; a test that needs them all fails, none waits for them."""
+"""Seconds that anything may take on a loaded machine; a test that needs them all fails, and no test waits for them."""

@@ -34,23 +34,23 @@ T = TypeVar("T")
 
 
 def wait_until(question: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
-    """The first true answer; asked again every few milliseconds."""
+    """Return the first true answer; the question is repeated every few milliseconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         answer = question()
         if answer:
             return answer
         time.sleep(0.005)
-    raise AssertionError(f"waited {patience} s in vain until {what}")
+    raise AssertionError(f"waited {patience} s without success until {what}")
 
 
 def unmeasured() -> dict[str, str]:
-    """An environment for a process that may write no files here: `make coverage` does not measure it."""
+    """Return an environment for a process that may not write files here: `make coverage` does not measure it."""
     return {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
 
 
 class RunningApp:
-    """An app in processes of its own; `terminal`: it thinks that a person sits there."""
+    """An app in its own processes; with `terminal` it has a terminal, as if a person sat there."""
 
     def __init__(
         self, directory: Path, name: str, command: list[str], env: dict[str, str], terminal: bool = False
@@ -80,10 +80,10 @@ class RunningApp:
         self._output: TextIO = output
         self._printed = PrintedLines()
         self.screen = ""
-        """All that was shown on the terminal, if there is one, also what is no whole line."""
+        """All that was shown on the terminal, if there is one, including unfinished lines."""
         self.clients: list[mob.Client] = []
         self._seen: set[int] = set()
-        self._is_asked = False  # to stop: a second SIGTERM means "at once", and its mobsters are killed
+        self._is_asked = False  # to stop: a second SIGTERM kills its mobsters at once
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -100,20 +100,20 @@ class RunningApp:
 
     @property
     def lines(self) -> list[str]:
-        """All that was printed so far, as lines."""
+        """All lines printed so far."""
         return self._printed.all
 
     @property
     def output(self) -> str:
-        """All that was printed so far."""
+        """All output so far."""
         return self._printed.text
 
     def wait_for(self, pattern: str, count: int = 1, patience: float = PATIENCE) -> list[re.Match[str]]:
-        """Waits until `count` lines match; the matches."""
+        """Wait until `count` lines match; return the matches."""
         return self._printed.wait_for(pattern, count, patience)
 
     def connect(self) -> mob.Client:
-        """A client of the app, closed at the end of the test."""
+        """Return a client of the app, which is closed at the end of the test."""
 
         def attempt() -> mob.Client | None:
             if self.process.poll() is not None:
@@ -128,7 +128,7 @@ class RunningApp:
         return client
 
     def wait_ready(self, count: int | None = None) -> mob.Client:
-        """Waits until so many mobsters (all that the app describes) are ready; a client."""
+        """Wait until `count` mobsters (all that the app describes) are ready; return a client."""
         client = self.connect()
         wanted = len(client.overview()) if count is None else count
         wait_until(
@@ -137,13 +137,13 @@ class RunningApp:
         return client
 
     def ready(self, client: mob.Client, role: str = "") -> list[Any]:
-        """The ready mobsters, in order of their index."""
+        """Return the ready mobsters, in order of their index."""
         members = [m for m in client.members() if m.role and m.state == "ready" and (not role or m.role == role)]
         self._seen.update(m.pid for m in members)
         return sorted(members, key=lambda m: (m.role, m.index))
 
     def processes(self) -> list[int]:
-        """The Kingpin and all its descendants that are alive."""
+        """Return the Kingpin and all its descendants that are alive."""
         try:
             kingpin = psutil.Process(self.process.pid)
             found = [kingpin.pid, *(child.pid for child in kingpin.children(recursive=True))]
@@ -153,22 +153,22 @@ class RunningApp:
         return [pid for pid in self._seen if is_alive(pid)]
 
     def signal(self, signum: int) -> None:
-        """Sends a signal to the Kingpin."""
+        """Send a signal to the Kingpin."""
         self.process.send_signal(signum)
         self._is_asked |= signum == signal.SIGTERM
 
     def kill(self) -> None:
-        """Ends the Kingpin by `kill -9`; what it leaves is seen by `processes`."""
+        """End the Kingpin with `kill -9`; `processes` shows what it leaves behind."""
         self.processes()
         self.signal(signal.SIGKILL)
         self.process.wait()
 
     def fork_server(self) -> int:
-        """The pid of the fork server."""
+        """Process id of the fork server."""
 
         def found() -> int:
             for child in psutil.Process(self.process.pid).children():
-                with contextlib.suppress(psutil.NoSuchProcess):  # one that has just been replaced
+                with contextlib.suppress(psutil.NoSuchProcess):  # a process that was just replaced
                     if child.cmdline()[:1] == [f"{self.name} (fork server)"]:
                         return child.pid
             return 0
@@ -176,22 +176,22 @@ class RunningApp:
         return wait_until(found, "there is a fork server")
 
     def type(self, text: str) -> None:
-        """Types into the terminal of the app."""
+        """Type into the terminal of the app."""
         os.write(self._terminal, text.encode())
 
     def attributes(self) -> list[Any]:
-        """How the terminal is set."""
+        """Return the settings of the terminal."""
         return termios.tcgetattr(self._terminal)
 
     def stop(self, patience: float = PATIENCE) -> int:
-        """Asks the app to stop, and its exit status."""
+        """Stop the app, and return its exit status."""
         self.processes()
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         return self.wait(patience)
 
     def wait(self, patience: float = PATIENCE) -> int:
-        """Waits for the end of the Kingpin; its exit status."""
+        """Wait for the end of the Kingpin; return its exit status."""
         try:
             status = self.process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -200,11 +200,11 @@ class RunningApp:
         return status
 
     def wait_gone(self, patience: float = PATIENCE) -> None:
-        """Waits until no process of the app is left."""
-        wait_until(lambda: not self.processes(), f"all processes are gone; left: {self.processes()}", patience)
+        """Wait until no process of the app is left."""
+        wait_until(lambda: not self.processes(), f"all processes exited; left: {self.processes()}", patience)
 
     def end(self) -> None:
-        """At the end of the test: whatever happened, nothing is left."""
+        """End everything at the end of the test, whatever happened."""
         self.processes()
         for client in self.clients:
             client.close()
@@ -231,7 +231,7 @@ class Apps:
         self.running: list[RunningApp] = []
 
     def write(self, **files: str) -> Path:
-        """Writes `name.py` for each argument, dedented; the directory."""
+        """Write `name.py` for each argument, dedented; return the directory."""
         for name, text in files.items():
             (self.directory / f"{name}.py").write_text(textwrap.dedent(text))
         return self.directory
@@ -246,7 +246,7 @@ class Apps:
         terminal: bool = False,
         **files: str,
     ) -> RunningApp:
-        """Starts an app. `roles`: the `.role(...)` lines of its main script; `files`: the modules by name.
+        """Start an app. `roles`: the `.role(...)` lines of its main script; `files`: the modules by name.
 
         >>> app = apps.start('.role("back", "./back.py", workers=2)', back="def foo(): ...")   # doctest: +SKIP
         """
@@ -260,12 +260,12 @@ class Apps:
     def run(
         self, name: str, command: list[str], env: dict[str, str] | None = None, terminal: bool = False
     ) -> RunningApp:
-        """Starts an app by a command of one's own."""
+        """Start an app with a given command."""
         own = ("PYTHONPATH", "PYTHONUNBUFFERED", "COLUMNS", "TERM")  # another machine may not have them
         clean = {key: value for key, value in os.environ.items() if key not in own}
         if terminal:
             clean["TERM"] = "xterm"
-        clean["XDG_STATE_HOME"] = str(self.directory / "state")  # not the reports of crashes of whoever runs the tests
+        clean["XDG_STATE_HOME"] = str(self.directory / "state")  # not the crash reports of the user who runs the tests
         app = RunningApp(self.directory, name, command, {**clean, **(env or {})}, terminal)
         self.running.append(app)
         return app
@@ -273,7 +273,7 @@ class Apps:
 
 @contextlib.contextmanager
 def apps_in(directory: Path) -> Iterator[Apps]:
-    """Apps that are ended with the block, with nothing left of them."""
+    """Yield apps that end with the block, with nothing left of them."""
     apps = Apps(directory)
     try:
         yield apps
@@ -291,27 +291,27 @@ def mob_command(directory: Path, *arguments: str, stdin: str = "", **env: str) -
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody has at the moment."""
+    """Return a TCP port of the loopback that no process uses at the moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def freeze(pid: int) -> None:
-    """Stops a process in the middle of whatever it does."""
+    """Stop a process in the middle of whatever it does."""
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{pid} stands still")
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{pid} is stopped")
 
 
 def heed_signals() -> None:
-    """Has apps hear signals that are ignored here, as where tests run under `nohup` or behind a script."""
+    """Make apps react to signals that are ignored here, as when tests run under `nohup` or from a script."""
     for signum, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, handler)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
+    """Return whether the process runs (a zombie does not)."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

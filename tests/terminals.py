@@ -1,7 +1,7 @@
 """A terminal for tests: a command runs in it, keys are typed, and what a person would see is read.
 
-The screen is that of `pyte`, an emulator; the terminal is a pty. As in `tests/running.py` nothing sleeps: whoever
-waits, waits for what is on the screen.
+The screen is that of `pyte`, an emulator; the terminal is a pty. As in `tests/running.py` nothing sleeps: waiting means
+waiting for something on the screen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.running import PATIENCE, wait_until
 
 
 class Terminal:
-    """A window of so many columns and rows, with a command in it."""
+    """A window of a given size with a command in it."""
 
     def __init__(self, command: list[str], env: dict[str, str], size: tuple[int, int]) -> None:
         self._ours, self._theirs = pty.openpty()
@@ -32,7 +32,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
         self.raw = b""
-        """All that came."""
+        """All output so far."""
         self._set_size(size)
         self.modes_before = self.modes()
         self.process = subprocess.Popen(command, env=env, preexec_fn=self._in_child)
@@ -53,22 +53,22 @@ class Terminal:
                     self._stream.feed(data)
 
     def modes(self) -> list[Any]:
-        """Those of the terminal: echo, lines or single keys, and so on."""
+        """Return the modes of the terminal: echo, lines or single keys, and so on."""
         return termios.tcgetattr(self._theirs)
 
     @property
     def lines(self) -> list[str]:
-        """What is to be seen."""
+        """The lines on the screen."""
         with self._lock:
             return [line.rstrip() for line in self._screen.display]
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The text on the screen."""
         return "\n".join(self.lines)
 
     def selected(self, color: str = "green") -> str:
-        """The line that is reversed in that colour."""
+        """Return the line that is reversed in that color."""
         with self._lock:
             screen = self._screen
             first = [screen.buffer[number][0] for number in range(screen.lines)]
@@ -76,18 +76,18 @@ class Terminal:
             return screen.display[rows[0]].rstrip() if rows else ""
 
     def type(self, keys: str) -> None:
-        """Types them."""
+        """Type keys."""
         os.write(self._ours, keys.encode())
 
     def resize(self, size: tuple[int, int]) -> None:
-        """The window gets another size."""
+        """Change the size of the window."""
         with self._lock:
             self._screen.resize(size[1], size[0])
         self._set_size(size)
         self.process.send_signal(signal.SIGWINCH)
 
     def wait_for(self, *texts: str) -> str:
-        """Waits until all of these are on the screen at once; the screen."""
+        """Wait until all of these texts are on the screen at once; return the screen."""
         try:
             wait_until(lambda: all(text in self.text for text in texts), "")
         except AssertionError:
@@ -95,17 +95,17 @@ class Terminal:
         return self.text
 
     def wait_without(self, text: str) -> str:
-        """Waits until it is no more on the screen; the screen."""
+        """Wait until a text is no longer on the screen; return the screen."""
         wait_until(lambda: text not in self.text, f"{text!r} leaves the screen")
         return self.text
 
     def wait(self) -> int:
-        """Waits for the command's end; its exit status."""
+        """Wait for the end of the command; return its exit status."""
         return self.process.wait(PATIENCE)
 
     def close(self) -> None:
-        """At the end of the test."""
-        self.process.terminate()  # it gives the terminal back, and ends in order
+        """End the command at the end of the test."""
+        self.process.terminate()  # it restores the terminal, and exits normally
         try:
             self.process.wait(PATIENCE)
         finally:
@@ -118,7 +118,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal(command: list[str], env: dict[str, str], size: tuple[int, int] = (120, 30)) -> Iterator[Terminal]:
-    """A terminal that is closed with the block."""
+    """Yield a terminal that is closed with the block."""
     window = Terminal(command, env, size)
     try:
         yield window

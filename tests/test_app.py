@@ -1,4 +1,4 @@
-"""The builder: what it collects, the text of each refusal; and the public names of mob."""
+"""The description of an app: what it collects, the text of each refusal; and the public names of mob."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mob.templates import filled
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
-    """An app whose base holds back.py, front.py and a package; it does not complain at the end of the tests."""
+    """Return an app whose base holds back.py, front.py and a package; it does not complain at the end of the tests."""
     for name in ("back", "front"):
         (tmp_path / f"{name}.py").write_text("")
     (tmp_path / "shop" / "orders").mkdir(parents=True)
@@ -37,7 +37,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 def refusal(app: App, *args: object, **options: object) -> str:
-    """Why the role is not taken; the plan stays as it was."""
+    """Return why a role is refused; the plan stays as it was."""
     before = app.plan
     with pytest.raises(PlanError) as caught:
         app.role(*args, **options)  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def test_what_the_plan_refuses_is_refused_where_it_is_said(app: App, tmp_path: P
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Instead of a Kingpin: what it was given, and the status that it ends with."""
+    """Replace the Kingpin: return what it was given, and the status with which it exits."""
     ran = SimpleNamespace(plans=[], status=0)
 
     def run(plan: Plan, on_listening: Callable[[str], None] | None = None) -> int:
@@ -288,7 +288,7 @@ INIT = ast.parse(Path(mob.__file__).read_text("utf-8"))
 
 
 def homes_for_types() -> list[tuple[str, str]]:
-    """(name, module) as the block for type checkers has them."""
+    """Return (name, module) as the block for type checkers has them."""
     block = next(node for node in INIT.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     assert len(imports) == len(block.body)

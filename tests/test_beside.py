@@ -1,4 +1,4 @@
-"""Timers, durable jobs and stores, as they are found in what was measured."""
+"""Timers, durable jobs and stores, as found in the measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_timer_of_a_cluster_is_that_of_the_machine_which_runs_it() -> None:
     found = [(node, each.name, each.next) for node, each in beside.timers([("a", a), ("b", b)])]
     assert found == [
         ("a", "sweep", 0.0),  # each machine runs it
-        ("a", "lost", 0.0),  # no machine that was looked at runs it
+        ("a", "lost", 0.0),  # none of these machines runs it
         ("b", "report", 7.0),
         ("b", "sweep", 0.0),
         ("b", "lost", 0.0),

@@ -1,4 +1,4 @@
-"""What is written of mob is true: tables, the map of the files, and every doctest. Code of the pages: tests/docs."""
+"""The documents about mob are true: tables, the map of the files, and every doctest. Code of the pages: tests/docs."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ NO_LOOP = {("plan.py", "PERIOD")}  # an option: the time in which restarts are c
 
 
 def said_of_intervals() -> tuple[set[str], set[tuple[str, str]]]:
-    """The files in the table of intervals, and the constants with their files."""
+    """Return the files in the table of intervals, and the constants with their files."""
     files: set[str] = set()
     constants: set[tuple[str, str]] = set()
     for row in ROWS:
-        last: list[str] = []  # constants belong to the files that stand just before them
+        last: list[str] = []  # constants belong to the files just before them
         is_file_before = False
         for word in re.findall(r"`([\w/.]+)`", row):
             is_file = word.endswith(".py")
@@ -105,7 +105,7 @@ def said_of_intervals() -> tuple[set[str], set[tuple[str, str]]]:
 
 
 def constants_of(path: Path) -> set[str]:
-    """The names that a module assigns at its top level."""
+    """Return the names that a module assigns at its top level."""
     targets = [
         each
         for node in ast.parse(path.read_text("utf-8")).body
@@ -135,7 +135,7 @@ def test_every_interval_has_its_reason(path: Path) -> None:
 
 
 def called(call: ast.Call) -> str:
-    """The last part of what is called."""
+    """Return the last part of the name of what is called."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 

@@ -1,4 +1,4 @@
-"""The tree of exceptions is the one that is drawn, and each carries what it promises."""
+"""The tree of exceptions is the documented one, and each exception carries what it promises."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE = re.compile(r" {4}(?P<branches>[│├└─ ]*)(?P<name>\w+)(?: \((?P<bui
 
 
 def drawn() -> dict[str, tuple[str, ...]]:
-    """The tree at the head of errors.py: the bases of each class."""
+    """Return the tree at the head of errors.py: the bases of each class."""
     assert errors.__doc__ is not None
     bases: dict[str, tuple[str, ...]] = {}
     path: list[str] = []
@@ -72,7 +72,7 @@ def test_whether_the_function_ran(name: str, executed: errors.Executed) -> None:
     kind = getattr(errors, name)
     assert kind("text").executed == executed
     assert {kind("text", executed=each).executed for each in ("no", "maybe", "yes")} == {"no", "maybe", "yes"}
-    assert kind.executed == executed  # saying otherwise of one says nothing of the others
+    assert kind.executed == executed  # changing one does not change the others
 
 
 def test_of_every_call_error_it_is_said_whether_the_function_ran() -> None:

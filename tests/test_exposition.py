@@ -1,4 +1,4 @@
-"""What Prometheus is given: read back by its own parser."""
+"""The text for Prometheus, read back by its own parser."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ FULL = Metrics(
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample by its name and labels."""
+    """Return every sample by its name and labels."""
     found = [sample for family in text_string_to_metric_families(exposition(metrics)) for sample in family.samples]
     read = {(each.name, frozenset(each.labels.items())): each.value for each in found}
-    assert len(read) == len(found), "no sample is there twice"
+    assert len(read) == len(found), "a sample appears twice"
     return read
 
 

@@ -1,11 +1,11 @@
 """The floors of mob, read from the imports of its source.
 
 `complaints` is the whole checker: a pure function from sources to sentences. It parses and never imports, so it also
-judges files that cannot run here. The first test feeds it the real source; all others feed it small made-up trees, so
+judges files that cannot run here. The first test gives it the real source; all others give it small made-up trees, so
 that we know that the checker can complain.
 
-A module goes by its path with dots: `mob.wire.frames`, and `mob.wire.__init__` for a package itself. Thus a name says
-which file it is, and what stands before its last dot is always the package in which relative imports start.
+A module is named by its path with dots: `mob.wire.frames`, and `mob.wire.__init__` for a package itself. So a name says
+which file it is, and the part before its last dot is always the package in which relative imports start.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FLOORS = {
     "wire": 1,
     "core": 2,
     "rim": 3,
-    # What a mobster and a client have in common.
+    # Shared by mobsters and clients.
     "peer": 4,
     "peer.results": 5,
     "peer.links": 6,
@@ -51,13 +51,13 @@ FLOORS = {
     "mobster.http": 15,
     "mobster.life": 16,
     "mobster.__main__": 17,
-    # The Kingpin. Mobsters do not import it. What it may not import in spite of its floor: see `_is_closed_to_kingpin`.
+    # The Kingpin. Mobsters do not import it. For what it must not import despite its floor see `_is_closed_to_kingpin`.
     "kingpin.output": 16,
     "kingpin": 17,
     "kingpin.kingpin": 18,
     "kingpin.program": 19,
     "kingpin.tied": 20,
-    # What is outside of mobsters: clients. Pools are in both.
+    # Outside mobsters: clients. Pools are in both.
     "pools": 17,
     "stores": 17,
     "stores.worker": 20,
@@ -77,7 +77,7 @@ FLOORS = {
     "__init__": 20,
     "__main__": 20,
 }
-"""How high each room is, or a module that is a room of its own: the longest name that fits counts."""
+"""The floor of each room, or of a module that is a room of its own: the longest name that fits counts."""
 PURE = ("wire", "core")
 IMPURE_MODULES = frozenset(
     {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time", "uvloop"}
@@ -111,7 +111,7 @@ class Import:
 
 
 def complaints(sources: Mapping[str, str]) -> list[str]:
-    """What breaks the rules in `sources` (module -> source text): one sentence each, headed by file and line."""
+    """Return the violations of the rules in `sources` (module -> source text): a sentence each, with file and line."""
     imports = [found for name in sorted(sources) for found in _imports(name, sources)]
     graph = _graph(imports)
     return [
@@ -137,7 +137,7 @@ def _upwards(imports: list[Import]) -> Iterator[str]:
             continue
         here, there = _floor(found.importer), _floor(found.imported)
         if here is None or there is None:
-            continue  # `_without_floor` says so, or there is no such module
+            continue  # `_without_floor` reports it, or there is no such module
         if there > here:
             rule = "a file imports lower floors only"
         elif there == here and not _are_mates(found.importer, found.imported):
@@ -148,7 +148,7 @@ def _upwards(imports: list[Import]) -> Iterator[str]:
 
 
 def _are_mates(importer: str, imported: str) -> bool:
-    """Of the same room, or `imported` lies openly in `mob`, where the rooms of its floor may use it."""
+    """Return whether both are in the same room, or `imported` is directly in `mob`, open to the rooms of its floor."""
     return _room(importer) == _room(imported) or _package(imported) == "mob"
 
 
@@ -166,7 +166,7 @@ def _impure(imports: list[Import]) -> Iterator[str]:
 
 
 def _circles(graph: Graph) -> Iterator[str]:
-    """One complaint for each strongly connected component, showing a shortest way around it."""
+    """Yield one complaint for each strongly connected component, showing a shortest way around it."""
     told: set[str] = set()
     for name in sorted(graph):
         if name in told or not (circle := _way(graph, name, name)):
@@ -176,7 +176,7 @@ def _circles(graph: Graph) -> Iterator[str]:
 
 
 def _bodies_opened_by_kingpin(imports: list[Import], graph: Graph, sources: Mapping[str, str]) -> Iterator[str]:
-    """The Kingpin passes bodies on unread: it has no use for the codec nor for the mobster's side, by whatever way."""
+    """Yield imports that lead the Kingpin to the codec or the mobster's side; it never opens bodies."""
     for found in imports:
         if _part(found.importer) == "kingpin" and _is_closed_to_kingpin(found.imported):
             yield found.complaint(f"imports {found.imported}; the Kingpin never opens a body")
@@ -186,7 +186,7 @@ def _bodies_opened_by_kingpin(imports: list[Import], graph: Graph, sources: Mapp
             continue
         ways = [way for goal in loads if _is_closed_to_kingpin(goal) and (way := _way(loads, name, goal))]
         way = min(ways, key=len, default=[])
-        if len(way) > 2 and _part(way[1]) != "kingpin":  # else said above, or said of the other file
+        if len(way) > 2 and _part(way[1]) != "kingpin":  # else reported above, or for the other file
             line = graph.get(name, {}).get(way[1], 1)
             yield _complaint(name, line, f"loads {way[-1]}; the Kingpin never opens a body: {' -> '.join(way)}")
 
@@ -196,7 +196,7 @@ def _is_closed_to_kingpin(module: str) -> bool:
 
 
 def _names_of_two_things(sources: Mapping[str, str]) -> Iterator[str]:
-    """A class, or a type that has a name, is named as nothing else in the tree is."""
+    """Yield classes and named types whose name something else in the tree has, too."""
     homes: dict[str, str] = {}
     for module in sorted(sources):
         for name, line in _names_of_types(ast.parse(sources[module])):
@@ -206,8 +206,10 @@ def _names_of_two_things(sources: Mapping[str, str]) -> Iterator[str]:
 
 
 def _names_of_types(node: ast.AST) -> Iterator[tuple[str, int]]:
-    """The classes in it, and the types that it gives a name (`Key = tuple[str, int]`), with their lines. What stands in
-    the place of a class that only type checkers see is that class."""
+    """Yield the classes in a node and the types that it names (`Key = tuple[str, int]`), with their lines.
+
+    A stand-in for a class that only type checkers see counts as that class.
+    """
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
         children: Iterable[ast.AST] = node.body
     else:
@@ -234,12 +236,12 @@ def _package(module: str) -> str:
 
 
 def _part(module: str) -> str:
-    """The part of mob that a module belongs to: "wire" for mob.wire.frames, "errors" for mob.errors."""
+    """Return the part of mob that a module belongs to: "wire" for mob.wire.frames, "errors" for mob.errors."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
 def _room(module: str) -> str:
-    """The longest name in FLOORS that the module has, or begins with; its part if there is none."""
+    """Return the longest name in FLOORS that the module has, or begins with; its part if there is none."""
     name = module.removeprefix("mob.")
     while name and name not in FLOORS:
         name = name.rpartition(".")[0]
@@ -264,7 +266,7 @@ def _imports(name: str, sources: Mapping[str, str]) -> list[Import]:
 
 
 class _Collector(ast.NodeVisitor):
-    """Walks one module and keeps its imports, with the surroundings of each."""
+    """A visitor that keeps the imports of one module, with the surroundings of each."""
 
     def __init__(self, name: str, sources: Mapping[str, str]) -> None:
         self.found: list[Import] = []
@@ -321,7 +323,7 @@ def _module_named(dotted: str, sources: Mapping[str, str]) -> str:
 
 
 def _graph(imports: list[Import]) -> dict[str, dict[str, int]]:
-    """What each module imports when it runs. What it imports for its types only cannot make a circle."""
+    """Return what each module imports when it runs. Imports only for types cannot make a circle."""
     graph: dict[str, dict[str, int]] = {}
     for found in imports:
         if found.is_ours and not found.for_types_only:
@@ -331,7 +333,7 @@ def _graph(imports: list[Import]) -> dict[str, dict[str, int]]:
 
 
 def _with_packages(graph: Graph, sources: Mapping[str, str]) -> Graph:
-    """The graph, and that Python runs a package before a module in it (`mob` itself is there in any case)."""
+    """Add to the graph that Python runs a package before a module in it (`mob` itself is always there)."""
     return {
         name: {f"{package}.__init__": 1 for package in _packages(name) if f"{package}.__init__" in sources}
         | dict(graph.get(name, {}))
@@ -345,7 +347,7 @@ def _packages(module: str) -> list[str]:
 
 
 def _way(graph: Graph, start: str, goal: str) -> list[str]:
-    """The shortest chain of imports from `start` to `goal`, both included; empty if there is none."""
+    """Return the shortest chain of imports from `start` to `goal`, both included; empty if there is none."""
     chains = deque([[start]])
     seen: set[str] = set()
     while chains:
@@ -526,7 +528,7 @@ ALLOWED = {
     "a class that type checkers take for another": {
         "mob.core.a": "if TYPE_CHECKING:\n    class A(B): ...\nelse:\n    class A: ...\n"
     },
-    "foreign imports anywhere": {"mob.rim.link": "import socket\ndef f():\n    import asyncio\n"},
+    "imports from elsewhere, anywhere": {"mob.rim.link": "import socket\ndef f():\n    import asyncio\n"},
     "names that only look alike": {"mob.core.calls": "import timeit\nimport mobile\nfrom oslo import os\n"},
 }
 

@@ -1,4 +1,4 @@
-"""Role files whose names are those of other modules."""
+"""Role files with the names of other modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mob.plan import RolePlan
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A directory of installed packages, and beside it that of an app, with files of all names."""
+    """Return a directory of installed packages, next to that of an app, with files of all names."""
     for file in ("site/flask/__init__.py", "site/six.py", "app/flask.py", "app/six.py", "app/queue.py", "app/shop.py"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()

@@ -1,4 +1,4 @@
-"""The collector rests while much is imported, and goes on as before."""
+"""The collector is off during large imports, and on again afterwards if it was on before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mob.imports import import_at_rest
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module that knows whether the collector was on while it was imported."""
+    """Yield a module that knows whether the collector was on while it was imported."""
     (tmp_path / "restful.py").write_text("import gc\nwas_on = gc.isenabled()\n")
     (tmp_path / "restless.py").write_text("raise ValueError('not today')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""What a newcomer and a package index see: the readme, the licence, the command."""
+"""What a newcomer and a package index see: the readme, the license, the command."""
 
 from __future__ import annotations
 

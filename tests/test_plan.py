@@ -50,8 +50,10 @@ def test_the_options_that_editors_see_are_those_of_the_plan() -> None:
 
 
 def kept(name: str, kind: Any) -> Any:
-    """The type that the plan has for what is given as that type: words are text, a list is made a tuple, and text that
-    stands for a number becomes one."""
+    """Return the type that the plan has for a given type of input.
+
+    Literal words are text, a list becomes a tuple, and text that stands for a number becomes a number.
+    """
     if name in sizes.SIZES | sizes.COUNTS:
         return Union[*(each for each in get_args(kind) if each is not str)]
     if get_origin(kind) is Literal:
@@ -392,8 +394,8 @@ ROLES = (RolePlan("back", "back"), RolePlan("gateway", "mob.cluster"))
         (lambda: check_role(RolePlan("back", "back", env=3), ()), "role 'back': env=3 is not a dict"),  # type: ignore[arg-type]
         (lambda: check_limits(plan(backlog=-1)), "backlog=-1 is not a number of bytes of at least 0."),
         (
-            lambda: check_limits(plan(roles=(RolePlan("back", "back", callers=("nobody",)),))),
-            "role 'back': callers='nobody' is neither a role nor 'client'.",
+            lambda: check_limits(plan(roles=(RolePlan("back", "back", callers=("nowhere",)),))),
+            "role 'back': callers='nowhere' is neither a role nor 'client'.",
         ),
         (lambda: placed(Plan("a", "/", ROLES), {"bakc": 1}), "roles: there is no role 'bakc'."),
         (lambda: placed(Plan("a", "/", ROLES), {"back": -1}), "roles: back=-1 is not a whole number."),

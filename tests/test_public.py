@@ -1,7 +1,7 @@
-"""The public face: whatever a public call takes or returns is public too, and documented.
+"""The public names: whatever a public call takes or returns is public too, and documented.
 
-What is public is said twice: `mob.__all__` and `mob.testing.__all__` have the names, and the pages of `docs/api` their
-members. The walk reads both, and complains of the first type in an annotation that a user could not name.
+Public names are listed twice: `mob.__all__` and `mob.testing.__all__` have the names, and the pages of `docs/api` their
+members. The walk reads both, and reports the first type in an annotation that a user could not name.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import mob.testing
 
 API = Path(__file__).resolve().parent.parent / "docs" / "api"
 ENTRY = re.compile(r"^::: (mob\.[\w.]+)\n(?:    options:\n((?:      .+\n)+))?", re.M)
-KNOWN = sys.stdlib_module_names | {"_pytest"}  # which calls the fixture
+KNOWN = sys.stdlib_module_names | {"_pytest"}  # pytest calls the fixture
 PUBLIC = {getattr(package, name) for package in (mob, mob.testing) for name in package.__all__}
 
 
 def documented() -> dict[str, dict[str, Any]]:
-    """What the API pages show, each with the options by which they choose its members."""
+    """Return what the API pages show, each with the options by which they choose its members."""
     text = "".join(f"{page.read_text('utf-8')}\n" for page in sorted(API.glob("*.md")))
     return {name: yaml.safe_load(options or "{}") for name, options in ENTRY.findall(text)}
 
@@ -46,7 +46,7 @@ def found(path: str) -> Any:
 
 
 def members(kind: type, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The members of a class that its page shows, as they stand in the classes of mob."""
+    """Yield the members of a class that its page shows, as defined in the classes of mob."""
     ours = [each for each in reversed(kind.__mro__) if each.__module__.split(".")[0] == "mob"]
     every = {name: value for each in ours for name, value in vars(each).items()}
     hidden = [re.compile(pattern.removeprefix("!")) for pattern in options.get("filters", ["!^_"])]
@@ -58,7 +58,7 @@ def members(kind: type, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 @functools.cache
 def namespace(module: str) -> dict[str, Any]:
-    """The names of a module, also those that it imports for type checkers only."""
+    """Return the names of a module, including those that it imports only for type checkers."""
     names = dict(vars(sys.modules[module]))
     for node in ast.parse(inspect.getsource(sys.modules[module])).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -71,7 +71,7 @@ def hints(what: Any) -> dict[str, Any]:
 
 
 def annotated(path: str) -> Iterator[tuple[str, Any]]:
-    """Each annotation that a user of that name meets, and where it stands."""
+    """Yield each annotation that a user of that name meets, and where it is."""
     what = found(path)
     if not isinstance(what, type):
         yield from signatures(path, what)
@@ -96,7 +96,7 @@ def signatures(path: str, what: Any) -> Iterator[tuple[str, Any]]:
 
 
 def attributes(kind: type) -> Iterator[tuple[str, Any]]:
-    """The annotated attributes that the `__init__` of a class sets."""
+    """Yield the annotated attributes that the `__init__` of a class sets."""
     init = vars(kind).get("__init__")
     if isinstance(init, FunctionType):
         for node in ast.walk(ast.parse(inspect.getsource(init).strip())):
@@ -105,7 +105,7 @@ def attributes(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def strangers(hint: Any) -> Iterator[Any]:
-    """The types in an annotation that are neither public nor of the standard library."""
+    """Yield the types in an annotation that are neither public nor of the standard library."""
     if isinstance(hint, list | tuple):
         for each in hint:
             yield from strangers(each)

@@ -1,4 +1,4 @@
-"""What the objects of mob say of themselves, in a log or a debugger: each says it, and none raises."""
+"""The `__repr__` of mob's objects, for a log or a debugger: each has one, and none raises."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BACK = """
 
 
 def members(app: testing.AppUnderTest) -> list[Any]:
-    """Have calls, streams, callbacks and large data under way; what holds them here."""
+    """Start calls, streams, callbacks and large transfers; return the objects that hold them here."""
     back = app.require("back")
     rows = iter(back.count())
     next(rows)
@@ -48,8 +48,8 @@ def members(app: testing.AppUnderTest) -> list[Any]:
 
 
 def described(known: list[object]) -> dict[str, str]:
-    """Return what objects of mob that have come since say, one of each class that has something to say."""
-    earlier = set(map(id, known))  # which are kept, so that no other object gets the number of one
+    """Return the `__repr__` of new objects of mob, one of each class that has its own."""
+    earlier = set(map(id, known))  # kept, so that no new object gets the id of one
     found: dict[str, str] = {}
     for each in gc.get_objects():
         kind = type(each)

@@ -1,7 +1,6 @@
-"""Cron lines: the cases of cronsim's and of APScheduler's own tests, both changes of daylight saving, and what is said
-of lines that are none.
+"""Cron lines: the cases of cronsim's and APScheduler's own tests, both changes of daylight saving, and refused lines.
 
-Each case is a zone, a line, a time, and the next times, one after the other: each is asked for anew, as a Kingpin does.
+Each case is a zone, a line, a time, and the next times in turn: each is computed separately, as a Kingpin does.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ CRONSIM = [
     ("UTC", "1 1 */100,1-7 * MON", "2020-01-01T00:00", ["2020-01-06T01:01+00:00", "2020-02-03T01:01+00:00"]),
     ("UTC", "5/15 * * * *", "2020-01-01T00:00", ["2020-01-01T00:05+00:00", "2020-01-01T00:20+00:00"]),
     ("UTC", "0 0 29 2 *", "2021-01-01T00:00", ["2024-02-29T00:00+00:00", "2028-02-29T00:00+00:00"]),
-    # lines whose minute or hour begins with `*` go by real time in both nights
+    # lines whose minute or hour begins with `*` follow real time in both nights
     (RIGA, "0 * * * *", "2021-03-28T01:30", ["2021-03-28T02:00+02:00", "2021-03-28T04:00+03:00"]),
     (
         RIGA,
@@ -151,14 +150,14 @@ APSCHEDULER = [
         "2020-01-01T00:00",
         ["2020-01-03T00:00+01:00", "2020-01-04T00:00+01:00", "2020-01-05T00:00+01:00"],
     ),
-    (BERLIN, " 0-14   * 14-28   jul       fri", "2020-07-01T00:00", ["2020-07-03T00:00+02:00"]),  # as cron: one or both
+    (BERLIN, " 0-14   * 14-28   jul       fri", "2020-07-01T00:00", ["2020-07-03T00:00+02:00"]),  # either or both
     (BERLIN, "* * * * 6-7", "2020-05-19T19:53:22", ["2020-05-23T00:00+02:00"]),
     (BERLIN, "* * * * 0-3", "2020-05-21T19:53:22", ["2020-05-24T00:00+02:00"]),
     ("US/Eastern", "0 8 * * *", "2013-03-09T12:00", ["2013-03-10T08:00-04:00"]),
     ("US/Eastern", "0 8 * * *", "2013-11-02T12:00", ["2013-11-03T08:00-05:00"]),
     ("US/Eastern", "*/30 * * * *", "2013-03-10T01:35", ["2013-03-10T03:00-04:00"]),
     ("US/Eastern", "*/30 * * * *", "2013-11-03T01:35", ["2013-11-03T01:00-05:00"]),
-    # APScheduler skips a time that the gap swallows; cron, and so mob, runs it at its end
+    # APScheduler skips a time in the gap; cron, and so mob, runs it at the end of the gap
     ("US/Eastern", "0 2 * * *", "2013-03-09T20:00", ["2013-03-10T03:00-04:00", "2013-03-11T02:00-04:00"]),
     (
         "Australia/Lord_Howe",
@@ -237,7 +236,7 @@ def test_time_only_goes_forward(line: str) -> None:
 def test_a_timer_runs_so_often_on_a_day_of_change(
     line: str, runs: tuple[int, int], day: str, hours: int, nth: int
 ) -> None:
-    """The whole: a Kingpin that wakes when it is due, through a day that has 23 or 25 hours."""
+    """A Kingpin that wakes when it is due, through a day that has 23 or 25 hours."""
     info = TimerInfo("report", line=line, zone=BERLIN)
     start = stamp(f"{day}T00:00", BERLIN) - 1
     timers = Timers(lambda: 0.0, lambda info: CronSchedule(info.line, info.zone))

@@ -1,4 +1,4 @@
-"""What may be said of a role that serves HTTP."""
+"""The options of a role that serves HTTP."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_application_is_named_behind_a_colon(module: str, parts: tuple[str, 
 
 @pytest.fixture
 def app(tmp_path: Path) -> mob.App:
-    """One that is described, and never run."""
+    """Return an app that is described, and never run."""
     (tmp_path / "shop.py").touch()
     app = mob.start("shop").base(tmp_path)
     app._has_run = True

@@ -86,4 +86,4 @@ def test_options_with_text_of_their_own_and_with_numbers_stay_as_they_are() -> N
     }
     asked: list[int] = []
     assert settled(options, lambda: asked.append(1) or 4) == options
-    assert not asked, "nobody has looked how many cores there are"
+    assert not asked, "the number of cores was not looked up"

@@ -1,4 +1,4 @@
-"""What people try first who know other libraries is answered with what it is here."""
+"""Names that people know from other libraries are answered with their equivalents here."""
 
 from __future__ import annotations
 

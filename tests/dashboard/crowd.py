@@ -1,4 +1,4 @@
-"""An app that is not there: it answers as a Kingpin would, with as many mobsters as a test wants, who talk a lot."""
+"""A simulated app: it answers as a Kingpin would, with as many mobsters as a test needs, which print a lot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mob.wire import messages as m
 
 
 class Crowd:
-    """Steering and peer in one. Every look finds other numbers; the seed makes them the same in each run."""
+    """Steering and peer in one. Every request gets other numbers; the seed makes them the same in each run."""
 
     def __init__(self, workers: int, talkers: int = 6) -> None:
         self.chance = random.Random(5)
@@ -25,7 +25,7 @@ class Crowd:
         self.roles = ("front", "back", "search", "mailer")
 
     async def metrics(self) -> m.MetricsAre:
-        """How it goes."""
+        """Return the measurements."""
         self.looks += 1
         mobsters = tuple(self._mobster(uid) for uid in range(1, self.workers + 1) if uid not in self.gone)
         roles = tuple(
@@ -59,7 +59,7 @@ class Crowd:
         )
 
     async def history(self, since: float) -> m.HistoryIs:
-        """A quarter of an hour, then what is new."""
+        """Return a quarter of an hour at first, then what is new."""
         now = time.monotonic()
         steps = range(180, 0, -1) if not since else range(1, 2)
         points = tuple(
@@ -81,15 +81,15 @@ class Crowd:
         return m.HistoryIs(1, now, points, events)
 
     def follow(self, on_lines: Callable[[m.Lines], None], **_: Any) -> int:
-        """Lines come when the test says them."""
+        """Register a receiver of lines, which come when the test prints them."""
         self.on_lines = on_lines
         return 1
 
     def unfollow(self, number: int) -> None:
-        """No more of them."""
+        """Stop sending lines."""
         self.on_lines = None
 
     def print(self, *texts: str) -> None:
-        """The first mobster prints."""
+        """Let the first mobster print."""
         assert self.on_lines is not None
         self.on_lines(m.Lines(1, tuple(m.Line(time.time(), "front", 0, 10_001, False, text) for text in texts)))

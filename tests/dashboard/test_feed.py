@@ -1,4 +1,4 @@
-"""The feed: one look a second for all who watch, none when nobody does, and nobody who can fill the memory."""
+"""The feed: one request a second for all viewers, none without viewers, and no viewer that can fill the memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.patience import patient
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look every tenth of a second: nobody wants to wait for tests."""
+    """Request measurements every tenth of a second, so that tests are fast."""
     monkeypatch.setattr(feeds, "PERIOD", 0.1)
     monkeypatch.setattr(feeds, "LINES_PERIOD", 0.02)
 
@@ -29,7 +29,7 @@ def opened(workers: int = 8) -> tuple[Feed, Crowd]:
 
 
 async def next_of(events: AsyncIterator[bytes], kind: str) -> Any:
-    """The data of the next event of that kind."""
+    """Return the data of the next event of that kind."""
     while True:
         event = await asyncio.wait_for(anext(events), patient(10))
         head, _, data = event.decode().partition("\ndata: ")
@@ -81,7 +81,7 @@ def test_nobody_looks_while_nobody_watches() -> None:
         await events.aclose()
         await asyncio.sleep(0)
         looks = crowd.looks
-        await asyncio.sleep(0.3)  # nothing is waited for: it is to be seen that nothing comes
+        await asyncio.sleep(0.3)  # there is no event to wait for: the test shows that nothing comes
         assert crowd.looks == looks
         assert crowd.on_lines is None
         assert feed.statistics() == {"viewers": 0, "looking": 0, "queued": 0, "lines": 0}

@@ -1,4 +1,4 @@
-"""Who may do what: by tables of hosts, origins and tokens."""
+"""Access to the dashboard, in tables of hosts, origins and tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OUR_HOST = {"host": "127.0.0.1:4777"}
 
 
 def status(guard: Guard, purpose: str, method: str = "GET", **headers: str) -> int:
-    """What a request gets that is fine but for what is said; 200 if it is not refused."""
+    """Return the status of a request that is valid except for the given parts; 200 if it is not refused."""
     named = {**OUR_HOST, **{name.replace("_", "-"): value for name, value in headers.items()}}
     refusal = guard.refusal(purpose, method, named)
     return 200 if refusal is None else refusal.status

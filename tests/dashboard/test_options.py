@@ -1,4 +1,4 @@
-"""`app.dashboard(...)`: a role like another, with options of its own."""
+"""`app.dashboard(...)`: a role like any other, with its own options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mob.app import TOKEN, App
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What one test makes up is not found by the next."""
+    """Keep the token of one test from the next."""
     monkeypatch.setenv(TOKEN, "")
     monkeypatch.delenv(TOKEN)
     yield
@@ -23,7 +23,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def app() -> App:
-    """One that nobody expects to run."""
+    """Return an app that is not expected to run."""
     made = mob.start("shop")
     made._has_run = True
     return made

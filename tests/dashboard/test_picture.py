@@ -1,4 +1,4 @@
-"""What the page is sent of timers, durable jobs and stores."""
+"""The page's data about timers, durable jobs and stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOTHING: dict[str, Any] = {"put": {}, "gone": []}
 
 
 def look(here: Metrics, *elsewhere: Metrics, picture: Picture | None = None) -> dict[str, Any]:
-    """What is sent after a look at one machine, or at several that are named "a", "b" and so on."""
+    """Return what is sent for one machine, or for several that are named "a", "b" and so on."""
     node = "a" if elsewhere else ""
     others = [(chr(ord("b") + number), each) for number, each in enumerate(elsewhere)]
     return (picture or Picture()).update(here, (), 1000.0, node, others)

@@ -20,6 +20,6 @@ def codec(mob: Mob) -> Codec:
 
 @pytest.fixture
 def rich(mob: Mob) -> Mob:
-    """A mob that has money."""
+    """Return a `Mob` that knows `Money`."""
     register_money(mob.codec)
     return mob

@@ -1,7 +1,7 @@
-"""What the tests of the codec share: types of all sorts, and the two ends of a trip.
+"""Helpers for the tests of the codec: types of all sorts, and the two ends of a trip.
 
-`Mob` plays the processes: it keeps lent functions by number and counts, so that a test can see that every reference in
-the bytes was lent once and borrowed once.
+`Mob` plays the processes: it keeps lent functions by number and counts, so that a test can check that every reference
+in the bytes was lent once and borrowed once.
 """
 
 from __future__ import annotations
@@ -178,12 +178,12 @@ def register_money(codec: Codec) -> None:
 
 
 def short(value: object) -> str:
-    """The id of a test: the value as far as it fits, without addresses, which differ from process to process."""
+    """Return the id of a test: the value, shortened, without addresses, which differ from process to process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:50]
 
 
 class Duplicates:
-    """Sockets and files cross within one process: each is duplicated where it is sent, and opened where it arrives."""
+    """Sockets and files that cross within one process: each is duplicated when sent, and opened on arrival."""
 
     def __init__(self) -> None:
         self.under_way: dict[int, Descriptor] = {}

@@ -1,4 +1,4 @@
-"""What is annotated arrives as annotated, else it is a misfit."""
+"""Values arrive as annotated, or are a misfit."""
 
 from __future__ import annotations
 

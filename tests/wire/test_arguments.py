@@ -1,4 +1,4 @@
-"""The arguments of a call: bound and converted as the function says, else refused in words that name the argument."""
+"""The arguments of a call: bound and converted as the function requires, or refused with the name of the argument."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ FUNCTIONS: list[Callable[..., Any]] = [len, print]
 
 
 class Counting:
-    """A codec, and how often it has borrowed."""
+    """A codec that counts how often it borrowed."""
 
     def __init__(self) -> None:
         self.borrowed = 0
@@ -104,7 +104,7 @@ class Counting:
 
 
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-    """Through the wire; kwargs are on it only if there are any."""
+    """Send a call through the wire; kwargs are on it only if there are any."""
     codec = Counting().codec
     parameters = Parameters.of(function, codec, "back.foo")
     return parameters.decode(msgspec.Raw(codec.encode(args)), msgspec.Raw(codec.encode(kwargs)) if kwargs else None)

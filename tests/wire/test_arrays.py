@@ -1,4 +1,4 @@
-"""NumPy arrays: what arrives is the array that was sent, read-only."""
+"""NumPy arrays: the array that was sent arrives, read-only."""
 
 from __future__ import annotations
 

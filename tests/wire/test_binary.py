@@ -46,12 +46,12 @@ class Both:
         if shares:
             try:
                 return self.codec.encode_sharing(value, self.share)
-            except OverflowError:  # then it goes the slow way, as in a process
+            except OverflowError:  # then it is encoded slowly, as in a process
                 pass
         return self.codec.encode(value)
 
     def is_looked_at(self, view: memoryview) -> bool:
-        """Whether a view shows the memory that both see."""
+        """Return whether a view shows the memory that both ends see."""
         return any(np.shares_memory(np.frombuffer(view, "u1"), np.frombuffer(each, "u1")) for each in self.buffers)
 
 
@@ -94,7 +94,7 @@ class Listed(list[Any]): ...
 
 
 def first_of(value: Any) -> Any:
-    """The first thing in what has arrived that is no list and no dict."""
+    """Return the first thing in a value that is neither a list nor a dict."""
     while isinstance(value, list | dict):
         value = next(iter(value.values() if isinstance(value, dict) else value))
     return value
@@ -261,7 +261,7 @@ def test_there_are_no_others(value: Any) -> None:
         [Holder(bytearray()), 1],
         Coded.A,
         Items(a=bytearray()),
-        Money(1),  # who knows
+        Money(1),  # unknown to the codec
     ],
 )
 def test_there_are_others_or_may_be(value: Any) -> None:
@@ -288,7 +288,7 @@ def test_an_extension_of_ones_own_stays_as_it_is(both: Both) -> None:
 def test_a_small_view_keeps_no_message(both: Both) -> None:
     body = bytearray(both.codec.encode([memoryview(b"x"), random.Random(7).randbytes(100)]))
     view = both.codec.decode(body)[0]
-    body.append(0)  # a BufferError if anybody looked at it
+    body.append(0)  # a BufferError if there were a view of it
     assert view == b"x"
 
 
@@ -309,7 +309,7 @@ def test_what_was_given_away_arrives_writable(both: Both, size: int, shares: boo
     (found, _) = both.codec.decode(body)
     if shares and size >= LARGE:
         assert found == b"x" * size
-        assert both.is_looked_at(found)  # whose memory can be written, if `attach` gives such
+        assert both.is_looked_at(found)  # writable, if `attach` returns such memory
         assert type(both.codec.decode(both.codec.encode_sharing([Given(found)], lambda *_: None))[0]) is bytearray
     else:
         same(found, bytearray(b"x" * size))

@@ -1,4 +1,4 @@
-"""The codec: functions are counted, malformed bytes are told from unfit ones, types can be registered."""
+"""The codec: functions are counted, malformed bytes are distinguished from unfit ones, types can be registered."""
 
 from __future__ import annotations
 

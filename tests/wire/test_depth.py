@@ -1,4 +1,4 @@
-"""What is nested too deeply is sealed, and the rest of a frame is read."""
+"""Values that are nested too deeply are sealed, and the rest of a frame is read."""
 
 from __future__ import annotations
 
@@ -93,6 +93,6 @@ def test_a_value_that_is_too_deep_and_has_no_end_is_garbage() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 3, 300, 70_000])
 def test_extensions_of_any_size_are_stepped_over(size: int) -> None:
-    """msgpack has a mark of its own for some sizes, and the length in one, two or four bytes for the others."""
+    """msgpack has marks for some sizes, and the length in one, two or four bytes for the others."""
     value = pack([Ext(77, bytes(size)), 5])
     assert sealed(value, 100) == value

@@ -1,4 +1,4 @@
-"""What a SystemExit says of why it was raised."""
+"""The text of a SystemExit says why it was raised."""
 
 from __future__ import annotations
 

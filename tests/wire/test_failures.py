@@ -61,7 +61,7 @@ CODEC = Codec(lend, borrow)
 
 
 def raised(exc: BaseException) -> BaseException:
-    """As it is after having been raised by the user's code."""
+    """Return an exception after it was raised by the user's code."""
 
     def raise_it() -> None:
         raise exc
@@ -70,7 +70,7 @@ def raised(exc: BaseException) -> BaseException:
 
 
 def caught_from(function: Callable[..., Any], *args: Any) -> BaseException:
-    """What a function raises, with the traceback that a caller in mob would see: without the frames of the test."""
+    """Return what a function raises, with the traceback that a caller in mob would see: without frames of the test."""
     with pytest.raises(BaseException) as caught:  # noqa: PT011  whatever it is
         function(*args)
     return caught.value.with_traceback(caught.tb.tb_next)
@@ -85,7 +85,7 @@ def arrived(exc: BaseException) -> CallError:
 
 
 def arrived_elsewhere(exc: BaseException) -> CallError:
-    """In a process that has not imported any class of the app's."""
+    """Return an exception in a process that did not import any class of the app's."""
     return rebuild(elsewhere(over(describe(raised(exc), CODEC))), CODEC)
 
 
@@ -436,7 +436,7 @@ def odd_class() -> BaseException:
 
 
 class Text(str):
-    """No plain text."""
+    """Text that is not a plain `str`."""
 
 
 class NoBool(ValueError):
@@ -475,7 +475,7 @@ def stand_in(**attributes: Any) -> BaseException:
     return error
 
 
-# By name and made late, for pytest itself would look at them.
+# By name and made late, because pytest itself would look at them.
 HOSTILE: dict[str, tuple[Callable[[], BaseException], type]] = {
     "no text": (lambda: NoText("t"), ValueError),
     "no look": (lambda: NoLook("l"), KeyError),

@@ -1,4 +1,4 @@
-"""What is annotated arrives: each table, tensor and column as every other that can hold it."""
+"""Annotated types arrive: each table, tensor and column as every other type that can hold it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ LIMIT = 4096
 
 @dataclass
 class Outcome:
-    """What a decoder made of a stream: the payloads, the error that ended it, and how much is unfinished."""
+    """The result of a decoder: the payloads, the error that ended it, and the size of what is unfinished."""
 
     payloads: list[bytes] = field(default_factory=list[bytes])
     error: type[LinkError] | None = None
@@ -25,7 +25,7 @@ class Outcome:
 
 
 def decoded(pieces: list[bytes], limit: int = LIMIT, in_place: bool = False) -> Outcome:
-    """Feeds the pieces as a link does; `in_place`: the rest of a large frame is received into its room."""
+    """Feed the pieces as a link does; with `in_place` the rest of a large frame is received into its room."""
     decoder = FrameDecoder(limit)
     outcome = Outcome()
     try:
@@ -46,7 +46,7 @@ def decoded(pieces: list[bytes], limit: int = LIMIT, in_place: bool = False) -> 
 
 
 def expected(stream: bytes, limit: int = LIMIT) -> Outcome:
-    """The same, by the simplest decoder there is; it needs the whole stream at once."""
+    """Return the same result from the simplest possible decoder, which needs the whole stream at once."""
     outcome = Outcome()
     at = 0
     while len(stream) - at >= 4:
@@ -63,7 +63,7 @@ def expected(stream: bytes, limit: int = LIMIT) -> Outcome:
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
-    """The stream in pieces, cut at these places (taken modulo its length); no piece is empty."""
+    """Return the stream in pieces, cut at these places (taken modulo its length); no piece is empty."""
     edges = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
     return [stream[a:b] for a, b in pairwise(edges)]
 
@@ -86,7 +86,7 @@ def test_any_stream_cut_anywhere_gives_the_same(stream: bytes, places: list[int]
     if wanted.error is None:
         assert outcome.payloads == wanted.payloads
         assert outcome.pending == wanted.pending
-    else:  # of the piece with the error nothing is handed out: the link closes anyhow
+    else:  # nothing of the piece with the error is returned: the link closes anyway
         assert outcome.payloads == wanted.payloads[: len(outcome.payloads)]
     assert outcome.error is wanted.error
 
@@ -124,7 +124,7 @@ def test_large_frames_and_then_anything_give_the_same_or_one_clean_error(
 
 
 def decoded_in_place(wanted: Outcome, stream: bytes) -> bool:
-    """Whether what is unfinished is a large frame, of which a decoder no longer holds the header."""
+    """Return whether the unfinished part is a large frame, of which a decoder no longer holds the header."""
     rest = stream[len(stream) - wanted.pending :]
     return len(rest) >= 4 and struct.unpack_from("<I", rest)[0] >= LARGE
 
@@ -140,7 +140,7 @@ def decoded_in_place(wanted: Outcome, stream: bytes) -> bool:
         ([b"\x01\x00\x00\x00a\x02\x00\x00\x00bc"], [b"a", b"bc"], 0),
         ([b"\x01", b"\x00", b"\x00", b"\x00", b"a"], [b"a"], 0),
         ([b"\x02\x00\x00\x00a", b"b\x01\x00\x00\x00c"], [b"ab", b"c"], 0),
-        ([b"\x00\x01\x00\x00" + b"x" * 255], [], 259),  # little end first: 256 bytes, one is missing
+        ([b"\x00\x01\x00\x00" + b"x" * 255], [], 259),  # little-endian: 256 bytes, one is missing
     ],
 )
 def test_small_streams_byte_by_byte(pieces: list[bytes], payloads: list[bytes], pending: int) -> None:

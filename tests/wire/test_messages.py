@@ -1,4 +1,4 @@
-"""Every message there is crosses its conversation unchanged, and nothing else is taken for one."""
+"""Every message crosses its conversation unchanged, and nothing else is mistaken for one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONVERSATIONS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
 
 
 def classes_of(union: Any) -> list[type[Any]]:
-    """The messages of a conversation."""
+    """Return the messages of a conversation."""
     return list(typing.get_args(union)) or [union]
 
 
@@ -59,7 +59,7 @@ SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
 
 @functools.cache
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
-    """Values that a field of this type can have."""
+    """Return values that a field of this type can have."""
     if annotation in SIMPLE:
         return SIMPLE[annotation]
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
@@ -80,7 +80,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
 
 @functools.cache
 def instances_of(cls: type[Any]) -> st.SearchStrategy[Any]:
-    """Instances of a message, made from its annotations. What consists of more of its own kind does so once."""
+    """Return instances of a message, made from its annotations. Recursive ones are nested once."""
     kinds = typing.get_type_hints(cls)
     nested = [name for name, kind in kinds.items() if cls in typing.get_args(kind)]
     fields = {name: values_of(kind) for name, kind in kinds.items() if name not in nested}
@@ -95,7 +95,7 @@ def instances_of(cls: type[Any]) -> st.SearchStrategy[Any]:
 
 
 def laid_open(value: Any) -> Any:
-    """Something that compares by what it says: `Raw` compares by identity."""
+    """Return something that compares by contents: `Raw` compares by identity."""
     if isinstance(value, Raw):
         return ("raw", bytes(value))
     if isinstance(value, msgspec.Struct):
@@ -147,7 +147,7 @@ def test_garbage_raises_garbage_frame_only(
         messages = decode(payload)
     except GarbageFrame:
         return
-    kinds = [*classes_of(CONVERSATIONS[conversation][0]), float]  # by chance it was none; or an empty frame; or a stamp
+    kinds = [*classes_of(CONVERSATIONS[conversation][0]), float]  # by chance not garbage; or an empty frame; or a stamp
     assert all(type(message) in kinds for message in messages)
 
 
@@ -170,7 +170,7 @@ def test_a_message_with_one_byte_changed_is_a_message_or_garbage(
         b"\xc1",  # the one byte that MessagePack never uses
         b"\x91" * 100_000,  # lists in lists, deeper than any stack
         b"\x91\x93\x01\x01\xa2\xff\xfe",  # a Call whose target is no UTF-8
-        b"\xdd\xff\xff\xff\xff",  # four thousand million messages announced, none there
+        b"\xdd\xff\xff\xff\xff",  # four billion messages announced, none present
     ],
     ids=["nothing", "never used", "deep", "no utf-8", "many"],
 )

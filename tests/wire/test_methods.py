@@ -1,4 +1,4 @@
-"""Objects by reference: which methods of a class can be called, and how the codec has objects named."""
+"""Objects by reference: which methods of a class can be called, and how the codec names objects."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_public_methods_and_decorated_special_ones_can_be_called() -> None:
 
 
 class Thing(ByReference):
-    """What stands for an object."""
+    """A stand-in for an object."""
 
 
 class Plain:

@@ -103,7 +103,7 @@ class Point:
 
 
 class Kinds(BaseModel):
-    """A field of every kind that the documentation of pydantic lists, as far as a value of it is data."""
+    """Fields of every kind in pydantic's documentation, as far as their values are data."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -157,7 +157,7 @@ def parameters(annotation: Any) -> Parameters:
 
 
 def arrived(value: Any, annotation: Any) -> Any:
-    """The argument of a call, as a function with this annotation gets it."""
+    """Return the argument of a call, as a function with this annotation gets it."""
     by_position = parameters(annotation).decode(CODEC.encode((value,)), None)[0][0]
     by_name = parameters(annotation).decode(CODEC.encode(()), CODEC.encode({"order": value}))[1]["order"]
     assert by_name == by_position
@@ -376,7 +376,7 @@ def test_a_flat_model_is_sent_by_its_fields() -> None:
     flat = Flat(x=2, TEXT="a", more={"a": [1]}, rows=(1, 2))
     data = {"x": 2, "text": "a", "more": {"a": [1]}, "rows": [1, 2]}
     assert CODEC.decode(CODEC.encode(flat)) == data
-    assert flat.twice == 4  # which pydantic does not dump, though it is kept beside the fields
+    assert flat.twice == 4  # which pydantic does not dump, though it is stored with the fields
     assert CODEC.decode(CODEC.encode(flat)) == data
     assert arrived(flat, Flat) == flat
 

@@ -47,7 +47,7 @@ CODEC = Codec(lend, lambda reference: None)
 
 
 def crossed(exc: BaseException, codec: Codec = CODEC, **changes: Any) -> Any:
-    """What arrives of an exception that was raised; the failure may be changed on the way."""
+    """Return an exception after a trip; the failure may be changed on the way."""
     if exc.__traceback__ is None:
         try:
             raise exc
@@ -140,7 +140,7 @@ class Full(Busy):
 
 
 class Wild(RuntimeError):
-    """Its constructor raises whatever it is told."""
+    """An exception whose constructor raises whatever it is given."""
 
     def __init__(self, kind: str) -> None:
         if kind in RAISED:
@@ -210,7 +210,7 @@ def test_what_is_no_data_is_left_out() -> None:
 
 
 class Wrapping(Exception):
-    """Its only argument is what its constructor does not take."""
+    """An exception whose only argument is one that its constructor does not accept."""
 
     def __init__(self, resp: Any) -> None:
         super().__init__("HTTP 500")
@@ -218,7 +218,7 @@ class Wrapping(Exception):
 
 
 class Keeping(Exception):
-    """It makes by itself what cannot be sent."""
+    """An exception that makes, by itself, a value that cannot be sent."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -411,7 +411,7 @@ def test_a_constructor_that_raises_is_done_without(raised: Any) -> None:
 
 
 class Strange(ValueError):
-    """Its class makes something else of it."""
+    """An exception whose class makes something else of it."""
 
     def __new__(cls, *args: Any) -> Any:
         return super().__new__(cls, *args) if args != ("other",) else 3
@@ -648,7 +648,7 @@ def test_a_call_error_of_the_apps_own_arrives_as_itself() -> None:
 
 
 class Facts(ValueError):
-    """It uses mob's names for its own."""
+    """An exception that uses mob's names for its own attributes."""
 
     type_name = 3
     remote_args = property(lambda self: "mine")

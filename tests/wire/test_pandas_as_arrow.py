@@ -1,4 +1,4 @@
-"""A frame of pandas where the program has not imported pandas: the table that pyarrow makes of it."""
+"""A pandas frame in a program that did not import pandas: the table that pyarrow makes of it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_without_pandas_and_pyarrow_the_error_says_what_is_missing(
 
 
 def test_pandas_is_not_imported_on_the_way(codec: Codec) -> None:
-    """As `pyarrow.array` does: the next frame would arrive as one of pandas."""
+    """`pyarrow.array` would import it, and the next frame would arrive as a pandas frame."""
     names = ["numbers", "texts", "categories", "times", "zones", "nullable", "index of several levels"]
     names += ["date columns", "nanosecond columns", "duration columns"]
     bodies = codec.encode([codec.encode(FRAMES[name]) for name in names])

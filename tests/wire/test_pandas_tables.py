@@ -1,4 +1,4 @@
-"""Frames, series and indexes of pandas: what arrives is what was sent, to the type of each value."""
+"""Frames, series and indexes of pandas: what arrives is what was sent, including the type of each value."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def assert_equal(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
 
 
 def kinds_of(value: Any) -> Any:
-    """Return the type of a value, and of all that is in it."""
+    """Return the type of a value, and of everything in it."""
     if isinstance(value, dict):
         return dict, [*map(kinds_of, [*value, *value.values()])]
     return (type(value), [*map(kinds_of, value)]) if isinstance(value, (list, tuple)) else type(value)
@@ -338,7 +338,7 @@ def test_columns_of_what_has_arrived_can_be_replaced(codec: Codec) -> None:
 
 
 def test_what_was_made_of_what_has_arrived_never_writes_to_read_only_memory(codec: Codec) -> None:
-    made = over(codec, NUMBERS).iloc[:]  # outlives what has arrived
+    made = over(codec, NUMBERS).iloc[:]  # outlives the frame that arrived
     with pytest.raises(ValueError, match="read-only"):
         made.iloc[0, 0] = 7.0
     made = made.copy()

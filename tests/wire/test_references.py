@@ -1,4 +1,4 @@
-"""What refers to things outside of a body is read once or given back once, whatever is wrong with the body."""
+"""References to things outside a body are read once or given back once, whatever is wrong with the body."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ VALUES = st.recursive(
 
 
 def all_in(value: Any) -> list[AnyReference]:
-    """The references in a value that is about to be packed, in the order of the packing."""
+    """Return the references in a value that is about to be packed, in the order of packing."""
     if isinstance(value, dict):
         return [found for part in value.values() for found in all_in(part)]
     if isinstance(value, list):
@@ -101,7 +101,7 @@ def test_what_is_cut_off_is_no_reference(cut: int) -> None:
 
 
 class Receiver:
-    """Keeps the references that were read, and those that were given back."""
+    """A receiver that keeps the references that were read, and those that were given back."""
 
     def __init__(self) -> None:
         self.read: list[AnyReference] = []

@@ -1,4 +1,4 @@
-"""What is said of a value or an error never fails itself."""
+"""Messages about a value or an error never fail themselves."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_key_in_words(key: Any, text: str) -> None:
 
 
 def call_of(label: str, kind: type[Call[Any]] = Call, incoming: Any = None) -> Call[Any]:
-    """A call as far as it can be looked at; none of these is made or answered."""
+    """Return a call as far as it can be looked at; none of these is made or answered."""
     call = kind.__new__(kind)
     call.label, call.incoming = label, incoming
     return call

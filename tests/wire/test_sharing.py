@@ -1,4 +1,4 @@
-"""What looks like a large buffer in packed bytes, and is one."""
+"""Bytes that look like a large buffer in a packed value, and bytes that are one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mob.wire.sharing import (
 from tests.wire.samples import Color
 
 LOOKALIKES = [50688, 5, 6, 7]
-"""Packed as cd, c6, 00, 05, 06, 07: the mark of binary data and its length, but for the first byte."""
+"""Packed as cd, c6, 00, 05, 06, 07: the mark of binary data and its length, except for the first byte."""
 chance = random.Random(7)
 WITHOUT: dict[str, Any] = {
     "small": [1] * 100_000,
@@ -80,13 +80,13 @@ def test_a_large_buffer_is_found(kind: str) -> None:
         ((memoryview(bytes(LARGE)),), LARGE_BUFFER),
         (np.zeros(LARGE, np.uint8), LARGE_BUFFER),
         (np.zeros(4), OTHER),
-        ({"a": bytes(LARGE)}, LARGE_BUFFER),  # as arguments by name are
+        ({"a": bytes(LARGE)}, LARGE_BUFFER),  # as arguments by name
         ({"a": 1, "b": b"b"}, OTHER),
-        (({"a": bytes(LARGE)},), OTHER),  # it is deeper than what is looked at before packing
+        (({"a": bytes(LARGE)},), OTHER),  # deeper than the look before packing goes
         (dict.fromkeys(range(21), bytes(LARGE)), OTHER),
         ([bytes(LARGE)] * 21, LARGE_BUFFER),
         ([1] * 20 + [bytes(LARGE)], OTHER),
-        ((1, [memoryview(b""), memoryview(bytes(LARGE))]), LARGE_BUFFER),  # as the buffers of what was pickled are
+        ((1, [memoryview(b""), memoryview(bytes(LARGE))]), LARGE_BUFFER),  # as the buffers of a pickled value
         ((1, [memoryview(b"a")] * 20 + [memoryview(bytes(LARGE))]), OTHER),
         ([b"a", (np.zeros(LARGE),)], LARGE_BUFFER),
         ((1, [], [2, bytes(LARGE)]), OTHER),
@@ -167,7 +167,7 @@ def test_what_lies_in_shared_memory_already_is_not_copied(codec: Codec) -> None:
         extension = decode(codec.encode_sharing([value], memory.share, lambda found, sent: place))
         assert place_of(extension[0].data) == place._replace(kind=VIEW if head is None else BYTES, head=head)
     assert memory.buffers == []
-    for value in (bytes(LARGE), bytearray(LARGE), np.zeros(2 * LARGE)[::2]):  # what is never there, or has gaps
+    for value in (bytes(LARGE), bytearray(LARGE), np.zeros(2 * LARGE)[::2]):  # never in that memory, or with gaps
         codec.encode_sharing(value, memory.share, lambda found, sent: place)
     assert len(memory.buffers) == 3
 

@@ -1,4 +1,4 @@
-"""Single calls of functions that take lists: their signatures, what is refused, and from calls to lists."""
+"""Single calls of functions that take lists: their signatures, what is refused, and their argument lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of polars and pyarrow: what arrives is what was sent, where Arrow allows it without a copy."""
+"""Tables of polars and pyarrow: what arrives is what was sent, without a copy where Arrow allows it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ARROWS = [
 
 @pytest.fixture(params=["pyarrow", "polars alone"])
 def with_pyarrow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the program has imported pyarrow."""
+    """Return whether the program imported pyarrow."""
     if request.param != "pyarrow":
         monkeypatch.setitem(sys.modules, "pyarrow", None)
     return request.param == "pyarrow"
@@ -190,7 +190,7 @@ def test_where_nothing_can_hold_a_table_the_error_says_what_is_missing(
 
 @pytest.mark.usefixtures("with_pyarrow")
 def test_what_polars_panics_at_is_a_bad_message(codec: Codec) -> None:
-    """A panic is no `Exception`."""
+    """A panic is not an `Exception`."""
     table = pa.table({"e": pa.array([[], []], pa.list_(pa.int8(), 0))})
     body = codec.encode(Ext(10, codec.encode(["polars.DataFrame", stream_of(table)])))
     with pytest.raises(BadMessage, match=r"a polars\.DataFrame arrived that cannot be rebuilt here: "):
@@ -213,7 +213,7 @@ def test_bytes_that_are_no_table_are_a_bad_message(codec: Codec) -> None:
 def test_damaged_bytes_of_a_table_are_a_bad_message_and_nothing_outside_of_them_is_read(
     codec: Codec, kind: str, length: int, slot: int
 ) -> None:
-    """As one that says that a text ends behind all texts: to look at it would crash the process."""
+    """For example a text that claims to end behind all texts: reading it would crash the process."""
     texts = pa.array(["text"] * length)
     sent: Any = Ext(10, codec.encode([kind, stream_of(pa.table({"s": texts}))]))
     if kind == "pandas.Series":
@@ -229,7 +229,7 @@ def test_damaged_bytes_of_a_table_are_a_bad_message_and_nothing_outside_of_them_
 
 
 class Relation:
-    """As DuckDB's: it can be read as a stream."""
+    """A relation like DuckDB's: it can be read as a stream."""
 
     def __init__(self, source: Any) -> None:
         self.source = source

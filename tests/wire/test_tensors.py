@@ -1,4 +1,4 @@
-"""Tensors: what speaks DLPack is sent as an array. torch and JAX themselves are tried where they are installed."""
+"""Tensors: what supports DLPack is sent as an array. torch and JAX themselves are tested where they are installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.wire.test_tables import sharing_codec
 
 
 class Tensor:
-    """The least that a library of tensors offers."""
+    """The minimum that a library of tensors offers."""
 
     def __init__(self, array: Any, device: int = 1) -> None:
         self.array = array
@@ -82,7 +82,7 @@ def test_for_a_tensor_of_torch_the_hint_is_that_of_torch(codec: Codec) -> None:
 
 
 class PlayedTensor(Tensor):
-    """As torch's, of which bfloat16 are two bytes each and unknown to NumPy."""
+    """A tensor like torch's, whose bfloat16 have two bytes each and are unknown to NumPy."""
 
     def __init__(self, array: Any, dtype: str = "float64") -> None:
         super().__init__(array)
@@ -111,7 +111,7 @@ HALVES = np.array([0x3F80, 0xC000], "u2")
 
 
 class PlayedArray(Tensor):
-    """As JAX's."""
+    """An array like JAX's."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         return self.array
@@ -231,7 +231,7 @@ assert type(codec.decoder(np.ndarray)(codec.encode(sent))) is np.ndarray
 
 @pytest.mark.parametrize(("library", "code"), [("torch", REAL_TORCH), ("jax", REAL_JAX)])
 def test_the_library_itself_if_it_is_installed(library: str, code: str) -> None:
-    """In a process of its own: it is heavy, has threads, and would be imported for all other tests."""
+    """In a separate process: it is heavy, has threads, and would be imported for all other tests."""
     found = subprocess.run([sys.executable, "-c", f"import {library}"], capture_output=True, check=False)
     if found.returncode:
         pytest.skip(f"{library} is not installed")

@@ -1,7 +1,7 @@
 """The table of docs/types.md, row by row: its cells are Python, and they are run.
 
-So every row is tested, and nothing is tested that is not in the table. That the table lacks nothing is tested by what
-the codec knows: each type in its tables must have been sent by some row.
+So every row is tested, and nothing is tested that is not in the table. To check that the table is complete, each type
+that the codec knows must have been sent by some row.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from mob.wire.tables import ArrowStream
 from mob.wire.unions import has_choice
 from tests.wire.samples import Duplicates
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # some arrive twice, and one is looked at
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # some arrive twice, one is used
 
 DOC = (Path(__file__).parents[2] / "docs" / "types.md").read_text("utf-8")
 PROLOGUE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
@@ -50,7 +50,7 @@ TITLES = ["what", "sent", "arrives as", "annotated", "arrives then as"]
 
 @dataclasses.dataclass(frozen=True)
 class Remote:
-    """What stands for a function that has crossed."""
+    """A stand-in for a function that crossed."""
 
     function: Callable[..., Any]
 
@@ -59,7 +59,7 @@ class Remote:
 
 @dataclasses.dataclass(frozen=True)
 class Handle(ByReference):
-    """What stands for an object that has crossed."""
+    """A stand-in for an object that crossed."""
 
     target: Any
 
@@ -103,13 +103,13 @@ CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]), attach, Duplic
 
 
 def encoded(value: Any) -> bytes:
-    """As a process does it."""
+    """Encode a value as a process does."""
     body = CODEC.encode(value)
     return CODEC.encode_sharing(value, share) if len(body) >= LARGE and may_hold_large(body) else body
 
 
 def prologue() -> dict[str, Any]:
-    """The names that the document defines, in a module of their own, for annotations are looked up there."""
+    """Return the names that the document defines, in a module, because annotations are looked up there."""
     module = types.ModuleType("docs_types")
     sys.modules[module.__name__] = module
     code = PROLOGUE[0].replace("import attrs, mob, msgspec", "import attrs, msgspec")
@@ -137,12 +137,12 @@ class Row:
 
     @property
     def is_for_positions(self) -> bool:
-        """Whether it arrives only where the C decoder gets it at once: untyped it cannot exist, even for a moment."""
+        """True if it arrives only where the C decoder gets it at once: untyped it cannot exist, even for a moment."""
         return self.what.endswith("(by position only)")
 
 
 def rows() -> list[Row]:
-    """All lines of the document that belong to a table; there is one table, and each line of it has five cells."""
+    """Return all lines of the table in the document; there is one table, and each line has five cells."""
     lines = [line for line in DOC.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     assert cells[:2] == [TITLES, ["---"] * len(TITLES)]
@@ -210,7 +210,7 @@ def test_what_is_annotated_arrives_as_the_table_says(row: Row, way: str) -> None
 
 
 def annotated(value: Any, annotation: Any, way: str) -> Any:
-    """The value after a trip to where this annotation waits for it."""
+    """Return the value after a trip to a place with this annotation."""
     if way == "decoder":
         if has_choice(annotation):
             tree = CODEC.decode(encoded(CODEC.tagged(value, "result")), True).data
@@ -328,7 +328,7 @@ VALUES = st.recursive(
 
 @st.composite
 def typed_values(draw: Any) -> tuple[Any, Any]:
-    """An annotation, and a value that fits it."""
+    """Draw an annotation, and a value that fits it."""
     kind = draw(st.sampled_from(list(LEAVES)))
     shape = draw(st.integers(0, 4))
     if shape == 0:
@@ -344,7 +344,7 @@ def typed_values(draw: Any) -> tuple[Any, Any]:
 
 
 def is_same(sent: Any, arrived: Any) -> bool:
-    """Whether it is what was sent, and of that type; of dates and the like the text may have arrived."""
+    """Return whether a value is what was sent, with its type; for dates and the like the text may have arrived."""
     kind = type(sent)
     if kind in DATES and type(arrived) is str:
         arrived = CODEC.converter(kind)(arrived)
@@ -360,7 +360,7 @@ def is_same(sent: Any, arrived: Any) -> bool:
 
 
 def in_fours(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Four values an example: they are made twice as fast as one by one."""
+    """Return strategies for four values per example, which is twice as fast as one by one."""
     return st.tuples(values, values, values, values)
 
 

@@ -1,4 +1,4 @@
-"""No union loses anything: what was sent arrives as the member that it is, or is refused."""
+"""Unions lose nothing: what was sent arrives as its own member, or is refused."""
 
 from __future__ import annotations
 
@@ -394,7 +394,7 @@ def parameters(annotation: Any) -> Parameters:
 
 
 def arrived(value: Any, annotation: Any) -> Any:
-    """The argument of a call of a caller that tags, which it does if it is asked for."""
+    """Return the argument of a call from a caller that tags, which it does if asked to."""
     wanted = parameters(annotation)
 
     def body(value: Any) -> bytes:
@@ -403,12 +403,12 @@ def arrived(value: Any, annotation: Any) -> Any:
     found = wanted.decode(body([value]), None)[0][0]
     assert wanted.decode(body([value, value]), None)[0][1] == found
     assert wanted.decode(body([]), body({"pet": value}))[1] == {"pet": found}
-    assert CODEC.decode(body(value)) == CODEC.decode(CODEC.encode(value))  # nobody else takes notice of tags
+    assert CODEC.decode(body(value)) == CODEC.decode(CODEC.encode(value))  # other code ignores tags
     return found
 
 
 def untagged(value: Any, annotation: Any) -> Any:
-    """The argument of a call from a command line, say."""
+    """Return the argument of a call without tags, for example from a command line."""
     return parameters(annotation).decode(CODEC.encode((value,)), None)[0][0]
 
 
@@ -964,7 +964,7 @@ class Grandchild(Child):
 
 @dataclass
 class Twin(Child):
-    """It has no field of its own."""
+    """A class without fields of its own."""
 
 
 @dataclass

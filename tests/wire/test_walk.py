@@ -1,4 +1,4 @@
-"""What cannot be sent is named with its place."""
+"""Errors name the place of what cannot be sent."""
 
 from __future__ import annotations
 

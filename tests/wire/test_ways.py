@@ -1,4 +1,4 @@
-"""What is sent as it is, or as something simpler, when nothing is annotated."""
+"""Values that are sent as they are, or as something simpler, when nothing is annotated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A codec without shared memory and descriptors says so, of what it is given and of what arrives."""
+"""A codec without shared memory and descriptors says so, for what it is given and for what arrives."""
 
 from __future__ import annotations
 
