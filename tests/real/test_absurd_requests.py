@@ -1,4 +1,4 @@
-"""Whatever is asked of the Kingpin is answered to who asks: absurd numbers, wrong types, names that are no text."""
+"""Every request to the Kingpin is answered to its sender: absurd numbers, wrong types, names that are not text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BACK = (
 HUGE, TOP, BOTTOM = 10**20, 2**64 - 1, -(2**63)
 PORT = free_port()
 ROSTER = (40, 41, 42, 43, 44)
-"""The numbers of what is told to every client: who is there."""
+"""Numbers of the messages that every client gets: the changes of the roster."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "crashes by a float": (lambda c: c.crashes(0.5), "crashes: number=0.5 is not a whole number"),
     "stacks": (lambda c: c.stacks(HUGE), "no worker has pid"),
     "restart": (lambda c: c.restart(HUGE), f"restart: pid={HUGE} does not fit in 64 bits"),
-    "restart of nobody": (lambda c: c.restart(0), "restart needs either roles or the pid of one worker"),
+    "restart of no pid": (lambda c: c.restart(0), "restart needs either roles or the pid of one worker"),
     "restart of a strange pid": (lambda c: c.restart(TOP), "no worker has pid"),
     "reload": (lambda c: c.reload("\ud800"), "this app has no role"),
     "history": (lambda c: c.history("long ago"), "history: since='long ago' is not a number"),
@@ -109,7 +109,7 @@ def test_numbers_that_can_be_said_are_answered(client: mob.Client, number: int) 
 
 
 class Stranger:
-    """A client that speaks for itself, message by message."""
+    """A client that writes its own messages."""
 
     def __init__(self, name: str) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
@@ -124,7 +124,7 @@ class Stranger:
         self.sock.sendall(struct.pack("<I", len(payload)) + payload)
 
     def hear(self) -> list[Any]:
-        """The messages of the next frame; nothing at the end."""
+        """Return the messages of the next frame; empty at the end."""
         head = self._read(4)
         return self.decoder.decode(self._read(struct.unpack("<I", head)[0])) if head else []
 
@@ -135,13 +135,13 @@ class Stranger:
         return data
 
     def answer(self, number: int) -> Any:
-        """The answer to the request of that number."""
+        """Return the answer to the request with that number."""
         while True:
             for message in self.heard:
                 if message[0] not in ROSTER and message[1] == number:
                     return message
             frame = self.hear()
-            assert frame, f"the link has ended without an answer to {number}: {self.heard}"
+            assert frame, f"the link ended without an answer to {number}: {self.heard}"
             self.heard += frame
 
 
@@ -156,7 +156,7 @@ ASKED = {
     "a terminal": [110, 7, "here"],
     "a port": [25, 7, [2, "127.0.0.1", [TOP]], False, TOP],
     "a port of no family": [25, 7, [BOTTOM, "\x00", []], False, 0],
-    "reload of nobody": [32, 7, [""]],
+    "reload of no role": [32, 7, [""]],
     "history": [39, 7, math.nan],
     "overview": [27, 7],
     "a crash": [33, 7],

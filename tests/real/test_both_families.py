@@ -1,4 +1,4 @@
-"""No host, and "localhost", are served over IPv4 and IPv6; an address that is said is served as said."""
+"""No host, and "localhost", are served over IPv4 and IPv6; an explicit address is served as given."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ both = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopb
 
 
 def free_port() -> int:
-    """A port that nobody has, for IPv4 and for IPv6."""
+    """Return a port that is free for IPv4 and for IPv6."""
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as sock:
         return int(sock.getsockname()[1])
 
@@ -36,7 +36,7 @@ def start(apps: Apps, address: str, front: str = APPLICATION) -> RunningApp:
 
 
 def answers(host: str, port: int) -> bool:
-    """Return whether the application answers there."""
+    """Return True if the application answers there."""
     try:
         with socket.create_connection((host, port), timeout=patient(30)) as sock:
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n")

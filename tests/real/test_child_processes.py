@@ -1,4 +1,4 @@
-"""Processes that the code of a role, or of a client, forks or starts: nothing of mob's is left in them."""
+"""Processes that the code of a role, or of a client, forks or starts: nothing of mob remains in them."""
 
 from __future__ import annotations
 
@@ -286,15 +286,13 @@ def test_a_child_that_comes_back_ends(ghosts: tuple[RunningApp, mob.Client], way
     calls = [getattr(back, way)(), *(back.many() for _ in range(20))]
     behind = [back.rows() for _ in range(3)]
     pid = calls[0].result(patient(60))
-    assert pid not in (0, worker)  # the answer is the parent's
+    assert pid not in (0, worker)  # the answer came from the parent
     assert {call.result(patient(60)) for call in calls[1:]} == {worker}
     assert {each for rows in (*before, *behind) for each in rows} == {worker}
     assert back.wait(pid).result(patient(60)) == status
-    assert set(map(int, (ghosts[0].directory / "ran").read_text().split())) == {worker}, (
-        "the child has run no other call"
-    )
+    assert set(map(int, (ghosts[0].directory / "ran").read_text().split())) == {worker}, "the child ran no other call"
     assert back.who().result(patient(60)) == worker
-    with mob.connect(client.app) as another:  # and the loop of the worker hears of new links
+    with mob.connect(client.app) as another:  # and the loop of the worker gets new links
         assert another.require("back").who().result(patient(60)) == worker
 
 
@@ -689,7 +687,7 @@ def test_what_a_worker_has_detached_ends_whoever_is_killed(apps: Apps, who: str)
     else:
         os.kill(app.fork_server(), signal.SIGKILL)
         app.wait_for("starting a new one")
-        client.scale("back", 2)  # the new fork server has adopted the worker when it has launched another
+        client.scale("back", 2)  # once the new fork server launched another worker, it has adopted this one
         wait_until(lambda: len(app.ready(client, "back")) == 2, "there is another worker")
         os.kill(worker, signal.SIGKILL)
     wait_ended(pids)

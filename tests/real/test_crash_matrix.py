@@ -1,7 +1,7 @@
-"""The crash matrix: wherever a worker dies in the course of a call, the call ends at once, and nothing else does.
+"""The crash matrix: wherever a worker dies in the course of a call, the call ends immediately, and nothing else does.
 
-The idea is loky's: every place of a call's way, times every way to die. A process that dies says nothing any more, so
-whoever had called it must learn of it by the end of the link, and by nothing else.
+The idea comes from loky: every stage of a call, times every way to die. A process that dies sends nothing more, so its
+caller must learn of the death from the end of the link, and from nothing else.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def outcome_by_hand(call):
 WORKERS = 7
 HOW = ["SIGKILL", "exit", "segfault"]
 PROMPT = patient(5.0)
-"""Seconds in which everything must be over, on a loaded machine; anything that waits for a timeout takes 30."""
+"""Seconds within which everything must end on a loaded machine; anything that waits for a timeout takes 30."""
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 class Scene:
-    """The app before a death: all workers are there, and one of them has a call in flight that must survive."""
+    """The app before a death: all workers are running, and one of them has a call in flight that must survive."""
 
     def __init__(self, app: RunningApp) -> None:
         self.app = app
@@ -216,17 +216,17 @@ class Scene:
         return self.victims.options(pid=self.pid)
 
     def next_to_die(self, role: str) -> int:
-        """The worker that has died least, so that no successor's pause grows long."""
+        """Return the worker that died least often, so that no successor has a long pause."""
         return min(self.app.ready(self.client, role), key=lambda member: (member.generation, member.index)).pid
 
     def check(self) -> None:
-        """The others have noticed nothing, and the next call succeeds."""
+        """Check that the others were not affected, and that the next call succeeds."""
         began = time.monotonic()
         assert self.victims.echo("next").result(PROMPT) == "next"
         self.victims.options(pid=self.bystander).release().result(PROMPT)
         assert self.survivor_call.result(PROMPT) == "released"
         assert time.monotonic() - began < PROMPT
-        wait_until(lambda: self.doomed not in {m.pid for m in self.client.members()}, "the dead one is gone", PROMPT)
+        wait_until(lambda: self.doomed not in {m.pid for m in self.client.members()}, "it was removed", PROMPT)
         assert self.before - {m.pid for m in self.app.ready(self.client)} == {self.doomed}
         wait_until(lambda: self.client.statistics()["pending"] == 0, "no call is left over", PROMPT)
 
@@ -238,7 +238,7 @@ def scene(app: RunningApp) -> Scene:
 
 
 def lost(call: mob.Call[Any]) -> str:
-    """Waits for the loss of a call; what it says of whether it was executed."""
+    """Wait for the loss of a call; return whether it was executed, as the error says."""
     error = call.exception(PROMPT)
     assert isinstance(error, mob.Lost), error
     return error.executed
@@ -252,7 +252,7 @@ def test_while_an_argument_is_decoded(scene: Scene, how: str) -> None:
 
 @pytest.mark.parametrize("how", HOW)
 def test_before_the_call_is_started(scene: Scene, how: str) -> None:
-    """The worker dies in another call, behind which this one waits. The board tells that it was not begun."""
+    """The worker dies in another call, for which this one waits. The board shows that this one was not begun."""
     fifo = scene.app.directory / f"before-{how}"
     os.mkfifo(fifo)
     fatal = scene.victim.wait_and_die(str(fifo), how)
@@ -273,7 +273,7 @@ def test_during_the_call(scene: Scene, how: str, name: str) -> None:
 
 @pytest.mark.parametrize("how", HOW)
 def test_after_the_reply(scene: Scene, how: str) -> None:
-    """What the worker has still said counts, and what it had not said by then is lost."""
+    """What the worker sent before its death counts, and the rest is lost."""
     beside = scene.victim.for_ever()
     assert scene.victim.die_after(how).result(PROMPT) == "replied"
     assert lost(beside) == "maybe"
@@ -290,7 +290,7 @@ def test_while_the_reply_is_encoded(scene: Scene, how: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["await_kept", "wait_for_kept"])
 @pytest.mark.parametrize("how", HOW)
 def test_the_owner_dies_in_its_callback(scene: Scene, how: str, name: str) -> None:
-    """A worker calls the function of a third, which dies of it: the worker learns of it, its own caller is served."""
+    """A worker calls a third one's function, which kills its owner: the worker learns of it and answers its caller."""
     scene.doomed = scene.next_to_die("owner")
     scene.client.require("owner").options(pid=scene.doomed).lend("keep", scene.pid, how).result(PROMPT)
     assert getattr(scene.victim, name)().result(PROMPT) == ["Lost", "maybe"]
@@ -309,7 +309,7 @@ def test_the_caller_dies_in_its_callback(scene: Scene, how: str) -> None:
 
 @pytest.mark.parametrize("how", HOW)
 def test_the_callee_dies_while_its_callback_runs(scene: Scene, how: str) -> None:
-    """The callback runs in the client, for a caller that will never hear of it."""
+    """The callback runs in the client, for a caller that will never get the answer."""
     began = threading.Event()
     ended = threading.Event()
 
@@ -335,7 +335,7 @@ def test_the_callee_is_killed_by_the_callback_that_it_awaits(scene: Scene) -> No
 
 
 def test_what_runs_for_a_dead_caller_is_cancelled(scene: Scene) -> None:
-    """A callback that would run for ever, for nobody."""
+    """A callback that would run forever, for no caller."""
     before = scene.client.statistics()["in_hand"]
     began = threading.Event()
 
@@ -347,7 +347,7 @@ def test_what_runs_for_a_dead_caller_is_cancelled(scene: Scene) -> None:
     assert lost(fatal) == "maybe"
     scene.check()
     assert began.is_set()
-    wait_until(lambda: scene.client.statistics()["in_hand"] == before, "its task is gone", PROMPT)
+    wait_until(lambda: scene.client.statistics()["in_hand"] == before, "its task ended", PROMPT)
 
 
 @pytest.mark.parametrize("waiting", ["lose_awaited", "lose_waited_for", "lose_in_a_thread"])
@@ -366,13 +366,13 @@ def test_however_a_mobster_waits_it_learns_of_the_loss(scene: Scene, waiting: st
 
 
 def test_with_calls_and_announcements_unread(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    """The kernel reports that as a reset and not as an end of file; it is a death like any other all the same."""
+    """The kernel reports that as a reset instead of an end of file, but it is a death like any other."""
     process = psutil.Process(scene.pid)
     os.kill(scene.pid, signal.SIGSTOP)
-    wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "it stands still")
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "it is stopped")
     calls = [scene.victim.echo(number) for number in range(3)]
     with mob.connect(scene.app.name):
-        pass  # all members are told of the visitor
+        pass  # all members are notified of the visitor
     os.kill(scene.pid, signal.SIGKILL)
     assert [lost(call) for call in calls] == ["no"] * 3
     scene.check()

@@ -1,4 +1,4 @@
-"""What somebody has sent before it went is heard, even if both become known at once."""
+"""What a process sent before its end is received, even if both become known at the same moment."""
 
 from __future__ import annotations
 

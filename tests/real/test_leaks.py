@@ -1,6 +1,6 @@
-"""What calls, callbacks, clients and deaths have used is given back: descriptors, memory and places in tables.
+"""What calls, callbacks, clients and deaths used is released: descriptors, memory and entries of tables.
 
-Every test measures, does a thing very often, and measures again; what is measured settles within moments, not at once.
+Every test measures, does something very often, and measures again; the values settle within moments, not immediately.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def failing(count):
 
 MIB = 1024 * 1024
 PROMPT = patient(10.0)
-"""Seconds in which everything has settled, on a loaded machine."""
+"""Seconds within which everything settles on a loaded machine."""
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +125,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
         )
         client = app.wait_ready()
         for role in ("left", "right", "mortal"):
-            client.all(role).call.statistics().result(PROMPT)  # all the links of this client are there
+            client.all(role).call.statistics().result(PROMPT)  # all links of this client exist
         yield app
 
 
 def descriptors(app: RunningApp, besides: str = "") -> dict[str, int]:
-    """Open descriptors: of the Kingpin, the fork server, and each mobster that is not of that role."""
+    """Return the open descriptors of the Kingpin, the fork server, and each mobster that is not of that role."""
     kingpin = psutil.Process(app.process.pid)
     (fork_server,) = kingpin.children()
     counts = {"Kingpin": kingpin.num_fds(), "fork server": fork_server.num_fds()}
@@ -141,13 +141,13 @@ def descriptors(app: RunningApp, besides: str = "") -> dict[str, int]:
 
 
 def tables(app: RunningApp, *roles: str) -> dict[str, Any]:
-    """The sizes of all tables of the mobsters of these roles."""
+    """Return the sizes of all tables of the mobsters of these roles."""
     client = app.clients[0]
     return {role: client.require(role).statistics().result(PROMPT) for role in roles}
 
 
 def quiet_tables(app: RunningApp, *roles: str) -> dict[str, Any]:
-    """Their sizes once nothing is under way and no function is lent or held."""
+    """Return their sizes once nothing is in progress and no function is lent or held."""
 
     def measure() -> dict[str, Any] | None:
         found = tables(app, *roles)
@@ -160,7 +160,7 @@ def quiet_tables(app: RunningApp, *roles: str) -> dict[str, Any]:
 
 
 def check_restored(measure: Callable[[], dict[str, Any]], before: dict[str, Any]) -> None:
-    """Waits until all is as before."""
+    """Wait until everything is as before."""
     last: dict[str, Any] = {}
 
     def is_restored() -> bool:
@@ -182,7 +182,7 @@ def test_callbacks_between_two_roles_leave_nothing(app: RunningApp, way: str, co
     client = app.clients[0]
     exchange = getattr(client.require("left"), way)
     pids = [app.ready(client, role)[0].pid for role in ("left", "right")]
-    exchange(count).result(patient(60))  # whatever is made once is made now
+    exchange(count).result(patient(60))  # everything that is made only once is made now
     before, fds = quiet_tables(app, "left", "right"), descriptors(app)
     memory = [psutil.Process(pid).memory_info().rss for pid in pids]
     exchange(count).result(patient(60))
@@ -201,7 +201,7 @@ def test_failing_callbacks_leave_nothing(app: RunningApp) -> None:
 
 
 def test_clients_that_come_and_go_leave_nothing(app: RunningApp) -> None:
-    """Each makes calls with a callback, leaves one behind that nobody has called, and goes."""
+    """Each makes calls with a callback, leaves one behind that was never called, and disconnects."""
     roles = ("left", "right", "mortal")
     before, fds = quiet_tables(app, *roles), descriptors(app)
     own = psutil.Process().num_fds()
@@ -211,7 +211,7 @@ def test_clients_that_come_and_go_leave_nothing(app: RunningApp) -> None:
             assert right.call_back(lambda n: n + 1, number).result(PROMPT) == number + 1
             right.keep(print, number).result(PROMPT)
             visitor.all("mortal").call.who().result(PROMPT)
-    assert tables(app, "right")["right"]["held"] == 50  # of dead owners, and held by the application
+    assert tables(app, "right")["right"]["held"] == 50  # owned by dead clients, and held by the application
     app.clients[0].require("right").forget().result(PROMPT)
     check_restored(lambda: tables(app, *roles), before)
     check_restored(lambda: descriptors(app), fds)
@@ -220,7 +220,7 @@ def test_clients_that_come_and_go_leave_nothing(app: RunningApp) -> None:
 
 
 def test_deaths_leave_nothing(app: RunningApp) -> None:
-    """`kill -9` twenty times in a row, each worker in its turn."""
+    """`kill -9` twenty times in a row, each worker in turn."""
     client = app.clients[0]
     before = quiet_tables(app, "left", "right")
     fds, sources = descriptors(app, besides="mortal"), descriptors(app)

@@ -1,4 +1,4 @@
-"""A port ends with the last worker that serves from it, and stays while one is to come."""
+"""A port closes with the last worker that serves from it, and stays open while another worker is expected."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def server(port: int, extra: str = "") -> str:
 
 
 def is_refused(port: int) -> bool:
-    """Return whether nobody listens there."""
+    """Return True if no process listens there."""
     with socket.socket() as sock:
         sock.settimeout(patient(10))
         return sock.connect_ex(("127.0.0.1", port)) != 0
@@ -63,7 +63,7 @@ def wait_refused(port: int) -> None:
 
 
 def ask(port: int, path: str = "/") -> bytes:
-    """The answer, to its end; empty if the server has died."""
+    """Return the whole answer; empty if the server died."""
     with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as sock:
         sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         answer = b""

@@ -1,4 +1,4 @@
-"""Listening sockets that the workers of a role share: one queue, whoever serves it, and it survives any of them."""
+"""Listening sockets that the workers of a role share: one queue, whatever the server, and it survives any worker."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Site:
     port: int
 
     def pids(self) -> list[int]:
-        """The two workers, both ready."""
+        """Return the pids of the two workers, both ready."""
         return [member.pid for member in self.app.ready(self.app.clients[0], self.role)]
 
     def wait_for_both(self, besides: int = 0) -> list[int]:
-        """Waits until two workers are ready, none of them `besides`."""
+        """Wait until two workers are ready, neither of them `besides`."""
         wait_until(lambda: len(set(self.pids()) - {besides}) == 2, "both workers are ready")
         return self.pids()
 
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
-    """One app with a role for each make of server; the last test stops it."""
+    """Yield one app with a role for each kind of server; the last test stops it."""
     ports = {make: free_port() for make in SERVERS}
     with apps_in(tmp_path_factory.mktemp("sites")) as apps:
         names = {make: f"s{number}" for number, make in enumerate(SERVERS)}
@@ -58,7 +58,7 @@ def site(request: pytest.FixtureRequest, sites: dict[str, Site]) -> Site:
 
 
 def in_hand(pid: int, port: int) -> int:
-    """How many connections to the port the process has accepted and not closed."""
+    """Return how many connections to the port the process has accepted and not closed."""
     there = psutil.Process(pid).net_connections("tcp")
     return sum(c.laddr.port == port and c.status != psutil.CONN_LISTEN for c in there)
 
@@ -75,7 +75,7 @@ def test_nothing_that_waits_in_the_queue_is_lost_with_a_worker(site: Site) -> No
     first, second = site.wait_for_both()
     freeze(first)
     freeze(second)
-    waiting = [begin_request(site.port, patience=0.9) for _ in range(30)]  # a full queue is tried again after 1 s
+    waiting = [begin_request(site.port, patience=0.9) for _ in range(30)]  # a full queue is retried after 1 s
     os.kill(first, signal.SIGKILL)
     os.kill(second, signal.SIGCONT)
     answers = [finish_request(sock) for sock in waiting]
@@ -99,7 +99,7 @@ def test_under_load_a_dying_worker_takes_only_what_it_had_in_hand(site: Site) ->
 
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(client, i) for i in range(8)]
-        lost.acquire()  # the victim is at work
+        lost.acquire()  # the victim is working
         freeze(victim)
         had = in_hand(victim, site.port)
         os.kill(victim, signal.SIGKILL)
@@ -125,7 +125,7 @@ def test_while_a_worker_starts_the_others_serve_on(site: Site) -> None:
     os.kill(old, signal.SIGKILL)
     begun = time.monotonic()
     while old in site.pids() or len(site.pids()) < 2:
-        ask(site.port)  # one at a time: none that comes later helps a loop out that hangs
+        ask(site.port)  # one at a time, so that no later request frees a loop that hangs
     assert time.monotonic() - begun < patient(10)
 
 
@@ -161,7 +161,7 @@ UNIX = """
 
 
 def read_all(path: Path) -> int:
-    """The pid of who answers on a Unix socket."""
+    """Return the pid of the process that answers on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(patient(30))
         sock.connect(os.path.relpath(path))  # the path of a test's directory may be too long for an address
@@ -232,12 +232,12 @@ LISTENER = """
 def start_listener(apps: Apps, how: str) -> RunningApp:
     app = apps.start('.role("front", "./front.py", workers=2)', front=LISTENER.replace("HOW", how))
     app.wait_ready(2)
-    app.wait_for("serves", 2)  # it is ready a little earlier: as soon as it listens
+    app.wait_for("serves", 2)  # it is ready slightly earlier: as soon as it listens
     return app
 
 
 def everywhere(app: RunningApp, function: str) -> set[Any]:
-    """What the function gives in both workers."""
+    """Return the results of the function in both workers."""
     answers = getattr(app.clients[0].all("front").call, function)().result(patient(10))
     assert len(answers) == 2
     return set(answers.values())
@@ -373,7 +373,7 @@ def test_a_port_that_python_refuses_is_refused_as_python_does(apps: Apps) -> Non
 
 @pytest.fixture
 def stranger() -> Iterator[socket.socket]:
-    """A server that is no part of any app, in this process."""
+    """Yield a server in this process that belongs to no app."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(patient(30))
         yield server

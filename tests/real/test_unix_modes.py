@@ -1,4 +1,4 @@
-"""Who may connect to a Unix socket: the mode and the owner of its file."""
+"""Permission to connect to a Unix socket: the mode and the owner of its file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MINE = """
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user can enter."""
+    """Yield a directory that every user can enter."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         yield Path(directory)
@@ -56,7 +56,7 @@ def mode_of(path: Path) -> int:
 
 
 def can_connect_as_another(path: Path) -> bool:
-    """Return whether a process of another user and group can connect."""
+    """Return True if a process of another user and group can connect."""
     child = os.fork()
     if child == 0:
         status = 1
