@@ -1,4 +1,4 @@
-"""What `client.metrics()` might answer, for tests of the views that show it."""
+"""Answers of `client.metrics()` for tests of the views that show them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, Mobs
 
 
 def counts(times: dict[float, int] | None = None) -> tuple[int, ...]:
-    """So many calls took so long."""
+    """Return the histogram of that many calls for each duration."""
     made = [0] * RANGES
     for seconds, number in (times or {}).items():
         made[range_of(seconds)] += number
@@ -18,7 +18,7 @@ def counts(times: dict[float, int] | None = None) -> tuple[int, ...]:
 
 
 def mobster(uid: int, role: str = "back", index: int = 0, **more: Any) -> MobsterMetrics:
-    """One that has been there for a minute."""
+    """Return the metrics of a worker that has been up for a minute."""
     values: dict[str, Any] = {
         "pid": 1000 + uid,
         "generation": 1,
@@ -50,30 +50,30 @@ def export(
     unserved: dict[str, int] | None = None,
     in_flight: int = 0,
 ) -> ExportMetrics:
-    """The sums of one export."""
+    """Return the metrics of one export."""
     sums = counts(waited or ran), 0.0, counts(ran), 0.0
     return ExportMetrics(role, name, *sums, failed or {}, unserved or {}, in_flight)
 
 
 def timer(name: str, next: float = 0.0, outcome: str = "ok", is_here: bool = True, **more: Any) -> TimerMetrics:
-    """A timer of the role "back" that has run once, unless told otherwise."""
+    """Return a timer of the role "back" that has run once, by default."""
     last = 900.0 if outcome else 0.0
     return TimerMetrics("back", name, "every 60 s", next, last, 0.5, outcome, is_here=is_here, **more)
 
 
 def gauge(name: str, role: str, *values: tuple[tuple[str, ...], float], labels: tuple[str, ...] = ()) -> AppMetric:
-    """A metric of one role."""
+    """Return a metric of one role."""
     return AppMetric(name, "gauge", "", labels, (), tuple(AppSample(role, *each) for each in values))
 
 
 def queued(**by_role: dict[str, int]) -> AppMetric:
-    """What the keeper of durable jobs tells: their number by role and state."""
+    """Return the metric of the durable jobs: their number by role and state."""
     values = [((role, state), float(n)) for role, states in by_role.items() for state, n in states.items()]
     return gauge("queue_jobs", "queue", *values, labels=("of", "state"))
 
 
 def stored(**by_role: Mapping[str, float]) -> tuple[AppMetric, ...]:
-    """What stores tell, by their role and the name of the metric."""
+    """Return the metrics of stores, by role and name of the metric."""
     names = dict.fromkeys(name for values in by_role.values() for name in values)
     return tuple(
         AppMetric(
@@ -89,7 +89,7 @@ def stored(**by_role: Mapping[str, float]) -> tuple[AppMetric, ...]:
 
 
 def metrics(*mobsters: MobsterMetrics, exports: tuple[ExportMetrics, ...] = (), **more: Any) -> Metrics:
-    """An app with these, and the roles that follow from them."""
+    """Return the metrics of an app with these workers, and of their roles."""
     names = dict.fromkeys(each.role for each in mobsters)
     roles = more.pop("roles", None) or tuple(
         RoleMetrics(

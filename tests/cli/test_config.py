@@ -1,4 +1,4 @@
-"""An app that a TOML file describes: what is read, and what is said about what does not fit."""
+"""Apps described by a TOML file: what is read, and the errors for what does not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mob.rim import cores
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with some modules; what is described there does not complain that it was never run."""
+    """A directory with some modules; apps described there do not complain that they were never run."""
     for name in ("back", "front"):
         (tmp_path / f"{name}.py").write_text("")
     (tmp_path / "src").mkdir()

@@ -1,4 +1,4 @@
-"""What the doctor says of a machine, of modules and of running apps."""
+"""What `mob doctor` reports about a machine, about modules and about running apps."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_imports_that_cannot_be_found_are_told_without_running_anything(tmp_path
 
 def test_slow_imports_are_measured(tmp_path: Path) -> None:
     slow = "import time\ntime.sleep(0.4)\n"
-    asks = "import mob\nback = mob.require('other')\n"  # which is not there: no mobster runs it
+    asks = "import mob\nback = mob.require('other')\n"  # the proxy is absent, because no mobster imports the module
     (each,) = of_modules(tmp_path, BACK, True, back="import asks, slow\n1 / 0\n", slow=slow, asks=asks)
     assert each.verdict == OK
     assert "slow 0.4" in each.seen

@@ -20,7 +20,7 @@ class Interrupting(MetaPathFinder):
             try:
                 for _ in range(1000):  # handlers run between two instructions
                     pass
-            except BaseException:  # as some modules do it
+            except BaseException:  # as some modules do
                 pass
 
 sys.meta_path.insert(0, Interrupting())

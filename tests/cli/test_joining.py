@@ -20,7 +20,7 @@ from mob.plan import GATEWAY, Cluster, Plan
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """The plans that the Kingpin was given; nothing runs."""
+    """The plans that the Kingpin received; nothing runs."""
     plans: list[Plan] = []
 
     def keep(plan: Plan, before: object = None) -> int:
@@ -180,6 +180,6 @@ def test_a_file_that_says_it_wrongly(tmp_path: Path, ran: list[Plan], more: str,
 
 
 def test_every_option_of_a_cluster_can_be_said(app: App) -> None:
-    """`App.cluster` takes whatever `plan.Cluster` declares: a file and `--join` build upon that."""
+    """`App.cluster` accepts all fields of `plan.Cluster`: a file and `--join` rely on that."""
     known: Any = inspect.signature(app.cluster).parameters
     assert {field for field in Cluster.__struct_fields__ if field not in known} == {"is_named"}

@@ -1,4 +1,4 @@
-"""What a mobster tells of where it stands, taken apart."""
+"""Parsing of the stacks that a worker reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mob stubs`: from sources to the text of interfaces, and what type checkers make of it."""
+"""`mob stubs`: from sources to the text of interfaces, and how type checkers judge it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made(text: str, role: str = "back", module: str = "back") -> tuple[str, list
 
 
 def methods(text: str) -> list[str]:
-    """The methods of the only class, but `options`; those of several lines joined by `|`."""
+    """Return the methods of the only class, except `options`; those of several lines joined by `|`."""
     body = text.partition('"""The exports of the role')[2].partition("\n\n")[2].partition("    def options(")[0]
     return ["|".join(line.strip() for line in part.splitlines()) for part in body.strip("\n").split("\n\n") if part]
 

@@ -1,4 +1,4 @@
-"""`mob systemd` prints a unit that systemd takes, for paths and names of any kind."""
+"""`mob systemd` prints a unit that systemd accepts, for paths and names of any kind."""
 
 from __future__ import annotations
 

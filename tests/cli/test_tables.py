@@ -1,4 +1,4 @@
-"""Tables with notes: nothing of them is cut, however narrow the screen is."""
+"""Tables with notes are never truncated, however narrow the screen is."""
 
 from __future__ import annotations
 

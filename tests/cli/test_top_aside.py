@@ -10,7 +10,7 @@ NOW = 1000.0
 
 
 def lines(*looks: Metrics) -> list[str]:
-    """The lines as text, with their parts apart."""
+    """Return the lines as text, with their parts separated."""
     named = [(chr(ord("a") + number) if len(looks) > 1 else "", each) for number, each in enumerate(looks)]
     return [" | ".join("".join(text for text, _ in part).strip() for part in line) for line in asides(named, NOW)]
 

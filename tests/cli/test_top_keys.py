@@ -1,4 +1,4 @@
-"""What is typed into `mob top`: bytes to keys."""
+"""Keys of `mob top`: from bytes to names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each key of `mob top` does: from keys to state and wishes."""
+"""The effect of each key of `mob top`: from keys to state and actions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPORTS = (export("back", "foo", {0.01: 5}), export("back", "bar", {1.0: 50}))
 
 @pytest.fixture
 def top() -> Top:
-    """The app, seen twice."""
+    """The state of an app after two readings."""
     top = Top("myapp")
     top.handle_metrics(0.0, metrics(*(mobster(m.uid, m.role, m.index) for m in MOBSTERS)))
     top.handle_metrics(1.0, metrics(*MOBSTERS, exports=EXPORTS))
@@ -27,7 +27,7 @@ def top() -> Top:
 
 
 def press(top: Top, *keys: str) -> Action | None:
-    """Types them; the last wish."""
+    """Type the keys; return the last action."""
     wish = None
     for key in keys:
         wish = top.handle_key(key)
@@ -123,7 +123,7 @@ def test_the_selection_passes_on_to_the_successor(top: Top) -> None:
     top.handle_metrics(2.0, metrics(*MOBSTERS[:2], mobster(9, "back", 0), MOBSTERS[3]))
     assert top.settle(top.lines()).pid == 1009  # pyright: ignore[reportOptionalMemberAccess]
     top.handle_metrics(3.0, metrics(*MOBSTERS[:2]))
-    assert selected(top) == "front.1"  # the place is no more: the line that stands there now
+    assert selected(top) == "front.1"  # the place no longer exists: the line now at its position
 
 
 WISHES = {
@@ -280,7 +280,7 @@ def test_a_text_is_asked_for_until_it_is_there() -> None:
 
 @pytest.fixture
 def two() -> Top:
-    """An app on two machines."""
+    """The state of an app on two machines."""
     top = Top("myapp")
     for at in (0.0, 1.0):
         top.handle_metrics(at, metrics(mobster(1, "back", 0, calls=int(10 * at))), "a")

@@ -16,7 +16,9 @@ def line(lines: tuple[TableLine, ...], name: str) -> dict[str, Any]:
 
 def test_rates_are_taken_over_some_seconds_as_the_beats_do_not_keep_our_time() -> None:
     rates = Rates()
-    for second, calls in enumerate([0, 0, 200, 300, 300, 500]):  # a beat is late, and one comes with the next
+    for second, calls in enumerate(
+        [0, 0, 200, 300, 300, 500]
+    ):  # one heartbeat is late, and arrives together with the next
         rates.add(float(second), metrics(mobster(1, calls=calls)))
     assert line(rates.mobsters, "back.0")["calls/s"] == pytest.approx(100)
     assert rates.totals is not None

@@ -1,4 +1,4 @@
-"""What `mob top` shows, at several sizes, as text."""
+"""The screen of `mob top` at several sizes, as text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZES = [(200, 50), (120, 30), (80, 24), (60, 15), (40, 10), (20, 6), (7, 3), (1
 
 @pytest.fixture
 def top() -> Top:
-    """An app with all that can stand in a table."""
+    """The state of an app with everything that a table can show."""
     top = Top("myapp")
     top.handle_metrics(0.0, metrics(mobster(1), mobster(2, index=1), mobster(3, "漢字の役割", 0), cpu=1.0))
     mobsters = (
@@ -36,14 +36,14 @@ def top() -> Top:
 
 
 def shown(top: Top, width: int, height: int | None) -> str:
-    """The screen as text."""
+    """Return the screen as text."""
     console = Console(width=width, height=height or 25, file=io.StringIO(), record=True, color_system=None)
     console.print(Screen(top, width, height), end="")
     return console.export_text()
 
 
 def words(top: Top, width: int = 160) -> list[str]:
-    """The rows, with one blank between the words."""
+    """Return the rows, with one space between words."""
     return [" ".join(row.split()) for row in shown(top, width, 12).splitlines()]
 
 
@@ -193,7 +193,7 @@ def test_colours_are_left_out_if_they_are_not_wanted(top: Top, monkeypatch: pyte
     monkeypatch.setenv("NO_COLOR", "1")
     colours = {code for part in drawn().split("\x1b[")[1:] for code in part.partition("m")[0].split(";")}
     assert colours <= {"0", "1", "2", "4", "5", "7"}
-    assert "7" in colours  # the selected line is seen all the same
+    assert "7" in colours  # the selected line is visible nevertheless
 
 
 def test_a_wish_is_a_sentence() -> None:

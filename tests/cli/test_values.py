@@ -1,4 +1,4 @@
-"""What a person types becomes a value, and what a mobster returns becomes JSON, whatever it is."""
+"""What a user types becomes a value, and any result of a worker becomes JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When workers that were asked for count as ready, and when it is said that they do not come up."""
+"""When requested workers count as ready, and when the wait fails because they do not start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of the examples that tests run: as they stand but for the names of their apps, which may be taken here."""
+"""Copies of the examples that tests run: unchanged except for the names of their apps, which may be in use here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def started(
     terminal: bool = False,
     replace: dict[str, str] | None = None,
 ) -> RunningApp:
-    """A copy of the example, run by `python main.py` as its page says. `replace`: what is another text in the copy."""
+    """Run a copy of the example with `python main.py`, as its page says. `replace`: texts to replace in the copy."""
     shutil.copytree(
         EXAMPLES / example, apps.directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
     )

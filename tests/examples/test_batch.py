@@ -1,4 +1,4 @@
-"""The example `batch`: interrupted in the middle and run again, with files that fail, and with a worker that dies."""
+"""The example `batch`: interrupted and run again, with files that fail, and with a worker that crashes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def batch(apps: Apps) -> Batch:
 
 def test_ctrl_c_in_the_middle_stops_it_and_the_next_run_does_the_rest(batch: Batch) -> None:
     slow = batch.texts / "slow.txt"
-    os.mkfifo(slow)  # nobody writes to it, so who reads it waits
+    os.mkfifo(slow)  # it has no writer, so its reader waits
     run = batch.run()
     wait_until(lambda: len(batch.counted()) == len(TEXTS), "the others are done")
     run.signal(signal.SIGINT)

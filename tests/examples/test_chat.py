@@ -1,4 +1,4 @@
-"""The example `chat`: over several fronts, with deaths and a reload in between; and two pages that talk in Chromium."""
+"""The example `chat`: on several fronts, with crashes and a reload in between; and two pages in Chromium."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def app(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[RunningA
 
 
 class Visitor:
-    """What a page is to the app."""
+    """The app's view of a page."""
 
     def __init__(self, socket: Any, name: str, room: str = "", after: int = 0, visitor: str = "") -> None:
         self.socket, self.name, self.visitor = socket, name, visitor or f"visitor {name}"
@@ -47,7 +47,7 @@ class Visitor:
         self.socket.send(json.dumps(what))
 
     def hear(self, is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The next news of that kind."""
+        """Return the next event of that kind."""
         while not is_it(news := json.loads(self.socket.recv(PATIENCE))):
             pass
         return dict(news)
@@ -56,18 +56,18 @@ class Visitor:
         return self.hear(lambda news: news.get("text") == text)
 
     def hear_left(self, *names: str) -> dict[str, Any]:
-        """That one of those has left."""
+        """Wait until one of those has left."""
         return self.hear(lambda news: news["what"] == "left" and news["name"] in names)
 
     @property
     def front(self) -> int:
-        """The pid of the front that it is connected with."""
+        """Pid of the front that it is connected to."""
         return int(self.entered["front"].partition("(")[2].rstrip(")"))
 
 
 @pytest.fixture
 def visit(url: str) -> Iterator[Callable[..., Visitor]]:
-    """Opens a connection of its own for a visitor."""
+    """Open a separate connection for a visitor."""
     with ExitStack() as stack:
 
         def come(name: str, *args: Any, **more: Any) -> Visitor:

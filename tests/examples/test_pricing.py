@@ -1,4 +1,4 @@
-"""The example `pricing`: right prices, one copy of the scenarios, a worker that dies, and no app at all."""
+"""The example `pricing`: right prices, one copy of the scenarios, a worker that crashes, and no app at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def rows(output: str) -> list[list[float]]:
-    """The table of prices, as numbers."""
+    """Return the table of prices, as numbers."""
     return [[float(cell) for cell in row] for row in ROW.findall(output)]
 
 
@@ -77,7 +77,7 @@ def test_the_speed_up_is_told(output: str) -> None:
     assert float(found[3]) == pytest.approx(float(found[2]) / float(found[1]), rel=0.1)
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core, one worker: nobody is left to go on")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core, one worker: no other worker can continue")
 def test_a_worker_that_dies_changes_no_price(app: RunningApp, output: str) -> None:
     client = app.clients[0]
     victim, *others = (member.pid for member in app.ready(client))

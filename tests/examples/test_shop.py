@@ -1,4 +1,4 @@
-"""The example `shop`: orders through `kill -9` of everything, once each; baskets through a reload; its page."""
+"""The example `shop`: orders survive `kill -9` of everything, once each; baskets survive a reload; its page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def app(apps: Apps, url: str) -> RunningApp:
 
 
 def opened(apps: Apps, url: str, replace: dict[str, str] | None = None) -> RunningApp:
-    """Open the shop, with what is left of it on the disk."""
+    """Open the shop, with the data that is left on disk."""
     app = started(apps, "shop", {"PORT": str(httpx.URL(url).port), "DASHBOARD_PORT": str(free_port())}, replace=replace)
     app.wait_ready()
     return app
@@ -50,7 +50,7 @@ def opened(apps: Apps, url: str, replace: dict[str, str] | None = None) -> Runni
 
 @pytest.fixture
 def visit(url: str) -> Iterator[Callable[[], httpx.Client]]:
-    """Opens the page for a visitor of its own."""
+    """Open the page for a new visitor."""
     visitors: list[httpx.Client] = []
 
     def come() -> httpx.Client:
@@ -64,7 +64,7 @@ def visit(url: str) -> Iterator[Callable[[], httpx.Client]]:
 
 
 def order(visitor: httpx.Client, good: str = "Teapot") -> str:
-    """Order one thing; the number of the order."""
+    """Order one thing; return the number of the order."""
     basket = visitor.post("/basket", json={"good": good}).json()
     assert basket["goods"] == {good: 1}
     answer = visitor.post("/orders", json={"number": basket["number"]})
@@ -73,7 +73,7 @@ def order(visitor: httpx.Client, good: str = "Teapot") -> str:
 
 
 def books(apps: Apps) -> dict[str, str]:
-    """What the shop has written down: the state of each order."""
+    """Return what the shop has recorded: the state of each order."""
     with closing(sqlite3.connect(apps.directory / "data" / "shop.db", timeout=patient(30))) as rows:
         return dict(rows.execute("select number, state from orders").fetchall())
 

@@ -1,4 +1,4 @@
-"""The examples `hello` and `counter`, run as their pages say; and docs/examples.md names all that there are."""
+"""The examples `hello` and `counter`, run as their pages say; docs/examples.md names all examples."""
 
 from __future__ import annotations
 

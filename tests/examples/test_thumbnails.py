@@ -1,4 +1,4 @@
-"""The example `thumbnails`: over HTTP, with files of every kind, workers that die, and the page in a real Chromium."""
+"""The example `thumbnails`: over HTTP, with files of every kind, workers that crash, and the page in Chromium."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.running import RunningApp, apps_in, free_port, freeze, wait_until
 
 
 def picture(width: int = 1200, height: int = 800, kind: str = "JPEG") -> bytes:
-    """A picture with something to see on it."""
+    """Return a picture with some content."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     waves = np.stack([np.sin(9 * x + 4 * y), np.cos(7 * y - 3 * x), np.sin(5 * x * y + 1)], axis=-1)
     file = io.BytesIO()
@@ -37,7 +37,7 @@ def picture(width: int = 1200, height: int = 800, kind: str = "JPEG") -> bytes:
 
 
 def bomb() -> bytes:
-    """A small file that says it is a PNG of 10,000 million pixels."""
+    """Return a small file that claims to be a PNG of 10,000 million pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -78,7 +78,7 @@ def app(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[RunningA
 
 
 def ask(url: str, data: bytes) -> list[dict[str, Any]]:
-    """The lines that answer a file."""
+    """Return the lines of the response to a file."""
     answer = httpx.post(f"{url}thumbnails", content=data, timeout=patient(30))
     return [json.loads(line) for line in answer.text.splitlines()]
 

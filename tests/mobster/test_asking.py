@@ -1,4 +1,4 @@
-"""What a module looks like once the debugger's functions in it ask for the terminal."""
+"""Patched modules: their functions ask for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mob.mobster.debugger import asking
 
 
 class Stops:
-    """A hook that keeps where it is called."""
+    """A hook that records where it is called."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, str | None]] = []

@@ -1,4 +1,4 @@
-"""What a role has left at its end: tasks that raise or do not end, generators that do not close, reasons of exits."""
+"""What a role leaves at its end: tasks that raise or do not end, generators that do not close, reasons of exits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def raises_when_cancelled() -> None:
 
 
 async def cleans_up(release: asyncio.Event) -> None:
-    """Takes its time, which is no swallowing: it stands at another place."""
+    """Take some time, which does not count as ignoring the cancellation: the task is at another place."""
     try:
         await asyncio.Event().wait()
     finally:
@@ -39,7 +39,7 @@ async def items(release: asyncio.Event) -> AsyncIterator[int]:
 
 
 def end_with(caplog: pytest.LogCaptureFixture, *coroutines: Any, seconds: float) -> list[dict[str, Any]]:
-    """End a loop on which these run; what its handler of exceptions was told."""
+    """Run these coroutines and end their loop; return what its exception handler received."""
     told: list[dict[str, Any]] = []
 
     async def run() -> None:
@@ -50,7 +50,7 @@ def end_with(caplog: pytest.LogCaptureFixture, *coroutines: Any, seconds: float)
         await ending.end_tasks(seconds, LOG, Cancelling(loop, LOG.error))
         for task in tasks:
             if not task.done():
-                task.cancel()  # the second time it is let go
+                task.cancel()  # the second time it ends
         await asyncio.gather(*tasks, return_exceptions=True)
 
     with caplog.at_level(logging.ERROR):

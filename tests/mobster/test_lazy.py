@@ -1,4 +1,4 @@
-"""Lazy globals of a role's module: the search for exports asks them nothing, because any question evaluates them."""
+"""Lazy globals of a role's module: the search for exports does not touch them, because that would evaluate them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mob.wire.ways import as_function
 
 
 class Evaluated(BaseException):
-    """It was evaluated."""
+    """Raised when a lazy object is evaluated."""
 
 
 def fail(*args: object) -> Any:
@@ -24,7 +24,7 @@ def fail(*args: object) -> Any:
 
 
 class LikeDjango:
-    """`SimpleLazyObject`, `settings`."""
+    """Like `SimpleLazyObject` and `settings`."""
 
     __class__ = property(fail)  # type: ignore[assignment]
     __getattr__ = fail
@@ -37,14 +37,14 @@ class Lookup:
 
 
 class LikeWerkzeug:
-    """`LocalProxy`."""
+    """Like `LocalProxy`."""
 
     __class__ = __wrapped__ = __name__ = __dict__ = Lookup()  # type: ignore[assignment]
     __getattr__ = __call__ = __repr__ = __eq__ = __hash__ = fail  # type: ignore[assignment]
 
 
 class LikeCelery:
-    """`Proxy`, and `Proxy` of lazy_object_proxy."""
+    """Like `Proxy`, and `Proxy` of lazy_object_proxy."""
 
     __slots__ = ("__dict__",)
     __class__ = __wrapped__ = property(fail)  # type: ignore[assignment]
@@ -52,7 +52,7 @@ class LikeCelery:
 
 
 class LikeWrapt:
-    """`FunctionWrapper`: stands for a function, and binds as it does."""
+    """Like `FunctionWrapper`: wraps a function, and binds as it does."""
 
     def __init__(self, function: Any) -> None:
         self.function = function

@@ -1,4 +1,4 @@
-"""What the liveness thread says: beats, and behind them what the application has counted, as long as it is read."""
+"""The liveness thread sends heartbeats, followed by the counts of the application, as long as the Kingpin reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Thread:
         return self.counted.pop(0) if self.counted else None
 
     def hear(self) -> Vital:
-        """The next thing that it says."""
+        """Return its next message."""
         while not self._heard:
             data = self.there.recv(65536)
             self._heard += [each for payload in self._decoder.feed(data) for each in decode_vital(payload)]
@@ -63,7 +63,7 @@ def test_what_was_counted_follows_the_beat_whole_and_once(thread: Thread) -> Non
     thread.pulse.start()
     assert [thread.hear() for _ in range(4)] == [Beat(), news(1), news(2), news(3)]
     thread.counted.append(news(4))
-    while (said := thread.hear()) != news(4):  # that beat may be over by now, or not
+    while (said := thread.hear()) != news(4):  # that heartbeat may have arrived by now, or not
         assert said == Beat()
     assert thread.hear() == Beat()
 
@@ -72,7 +72,7 @@ def test_what_a_busy_kingpin_does_not_read_yet_is_kept_and_told_later(thread: Th
     every = [news(number, 400) for number in range(200)]
     thread.counted = list(every)
     thread.pulse.start()
-    thread.hear()  # the rest of what fits is in the socket by now, or on its way
+    thread.hear()  # the rest that fits is in the socket, or on its way
     heard: list[Vital] = []
     while len(heard) < len(every):
         said = thread.hear()

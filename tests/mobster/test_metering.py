@@ -1,4 +1,4 @@
-"""`mob.counter` and its like, outside of a mobster and inside of one."""
+"""`mob.counter` and the other metrics, inside and outside of a mobster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mob.wire.messages import MetricNews, SampleNews
 
 
 class Here:
-    """A process that counts: as much of a peer as counting uses."""
+    """A process that counts, with the parts of a peer that this needs."""
 
     def __init__(self) -> None:
         self.meters: Meters | None = None
@@ -29,7 +29,7 @@ class Here:
         )
 
     def take(self) -> dict[str, dict[tuple[str, ...], SampleNews]]:
-        """All that is new, by metric and labels."""
+        """Return everything new, by metric and labels."""
         found: dict[str, dict[tuple[str, ...], SampleNews]] = {}
         while self.meters is not None and (counted := self.meters.take()) is not None:
             for each in counted.metrics:
@@ -244,7 +244,7 @@ def test_much_is_told_in_several_messages_and_none_is_told_twice(here: Here) -> 
         messages.append(counted.metrics)
     assert [len(each[0].samples) for each in messages] == [MOST_SAMPLES, 1]
     for number in range(200):
-        orders.inc(id=f"{number}{'x' * 500}")  # which is cut
+        orders.inc(id=f"{number}{'x' * 500}")  # truncated
     sizes = []
     while (counted := here.meters.take()) is not None:
         sizes.append(sum(len(sample.labels[0]) for each in counted.metrics for sample in each.samples))

@@ -10,7 +10,7 @@ from mob.mobster.output import LONGEST, Buffer, StandardStream, WholeLines
 
 
 class Pipe(io.BytesIO):
-    """Remembers each write."""
+    """Records each write."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What mob adds to the records of `logging`, and how they look as JSON."""
+"""What mob adds to records of `logging`, and their form as JSON."""
 
 from __future__ import annotations
 

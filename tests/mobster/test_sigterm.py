@@ -1,4 +1,4 @@
-"""What SIGTERM means in a mobster: who has sent it, and what the main thread does at that moment."""
+"""The meaning of SIGTERM in a mobster depends on its sender and on what the main thread does at that moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.running import wait_until
 
 
 class Process:
-    """The mobster whose signal it is; `calls` is what the loop's thread is to call."""
+    """The mobster that gets the signal; `calls` holds what the loop's thread must call."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
@@ -32,7 +32,7 @@ class Process:
         self.asked += 1
 
     def turn(self) -> None:
-        """The loop comes round."""
+        """Let the loop run its calls."""
         wait_until(lambda: self.calls, "there is something to call")
         self.calls.pop(0)()
 
@@ -47,7 +47,7 @@ def process() -> Iterator[Process]:
 
 
 def stand(after: Callable[[], None]) -> None:
-    """Be where the signal comes between two instructions."""
+    """Wait at a place where the signal arrives between two instructions."""
     after()
     threading.Event().wait(PATIENCE)  # the signal raises here
 
@@ -80,14 +80,14 @@ def test_the_middle_of_sending_is_not_broken_off(process: Process, module: Modul
     sending = compile("wake()\nwhile not calls: pass", module.__file__, "exec")
     exec(sending, {"wake": process.sigterm.wake, "calls": process.calls})
     with pytest.raises(SystemExit):
-        stand(after=process.turn)  # which sends it once more, and this is not the middle of sending
+        stand(after=process.turn)  # which sends the signal again, and nothing is being sent here
 
 
 def test_the_handler_of_the_role_is_called_and_cannot_end_the_process(
     process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     log, called = logging.getLogger("mob"), []
-    process.sigterm.pass_on(log)  # there is none
+    process.sigterm.pass_on(log)  # the role has no handler
 
     def exits(signum: int, frame: object) -> None:
         called.append(signum)

@@ -1,4 +1,4 @@
-"""What is said of a block under `if __name__ == "__main__":`, whose module a mobster imports."""
+"""Warnings about a block under `if __name__ == "__main__":` in a module that a mobster imports."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ SILENT = {
 
 
 def said(directory: Path, source: str, is_busy: bool = False) -> str:
-    """Return what is said of a module with this source."""
+    """Return the warning about a module with this source."""
     file = directory / "shop.py"
     file.write_text(ASGI + textwrap.dedent(source))
     spec = importlib.util.spec_from_file_location(f"shop{next(NUMBERS)}", file)

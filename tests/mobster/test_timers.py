@@ -1,4 +1,4 @@
-"""`mob.every` and `mob.cron` as they are declared: what is wrong is said in that line, also where no mob is running."""
+"""Declarations of `mob.every` and `mob.cron`: errors are raised in that line, also where no app is running."""
 
 from __future__ import annotations
 

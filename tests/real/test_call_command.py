@@ -205,10 +205,12 @@ def test_a_class_makes_an_object_that_is_shown(app: RunningApp) -> None:
 
 def test_a_call_may_have_a_time(app: RunningApp) -> None:
     told = refusal(app, "call", "back.waits", "--timeout", "0.2")
-    assert "took too long" in told or "did not answer within 0.2 s" in told  # whoever sees it first says it
+    assert (
+        "took too long" in told or "did not answer within 0.2 s" in told
+    )  # whichever process notices first reports it
 
 
-NOBODY = "No worker of 'none' is ready (none.0: ValueError: no); waiting for one. Press Ctrl-C to give up.\n"
+NOT_READY = "No worker of 'none' is ready (none.0: ValueError: no); waiting for one. Press Ctrl-C to give up.\n"
 FAILS = "raise ValueError('no.')"
 
 
@@ -219,7 +221,7 @@ def test_a_call_that_waits_for_a_worker_says_so(apps: Apps, capsys: pytest.Captu
     waiting, sent = client.require("none").foo(1), client.require("back").waits()
     app.wait_for(r"\| waits")
     call_command._tell_if_nobody_is_ready(client, "none", [waiting])
-    assert capsys.readouterr().err == NOBODY
+    assert capsys.readouterr().err == NOT_READY
     app.signal(signal.SIGTERM)
     wait_until(lambda: not any(is_ready(each, "back") for each in client.members()), "its worker is draining")
     call_command._tell_if_nobody_is_ready(client, "back", [sent])
@@ -277,16 +279,16 @@ def test_messages_are_sent(app: RunningApp) -> None:
     app.wait_for(rf"back\.0 {first.pid} \| got -1")
 
 
-def test_it_is_said_that_nobody_hears_a_message(apps: Apps) -> None:
+def test_a_message_without_a_handler_is_reported(apps: Apps) -> None:
     hears = "import mob\ndef hear(): mob.on('message', print)"
     app = apps.start('.role("deaf", "./deaf.py").role("late", "./late.py", workers=2)', deaf="", late=hears)
     client = app.wait_ready(3)
-    nobody = 'none of which has a handler (@mob.on("message"))'
-    assert mob_(app, "send", "--all", "hi").stderr == f"sent to 3 workers, {nobody}.\n"
+    unheard = 'none of which has a handler (@mob.on("message"))'
+    assert mob_(app, "send", "--all", "hi").stderr == f"sent to 3 workers, {unheard}.\n"
     client.all("late").call.hear().result(patient(20))
     wait_until(lambda: client.roles()["late"].hears, "the Kingpin knows of the handler")
     assert mob_(app, "send", "--all", "hi").stderr == "sent to 3 workers, 2 with a handler.\n"
-    assert mob_(app, "send", "--any", "deaf", "hi").stderr == f"sent to 1 worker, {nobody}.\n"
+    assert mob_(app, "send", "--any", "deaf", "hi").stderr == f"sent to 1 worker, {unheard}.\n"
 
 
 @pytest.mark.parametrize(

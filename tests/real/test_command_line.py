@@ -263,7 +263,7 @@ def test_help_tells_the_exit_statuses(app: RunningApp) -> None:
 
 
 def as_nobody(app: RunningApp, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command as another user, who need not be able to read these files: they are loaded already."""
+    """Run the command as another user, which need not have access to these files: they are loaded already."""
     code = f"""
 import os, runpy, sys
 import mob.cli.main

@@ -55,7 +55,7 @@ BACK = """
 
 
 class Keyboard:
-    """Somebody at the terminal of an app: reads what is on it, and types."""
+    """A user at the terminal of an app: reads its output, and types."""
 
     def __init__(self, app: RunningApp) -> None:
         self.app = app

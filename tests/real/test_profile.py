@@ -29,12 +29,12 @@ BACK = """
 
 
 def may_look() -> bool:
-    """Whether the system lets one process look into another that is not its child."""
+    """Return whether the system lets a process read another one that is not its child."""
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     return os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0"
 
 
-pytestmark = pytest.mark.skipif(not may_look(), reason="the system does not let this user look into other processes")
+pytestmark = pytest.mark.skipif(not may_look(), reason="this user may not read other processes")
 
 
 @pytest.fixture(scope="module")

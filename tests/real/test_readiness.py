@@ -71,7 +71,7 @@ ON_THE_WAY = {
         server = ThreadingHTTPServer(("127.0.0.1", PORT), BaseHTTPRequestHandler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         """,
-    "a socket that nobody accepts from": """
+    "a socket from which nothing is accepted": """
         sock = socket.create_server(("127.0.0.1", PORT))
         """,
     "a pair of sockets made by hand": """
@@ -344,7 +344,7 @@ def test_what_a_worker_serves_from_stays_where_another_has_it_or_its_successor_n
 
     old = ask()
     os.kill(old, 15)
-    wait_until(lambda: ask() not in (old, 0), "its successor answers, and nobody is refused")
+    wait_until(lambda: ask() not in (old, 0), "its successor answers, and no client is refused")
     client.require("r3").f().result(patient(20))
     assert [path for path in Path(apps.directory).iterdir() if "sock" in path.name] == []
 

@@ -1,4 +1,4 @@
-"""`mob run --watch`: saving a file reloads; what is broken is told and changes nothing; saving again heals."""
+"""`mob run --watch`: saving a file reloads; a broken file is reported and changes nothing; saving it again recovers."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_watcher_ends_with_the_kingpin(apps: Apps, signum: int) -> None:
     app.processes()
     app.signal(signum)
     app.process.wait(patient(30))
-    wait_until(lambda: not is_alive(watcher), "the watcher has ended")
+    wait_until(lambda: not is_alive(watcher), "the watcher exited")
     app.wait_gone()
 
 
@@ -103,7 +103,7 @@ def test_the_app_goes_on_without_its_watcher(apps: Apps) -> None:
     app.wait_for(r"mob \| watching")
     watcher = watcher_of(app)
     os.kill(watcher, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(watcher), "it is gone, and reaped")
+    wait_until(lambda: not psutil.pid_exists(watcher), "it exited and was reaped")
     app.wait_for(r"mob \| the watcher exited: changed files no longer cause a reload\. Restart the app")
     assert versions(client) == {1}
     assert app.stop() == 0
