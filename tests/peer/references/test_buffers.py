@@ -108,7 +108,9 @@ def test_a_pool_that_is_shorter_than_it_says_is_told_of_and_not_mapped(
     mob.letters[0] = mob.letters[0]._replace(message=m.SharedPool(2 * POOL))
     with caplog.at_level(logging.ERROR, "mob"), pytest.raises(BadMessage):
         mob.deliver()
-    assert "the shared memory of member 1 cannot be mapped: it has less than the announced 2,097,152 bytes" in caplog.text
+    assert (
+        "the shared memory of member 1 cannot be mapped: it has less than the announced 2,097,152 bytes" in caplog.text
+    )
 
 
 def test_idle_memory_goes_back_to_the_system(mob: Mob) -> None:
