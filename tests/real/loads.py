@@ -1,4 +1,4 @@
-"""Calls without pause, in threads, and what has come of them."""
+"""Calls without pause, in threads, and their outcomes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Load:
-    """Each thread makes its call again and again; `answers` and `errors` come with the time of each."""
+    """Each thread makes its call again and again; `answers` and `errors` have the time of each."""
 
     def __init__(self, *calls: Callable[[], object]) -> None:
         self.answers: list[tuple[float, object]] = []
@@ -41,9 +41,9 @@ class Load:
 
     @property
     def done(self) -> int:
-        """How many calls were answered so far."""
+        """Return the number of calls that were answered so far."""
         return len(self.answers)
 
     def seen(self, since: int = 0) -> set[object]:
-        """What the answers were, from that one on."""
+        """Return the answers from that one on."""
         return {answer for _, answer in self.answers[since:]}

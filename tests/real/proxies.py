@@ -1,6 +1,6 @@
 """nginx, Caddy and HAProxy on the loopback, with the configurations of docs/proxies.md but other ports and paths.
 
-Visitors come from 127.0.0.2, so that they differ from the proxy, which comes from 127.0.0.1.
+Clients connect from 127.0.0.2, to differ from the proxy, which connects from 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROGRAMS = {
     if (path := shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"))
     and shutil.which("openssl")
 }
-"""The proxies that are installed, and where."""
+"""The installed proxies, and their paths."""
 VISITOR = "127.0.0.2"
 
 ADDRESSES = {
@@ -37,7 +37,7 @@ ADDRESSES = {
     "caddy": ("reverse_proxy unix//srv/shop/web.sock {", "reverse_proxy 127.0.0.1:8000 {"),
     "haproxy": ("server shop unix@/srv/shop/web.sock", "server shop 127.0.0.1:8000"),
 }
-"""How the page names a Unix socket, and how a port."""
+"""How the page writes a Unix socket, and a port."""
 
 MAIN = {
     "nginx": """
@@ -68,23 +68,23 @@ defaults
 PAGE
 """,
 }
-"""What surrounds the page's part where a proxy is installed."""
+"""What surrounds the page's part in the configuration of an installed proxy."""
 
 
 def page(proxy: str) -> str:
-    """The configuration that docs/proxies.md prints."""
+    """Return the configuration that docs/proxies.md shows."""
     return block("docs/proxies.md", f"tests/real/test_proxies.py::test_{proxy}_takes_its_configuration")
 
 
 @dataclass
 class Proxy:
-    """A proxy that runs, at this port, with TLS."""
+    """A running proxy, at this port, with TLS."""
 
     port: int
     context: ssl.SSLContext
 
     def open(self, source: str = VISITOR) -> http.client.HTTPSConnection:
-        """Return a connection of a visitor."""
+        """Return a connection of a client."""
         source_address = (source, 0)
         return http.client.HTTPSConnection(
             "127.0.0.1", self.port, timeout=patient(30), context=self.context, source_address=source_address
@@ -103,7 +103,7 @@ class Proxy:
             connection.close()
 
     def enter(self, **headers: str) -> ClientConnection:
-        """Return a WebSocket of a visitor."""
+        """Return a WebSocket of a client."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return connect(
             f"wss://127.0.0.1:{self.port}/ws",
@@ -115,7 +115,7 @@ class Proxy:
 
 
 def written(proxy: str, directory: Path, port: int, backend: str, more: str = "") -> Path:
-    """Write the configuration of a proxy: that of the page, with this port, and this backend as the page names such."""
+    """Write the configuration of a proxy: that of the page, with this port, and this backend in the page's notation."""
     unix, tcp = ADDRESSES[proxy]
     text = page(proxy)
     assert unix in text or tcp in text
@@ -136,7 +136,7 @@ def written(proxy: str, directory: Path, port: int, backend: str, more: str = ""
 
 
 def commands(proxy: str, file: Path) -> tuple[list[str], list[str]]:
-    """How a proxy is started with a configuration, and how the configuration is checked."""
+    """Return how to start a proxy with a configuration, and how to check the configuration."""
     program, name = PROGRAMS[proxy], str(file)
     if proxy == "nginx":
         start = [program, "-p", str(file.parent), "-e", "stderr", "-c", name]
@@ -148,13 +148,13 @@ def commands(proxy: str, file: Path) -> tuple[list[str], list[str]]:
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """The environment of a proxy: what it keeps is kept in the directory of the test."""
+    """Return the environment of a proxy: its files go into the directory of the test."""
     return {**os.environ, "HOME": str(directory), "XDG_DATA_HOME": str(directory), "XDG_CONFIG_HOME": str(directory)}
 
 
 @contextlib.contextmanager
 def running(proxy: str, directory: Path, backend: str, more: str = "") -> Iterator[Proxy]:
-    """A proxy in front of a path or an address, until the end of the block."""
+    """Run a proxy in front of a path or an address until the end of the block."""
     port = free_port()
     file = written(proxy, directory, port, backend, more)
     start, _ = commands(proxy, file)

@@ -117,7 +117,7 @@ def source_of(make: str, port: int) -> str:
 
 
 def ask(port: int, host: str = "127.0.0.1") -> int:
-    """The pid of who answers, on a connection of its own."""
+    """Return the pid of the process that answers, on a connection of its own."""
     connection = http.client.HTTPConnection(host, port, timeout=patient(30))
     try:
         connection.request("GET", "/", headers={"Connection": "close"})
@@ -127,13 +127,13 @@ def ask(port: int, host: str = "127.0.0.1") -> int:
 
 
 def ask_many(port: int, requests: int, clients: int = 4) -> Counter[int]:
-    """How many requests each process has answered."""
+    """Return the number of requests that each process answered."""
     with ThreadPoolExecutor(clients) as pool:
         return Counter(pool.map(lambda _: ask(port), range(requests)))
 
 
 def begin_request(port: int, patience: float) -> socket.socket:
-    """A connection with a request on it; the answer may come any time. It must be taken up within `patience`."""
+    """Send a request on a new connection; the answer may come at any time. It must be accepted within `patience`."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=patience)
     sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     sock.settimeout(patient(30))
@@ -141,7 +141,7 @@ def begin_request(port: int, patience: float) -> socket.socket:
 
 
 def finish_request(sock: socket.socket) -> int:
-    """The pid of who answered, 0 if the connection broke before."""
+    """Return the pid of the process that answered, 0 if the connection broke before."""
     answer = b""
     with sock:
         try:
@@ -154,7 +154,7 @@ def finish_request(sock: socket.socket) -> int:
 
 
 def can_listen(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether nobody has the port any more."""
+    """Return whether the port is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -90,7 +90,7 @@ def test_a_worker_with_calls_outstanding_gets_no_more_while_others_are_free(
     worker = client.require("worker")
     held = [worker.options(pid=busy).hold() for _ in range(3)]
     free = dict.fromkeys(pids_of_workers(app) - {busy}, 10)
-    wait_until(  # a worker may still have to say that it has done what came before
+    wait_until(  # a worker may still have to report that earlier calls ended
         lambda: Counter(worker.who().result(patient(20)) for _ in range(30)) == free, "the free ones get their turns"
     )
     for call in held:

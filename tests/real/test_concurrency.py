@@ -1,4 +1,4 @@
-"""Exports that limit themselves (`@mob.export(concurrency=N)`), in real workers: who runs, who waits, who is let in."""
+"""Exports that limit themselves (`@mob.export(concurrency=N)`), in real workers: what runs, waits and begins."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def threaded(client: mob.Client) -> Iterator[mob.Proxy]:
 
 
 def directly(client: mob.Client, role: str) -> mob.Proxy:
-    """The only worker of a role by its pid: all calls go there at once, and wait there instead of here."""
+    """Return the only worker of a role by its pid, so that calls wait there and not at the caller."""
     pid = next(member.pid for member in client.members() if member.role == role)
     return client.require(role).options(pid=pid)
 
@@ -161,11 +161,11 @@ def directly(client: mob.Client, role: str) -> mob.Proxy:
 def left_empty(proxy: mob.Proxy) -> Iterator[mob.Proxy]:
     yield proxy
     proxy.open_door(*names_of(proxy)).result(patient(20))
-    wait_until(lambda: in_hand(proxy) == 0, "nothing is in hand any more")
+    wait_until(lambda: in_hand(proxy) == 0, "nothing is in hand any longer")
 
 
 def in_hand(proxy: mob.Proxy) -> int:
-    """How many calls are in hand, besides the one that asks (which counts in a thread)."""
+    """Return the number of calls in hand, without the one that asks (which counts in a thread)."""
     asks = 1 if "threaded" in repr(proxy) else 0
     return int(proxy.in_hand().result(patient(20))) - asks
 
@@ -229,14 +229,14 @@ def test_a_running_stream_counts(client: mob.Client, role: str, name: str, reque
     second = getattr(proxy, name)(f"{label} 2")
     wait_until(
         lambda: in_hand(proxy) == 2, "the second one has arrived"
-    )  # a thread tells a little late that it is free
+    )  # a thread reports slightly late that it is free
     assert began(proxy, label) == [f"{label} 1"]
     first.close()
     assert next(iter(second)) == f"{label} 2"
 
 
 def test_many_that_do_not_stream_follow_one_that_does(back: mob.Proxy) -> None:
-    """They end in the moment in which they begin, so each lets the next one in."""
+    """They end at the moment when they begin, so each lets the next one in."""
     stream = iter(back.rows_or_name("rows"))
     assert next(stream) == "rows"
     calls = [back.rows_or_name(str(number)) for number in range(2_000)]
@@ -267,11 +267,11 @@ def test_one_whose_time_is_over_while_it_waits_never_begins_and_says_so(back: mo
     errors: list[BaseException | None] = []
 
     def has_the_worker_spoken() -> bool:
-        """On a busy machine the caller may speak first: it waits a moment only for the word of the worker."""
+        """Return whether the worker answered first; on a busy machine the caller waits only a moment for that."""
         errors.append(back.options(timeout=0.2).one("late1").exception(patient(20)))
         return "did not answer within" not in str(errors[-1])
 
-    wait_until(has_the_worker_spoken, "the worker says that it did not start the call")
+    wait_until(has_the_worker_spoken, "the worker answers that it did not start the call")
     assert {type(error) for error in errors} == {mob.CallTimeout}
     assert re.search(r"one was not started: it had 0\.2 s, and waited \d", str(errors[-1]))
     assert errors[-1].executed == "no"  # type: ignore[union-attr]
@@ -290,11 +290,11 @@ def test_those_of_a_caller_that_has_died_never_begin(
     wait_until(lambda: in_hand(back) == 2, "both have arrived")
     (front,) = running_app.ready(client, "front")
     os.kill(front.pid, signal.SIGKILL)
-    wait_until(lambda: in_hand(back) == 1, "the one of the dead has left")
+    wait_until(lambda: in_hand(back) == 1, "the call of the dead process left")
     back.open_door("dead0", "dead1")
     assert first.result(patient(20)) == "dead0"
     assert began(back, "dead") == ["dead0"]
-    wait_until(lambda: running_app.ready(client, "front")[:1] not in ([], [front]), "it is revived")
+    wait_until(lambda: running_app.ready(client, "front")[:1] not in ([], [front]), "it is restarted")
 
 
 def test_those_that_wait_are_counted_for_all_to_see(
@@ -303,8 +303,8 @@ def test_those_that_wait_are_counted_for_all_to_see(
     board, (member,) = client._peer.context.board, running_app.ready(client, "back")
     assert board is not None
     calls = [back.one(f"seen{number}") for number in range(4)]
-    wait_until(lambda: board.load(member.uid) == 3, "the board says that three wait")
-    assert board.queued(member.uid) == 0  # they hold up nobody
+    wait_until(lambda: board.load(member.uid) == 3, "the board shows that three wait")
+    assert board.queued(member.uid) == 0  # they delay no other call
     contact = client._peer.contacts.get(member.uid)
     assert contact is not None
     back.look().result(patient(20))
@@ -321,7 +321,7 @@ def test_the_line_is_bounded(apps: Apps) -> None:
     wait_until(lambda: began(back, "0"), "it runs")
     for number in range(1, 6):
         calls.append(back.one(str(number)))
-        back.look().result(patient(20))  # it has arrived: the inbox is bounded too
+        back.look().result(patient(20))  # it has arrived: the inbox is limited, too
     back.open_door(*map(str, range(6)))
     errors = [call.exception(patient(20)) for call in calls]
     assert [type(error) for error in errors] == [type(None)] * 4 + [mob.Busy] * 2

@@ -1,4 +1,4 @@
-"""`mob.on("crash")`: who listens hears of each worker that died out of order, with its report; others hear nothing."""
+"""`mob.on("crash")`: handlers receive each crash of a worker with its report; processes without one receive nothing."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def worker(app: RunningApp, client: mob.Client) -> mob.Member:
 
 
 def crash(app: RunningApp, client: mob.Client, signum: int = signal.SIGKILL) -> int:
-    """Kill the worker; its pid, when another is there."""
+    """Kill the worker; return its pid when its successor is ready."""
     before = worker(app, client)
     os.kill(before.pid, signum)
     wait_until(lambda: worker(app, client).generation > before.generation, "it has a successor")
@@ -151,7 +151,7 @@ def test_a_client_may_listen_before_and_after_an_upgrade(app: RunningApp) -> Non
     heard: queue.Queue[mob.Crash] = queue.Queue()
     with mob.connect(app.name) as listener:
         listener.on("crash", heard.put)
-        listener.overview()  # whose answer comes after the wish to hear has arrived
+        listener.overview()  # its answer comes after the request for crashes arrived
         pid = crash(app, client)
         assert heard.get(timeout=PATIENCE).pid == pid
         client.upgrade(patient(30))

@@ -1,4 +1,4 @@
-"""The event `drain`: a mobster hears of its end at the beginning of it, when its work still goes on."""
+"""The event `drain`: a mobster is notified at the beginning of its end, while its work still goes on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BACK = """
 
 @pytest.mark.parametrize("how", ["stop", "reload", "exit"])
 def test_handlers_of_drain_are_called_when_the_end_begins(apps: Apps, how: str) -> None:
-    """Before the calls under way have ended; one that raises is logged, and those that wait are waited for."""
+    """Handlers run before the calls under way end; errors are logged, and coroutines are waited for."""
     app = apps.start('.role("back", "./back.py")', back=BACK)
     client = app.wait_ready()
     call = client.require("back").wait()

@@ -1,8 +1,8 @@
-"""Whatever is raised at whichever line of mob's own code: every call ends, places are free again, and work goes on.
+"""Whatever is raised at any line of mob's own code: every call ends, places are free again, and work goes on.
 
-A worker serves calls of all kinds and makes some. The lines of mob are noted that it goes through; then the same is
-done for each line, and there an exception is raised once that no `except Exception` catches. All lines take a quarter
-of an hour: `EACH=1 python -m pytest tests/real/test_every_call_ends.py`. Otherwise every 20th has its turn.
+A worker serves calls of all kinds and makes some. The test notes the lines of mob that it runs; then it repeats this
+for each line, where it raises an exception once that no `except Exception` catches. All lines take 15 minutes:
+`EACH=1 python -m pytest tests/real/test_every_call_ends.py`. By default every 20th line is tested.
 """
 
 from __future__ import annotations
@@ -147,10 +147,10 @@ mob.register(Fraction, str, Fraction)
 EACH = int(os.environ.get("EACH", "20"))
 HOME = Path(mob.__file__).parent
 LOST = {"get_loop", "add_done_callback"}
-"""What asyncio itself calls of a call that a task waits for: it never runs the task again if the first line raises."""
+"""What asyncio itself calls for a call that a task waits for: it never runs the task again if the first line raises."""
 
 Kind = tuple[str, Callable[[], Any], Any]
-"""What it is, what waits for its end, and its value, or the kind of its error."""
+"""The kind of a call, what waits for its end, and its value or the type of its error."""
 
 
 def calls_of_all_kinds(client: mob.Client) -> list[Kind]:
@@ -200,7 +200,7 @@ def calls_of_all_kinds(client: mob.Client) -> list[Kind]:
 
 
 def ends_of(kinds: list[Kind]) -> list[str]:
-    """Wait for all of them; return what is wrong with their ends."""
+    """Wait for all of them; return the faults in their ends."""
     outcomes: dict[int, Any] = {}
 
     def wait(number: int) -> None:
@@ -229,7 +229,7 @@ def ends_of(kinds: list[Kind]) -> list[str]:
 
 
 def left_over(client: mob.Client) -> list[str]:
-    """Make calls as if nothing had happened, and look at what is still in hand; return what is wrong."""
+    """Make calls as if nothing had happened, and check what is still in hand; return the faults."""
     b = client.require("back")
     try:
         for _ in range(2):
@@ -250,7 +250,7 @@ def left_over(client: mob.Client) -> list[str]:
 
 
 def round_with(client: mob.Client, file: str, line: int) -> list[str]:
-    """Have the line raise once while all is done; return what is wrong afterwards."""
+    """Have the line raise once during a round; return the faults afterwards."""
     b = client.require("back")
     wrong = ends_of([("arm", lambda: b.arm(file, line).result(PATIENCE), None)])
     wrong += ends_of(calls_of_all_kinds(client))
@@ -271,7 +271,7 @@ def start(apps: Apps) -> RunningApp:
 
 
 def lines_of(client: mob.Client, *rooms: str) -> list[tuple[str, int]]:
-    """Return the lines of those rooms that a round goes through."""
+    """Return the lines of those rooms that a round runs."""
     b = client.require("back")
     assert ends_of(calls_of_all_kinds(client)) == []
     b.record().result(PATIENCE)
@@ -282,7 +282,7 @@ def lines_of(client: mob.Client, *rooms: str) -> list[tuple[str, int]]:
 
 
 def is_lost(file: str, line: int) -> bool:
-    """Whether it is the first line of what asyncio calls."""
+    """Return whether it is the first line of what asyncio calls."""
     text = (HOME / file).read_text().splitlines()
     return text[line - 1].strip() == "try:" and any(
         f"def {name}(" in each for name in LOST for each in text[line - 5 : line]

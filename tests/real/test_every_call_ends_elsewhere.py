@@ -1,6 +1,6 @@
-"""As `test_every_call_ends`, elsewhere: the threads of a role, a client's own process, deep stacks, no memory.
+"""Like `test_every_call_ends`, elsewhere: the threads of a role, a client's process, deep stacks, no memory.
 
-All lines: `EACH=1 python -m pytest tests/real/test_every_call_ends_elsewhere.py`. Otherwise every 20th has its turn.
+All lines: `EACH=1 python -m pytest tests/real/test_every_call_ends_elsewhere.py`. By default every 20th line is tested.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def state():
 
 
 def has_ended(wait: Callable[[], Any], *values: Any) -> bool:
-    """Whether it has ended with one of these values, or with an error that says so."""
+    """Return whether it ended with one of these values, or with an error that says so."""
     try:
         return wait() in values
     except mob.CallTimeout:
@@ -99,7 +99,7 @@ def threaded_calls(b: Any) -> list[str]:
 
 
 def nothing_left(b: Any) -> dict[str, int]:
-    """Wait until nothing is in hand; return what is, if it stays."""
+    """Wait until nothing is in hand; return what stays."""
     until = time.monotonic() + PATIENCE
     while True:
         state = b.state().result(PATIENCE)
@@ -110,10 +110,12 @@ def nothing_left(b: Any) -> dict[str, int]:
 
 
 def aim(b: Any, file: str, line: int) -> None:
-    """Have an exception raised at that line. The one before may be raised only now: while the answer to this is sent,
-    which closes the link."""
+    """Have an exception raised at that line.
+
+    The one before may be raised only now: while the answer to this is sent, which closes the link.
+    """
     while True:
-        calls = [b.each_arms() for _ in range(4)]  # all four threads are there, and watched
+        calls = [b.each_arms() for _ in range(4)]  # all four threads exist, and are watched
         with contextlib.suppress(mob.Lost):
             for call in calls:
                 call.result(PATIENCE)
@@ -306,7 +308,7 @@ def test_a_stack_that_is_used_up_ends_the_call_that_uses_it(apps: Apps) -> None:
 
     limit = sys.getrecursionlimit()
     calls: dict[str, Any] = {
-        "nested": back.nested(100_000),  # more than Python 3.12 and later have levels for in C
+        "nested": back.nested(100_000),  # more levels than Python 3.12 and later allow in C
         "nested later": back.anested(100_000),
         "endless": back.endless(),
         "endless later": back.aendless(),
@@ -385,7 +387,7 @@ def test_a_process_without_memory_ends_the_calls_that_want_it(apps: Apps, thread
         }
         for name, call in calls.items():
             try:
-                call.exception(patient(90))  # a call waits 30 s by itself for a worker, if all of them have died
+                call.exception(patient(90))  # a call waits 30 s for a worker, if all of them died
             except mob.CallTimeout:
                 pytest.fail(f"{name} hangs")
         assert has_ended(lambda: len(list(back.rows(size))), 2)

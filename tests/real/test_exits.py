@@ -237,7 +237,7 @@ def test_an_interrupt_from_outside_ends_an_idle_worker(apps: Apps) -> None:
     def answers() -> bool:
         try:
             return back.pid().result(PATIENCE) != before
-        except (mob.Lost, mob.Unavailable):  # it was on its way to the one that ends, or its link was
+        except (mob.Lost, mob.Unavailable):  # it was on its way to the worker that ends, or its link was
             return False
 
     wait_until(answers, "its successor answers")

@@ -1,4 +1,4 @@
-"""Exports and proxies between real processes: who may call what, from where, and what comes back."""
+"""Exports and proxies between real processes: what may be called, from where, and what comes back."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
             listed=LISTED,
             marked=MARKED,
         )
-        app.wait_ready(8)  # all but the two that wait for somebody to write
+        app.wait_ready(8)  # all except the two that wait for input
         yield app
 
 
@@ -293,7 +293,7 @@ def test_two_roles_require_each_other_at_import(front: mob.Proxy, back: mob.Prox
 def test_calls_wait_for_a_worker_that_boots_slowly(app: RunningApp, client: mob.Client) -> None:
     late = client.require("late")
     early = [late.what_was_written() for _ in range(3)]
-    client.require("back").add(1).result(patient(20))  # by now they would be answered, if anybody were there
+    client.require("back").add(1).result(patient(20))  # by now they would be answered, if any worker were there
     assert not any(call.done() for call in early)
     with (app.directory / "late.fifo").open("w") as fifo:
         fifo.write("good morning")

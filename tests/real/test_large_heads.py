@@ -1,4 +1,4 @@
-"""The headers of HTTP requests are bounded, over a real socket, with each of uvicorn's parsers."""
+"""The headers of HTTP requests are limited, over a real socket, with each of uvicorn's parsers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
 
 
 def ask(port: int, *parts: bytes) -> bytes:
-    """Return what is answered until the end of the connection, though not all may have been taken."""
+    """Return the response up to the end of the connection, even if not all data was accepted."""
     with socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as sock:
         answer = b""
         try:
@@ -67,7 +67,7 @@ def post(size: int, headers: bytes = b"") -> bytes:
 
 
 def many(total: int) -> Iterator[bytes]:
-    """Headers that never come to an end."""
+    """Headers that never end."""
     for number in range(total // 1024):
         yield b"x-%d: %s\r\n" % (number, b"v" * 1000)
 

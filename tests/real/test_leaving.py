@@ -1,4 +1,4 @@
-"""What swallows its cancellation and never yields or returns holds up no reload and no stop, and is named."""
+"""Code that swallows its cancellation and never yields or returns delays no reload and no stop, and is named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.patience import patient
 from tests.running import Apps
 
 GRACE = 90
-"""Far beyond what the machine may need; who is waited for until then fails the test."""
+"""Seconds far beyond what the machine may need; a wait of this length fails the test."""
 DEAF = """
 import asyncio
 import mob

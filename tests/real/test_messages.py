@@ -1,4 +1,4 @@
-"""Messages between real processes: who gets them, in which order, and who is told of comings and goings."""
+"""Messages between real processes: which get them, in which order, and which events follow."""
 
 from __future__ import annotations
 
@@ -141,12 +141,12 @@ def heard(client: mob.Client, pid: int, obj: Any) -> list[Any]:
 
 
 def wait_heard(client: mob.Client, pid: int, obj: Any) -> list[Any]:
-    """Both handlers have heard it; what they have noted, in an order that is always the same."""
-    wait_until(lambda: len(heard(client, pid, obj)) >= 2, f"{pid} has heard {obj!r}")
+    """Wait until both handlers received it; return what they noted, always in the same order."""
+    wait_until(lambda: len(heard(client, pid, obj)) >= 2, f"{pid} received {obj!r}")
     return sorted(heard(client, pid, obj), reverse=True)
 
 
-# -- who gets a message ------------------------------------------------------------------------------------------------
+# -- which processes get a message -------------------------------------------------------------------------------------
 
 
 def test_send_reaches_every_mobster_once_the_sender_too(app: RunningApp, client: mob.Client) -> None:
@@ -264,7 +264,7 @@ def test_messages_and_calls_of_a_thread_outside_arrive_in_the_order_sent(app: Ru
     for sender in senders:
         assert target.call.numbers_of(sender).result(patient(20)) == list(
             range(1000)
-        )  # the question is in order as well
+        )  # the question arrives in order as well
 
 
 # -- calls on targets --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What one process sends to another begins there in the order in which it was sent, whatever kind it is of."""
+"""What one process sends to another begins there in the order in which it was sent, whatever its kind."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def begin(client: mob.Client, role: str, kind: str, number: int) -> Callable[[], object]:
-    """Send one of that kind; what is returned waits for its end."""
+    """Send one of that kind; return what waits for its end."""
     if kind == "message":
         client.any(role).send(number)
         return lambda: None
@@ -95,7 +95,7 @@ def test_a_mixture_begins_in_order(app: RunningApp) -> None:
     with app.connect() as client:
         back = client.require("back")
         kinds = [kind for some in itertools.permutations(KINDS, 3) for kind in some]
-        for first in range(0, len(kinds), 2 * ROUNDS):  # so few that none waits here for room: those have lanes
+        for first in range(0, len(kinds), 2 * ROUNDS):  # so few that none waits here for room: waiting calls have lanes
             ends = [begin(client, "back", kind, n) for n, kind in enumerate(kinds[first : first + 2 * ROUNDS])]
             assert back.seen().result(patient(20)) == list(range(len(ends)))
             for end in ends:
@@ -125,7 +125,7 @@ def test_a_call_in_a_thread_does_not_overtake_what_runs_on_the_loop(app: Running
     with app.connect() as client:
         back = client.require("wide")
         for kind in ("task", "arows", "message", "gated"):
-            for n in range(ROUNDS):  # one thread call at once: between two in threads the threads decide
+            for n in range(ROUNDS):  # one thread call at once: the order of two in threads is up to the threads
                 first = begin(client, "wide", kind, 2 * n)
                 begin(client, "wide", "plain", 2 * n + 1)()
                 first()

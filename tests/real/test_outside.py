@@ -1,4 +1,4 @@
-"""An app seen from outside: clients, and the `mob` command."""
+"""An app used by other processes: clients, and the `mob` command."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def client(app: RunningApp) -> Iterator[mob.Client]:
 
 @pytest.fixture
 def running(apps: Apps) -> RunningApp:
-    """An app of the test's own, to be ended in it."""
+    """An app for this test alone, which ends it."""
     app = apps.start('.role("back", "./back.py", workers=2)', options="grace=1", back=BACK)
     app.wait_ready()
     return app
@@ -322,7 +322,7 @@ def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
 
 
 def table(text: str) -> list[list[str]]:
-    """The rows under the headings."""
+    """Return the rows below the headings."""
     lines = [line for line in text.splitlines() if line.strip() and not set(line) <= set(" ─")]
     return [re.split(r"\s{2,}", line.strip()) for line in lines[2:]]
 
@@ -359,7 +359,7 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     assert rows[2][:2] == ["bad", "0"]
     assert "ValueError: no luck" in shown.stdout
     narrow = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["ps", "-a", app.name])
-    assert narrow.output.splitlines()[2].split() == heads  # it is the note that is broken
+    assert narrow.output.splitlines()[2].split() == heads  # only the note is wrapped
 
 
 def test_metrics_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
@@ -381,7 +381,7 @@ def test_ps_of_an_app_that_does_not_run() -> None:
 
 @pytest.fixture
 def alone() -> list[str]:
-    """The head of a command that runs where no other app can be seen (they are found by their sockets)."""
+    """Return the start of a command that cannot see other apps (they are found by their sockets)."""
     head = ["unshare", "--net"]
     if shutil.which("unshare") is None or command(*head, "true").returncode:
         pytest.skip("this user cannot make a network namespace, and other apps may be running")

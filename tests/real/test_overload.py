@@ -1,4 +1,4 @@
-"""Slow calls hold nobody up, and what is too much is refused."""
+"""Slow calls delay no others, and too many are refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def let_go(app: RunningApp, slow: mob.Call[object]) -> object:
-    """What a call of `hold` brings once it may end; the next one holds again."""
+    """Return the result of a call of `hold` once it may end; the next one holds again."""
     door = app.directory / "door"
     door.touch()
     pid = slow.result(patient(20))
@@ -63,7 +63,7 @@ def let_go(app: RunningApp, slow: mob.Call[object]) -> object:
 def test_no_call_waits_behind_a_slow_one_while_another_worker_idles(app: RunningApp) -> None:
     client = app.connect()
     back = client.require("back")
-    for member in app.ready(client, "back"):  # all learn that a call takes its time
+    for member in app.ready(client, "back"):  # all learn that a call takes long
         back.options(pid=member.pid).work(0.02).result(patient(20))
     slow = back.hold()
     pids = {call.result(patient(20)) for call in [back.work(0.005) for _ in range(60)]}
@@ -86,7 +86,7 @@ def test_another_caller_sees_the_slow_call_too(app: RunningApp) -> None:
 
 
 def test_calls_that_run_beside_hold_up_nobody(app: RunningApp) -> None:
-    """A caller has one call under way in each worker, none of which ends; still each worker is free for the next."""
+    """A caller has one endless call under way in each worker; still each worker is free for the next."""
     client = app.connect()
     back = client.require("back")
     for member in app.ready(client, "back"):
@@ -112,7 +112,7 @@ def test_what_waits_for_a_thread_or_for_its_turn_is_bounded_too(
     calls: list[mob.Call[object]] = []
     for _ in range(8):
         calls.append(getattr(back, name)())
-        # It has arrived before the next one is sent, because the inbox is bounded too.
+        # It has arrived before the next one is sent, because the inbox is limited, too.
         getattr(back, arrival)().result(patient(20))
     (app.directory / "door").touch()
     errors = [call.exception(patient(20)) for call in calls]

@@ -1,4 +1,4 @@
-"""What is shown while a line has no end yet: progress bars, dots, "loading ..."; and colours."""
+"""Output is shown before its line ends: progress bars, dots, "loading ..."; and colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reloads while everybody works: no call fails, and no request to a shared port."""
+"""Reloads under load: no call fails, and no request to a shared port."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_call_fails_in_many_reloads_in_a_row(apps: Apps) -> None:
 
 
 class Clients:
-    """Those who ask a port without pause: whose answers they got, and what went wrong."""
+    """Clients that send requests to a port without pause: which workers answered, and the errors."""
 
     def __init__(self) -> None:
         self.answers: Counter[int] = Counter()
@@ -80,7 +80,7 @@ class Clients:
 
 @contextmanager
 def asking(once: Callable[[], int], clients: int = 4) -> Iterator[Clients]:
-    """Clients that ask until the end of the block."""
+    """Run clients until the end of the block."""
     them = Clients()
     with ThreadPoolExecutor(clients) as pool:
         for _ in range(clients):
@@ -104,7 +104,7 @@ class Site:
 
     @contextmanager
     def asking(self, make: str) -> Iterator[Clients]:
-        """Clients that ask until the end of the block. (uvloop accepts below Python: busy, it is ready very late.)"""
+        """Run clients until the end of the block. (uvloop accepts below Python, so a busy one is ready very late.)"""
         with asking(lambda: ask(self.ports[make]), clients=1 if make == "uvicorn" else 4) as them:
             wait_until(lambda: them.answers.total() > 20, "they ask")
             yield them
@@ -136,7 +136,7 @@ def test_no_request_fails_while_its_server_is_reloaded(site: Site, make: str) ->
 
 
 OWN_HANDLER = ("uvicorn", "aiohttp")
-"""Makes that handle SIGTERM themselves: mob does not hear of it, and what they lose then, they lose anywhere."""
+"""Servers that handle SIGTERM themselves: mob does not notice it, and they would lose the same requests anywhere."""
 
 
 @pytest.mark.parametrize("make", [make for make in SERVERS if make not in OWN_HANDLER])
@@ -155,8 +155,9 @@ def test_no_request_fails_when_a_worker_is_told_to_end(site: Site, make: str) ->
 class KeepAlive:
     """One client with one connection, which it keeps as long as the server does.
 
-    A server may close a connection that is kept at any time, and a client may not know it yet when it asks again: then
-    it asks on another one (RFC 9112, 9.3.1), as all that keep connections do. On a fresh one nothing may fail.
+    A server may close an idle connection at any time, and a client may not know it yet when it sends the next request:
+    then it uses another connection (RFC 9112, 9.3.1), as all clients do that keep connections. On a new one no request
+    may fail.
     """
 
     def __init__(self, port: int) -> None:
@@ -165,7 +166,7 @@ class KeepAlive:
         self.fresh = 0
 
     def ask(self) -> int:
-        """The pid of who answers."""
+        """Return the pid of the worker that answers."""
         if self._connection is not None:
             try:
                 return self._ask(self._connection)
@@ -180,7 +181,7 @@ class KeepAlive:
         return int(connection.getresponse().read())
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -307,7 +308,7 @@ SOCKETS = """
 
 def answer_on_a_new_websocket(port: int) -> str | bytes:
     while True:
-        with connect(f"ws://127.0.0.1:{port}") as websocket, suppress(ConnectionClosed):  # told to come again
+        with connect(f"ws://127.0.0.1:{port}") as websocket, suppress(ConnectionClosed):  # asked to come again
             websocket.send("easy")
             return websocket.recv(30)
 

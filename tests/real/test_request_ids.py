@@ -1,4 +1,4 @@
-"""One id in all records of one request, in all roles that it reaches."""
+"""One id in all log records of one request, in all roles that it reaches."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def get(path: Path, name: str, headers: dict[str, str]) -> None:
 
 
 def records(app: RunningApp, name: str) -> list[dict[str, Any]]:
-    """What was logged under that name, when all has been."""
+    """Return what was logged under that name, when all of it is there."""
     app.wait_for(f'"message":"{name}"', len(HOPS))
     found = [json.loads(line) for line in app.lines if f'"message":"{name}"' in line]
     assert sorted(each["logger"] for each in found) == HOPS

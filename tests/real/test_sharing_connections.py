@@ -1,4 +1,4 @@
-"""Each worker has its share of the connections, and none waits long for a worker that does not come."""
+"""Each worker has its share of the connections, and none waits long for a worker that does not accept."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ SITE = (
     """
 )
 BURSTS = 5
-"""How often connections are opened at once: a machine that is busy may hold up one worker now and then."""
+"""Number of bursts of connections: a busy machine may delay a worker sometimes."""
 FAIR = 0.65
-"""The share of two that the busiest may have: half of all, and one in eight that a machine gives the wrong worker."""
+"""Maximum share of the busiest of two: half of all, and one in eight that a machine gives to the wrong worker."""
 
 
 class Visitor:
-    """A connection that is kept."""
+    """A connection that is kept open."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
     def ask(self) -> int:
-        """Return the pid of who answers."""
+        """Return the pid of the worker that answers."""
         self.sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b""
         while not answer.partition(b"\r\n\r\n")[2]:
@@ -70,7 +70,7 @@ def unix(path: Path) -> Connect:
 
 
 def answers(connect: Connect, count: int) -> Counter[int]:
-    """Who answers on so many connections that are opened at once and asked twice."""
+    """Return which workers answer on that many connections, opened at once and used twice."""
     with ExitStack() as stack, ThreadPoolExecutor(count) as pool:
         visitors = [Visitor(stack.enter_context(connect())) for _ in range(count)]
         first = list(pool.map(Visitor.ask, visitors))
@@ -79,12 +79,12 @@ def answers(connect: Connect, count: int) -> Counter[int]:
 
 
 def busiest(connect: Connect, count: int) -> float:
-    """The share of the worker that has most, in an ordinary burst."""
+    """Return the share of the busiest worker in an ordinary burst."""
     return median(max(answers(connect, count).values()) / count for _ in range(BURSTS))
 
 
 def wait_fair(connect: Connect, count: int, most: float = FAIR) -> None:
-    """Wait until bursts are shared fairly: as long as other work keeps a worker from its turn, they are not."""
+    """Wait until bursts are shared fairly; other work may keep a worker from its turn until then."""
     wait_until(lambda: busiest(connect, count) <= most, f"the busiest worker has {most:.0%} of {count} connections")
 
 
@@ -99,7 +99,7 @@ class Site:
     unix: Connect
     tls: Connect
     plain: Connect
-    """To the port of "tls", without a handshake."""
+    """Connect to the port of "tls", without a handshake."""
 
     def pids(self, role: str = "two") -> list[int]:
         return [member.pid for member in self.app.ready(self.app.clients[0], role)]

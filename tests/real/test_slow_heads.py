@@ -1,5 +1,7 @@
-"""A client that does not send the head of its request is let go, with each of uvicorn's parsers; others wait as long
-as they like."""
+"""A client that does not send the head of its request in time is disconnected, with each of uvicorn's parsers.
+
+Other clients may wait as long as they like.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def enter(port: int) -> socket.socket:
 
 
 def rest_of(sock: socket.socket) -> bytes:
-    """What is said until the end of the connection."""
+    """Return everything that is sent until the end of the connection."""
     said = b""
     while data := sock.recv(65536):
         said += data
@@ -70,7 +72,7 @@ def test_a_head_that_comes_byte_by_byte_is_refused(ports: dict[str, int], parser
                 said = sock.recv(1000)
             except TimeoutError:
                 continue
-        assert said.startswith(b"HTTP/1.1 4")  # a line of so many x is also no request
+        assert said.startswith(b"HTTP/1.1 4")  # a line of that many x is not a request, either
 
 
 @pytest.mark.parametrize("parser", PARSERS)

@@ -1,4 +1,4 @@
-"""Socket.IO with two workers, as its section in docs/http.md has it."""
+"""Socket.IO with two workers, as described in docs/http.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_visitors_of_all_workers_hear_what_one_says(tmp_path_factory: pytest.Tem
 
 
 async def talk(url: str, client: mob.Client) -> list[str]:
-    """What six visitors, of two workers, hear first when one of them speaks."""
+    """Return what six clients, of two workers, receive first when one of them speaks."""
     visitors, heard = [], []
     for _ in range(6):
         visitor = socketio.AsyncClient(reconnection=False)

@@ -1,4 +1,4 @@
-"""Exported generators, iterated over in other processes."""
+"""Exported generators that other processes iterate over."""
 
 from __future__ import annotations
 

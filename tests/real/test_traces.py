@@ -1,4 +1,4 @@
-"""Traces: one span for each call, wherever it ran, and the context goes along with whatever is sent."""
+"""Traces: one span for each call, wherever it ran, and the context travels with everything that is sent."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Spans:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def below(self, root: str, count: int) -> list[dict[str, Any]]:
-        """The spans of the trace that has a span of that name, when they are so many beside it."""
+        """Return the spans of the trace with a span of that name, when there are `count` others."""
 
         def found() -> list[dict[str, Any]]:
             spans = self.all()
@@ -132,7 +132,7 @@ def spans(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def tree(spans: list[dict[str, Any]], root: str) -> list[str]:
-    """Each span below the root as its path from there."""
+    """Return each span below the root as its path from there."""
     by_id = {span["id"]: span for span in spans}
 
     def path(span: dict[str, Any]) -> str:

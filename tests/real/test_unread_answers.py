@@ -1,4 +1,4 @@
-"""Answers that nobody reads do not grow in the process that has given them without a bound."""
+"""Unread answers do not grow without limit in the process that gave them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Work is seen: what runs, whatever it does with its loop, and what waits at its callers, clients too.
+"""Work is visible: what runs, whatever it does with its loop, and what waits at callers, including clients.
 
-An export `hold` runs until the test opens the other end of its pipe, so nothing here depends on the time it takes.
+An export `hold` runs until the test opens the other end of its pipe, so nothing here depends on its duration.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ ROLES = """
 
 
 class Pipes:
-    """Pipes in a directory; what reads one is held until it is let go."""
+    """Pipes in a directory; a reader of one is held until it is released."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -88,13 +88,13 @@ class Pipes:
 
     @staticmethod
     def let_go(path: str) -> None:
-        """Returns when something has read it, and thereby ended."""
+        """Return when a reader was released, and so ended."""
         with open(path, "w"):
             pass
 
 
 class Site:
-    """The app, and what is said of it."""
+    """The app, and what is shown of it."""
 
     def __init__(self, app: RunningApp, pipes: Pipes) -> None:
         self.app, self.pipes = app, pipes
@@ -104,12 +104,12 @@ class Site:
         return next(each for each in self.client.metrics().mobsters if each.role == role)
 
     def flight(self, role: str) -> dict[str, int]:
-        """The exports of a role that run, and how many calls of each."""
+        """Return the exports of a role that run, and the number of calls of each."""
         exports = self.client.metrics().exports
         return {each.export: each.in_flight for each in exports if each.role == role and each.in_flight}
 
     def wait(self, role: str, hand: int, **flight: int) -> None:
-        """Waits until so many calls are in hand there, and these in flight."""
+        """Wait until that many calls are in hand there, and these in flight."""
         wait_until(
             lambda: (self.mobster(role).in_hand, self.flight(role)) == (hand, flight),
             f"{role} has {hand} in hand and {flight} in flight",
@@ -222,7 +222,7 @@ def test_http_requests_are_counted(site: Site) -> None:
         assert held.getresponse().status == 200
     wanted = {"2xx": 3, "4xx": 1, "5xx": 1}
     wait_until(lambda: [r.requests for r in site.client.metrics().roles if r.name == "web"] == [wanted], "all count")
-    wait_until(lambda: (site.mobster("web").in_hand, site.mobster("web").calls) == (0, 5), "none is open any more")
+    wait_until(lambda: (site.mobster("web").in_hand, site.mobster("web").calls) == (0, 5), "none is open any longer")
     assert 'mob_http_requests_total{role="web",status="2xx"} 3\n' in exposition(site.client.metrics())
     assert next(row["calls"] for row in site.ps() if row["role"] == "web") == 5
 
@@ -239,7 +239,7 @@ LATE = """
 
 @pytest.fixture
 def late(apps: Apps) -> RunningApp:
-    """An app whose role `back` is ready only when its gate is opened."""
+    """An app whose role `back` becomes ready only when its gate is opened."""
     os.mkfifo(apps.directory / "gate")
     app = apps.start('.role("back", "./back.py").role("front", "./front.py")', back=LATE, front=BACK)
     app.wait_ready(1)
@@ -247,7 +247,7 @@ def late(apps: Apps) -> RunningApp:
 
 
 def waiting(app: RunningApp) -> list[tuple[str, int, bool]]:
-    """What `mob ps --json` says: the role, how many calls wait for it, and whether they have a size."""
+    """Return from `mob ps --json`: the role, how many calls wait for it, and whether they have a size."""
     return [(row["role"], row["waiting"], row["waiting_bytes"] > 0) for row in json.loads(ps(app, "--json"))]
 
 
@@ -255,7 +255,7 @@ def test_calls_that_wait_in_a_client_are_seen_and_then_not(late: RunningApp) -> 
     client, other = late.clients[0], late.connect()
     calls = [client.require("back").foo("x" * 1000) for _ in range(3)]
     wait_until(lambda: waiting(late) == [("back", 3, True), ("front", 0, False)], "three wait")
-    assert "3 calls to back wait at their callers for a worker, 4 KB: " in ps(late)  # and what mob keeps for each
+    assert "3 calls to back wait at their callers for a worker, 4 KB: " in ps(late)  # with what mob keeps for each
     assert f"3 in client (pid {os.getpid()})" in ps(late)
     calls += [other.require("back").foo("y")]
     wait_until(lambda: waiting(late)[0] == ("back", 4, True), "those of another one as well")
@@ -263,7 +263,7 @@ def test_calls_that_wait_in_a_client_are_seen_and_then_not(late: RunningApp) -> 
     assert [(each.calls, each.waits_for, each.role) for each in metrics.callers] == [(3, "back", ""), (1, "back", "")]
     assert 'mob_role_parked_calls{role="back"} 4\n' in exposition(metrics)
     other.close()
-    wait_until(lambda: waiting(late)[0] == ("back", 3, True), "one that has left waits no more")
+    wait_until(lambda: waiting(late)[0] == ("back", 3, True), "one that left waits no more")
     Pipes.let_go(str(late.directory / "gate"))
     assert [len(call.result(patient(30))) for call in calls[:3]] == [1000] * 3
     wait_until(lambda: waiting(late) == [("back", 0, False), ("front", 0, False)], "none wait")
@@ -278,7 +278,7 @@ def test_another_kingpin_learns_what_waits_in_a_client(late: RunningApp) -> None
     assert call.result(patient(30)) == 1
     wait_until(lambda: not client.metrics().callers, "it does not")
     os.kill(late.ready(client, "back")[0].pid, signal.SIGKILL)  # its successor waits at the gate again
-    wait_until(lambda: len(late.ready(client, "back")) == 0, "nobody is ready")
+    wait_until(lambda: len(late.ready(client, "back")) == 0, "no worker is ready")
     call = client.require("back").foo(2)
     wait_until(lambda: client.metrics().callers, "another waits")
     client.upgrade()
@@ -294,7 +294,7 @@ def test_calls_that_wait_for_busy_workers_are_seen_and_the_role_grows(apps: Apps
     back = client.require("back")
     for member in app.ready(client, "back"):
         for _ in range(3):
-            back.options(pid=member.pid).slow(0.1).result(patient(30))  # calls to it may take long, as all know now
+            back.options(pid=member.pid).slow(0.1).result(patient(30))  # all learn that calls to it may take long
     paths = [pipes.make() for _ in range(20)]
     calls = [back.hold(path) for path in paths]
     wait_until(lambda: len(app.ready(client, "back")) == 3, "it has grown")
@@ -304,7 +304,7 @@ def test_calls_that_wait_for_busy_workers_are_seen_and_the_role_grows(apps: Apps
         (shown,) = {row["waiting"] for row in json.loads(ps(app, "--json"))}
         return bool(mine) and mine[0].calls == shown > 10
 
-    wait_until(is_seen, "those that wait here are seen")
+    wait_until(is_seen, "those that wait here are shown")
     for path in paths:
         threading.Thread(target=pipes.let_go, args=(path,), daemon=True).start()
     for call in calls:

@@ -108,7 +108,7 @@ class StreamStore:
                 await self._connect()
                 return await self._read(now)
             except (NatsError, OSError, TimeoutError) as error:
-                self._report_once(f"the queue in JetStream cannot be read: {self._text(error)}. Trying again.")
+                self._report_once(f"the queue in JetStream cannot be read: {self._text(error)}. Retrying.")
                 await self._client.close()
                 await asyncio.sleep(RETRY)
 

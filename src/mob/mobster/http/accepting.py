@@ -195,7 +195,7 @@ class Accepting:
 
     def _handle_lacking(self, error: OSError) -> None:
         if not self._is_lacking:
-            self._context.log.warning("cannot accept connections: %s. Trying again every %g s.", error, ACCEPT_RETRY)
+            self._context.log.warning("cannot accept connections: %s. Retrying every %g s.", error, ACCEPT_RETRY)
         self._is_lacking = True
         self._stay_out(ACCEPT_RETRY)
 
