@@ -244,6 +244,6 @@ def test_a_stop_names_the_handler_that_it_waits_for(apps: Apps, code: str, named
     app = apps.start('.role("back", "./back.py")', options=f"grace={GRACE}", back=code)
     app.wait_ready()
     app.signal(signal.SIGTERM)
-    app.wait_for(rf"waits for back\.0: {named} for \d+ s")
+    app.wait_for(rf"waiting for back\.0: {named} for \d+ s")
     app.signal(signal.SIGTERM)
     app.wait()

@@ -199,7 +199,7 @@ def test_mobsters_have_typed_proxies(client: mob.Client) -> None:
 
 def test_a_dict_whose_keys_arrive_as_dicts_needs_an_annotation(client: mob.Client, back: Any) -> None:
     untyped = client.require("back")
-    with pytest.raises(mob.CallError, match=r"^back\.by_user answered, but the answer cannot be read: a dict of the"):
+    with pytest.raises(mob.CallError, match=r"^back\.by_user answered, but the answer cannot be read: a dict in the"):
         untyped.by_user().result(patient(10))
     with pytest.raises(mob.CallError, match="has keys that arrive as dicts: annotate it"):
         back.with_function().result(patient(10))  # a body that contains functions is decoded untyped first

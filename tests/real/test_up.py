@@ -169,7 +169,7 @@ with mob.start(NAME, grace=3600).role("back", "./back.py").up() as client:
     print("up", flush=True)
 """
     )
-    script.wait_for("mob . waits for back.0: back.sleep")
+    script.wait_for("mob . waiting for back.0: back.sleep")
     os.killpg(script.process.pid, signal.SIGINT)
     assert script.wait() == -signal.SIGINT, script.output
     scripts.wait_nothing_left()
