@@ -251,7 +251,7 @@ def test_without_jetstream_it_is_held_and_that_is_said(nodes: Nodes, tmp_path: P
         server.process = process
         wait_until(server._answers, "the NATS server answers")
         (node,) = nodes.start(server, ROLES, ("a",), cron=CRON, front=FRONT)
-        node.wait_for("'cron' does not run here:  .*JetStream is not enabled there. Start it with `nats-server -js`")
+        node.wait_for("'cron' does not run here: .*JetStream is not enabled there. Start it with `nats-server -js`")
         (row,) = [row for row in node.client.overview() if row.role == "cron"]
         assert (row.state, row.pid) == ("held", 0)
         assert "JetStream is not enabled" in row.note

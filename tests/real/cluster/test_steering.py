@@ -260,7 +260,7 @@ def test_a_connection_ends_with_its_machine(nats: Nats, nodes: Nodes) -> None:
     there = a.client.at("b")
     b.kill()
     assert there.wait_stopped(patient(10))
-    with pytest.raises(mob.AppNotRunning, match=r"the machine 'b' of .* has ended or is out of reach"):
+    with pytest.raises(mob.AppNotRunning, match=r"the machine 'b' of .* ended or is out of reach"):
         there.overview()
     there.close()
     assert a.client.overview()
