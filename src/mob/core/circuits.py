@@ -198,7 +198,7 @@ class Circuits:
     # ------------------------------------------------------------------------------------------ receiving
 
     def handle(self, payload: memoryview) -> list[Happening]:
-        """Return the events in data from the trunk; raise `ValueError` if it makes no sense."""
+        """Return the events in data from the trunk; raise `ValueError` if it is invalid."""
         happenings: list[Happening] = []
         at, end = 0, len(payload)
         while at < end:

@@ -25,7 +25,7 @@ RESERVE = 0.1
 ORDERLY_END = 0.5
 """Seconds before the end of the grace period at which nothing is waited for any more, to leave time to end in order."""
 LIFESPAN = 0.5
-"""Seconds before that at which requests are cancelled: they are kept for the end of the web application itself."""
+"""Seconds before that at which requests are cancelled: this time is kept for the end of the web application itself."""
 LEAST = 0.1
 """Seconds that each stage gets even if the time is over."""
 EXIT_SECONDS = 1.0
@@ -58,7 +58,7 @@ The kernel tells their state when asked, and reports no changes.
 """
 
 SILENT = 0.5
-"""Seconds without a request, since the last answer or the begin of the end, after which a connection is closed."""
+"""Seconds without a request, since the last answer or since the end began, after which a connection is closed."""
 VISITOR_LOOK = 0.01
 """Seconds between two checks of a WebSocket that asked something, or of data that a visitor just sent."""
 EVENTS = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 FOR_A_CALL = "was killed to end the task that it ran (pool.kill, timeout)"
-"""Why a process was killed, worded to follow its name."""
+"""The reason for a kill, worded to follow the name of the process."""
 OVERRAN = "was killed because "
 
 

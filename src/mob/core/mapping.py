@@ -3,7 +3,7 @@
 Strategy. A chunk is one call that carries many items. It should take about `GOAL` seconds: then messaging costs almost
 nothing, and the work still spreads evenly. The cost of an item is unknown at first, so the first chunks carry one item
 each. The worker reports with each answer how long its chunk ran; chunks grow by at most `GROWTH` from one to the next,
-and never beyond what `MOST` seconds would hold if every item cost as much as the dearest recent one. Towards the end
+and never beyond what `MOST` seconds would hold if every item cost as much as the costliest recent one. Towards the end
 they shrink, so that all workers end together.
 
 Limits. Nothing here knows a worker, an item or the clock: seconds are passed in.
@@ -18,7 +18,7 @@ from mob.errors import CallError
 GOAL = 0.002
 """Seconds that a chunk should take, and that drawing its items may take."""
 MOST = 0.005
-"""Maximum seconds of a chunk, if its items cost as much as the dearest recent one."""
+"""Maximum seconds of a chunk, if its items cost as much as the costliest recent one."""
 GROWTH = 4
 """Maximum size of the next chunk, as a multiple of the largest so far."""
 LARGEST = 10_000
@@ -32,7 +32,7 @@ PARTS = 4
 WEIGHT = 0.3
 """Weight of one chunk in the average cost of an item."""
 FORGETTING = 0.9
-"""Factor for the cost of the dearest item after each chunk."""
+"""Factor for the cost of the costliest item after each chunk."""
 
 
 class MapWorkers(NamedTuple):
