@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "pid": (lambda c: c.pid(HUGE).send(1), "no ready worker has the pid"),
     "timeout": (lambda c: c.require("a").options(timeout=math.nan), "timeout=nan is not a number of seconds"),
     "wait": (lambda c: c.require("a").options(wait=math.nan), "wait=nan is not a number of seconds"),
-    "timeout as text": (lambda c: c.require("a").options(timeout="1"), "timeout='1' is neither a number of seconds"),
+    "timeout as text": (lambda c: c.require("a").options(timeout="1"), "timeout='1' is not a number of seconds"),
     "retries": (lambda c: c.require("a").options(retries=1.5), "retries=1.5 is not a whole number"),
     "result": (lambda c: c.require("a").slow().result(math.nan), "timeout=nan is not a number of seconds"),
     "of a mobster": (
