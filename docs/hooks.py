@@ -21,8 +21,10 @@ LINK = re.compile(r"\[(?P<text>[^\]\n]+)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)
 TAKEN = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/*.md", "examples/*/README.md"]
 AROUND = "repository"
 """Directory of the site for pages that are not in docs/."""
-LATE_IN_SEARCH = (f"{AROUND}/", "internals/")
-"""Beginnings of pages that search lists below the others: reports, changes, and what only maintainers need."""
+EARLY_IN_SEARCH = ("operating.md", "recipes.md", "supervision.md")
+"""Pages that search lists above the others, because their headings are what people ask."""
+LATE_IN_SEARCH = (f"{AROUND}/", "api/", "internals/")
+"""Beginnings of pages that search lists below the guides: reports, changes, reference, and pages for maintainers."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -38,8 +40,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
     """Remove the comments, and point each link to the place of its page in the site."""
     here = page.file.src_uri
-    if here.startswith(LATE_IN_SEARCH):
-        page.meta.setdefault("search", {"boost": 0.3})
+    boost = 0.3 if here.startswith(LATE_IN_SEARCH) else 2.0 if here in EARLY_IN_SEARCH else 1.0
+    page.meta.setdefault("search", {"boost": boost})
 
     def led(link: re.Match[str]) -> str:
         target = _in_site(here, link["target"])
