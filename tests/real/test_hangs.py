@@ -180,4 +180,4 @@ def test_one_that_does_not_get_ready_is_killed_and_explained(
 
     (crash, *_) = wait_until(explained, f"a report says {where}")
     assert crash.why == "was not ready within 3 s (boot_timeout)"
-    app.wait_for(r"before it was ready; restarting it in 0\.\d s\.")
+    app.wait_for(r"was not ready within 3 s \(boot_timeout\); restarting it in 0\.\d s\.")

@@ -732,7 +732,8 @@ class Supervisor:
             if told == process.report:
                 return [Tell(f"{failed} Same error as before: {slot.note}", "crash")]
             return [Tell(f"{failed} Its error:\n    {_indented(process)}", "crash")]
-        early = "" if process.ready_at is not None or process.is_done else " before it was ready"
+        is_early = process.ready_at is None and not process.is_done and not process.why_killed  # the reason says more
+        early = " before it was ready" if is_early else ""
         kind = "crash" if process.has_crashed else "exit"
         return [Tell(f"{name} {slot.note.removesuffix('.')}{early}; {then}", kind)]
 
