@@ -220,15 +220,15 @@ def test_a_call_that_waits_for_a_worker_says_so(apps: Apps, capsys: pytest.Captu
     wait_until(lambda: client.roles()["none"].failing, "one role fails")
     waiting, sent = client.require("none").foo(1), client.require("back").waits()
     app.wait_for(r"\| waits")
-    call_command._tell_if_nobody_is_ready(client, "none", [waiting])
+    call_command._explain_waiting(client, "none", [waiting])
     assert capsys.readouterr().err == NOT_READY
     app.signal(signal.SIGTERM)
     wait_until(lambda: not any(is_ready(each, "back") for each in client.members()), "its worker is draining")
-    call_command._tell_if_nobody_is_ready(client, "back", [sent])
+    call_command._explain_waiting(client, "back", [sent])
     assert capsys.readouterr().err == ""
 
 
-def test_the_end_of_the_app_during_that_look_is_no_fault(apps: Apps, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_end_of_the_app_during_that_look_is_not_an_error(apps: Apps, capsys: pytest.CaptureFixture[str]) -> None:
     app = apps.start(".role('none', './none.py')", none=FAILS)
     client = app.connect()
     waiting = client.require("none").foo(1)
@@ -237,7 +237,7 @@ def test_the_end_of_the_app_during_that_look_is_no_fault(apps: Apps, capsys: pyt
     waiting.state = CallState.WAITING  # as it is in the moment in which the app ends
     with pytest.raises(mob.MobError):
         client.members()
-    call_command._tell_if_nobody_is_ready(client, "none", [waiting])
+    call_command._explain_waiting(client, "none", [waiting])
     assert capsys.readouterr().err == ""
 
 

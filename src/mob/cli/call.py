@@ -114,7 +114,7 @@ def call(
             role, _, function = export.partition(".")
         try:
             with (
-                _told_if_nobody_is_ready(app, role) as made,
+                _waiting_explained(app, role) as made,
                 closing(_results(app, role, function, args, kwargs, timeout, pid, to_all, made)) as results,
             ):
                 for result in results:
@@ -145,10 +145,10 @@ def _list(app: Client, wanted: str | None) -> None:
 
 
 @contextmanager
-def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[list[Call[Any]]]:
+def _waiting_explained(app: Client, role: str) -> Generator[list[Call[Any]]]:
     """Explain on stderr why nothing happens if calls in the list still wait after a second and no worker is ready."""
     made: list[Call[Any]] = []
-    timer = threading.Timer(QUIET, _tell_if_nobody_is_ready, (app, role, made))
+    timer = threading.Timer(QUIET, _explain_waiting, (app, role, made))
     timer.daemon = True
     timer.start()
     try:
@@ -157,7 +157,7 @@ def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[list[Call[Any]
         timer.cancel()
 
 
-def _tell_if_nobody_is_ready(app: Client, role: str, made: list[Call[Any]]) -> None:
+def _explain_waiting(app: Client, role: str, made: list[Call[Any]]) -> None:
     if not any(each.state is CallState.WAITING for each in made):  # else it may run in a worker that is about to end
         return
     try:

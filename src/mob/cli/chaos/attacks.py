@@ -104,7 +104,7 @@ class Attacks:
         children = psutil.Process(self._client.kingpin_pid).children()
         app = self._client.app.partition("@")[0]
         servers = (each.pid for each in children if titles.is_title_of(titles.FORK_SERVER, app, _title(each)))
-        self._signal(next(servers, 0) or _nobody(), signal.SIGKILL)
+        self._signal(next(servers, 0) or _no_process(), signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- resources
 
@@ -272,5 +272,5 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _nobody() -> int:
+def _no_process() -> int:
     raise ProcessLookupError
