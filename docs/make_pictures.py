@@ -1,4 +1,4 @@
-"""Makes the pictures of the readme from a real app: the dashboard in Chromium, `mob top` in a terminal.
+"""Makes the pictures of docs/top.md and docs/dashboard.md from a real app, in a terminal and in Chromium.
 
 python docs/make_pictures.py            # writes docs/pictures/*.svg; takes a minute
 
