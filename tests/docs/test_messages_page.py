@@ -18,13 +18,14 @@ ROWS = [
     for line in PAGE.splitlines()
     if line.startswith("| `")
 ]
-QUOTED = re.compile(r"`((?:[^`]|`ulimit -n`)+)`")
+QUOTED = re.compile(r"``\s?(.+?)\s?``|`([^`]+)`")
+"""Code in double backticks, which may contain single ones, or in single ones."""
 
 
 def quoted() -> list[str]:
     """Return the messages that the tables quote: first cells, and second ones where the first is an error."""
     cells = [row[1] if row[0].strip("`") in vars(mob.errors) and len(row) == 4 else row[0] for row in ROWS]
-    found = [text for cell in cells for text in QUOTED.findall(cell)]
+    found = [twice or once for cell in cells for twice, once in QUOTED.findall(cell)]
     return [each for each in found if each not in vars(mob.errors)]
 
 
