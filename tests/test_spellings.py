@@ -8,7 +8,8 @@ import pytest
 
 import mob
 from mob.errors import PlanError
-from mob.spellings import MODULE, instead, spelled
+from mob.plan import OPTIONS
+from mob.spellings import MODULE, ROLE, instead, spelled
 
 STORE = 'a store: .store("cache") in the main script, mob.store("cache") in the module of a role'
 
@@ -31,6 +32,7 @@ def test_a_name_that_the_module_does_not_have(name: str, help: str) -> None:
 
 def test_no_name_is_here_and_elsewhere() -> None:
     assert set(MODULE) & set(mob.__all__) == set()
+    assert set(ROLE) & set(OPTIONS) == set()
 
 
 @pytest.mark.parametrize(
@@ -119,3 +121,24 @@ def test_an_option_that_a_line_of_the_main_script_does_not_have(
     with pytest.raises(PlanError) as caught:
         getattr(mob.start("spelt"), method)(*args, **options)
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("option", "help"),
+    [
+        ("bind", 'Here it is \'serve\', such as "127.0.0.1:8000" or "unix:./web.sock".'),
+        (
+            "max_requests",
+            "Here it is 'max_age', in seconds, or 'max_memory'; 'max_calls' does not count HTTP requests.",
+        ),
+        ("timeout", "Here it is 'hang_timeout' for a blocked worker, or mob.export(kill_after=seconds) for calls."),
+        ("graceful_timeout", "Here it is mob.start(name, grace=seconds), for the whole app."),
+        ("preload", "Here it is app.preload(module, ...), for the whole app."),
+        ("max_calsl", "Did you mean 'max_calls'?"),
+    ],
+)
+def test_an_option_that_a_role_does_not_have(option: str, help: str) -> None:
+    described: Any = mob.start("spelt")
+    with pytest.raises(PlanError) as caught:
+        described.role("web", "./web.py", **{option: 1})
+    assert str(caught.value) == f"role 'web': unknown option {option!r}. {help}"

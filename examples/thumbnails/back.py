@@ -75,7 +75,7 @@ def decoded(data: bytes) -> Image.Image:
 
 
 def shrunk(band: Image.Image) -> Image.Image:
-    """Return one colour channel, smaller. It averages light, not pixel values, else fine patterns become too dark."""
+    """Return one color channel, smaller. It averages light, not pixel values, else fine patterns become too dark."""
     light = Image.fromarray(LIGHT[np.asarray(band)])
     light.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
     values = np.clip(np.asarray(light), 0, 1) ** (1 / 2.2)

@@ -113,7 +113,8 @@ class App:
     def base(self, path: str | os.PathLike[str]) -> App:
         """Set the directory from which role paths are resolved. Call it before `role`.
 
-        Symbolic links in it are kept: if `current` points to another release by then, a reload runs that release.
+        Symbolic links in it are kept, so if you repoint a link such as `current` to a new release, a reload runs that
+        release.
 
         Args:
             path: The directory, or a file in it, such as the main script. In a zip archive (`python app.pyz`) it is
@@ -274,8 +275,8 @@ class App:
         * `serve`: address at which the module's ASGI or WSGI application is served over HTTP, such as
           "127.0.0.1:8000" or "unix:./web.sock"; `serve_options` are those of uvicorn. See docs/http.md.
         * `loop`: "uvloop" (the default), or "asyncio" for libraries that patch asyncio's own loop.
-        * `shared_memory`: maximum size of large buffers that a mobster has on their way to others, or that others
-          still use. Default: 256 MiB. 0 sends them through the sockets.
+        * `shared_memory`: maximum total size of a mobster's large buffers that are in transit or still in use by
+          others. Default: 256 MiB. 0 sends them through the sockets.
 
         The others: docs/places.md explains `gpus`, and templates in `env`; docs/supervision.md explains `restart`,
         `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `boot_tries`, `hang_timeout`;
@@ -294,7 +295,8 @@ class App:
         """
         for option in options:
             if option not in plans.OPTIONS:
-                raise PlanError(f"role {name!r}: unknown option {option!r}. {nearest(option, plans.OPTIONS)}")
+                help = spellings.instead(option, spellings.ROLE, plans.OPTIONS)
+                raise PlanError(f"role {name!r}: unknown option {option!r}. {help}")
         if not _is_path(module):
             raise PlanError(
                 f"role {name!r}: {module!r} is not a module. Expected: a file ending in .py, as in "
@@ -497,7 +499,7 @@ class App:
             user: The user name for NATS, with `password`.
             password: The password for NATS.
             token: The token for NATS.
-            ca: The file with the certificates against which that of the server is checked. Default: the system's.
+            ca: The file with the CA certificates that verify the server's certificate. Default: the system's.
             cert: The file with this machine's certificate, if the server requires one.
             key: The file with the private key of that certificate.
             gateways: Number of processes that exchange data with other machines. Default: 1.
@@ -578,13 +580,14 @@ class App:
         return self
 
     def run(self) -> None:
-        """Become the Kingpin (the supervisor): launch the mobsters, and return when the app was stopped.
+        """Become the Kingpin (the supervisor): launch the mobsters, and return when the app has stopped.
 
         Raises:
             PlanError: There is nothing to run, or the description is wrong.
             AppRunning: An app with that name is already running.
             MobError: It was called in a thread, or where an event loop is running (a coroutine, a notebook).
-            SystemExit: The stop had to be forced (status 1).
+            SystemExit: The app ended with another status than 0: 1 (it failed, or the stop had to be forced), 3 (a role
+                could not start).
         """
         self._has_run = True
         if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
@@ -613,12 +616,13 @@ class App:
             raise SystemExit(status)
 
     def up(self, timeout: float = UP_TIMEOUT) -> Client:
-        """Start the app beside this script and wait until it is up; return a client of it, whose end stops the app.
+        """Start the app next to this script and wait until it is up; return a client. Closing the client stops the app.
 
-        The app is up when every worker was ready once. Its mobsters print to this script's output. It ends with the
-        `with` block, with `close()`, and at the latest with this process, however that ends. `up` can be called from
-        any thread, where an event loop is running, in a notebook, and in a mobster of another app; several apps with
-        different names may run at once. MOB_ROLES and MOB_CLUSTER, which change what `run` starts, have no effect here.
+        The app is up when every worker has been ready once. Its mobsters print to this script's output. It ends with
+        the `with` block, with `close()`, and at the latest with this process, however that ends. `up` can be called
+        from any thread, where an event loop is running, in a notebook, and in a mobster of another app; several apps
+        with different names may run at once. MOB_ROLES and MOB_CLUSTER, which change what `run` starts, have no effect
+        here.
 
         Args:
             timeout: Seconds that the start may take. Default: 60.
@@ -737,7 +741,7 @@ def start(
         frame_limit: Maximum size of a message, in bytes or as text ("64M"). Default: 256 MiB.
         backlog: Maximum size of the calls that wait in one process for workers, in bytes or as text; a call beyond it
             raises `Busy`. Default: 64 MiB.
-        strategy: Which workers are restarted after one died: only that one ("one_for_one", the default), or also the
+        strategy: Which workers are restarted after one dies: only that one ("one_for_one", the default), or also the
             roles declared after its own ("rest_for_one").
         metrics: True if calls are counted and timed. Default: True.
 

@@ -124,7 +124,10 @@ class Client:
         return self
 
     def close(self) -> None:
-        """Close the connection once everything sent has left. Calls under way fail with `Unavailable` or `Lost`."""
+        """Send what is still queued (for a few seconds at most), then close the connection.
+
+        Calls under way fail with `Unavailable` or `Lost`.
+        """
         if self._closed:
             return
         self._closed = True
@@ -271,7 +274,9 @@ class Client:
     @overload
     def on(self, event: str, handler: F) -> Callable[[F], F]: ...
     def on(self, event: str, handler: Any = None) -> Any:
-        """Register a handler for an event; it runs in the client's own thread, one for "error" in another.
+        """Register a handler for an event.
+
+        Handlers run in the client's own thread, those of "error" in a separate one.
 
         Args:
             event: "message", "join", "leave", "crash" or "error".
@@ -512,7 +517,9 @@ class Client:
         return text_of(self._steering.run_timer(role, timer[len(role) + 1 :]).result(timeout))
 
     def scale(self, role: str, count: int, *, relative: bool = False) -> str:
-        """Set the number of workers of a role, and return when that is decided; new workers are ready a little later.
+        """Set the number of workers of a role, and return as soon as the request is accepted.
+
+        New workers are ready a little later.
 
         Args:
             role: The name of the role.
@@ -551,7 +558,7 @@ class Client:
         return text_of(self._steering.reload(roles).result(timeout))
 
     def restart(self, target: str | int, *more: str) -> str:
-        """End workers, all at once, and launch others in their places; return when that is decided.
+        """End workers, all at once, and launch others in their places; return as soon as the request is accepted.
 
         Each worker finishes its calls first, as in a stop. To run new code without a gap use `reload`.
 
@@ -574,7 +581,7 @@ class Client:
         return text_of(self._steering.restart(roles, pid or 0).result(CONNECT_TIMEOUT))
 
     def stop(self, *, at_once: bool = False) -> str:
-        """Stop the app, as SIGTERM to its Kingpin does; return when the stop began.
+        """Stop the app, as SIGTERM to its Kingpin does; return once the stop has begun.
 
         `wait_stopped` waits for its end. If the app is already stopping, that continues.
 
@@ -588,7 +595,7 @@ class Client:
         return text_of(self._steering.stop(at_once).result(CONNECT_TIMEOUT))
 
     def wait_stopped(self, timeout: float | None = None) -> bool:
-        """Wait until the app ended; return False if it did not within `timeout` seconds (None: no limit)."""
+        """Wait until the app has ended; return False if it did not within `timeout` seconds (None: no limit)."""
         return self._gone.wait(timeout)
 
     def upgrade(self, timeout: float | None = None) -> str:
@@ -608,7 +615,7 @@ class Client:
         return text_of(self._steering.upgrade().result(timeout))
 
     def statistics(self) -> dict[str, int]:
-        """Return the sizes of this process's tables."""
+        """Return the sizes of mob's internal tables in this process, for finding leaks."""
         return self._peer.statistics()
 
     def _open_caller(self) -> Peer:

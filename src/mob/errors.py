@@ -329,7 +329,7 @@ class RemoteError(CallError):
             if name[:2] != "__" and name in self.unsent_attributes:
                 raise AttributeError(
                     f"{self.type_name} has no attribute {name!r} here: the original has one, but it could not be sent, "
-                    f"because it is not data or is too large."
+                    f"because its type cannot be sent or it is too large."
                 )
             unsent = f" (not sent: {', '.join(self.unsent_attributes)})" if self.unsent_attributes else ""
             raise AttributeError(f"{self.type_name!r} object has no attribute {name!r}{unsent}")

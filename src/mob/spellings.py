@@ -35,6 +35,28 @@ STORE = {
 }
 QUEUE = {**dict.fromkeys(("file", "filename", "db", "database"), "'path'")}
 LOGS = {**dict.fromkeys(("path", "filename"), "'file'")}
+_LIMIT = "'max_age', in seconds, or 'max_memory'; 'max_calls' does not count HTTP requests"
+_GRACE = "mob.start(name, grace=seconds), for the whole app"
+_TIMEOUT = "'hang_timeout' for a blocked worker, or mob.export(kill_after=seconds) for calls"
+_BIND = '\'serve\', such as "127.0.0.1:8000" or "unix:./web.sock"'
+_SERVE_OPTIONS = "an option of uvicorn in 'serve_options'"
+ROLE = {
+    **dict.fromkeys(("max_requests", "max_requests_jitter", "limit_max_requests"), _LIMIT),
+    **dict.fromkeys(("maxtasksperchild", "max_tasks_per_child"), "'max_calls'"),
+    **dict.fromkeys(("max_lifetime", "lifetime"), "'max_age', in seconds"),
+    **dict.fromkeys(("memory", "memory_limit", "max_memory_per_child"), "'max_memory', such as \"500M\""),
+    **dict.fromkeys(("grace", "graceful_timeout", "stop_timeout", "shutdown_timeout"), _GRACE),
+    **dict.fromkeys(("timeout", "worker_timeout", "time_limit"), _TIMEOUT),
+    **dict.fromkeys(("start_timeout", "startup_timeout"), "'boot_timeout', in seconds"),
+    **dict.fromkeys(("preload", "preload_app"), "app.preload(module, ...), for the whole app"),
+    **dict.fromkeys(("bind", "host", "port", "address", "listen", "uds"), _BIND),
+    **dict.fromkeys(("access_log", "accesslog", "keepalive", "keep_alive", "root_path"), _SERVE_OPTIONS),
+    **dict.fromkeys(("processes", "num_workers", "numprocs", "instances", "replicas", "count"), "'workers'"),
+    **dict.fromkeys(("environment", "environ"), "'env'"),
+    **dict.fromkeys(("depends_on", "requires", "after"), "'needs'"),
+    **dict.fromkeys(("max_restarts", "retries"), "'intensity', the number of restarts within 'period' seconds"),
+    **dict.fromkeys(("logfile", "log_file", "errorlog", "stdout_logfile"), "app.logs(file=...), for the whole app"),
+}
 """Options that methods of `App` do not have."""
 EXPORT = {
     **dict.fromkeys(("kill", "kill_timeout", "hard_timeout", "time_limit", "max_time"), "'kill_after', in seconds"),

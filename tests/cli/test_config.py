@@ -135,7 +135,7 @@ def test_a_pyproject_has_it_in_a_table_of_its_own(home: Path) -> None:
 def test_every_option_of_the_plan_is_known(home: Path, option: str) -> None:
     with pytest.raises(PlanError) as told:
         plan(home, f'name = "myapp"\n{option}x = 1\n')
-    assert f"there is no option '{option}x'." in str(told.value)
+    assert f"unknown option '{option}x'." in str(told.value)
     assert "Did you mean" in str(told.value)
 
 
@@ -143,7 +143,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no TOML": ("name = ", "is not valid TOML: Invalid value (at end of document)."),
     "no name": (BACK, 'the app has no name. Expected: name = "myapp".'),
     "a name that is none": (f'name = "my app"\n{BACK}', "'my app' cannot name an app."),
-    "an unknown option": ('name = "a"\ngrase = 3', "there is no option 'grase'. Did you mean 'grace'?"),
+    "an unknown option": ('name = "a"\ngrase = 3', "unknown option 'grase'. Did you mean 'grace'?"),
     "an option of the wrong type": ('name = "a"\ngrace = "long"', 'grace = "long": expected float, got str.'),
     "an option of another wrong type": ('name = "a"\nmetrics = 1', "metrics = 1: expected bool, got int."),
     "a list of the wrong": ('name = "a"\npreload = [1]', "preload = [1]: expected str, got int - at $[0]."),
@@ -156,7 +156,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "an unknown option of a role": (
         f'name = "a"\n{BACK}worker = 2',
-        "there is no option 'worker' in [roles.back]. Did you mean 'workers'?",
+        "unknown option 'worker' in [roles.back]. Did you mean 'workers'?",
     ),
     "an option of a role that cannot be": (
         f'name = "a"\n{BACK}workers = 0',
@@ -168,7 +168,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "an unknown option of the logs": (
         f'name = "a"\n{BACK}[logs]\nformta = "json"',
-        "there is no option 'formta' in [logs]. Did you mean 'format'?",
+        "unknown option 'formta' in [logs]. Did you mean 'format'?",
     ),
     "a format of the logs that is none": (f'name = "a"\n{BACK}[logs]\nformat = "xml"', "logs: unknown format 'xml'."),
     "a size of the logs that is none": (
@@ -177,7 +177,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "an unknown option of a store": (
         f'name = "a"\n{BACK}[store.cache]\nmax_memry = 1',
-        "there is no option 'max_memry' in [store.cache]. Did you mean 'max_memory'?",
+        "unknown option 'max_memry' in [store.cache]. Did you mean 'max_memory'?",
     ),
     "a size that is none": (
         'name = "a"\nbacklog = "much"',
@@ -189,7 +189,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "an unknown option of the dashboard": (
         f'name = "a"\n{BACK}[dashboard]\nprot = 1',
-        "there is no option 'prot' in [dashboard]. Did you mean 'port'?",
+        "unknown option 'prot' in [dashboard]. Did you mean 'port'?",
     ),
 }
 
@@ -253,7 +253,7 @@ def test_where_durable_jobs_are_kept(home: Path) -> None:
     assert plan(home, f"queue = true\n{text}").roles[0].keeps_jobs
     assert [role.name for role in plan(home, f"queue = false\n{text}").roles] == ["back"]
     for wrong, complaint in (
-        ('[queue]\npth = "x"\n', r"there is no option 'pth' in \[queue\]\. Did you mean 'path'\?"),
+        ('[queue]\npth = "x"\n', r"unknown option 'pth' in \[queue\]\. Did you mean 'path'\?"),
         ('[queue]\npath = "nowhere/jobs.db"\n', "cannot be created: there is no directory"),
         ("[queue]\nkeep = 0\n", r"queue: keep=0\.0 is not a number of seconds above 0\."),
         ("[queue]\nin_hand = 0\n", r"queue: in_hand=0 is not a whole number of at least 1\."),

@@ -160,6 +160,14 @@ def test_a_death_is_recorded_but_not_one_that_was_wished() -> None:
     assert not [each for each in die(world, 3, 1) if isinstance(each, d.Record)]
 
 
+def test_the_record_of_a_failed_import_says_so() -> None:
+    world = started("back", ready=False)
+    world.boot_failed(1, "Traceback ...\nImportError: no module named x")
+    (record,) = [each for each in die(world, 1) if isinstance(each, d.Record)]
+    assert record.why == "could not import 'back' and exited with status 1"
+    assert record.stacks == "Traceback ...\nImportError: no module named x"
+
+
 def test_a_temporary_one_that_was_never_born_is_launched_all_the_same() -> None:
     world = World(plan("job", options={"restart": "temporary"}))
     world.start()

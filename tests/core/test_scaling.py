@@ -174,7 +174,7 @@ SIGNALS = {
     "one of several, none of which may grow": (
         ["back*2", "front"],
         {},
-        ["SIGTTIN/SIGTTOU ignored: no role sets max_workers."],
+        ["SIGTTIN/SIGTTOU ignored: no role sets max_workers. Use `mob scale ROLE=N`."],
     ),
 }
 

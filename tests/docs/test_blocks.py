@@ -125,7 +125,7 @@ def test_blocks_are_run_in_each_way(network: list[str], tmp_path: Path) -> None:
         ("<!-- run: parse -->\n```console\n$ make tset\n```\n", "no target tset"),
         ("<!-- run: client -->\n```python\napp.nodes()\n```\n", "running apps: []"),
         ("<!-- run: in front -->\n```python\nassert 1 == 2\n```\n", "AssertionError"),
-        ('```toml title="mob.toml"\nname = "a"\nworker = 1\n```\n', "there is no option 'worker'"),
+        ('```toml title="mob.toml"\nname = "a"\nworker = 1\n```\n', "unknown option 'worker'"),
         ("```json\n{,}\n```\n", "JSONDecodeError"),
     ],
     ids=lambda text: " ".join(text.split())[:40],

@@ -433,7 +433,7 @@ def test_the_link_of_a_refused_client_is_closed(app: RunningApp) -> None:
 def test_an_app_that_does_not_run_is_not_found(app: RunningApp) -> None:
     with pytest.raises(mob.AppNotRunning) as caught:
         mob.connect(app.name[:-1])
-    assert str(caught.value) == f"no app named {app.name[:-1]!r} is running here. Did you mean {app.name!r}?"
+    assert str(caught.value) == f"no app named {app.name[:-1]!r} is running on this machine. Did you mean {app.name!r}?"
 
 
 def test_a_process_of_another_user_is_turned_away(app: RunningApp, client: mob.Client) -> None:

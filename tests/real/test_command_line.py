@@ -199,7 +199,7 @@ def test_stop_ends_with_the_app(apps: Apps) -> None:
     app.wait_ready()
     assert done(app, "stop", "-a", app.name) == f"{app.name} has stopped.\n"
     assert app.wait() == 0
-    assert "is running here" in failed(app, 3, "ps", "-a", app.name)
+    assert "is running on this machine" in failed(app, 3, "ps", "-a", app.name)
 
 
 def test_stop_of_an_app_that_does_not(apps: Apps) -> None:
@@ -251,7 +251,7 @@ def test_what_cannot_be(app: RunningApp, arguments: tuple[str, ...], status: int
 
 def test_an_app_that_does_not_answer(app: RunningApp) -> None:
     told = failed(app, 3, "reload", "-a", app.name[:-1])
-    assert told == f"Error: no app named {app.name[:-1]!r} is running here. Did you mean {app.name!r}?\n"
+    assert told == f"Error: no app named {app.name[:-1]!r} is running on this machine. Did you mean {app.name!r}?\n"
 
 
 def test_help_tells_the_exit_statuses(app: RunningApp) -> None:
@@ -334,7 +334,7 @@ def test_root_may_ask_the_app_of_another_user(apps: Apps, app: RunningApp) -> No
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")
 def test_who_has_only_taken_the_name_is_not_asked(apps: Apps, app: RunningApp) -> None:
     start_stranger(apps, "t-taken", 0)
-    assert failed(app, 3, "ps", "-a", "t-taken").startswith("Error: no app named 't-taken' is running here.")
+    assert failed(app, 3, "ps", "-a", "t-taken").startswith("Error: no app named 't-taken' is running on this machine.")
 
 
 # -------------------------------------------------------------------------------------------------------- completion

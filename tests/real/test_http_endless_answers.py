@@ -184,7 +184,7 @@ def test_event_streams_end_and_hold_nobody(start: Callable[..., Site]) -> None:
     assert site.app.wait() == 0
     assert time.monotonic() - begun < 30  # of the 60 s of grace
     site.app.wait_for(r"\| stops")
-    assert not re.search("Traceback|Exception in ASGI|grace time", site.app.output), site.app.output
+    assert not re.search("Traceback|Exception in ASGI|grace period", site.app.output), site.app.output
 
 
 def test_a_download_of_unknown_length_is_finished(start: Callable[..., Site]) -> None:

@@ -167,6 +167,6 @@ def test_a_state_in_the_place_of_an_app_says_the_option(apps: Apps, word: str, s
     app, _ = start(apps)
     refused = mob_command(app.directory, "jobs", word)
     assert refused.returncode != 0
-    assert f"no app named '{word}' is running here." in refused.stderr
+    assert f"no app named '{word}' is running on this machine." in refused.stderr
     assert f"To list jobs in the state {state}: `mob jobs --state {state}`." in refused.stderr
     assert "--state" not in mob_command(app.directory, "jobs", "nonsense").stderr

@@ -1,4 +1,4 @@
-"""What a role has started by itself ends as `asyncio.run` and the interpreter would end it, within the grace time."""
+"""What a role has started by itself ends as `asyncio.run` and the interpreter would end it, within the grace period."""
 
 from __future__ import annotations
 

@@ -264,7 +264,9 @@ def test_a_script_that_forgets_to_close_ends_all_the_same(app: RunningApp) -> No
 def test_there_is_no_such_app(app: RunningApp) -> None:
     with pytest.raises(mob.AppNotRunning) as caught:
         mob.connect(app.name + "x")
-    assert str(caught.value) == f"no app named {app.name + 'x'!r} is running here. Did you mean {app.name!r}?"
+    assert (
+        str(caught.value) == f"no app named {app.name + 'x'!r} is running on this machine. Did you mean {app.name!r}?"
+    )
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
@@ -376,7 +378,7 @@ def test_metrics_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
 def test_ps_of_an_app_that_does_not_run() -> None:
     shown = command(sys.executable, "-m", "mob", "ps", "-a", "t-there-is-no-such-app")
     assert shown.returncode == 3
-    assert shown.stderr.startswith("Error: no app named 't-there-is-no-such-app' is running here. ")
+    assert shown.stderr.startswith("Error: no app named 't-there-is-no-such-app' is running on this machine. ")
 
 
 @pytest.fixture

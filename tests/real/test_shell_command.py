@@ -231,5 +231,5 @@ def test_an_app_that_is_not_there_is_told(app: RunningApp) -> None:
     line = [sys.executable, "-m", "mob", "shell", "-a", f"{app.name}x"]
     done = subprocess.run(line, input="", capture_output=True, text=True, timeout=patient(60))
     assert done.returncode == 3
-    assert f"no app named '{app.name}x' is running here. Did you mean '{app.name}'?" in done.stderr
+    assert f"no app named '{app.name}x' is running on this machine. Did you mean '{app.name}'?" in done.stderr
     wait_until(lambda: app.process.poll() is None, "the app goes on")

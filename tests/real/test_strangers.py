@@ -119,7 +119,7 @@ def test_what_strangers_have_bound_is_no_app(squatted: list[Squatter], tmp_path:
     assert (nobody, "t-real") in seen
     assert not any("fake" in app or "forged" in app for _, app in seen)
     assert desks("t-fake", 0) == []
-    with pytest.raises(mob.AppNotRunning, match="no app named 't-fake' is running here"):
+    with pytest.raises(mob.AppNotRunning, match="no app named 't-fake' is running on this machine"):
         mob.connect("t-fake")
     for words in (["ps"], ["apps"], ["doctor"], ["ps", "-a", "nosuch"], ["call", "a.f"]):
         shown = run(tmp_path, *words)
@@ -137,7 +137,7 @@ def test_a_stranger_at_whose_desk_many_wait_holds_up_nobody(squatted: list[Squat
                 sock.connect("\0mob/0/t-full")
             except BlockingIOError:
                 break
-        with pytest.raises(mob.AppNotRunning, match="no app named 't-full' is running here"):
+        with pytest.raises(mob.AppNotRunning, match="no app named 't-full' is running on this machine"):
             mob.connect("t-full")
 
 

@@ -418,7 +418,7 @@ def test_a_limit_of_an_export_holds_for_the_runs_of_its_timer(apps: Apps, is_exp
 def test_a_word_that_names_no_app_is_told_what_it_may_mean(tmp_path: Path, word: str, text: str) -> None:
     done = mob_command(tmp_path, "timers", word)
     assert done.returncode == 2
-    assert f"no app named {word!r} is running here. {text}" in " ".join(done.stderr.split())
+    assert f"no app named {word!r} is running on this machine. {text}" in " ".join(done.stderr.split())
 
 
 # ----------------------------------------------------------------------------------------------------- other roles

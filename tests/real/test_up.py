@@ -131,7 +131,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("way", ENDINGS)
 def test_nothing_is_left_behind(scripts: Scripts, way: str) -> None:
-    """The calls under way are cancelled: nobody waits for the grace time of the app, which is an hour."""
+    """The calls under way are cancelled: nobody waits for the grace period of the app, which is an hour."""
     text, status, printed = ENDINGS[way]
     script = scripts.run(
         f"""

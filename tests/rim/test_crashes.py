@@ -87,6 +87,20 @@ def test_how_it_is_read(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("stacks", "heading"),
+    [
+        ("Traceback (most recent call last):\n  File ...\nZeroDivisionError: division by zero\n", "traceback:"),
+        ("  + Exception Group Traceback (most recent call last):\n  |   File ...", "traceback:"),
+        ("SystemExit: the module called sys.exit(1) while it was imported.", "error:"),
+        ("thread MainThread:\n  File ...", "stacks:"),
+    ],
+)
+def test_the_heading_says_what_follows(stacks, heading):
+    lines = msgspec.structs.replace(CRASH, stacks=stacks, memory=0, running=()).text().splitlines()
+    assert lines[1:3] == ["uptime 12.3 s", heading]
+
+
 def test_a_report_for_a_letter_is_short():
     long = msgspec.structs.replace(
         CRASH, stacks="x" * 1_000_000, lines=("y" * 100_000,) * 50, running=CRASH.running * 999

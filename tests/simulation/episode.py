@@ -100,7 +100,7 @@ class Episode:
         if kingpin.stopped_at is not None:
             while not kingpin.is_over and clock.now < self._stop_limit() and self._step():
                 pass
-            claim(kingpin.is_over, "a stop ends within the grace time", kingpin.supervisor.processes)
+            claim(kingpin.is_over, "a stop ends within the grace period", kingpin.supervisor.processes)
         if not kingpin.is_over:
             clock.after(0.0, self.mend)
             until = clock.now + RECOVERY
@@ -246,7 +246,7 @@ class Episode:
         kingpin.oracle.check_launches(kingpin.stood_still)
         if kingpin.stopped_at is not None:
             claim(
-                self.clock.now < self._stop_limit(), "a stop ends within the grace time", kingpin.supervisor.processes
+                self.clock.now < self._stop_limit(), "a stop ends within the grace period", kingpin.supervisor.processes
             )
 
     def _break_link(self, peers: list[Peer]) -> None:
@@ -334,7 +334,7 @@ class Episode:
         until = clock.now + GRACE + 2.0
         while not kingpin.is_over and clock.now < until and clock.step():
             pass
-        claim(kingpin.is_over, "a stop ends within the grace time", kingpin.supervisor.processes)
+        claim(kingpin.is_over, "a stop ends within the grace period", kingpin.supervisor.processes)
 
     def _check_nothing_left(self) -> None:
         kingpin, clock = self.kingpin, self.clock

@@ -228,7 +228,7 @@ def _read(as_text: bool) -> Any:
 
 
 def _print(value: Any) -> None:
-    """Print a value on a line of its own; on a terminal indented and in colour."""
+    """Print a value on a line of its own; on a terminal indented and in color."""
     data = json_printable(as_json(value)).decode()
     if sys.stdout.isatty():
         console().print_json(data)

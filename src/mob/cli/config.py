@@ -133,7 +133,7 @@ def _add_cluster(app: App, table: object) -> None:
 def _check_keys(table: TomlTable, known: Iterable[str], where: str) -> None:
     for key in table:
         if key not in known:
-            raise PlanError(f"there is no option {key!r}{where}. {nearest(key, known)}")
+            raise PlanError(f"unknown option {key!r}{where}. {nearest(key, known)}")
 
 
 def _values(where: str, table: object, types: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mob.plan import QUEUE
 
 STATES = tuple(map(str, JobState))
 STYLES = {"waiting": "yellow", "later": "white", "running": "green", "dead": "red"}
-"""Colour of each state."""
+"""Color of each state."""
 HEADINGS = ("id", "job", "state", "age", "attempts")
 ALL = "all"
 """Word used instead of job ids for all jobs that match the filters."""
@@ -73,9 +73,9 @@ def jobs(
     """List, retry or drop the durable jobs of a running app.
 
     `mob jobs` lists jobs that are waiting, running or dead, and counts those that are done. `mob jobs retry ID` tries
-    dead jobs again, or runs a job now that waits for its time; `mob jobs drop ID` deletes jobs in any state. `all`
-    instead of an ID selects all jobs that match `--state` and `--role`; `retry all` without these selects all dead
-    jobs.
+    dead jobs again, or runs at once a job that is waiting for its time; `mob jobs drop ID` deletes jobs in any state.
+    `all` instead of an ID selects all jobs that match `--state` and `--role`; `retry all` without these selects all
+    dead jobs.
     """
     what, *ids = words or ("",)
     if what in ("retry", "drop"):

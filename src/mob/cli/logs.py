@@ -41,7 +41,7 @@ LAST = 50
 )
 @click.option("--json", "as_objects", is_flag=True, help="Print each line as a JSON object.")
 @click.option("--raw", is_flag=True, help="Print every byte unchanged, including terminal control sequences.")
-@click.option("--no-color", is_flag=True, help="Print the prefixes without colour, as in a pipe.")
+@click.option("--no-color", is_flag=True, help="Print the prefixes without color, as in a pipe.")
 def logs(
     words: tuple[str, ...],
     name: str | None,
@@ -55,7 +55,7 @@ def logs(
     """Show what the workers of an app print, on all machines.
 
     Name a role or one worker to see only its lines, or "kingpin" for those of the Kingpin (supervisor). A word that is
-    the name of a running app selects that app. Colours are kept; other terminal control sequences are removed, unless
+    the name of a running app selects that app. Colors are kept; other terminal control sequences are removed, unless
     --raw is given. The Kingpin keeps the latest 2,000 lines of the app (at most 1 MiB), including those of workers that
     have exited.
     """
@@ -209,7 +209,7 @@ def _chunk(line: Line, color_of: Callable[[str], int]) -> OutputChunk:
 
 
 def _colors(app: Client) -> Callable[[str], int]:
-    """Return the colour of each role; as on the Kingpin's terminal, unless a role was slow to start."""
+    """Return the color of each role; as on the Kingpin's terminal, unless a role was slow to start."""
     colors = {role: COLORS[number % len(COLORS)] for number, role in enumerate(app.roles())}
     return lambda role: colors.get(role, BOLD)
 

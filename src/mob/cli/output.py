@@ -16,7 +16,7 @@ from mob.core.printable import printable
 
 
 class Cleaned:
-    """A stream that lets only text and colours through, if it is written to with `write`."""
+    """A stream that lets only text and colors through, if it is written to with `write`."""
 
     def __init__(self, is_error: bool = False) -> None:
         self._is_error = is_error
@@ -38,10 +38,10 @@ class Cleaned:
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print text, cleaned; colours only on a terminal."""
+    """Print text, cleaned; colors only on a terminal."""
     click.echo(printable(text), err=err, nl=nl)
 
 
 def console(**options: Any) -> Console:
-    """Return a rich console on standard output that lets only text and colours through."""
+    """Return a rich console on standard output that lets only text and colors through."""
     return Console(file=cast(IO[str], Cleaned()), **options)

@@ -148,7 +148,7 @@ def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool)
 def console_for_tables(cleans: bool = True) -> Console:
     """Return a console as wide as the terminal or COLUMNS; PIPE_WIDTH in a pipe.
 
-    `cleans`: let only text and colours through.
+    `cleans`: let only text and colors through.
     """
     made = console() if cleans else Console()
     if not made.is_terminal and "COLUMNS" not in os.environ:

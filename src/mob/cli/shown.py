@@ -13,7 +13,7 @@ STATE_STYLES = {
     "failing": "red",
     "failed": "red",
 }
-"""Colour of each state."""
+"""Color of each state."""
 
 
 def duration(seconds: float) -> str:

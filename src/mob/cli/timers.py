@@ -22,7 +22,7 @@ from mob.core.timer_state import duration_text
 from mob.wire.messages import TimerMetrics
 
 OUTCOME_STYLES = {"ok": "green", "failed": "red", "lost": "red"}
-"""Colour of each outcome."""
+"""Color of each outcome."""
 LIST = ("list", "ls", "show")
 """Words that other programs use for what `mob timers` does by itself."""
 
@@ -83,7 +83,9 @@ def timers(words: tuple[str, ...], name: str | None, node: str | None, as_json: 
         _run(words[1], name, node)
     elif words and words[0] not in app_names() and (words[0] in LIST or "." in words[0]):
         meant = f"`mob timers run {words[0]}` runs a timer" if "." in words[0] else "`mob timers` alone lists all"
-        raise click.UsageError(f"no app named {words[0]!r} is running here. {meant}; `mob timers APP` names the app.")
+        raise click.UsageError(
+            f"no app named {words[0]!r} is running on this machine. {meant}; `mob timers APP` names the app."
+        )
     elif len(words) > 1:
         raise click.UsageError(
             f"expected at most one app, got {len(words)} words. To run a timer: `mob timers run ROLE.NAME`."

@@ -107,7 +107,7 @@ class StoredInheritances:
 
     async def _put(self, message: m.PutLeft, files: list[Descriptor]) -> None:
         if not files:
-            raise OSError("the gateway has too many files open, see `ulimit -n`")
+            raise OSError("the gateway has too many open files, see `ulimit -n`")
         stream = self._jetstream()
         store = await self._made(stream)
         await store.put(_name(message.role, message.token), MemoryReader(files[0]))

@@ -1,7 +1,7 @@
 """Makes text of other processes safe for a terminal: lines, errors, titles, names, whatever their origin.
 
 A terminal obeys what is in a text: it moves the cursor, erases, changes its title, fills the clipboard, answers as if
-a user had typed. Of all that only colours stay (SGR of ECMA-48), and the ends of lines. Everything that goes to a
+a user had typed. Of all that only colors stay (SGR of ECMA-48), and the ends of lines. Everything that goes to a
 terminal goes through here. Pure; a text can be cleaned piece by piece or whole, and cleaning it twice changes nothing.
 """
 
@@ -30,7 +30,7 @@ _JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    r"""Return text that sets colours, and does nothing else to a terminal; a line that ends in colour is reset.
+    r"""Return text that sets colors, and does nothing else to a terminal; a line that ends in color is reset.
 
     >>> printable("\x1b]0;title\x07\x1b[2K\x1b[32m50%\x1b[0m\x1b[?25l\tdone\r\n")
     '\x1b[32m50%\x1b[0m\tdone\n'
@@ -55,7 +55,7 @@ def printable_bytes(data: bytes) -> bytes:
 
 
 def plain(text: str) -> str:
-    r"""Return text for one cell of a table: on one line and without colours.
+    r"""Return text for one cell of a table: on one line and without colors.
 
     >>> plain("\x1b[31mred\x1b[0m\tor\x07 \x1b[2Jnot")
     'red     or· not'

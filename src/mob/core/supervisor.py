@@ -1,4 +1,4 @@
-"""The Kingpin's mind: events of mobsters and the time go in, decisions about what to do come out.
+"""The Kingpin's mind: in go the events of mobsters and the time, out come decisions about what to do.
 
 This file knows the events; the decisions are made in its neighbours: the processes (`crew`), when a successor comes
 (`revival`), the stop (`stopping`), replacing running workers (`rollout`), their number (`scaling`), late, hanging and
@@ -200,8 +200,8 @@ class Supervisor:
     def handle_draining(self, uid: int, now: float, by_itself: bool = False) -> list[Decision]:
         """Handle a mobster that ends without a request from here.
 
-        Another process asked it to, or a handler of `ready` raised, or its role did (`by_itself`). It has the grace
-        period for it, as in a stop.
+        Another process asked it to, or a handler of `ready` raised, or its own code called `mob.exit` (`by_itself`). It
+        has the grace period for it, as in a stop.
         """
         process = self.processes.get(uid)
         if process is None:
@@ -589,7 +589,7 @@ class Supervisor:
         roles = [role.name for role in self.plan.roles if role.max_workers is not None]
         roles = roles or [role.name for role in self.plan.roles if len(self.plan.roles) == 1]
         if not roles:
-            return [Tell("SIGTTIN/SIGTTOU ignored: no role sets max_workers.")]
+            return [Tell("SIGTTIN/SIGTTOU ignored: no role sets max_workers. Use `mob scale ROLE=N`.")]
         decisions: list[Decision] = []
         for role in roles:
             for each in self.handle_scale(role, change, NOBODY, now, relative=True):
@@ -727,8 +727,7 @@ class Supervisor:
         if process.report:
             slot.note = process.error
             told, slot.told = slot.told, process.report
-            how = "failed in a handler of 'ready'" if process.has_failed else f"could not import {slot.role!r}"
-            failed = f"{name} {how}; {then}"
+            failed = f"{name} {_failure(process)}; {then}"
             if told == process.report:
                 return [Tell(f"{failed} Same error as before: {slot.note}", "crash")]
             return [Tell(f"{failed} Its error:\n    {_indented(process)}", "crash")]
@@ -736,6 +735,11 @@ class Supervisor:
         early = " before it was ready" if is_early else ""
         kind = "crash" if process.has_crashed else "exit"
         return [Tell(f"{name} {slot.note.removesuffix('.')}{early}; {then}", kind)]
+
+
+def _failure(process: Process) -> str:
+    """Return what its report is about, worded to follow its name."""
+    return "failed in a handler of 'ready'" if process.has_failed else f"could not import {process.slot.role!r}"
 
 
 def _indented(process: Process) -> str:
@@ -750,6 +754,7 @@ def _successor_text(process: Process, pause: float) -> str:
 
 def _record(process: Process, why: str, now: float, status: int | None) -> Record:
     stacks = process.stacks or process.report
+    why = f"{_failure(process)} and {why}" if process.report and not process.why_killed else why
     beat = process.beat
     return Record(process.member(), why, now - process.launched, beat.memory, beat.running, stacks, status)
 

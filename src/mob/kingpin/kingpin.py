@@ -249,7 +249,7 @@ class Kingpin:
         return self._work()
 
     def _begin_again(self, state: HandoverState, decisions: list[Decision], failure: str) -> None:
-        there = sum(bool(process.pid) for process in self.supervisor.processes.values())
+        there, trouble = sum(bool(process.pid) for process in self.supervisor.processes.values()), ""
         try:
             self._rejoin_cluster(state)
             if state.timers:
@@ -260,12 +260,14 @@ class Kingpin:
             self._replace_fork_server()
             self.kills.watch.take_over(list(self.supervisor.processes))
         except Exception as error:  # noqa: BLE001  whatever it is: there is no other Kingpin, and a client waits
-            failure = failure or f"the new Kingpin took over, except for this: {upgrade.text_of(error)}."
+            trouble = f"the new Kingpin took over, but not everything resumed: {upgrade.text_of(error)}."
         if failure:
             self.end_upgrade(state.ticket, failure)
-            return
-        text = f"the new Kingpin took over {counted(there, 'mobster')}."
-        self.carry_out([d.Tell(text), d.Answer(state.ticket, text=text)])
+        elif trouble:
+            self.carry_out([d.Tell(trouble), d.Answer(state.ticket, error=trouble)])
+        else:
+            text = f"the new Kingpin took over {counted(there, 'mobster')}."
+            self.carry_out([d.Tell(text), d.Answer(state.ticket, text=text)])
 
     def _work(self) -> int:
         self.manager.feed(self.reactor.loop)
@@ -444,7 +446,10 @@ class Kingpin:
                     self._exited(uid, status)
 
     def handle_fork_server_gone(self, why: str) -> None:
-        """Start another fork server. If none can start and nothing runs, end the app; mobsters keep running."""
+        """Start another fork server; the mobsters keep running.
+
+        If none can be started and no mobster runs, end the app.
+        """
         if self.fork_client.failures < FUTILE:
             self.console.say(f"the fork server {why}; starting a new one, its mobsters keep running.")
             self._replace_fork_server()
@@ -752,7 +757,7 @@ class Kingpin:
                     self.reactor.loop.stop()
 
     def _wake_at(self, when: float) -> None:
-        """Call the supervisor at that time or slightly later, but never earlier, because no one would ask again.
+        """Call the supervisor at that time or slightly later, but never earlier, because nothing would wake it again.
 
         One call serves everything that is due within a hundredth of a second.
         """

@@ -63,14 +63,22 @@ class Crash(msgspec.Struct, frozen=True):
         """Return the whole report as text."""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
         parts = [f"{when}  {self.app}: {place_name(self.role, self.index)} (pid {self.pid}) {self.why}"]
-        parts.append(f"uptime {self.uptime:.1f} s, {self.memory / 1024 / 1024:.0f} MiB resident at the last heartbeat")
+        memory = f", {self.memory / 1024 / 1024:.0f} MiB resident at the last heartbeat" if self.memory else ""
+        parts.append(f"uptime {self.uptime:.1f} s{memory}")
         if self.running:
             parts.append("calls in progress at the last heartbeat:")
             parts += [f"    {call.label} for {call.seconds:.1f} s, from {call.caller}" for call in self.running]
-        for title, text in (("stacks:", self.stacks), ("last lines of output:", "\n".join(self.lines))):
+        for title, text in ((self._heading(), self.stacks), ("last lines of output:", "\n".join(self.lines))):
             if text:
                 parts += [title, *(f"    {line}" for line in text.rstrip().splitlines())]
         return "\n".join(parts)
+
+    def _heading(self) -> str:
+        """Return the heading of the stacks, which may be the traceback or the text of an error instead."""
+        first, _, rest = self.stacks.partition("\n")
+        if "Traceback (most recent call last)" in first:
+            return "traceback:"
+        return "stacks:" if rest else "error:"
 
 
 class Crashes:

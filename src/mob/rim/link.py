@@ -42,7 +42,7 @@ CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 TRUNCATED = int(socket.MSG_CTRUNC)  # an int because `&` with an enum member takes as long as reading a message
 BUFFER = 256 * 1024  # requested socket buffer
 LACKING = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
-"""Errors with which the kernel may soon send again: too many descriptors in transit, no memory."""
+"""Errors after which sending may soon succeed: too many descriptors in transit, no memory."""
 SEND_RETRY = 0.1
 """Seconds before the next attempt."""
 MISSING = -1  # among received descriptors: from here on the kernel could not deliver all
@@ -531,7 +531,7 @@ class Link:
         self._on_closed(self, why)
 
     def cut(self) -> None:
-        """Have the kernel end it for both ends, as a death does; from any thread. Each end notices when it reads."""
+        """Shut down both ends, as the death of a process would; from any thread. Each end notices when it reads."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 

@@ -182,7 +182,7 @@ def test_what_cannot_be_durable_is_refused_at_once(nats: Nats, nodes: Nodes) -> 
     with pytest.raises(mob.BadMessage, match="sockets or open files"), open(os.devnull) as file:
         target.send({"n": file}, durable=True)
     for other in (a.client.all("back"), a.client.pid(a.pids("back")[0])):
-        with pytest.raises(ValueError, match="a durable message goes to any one of a role"):
+        with pytest.raises(ValueError, match="a durable message can go only to any one worker of a role"):
             other.send(1, durable=True)
     with pytest.raises(mob.ArgumentError, match=r"it has 2,000,0\d\d bytes, but the NATS server accepts at most 1,048"):
         target.send({"n": 1, "data": b"x" * 2_000_000}, durable=True).result(patient(10))

@@ -31,7 +31,7 @@ PAGER_EDGES = 3
 """Rows outside of the text: its title, the messages, the keys."""
 
 APART = "   "
-BAR = "reverse cyan"  # reversed, so that it is visible without colours as well
+BAR = "reverse cyan"  # reversed, so that it is visible without colors as well
 ROLE = "bold"
 SELECTED = "reverse green"
 ASKS = "bold reverse yellow"
@@ -203,7 +203,7 @@ def _cell(text: str, column: Column, width: int) -> str:
 
 
 def _style(line: TableLine, column: str, value: object) -> str:
-    """Return the style of a cell: what deserves attention has a colour."""
+    """Return the style of a cell: what deserves attention has a color."""
     number = value if isinstance(value, float | int) else 0
     if column == "state":
         if line.kind is not RowKind.ROLE:

@@ -59,7 +59,7 @@ class Making(Call[Any], Promised):
         """Wait for the handle and return it."""
         handle = self.result()
         if not isinstance(handle, RemoteObject):
-            raise BadMessage(f"a call of {self.label} is not data. Await it, and send its result.")
+            raise BadMessage(f"a call of {self.label} cannot be sent. Await it, and send its result.")
         return handle
 
     def begin(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:

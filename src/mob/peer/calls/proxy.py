@@ -293,10 +293,8 @@ class Target:
         Args:
             obj: The message.
             durable: Keep the message on disk until a worker has handled it, even if processes crash meanwhile; it may
-                be
-                handled more than once. Only for any one worker of a role (`mob.any`). The message is kept in a file of
-                    the app
-                (docs/jobs.md), in a cluster on the NATS server (docs/cluster.md). Default: False.
+                be handled more than once. Only for any one worker of a role (`mob.any`). The message is kept in a file
+                of the app (docs/jobs.md), in a cluster on the NATS server (docs/cluster.md). Default: False.
 
         Returns:
             None, or with `durable=True` a `Call` that is done when the message is stored.
@@ -313,8 +311,8 @@ class Target:
         if durable:
             if self._kind != "any":
                 raise ValueError(
-                    f"{self!r}: a durable message goes to any one of a role, as in mob.any('back').send(obj, "
-                    f"durable=True): the workers that run now may have exited when it arrives."
+                    f"{self!r}: a durable message can go only to any one worker of a role, as in "
+                    f"mob.any('back').send(obj, durable=True), because those that run now may have exited by then."
                 )
             return durable_messages.store(self._peer, self._role, obj)
         match self._kind:

@@ -113,7 +113,7 @@ def _of_another(app: str, owners: list[int], node: str | None = None) -> socket.
         return sock
     if nodes:
         raise AppNotRunning(f"several nodes of {app!r} run on this machine. Say which: {', '.join(nodes)}.")
-    raise AppNotRunning(f"no app named {app!r} is running here. {nearest(app, names)}")
+    raise AppNotRunning(f"no app named {app!r} is running on this machine. {nearest(app, names)}")
 
 
 def _owners(app: str) -> list[int]:
