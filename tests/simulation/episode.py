@@ -348,7 +348,7 @@ class Episode:
         claim(not left, "nobody is left", *left)
         claim(not crew.processes, "no process is left", crew.processes)
         claim(not len(crew.roster), "no member is left", *crew.roster)
-        is_empty = repr(crew.introductions) == "<Introductions 0 pairs, wishes for nobody>"
+        is_empty = repr(crew.introductions) == "<Introductions 0 pairs, wishes for nothing>"
         claim(is_empty, "no introduction is left", crew.introductions)
         ledger = kingpin.ledger
         claim(ledger.made == ledger.ended + ledger.died, "every call ends exactly once", ledger)
