@@ -167,7 +167,7 @@ def test_a_file_says_it(tmp_path: Path, ran: list[Plan]) -> None:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ("[cluster]\nservers = ['nats://a']\nnoed = 'x'", "no option 'noed' in [cluster]. Did you mean 'node'?"),
+        ("[cluster]\nservers = ['nats://a']\nnoed = 'x'", "unknown option 'noed' in [cluster]. Did you mean 'node'?"),
         ("[cluster]\nservers = 'nats://a'", 'cluster.servers = "nats://a": expected array'),
         ("[cluster]\nnode = 'a'", "cluster(): no server was given"),
         ("[place]\nbakc = 1", "roles: there is no role 'bakc'. Did you mean 'back'?"),

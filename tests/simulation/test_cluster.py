@@ -150,7 +150,7 @@ def test_two_versions_are_two_clusters_and_each_says_so_once() -> None:
     for node in nodes:
         not_admitted = [text for text in node.told if "not admitted" in text]
         assert len(not_admitted) == 3
-        assert all(f"speaks version {m.PROTOCOL + 1 - 2 * node.newer_by} of" in text for text in not_admitted)
+        assert all(f"uses version {m.PROTOCOL + 1 - 2 * node.newer_by} of" in text for text in not_admitted)
     before = sum(node.traffic.sent for node in nodes)
     machines.run(10.0)
     assert sum(node.traffic.sent for node in nodes) - before == 6 * 10, "strangers are not written to"
