@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from mob.cli.main import main
 from mob.cli.starter import MINIMAL, WHOLE, name_for
 from mob.plan import check_app_name
+from tests.docs.blocks import ROOT
 from tests.patience import patient
 from tests.running import Apps
 
@@ -49,6 +50,12 @@ def test_the_small_one_runs(apps: Apps, tmp_path: Path) -> None:
 )
 def test_no_line_is_too_long_for_a_screen(text: str) -> None:
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("file", MINIMAL)
+def test_the_page_for_beginners_shows_what_it_writes(file: str) -> None:
+    page = (ROOT / "docs" / "start.md").read_text("utf-8")
+    assert f'title="first/{file}"\n{MINIMAL[file].replace("NAME", "first")}```' in page
 
 
 def test_what_is_there_is_never_touched(tmp_path: Path) -> None:
