@@ -47,7 +47,8 @@ def gate(tmp_path: Path) -> str:
 def test_the_kingpin_dies_and_all_futures_end(pool: mob.Pool, gate: str) -> None:
     pool.submit(pow, 2, 3).result(PATIENCE)
     futures = [pool.submit(block, gate) for _ in range(5000)]
-    wait_until(lambda: futures[0].running(), "the first is sent")
+    # Not always the first: a worker that is not set up yet turns it down, and it is sent again behind others.
+    wait_until(lambda: any(each.running() for each in futures[:100]), "the first ones run")
     child("(kingpin)").kill()
     errors = [future.exception(PATIENCE) for future in futures]
     assert {type(error) for error in errors} <= {mob.Lost, BrokenExecutor}

@@ -94,7 +94,9 @@ def test_a_call_of_a_role_that_is_done_fails_at_once_until_it_is_reloaded(apps: 
     once = client.require("once")
     once.end().result(patient(30))
     wait_until(lambda: bool(client.roles()["once"].ended), "it has ended")
-    with pytest.raises(mob.Unavailable, match=r"once\.one: no worker of 'once' is left: the last one ended by itself"):
+    with pytest.raises(
+        mob.Unavailable, match=r"once\.one: no worker of 'once' is left: its last worker ended by itself"
+    ):
         once.one().result(patient(30))
     client.reload("once")
     assert once.one().result(patient(30)) == 1
