@@ -15,7 +15,7 @@ from mob.core.revival import Intensity
 from mob.core.rollout import ReloadProgress
 from mob.core.supervisor import Supervisor
 from mob.core.tenancy import Tenancy
-from mob.wire.ways import Ways
+from mob.wire.encoders import Encoders
 from tests.core.world import plan
 
 SUPERVISOR = Supervisor(plan("back*2", "front"))
@@ -53,7 +53,7 @@ suspect.state = "refused"
         (Pace(), "<Pace, an item costs unknown>"),
         (MEASURED, "<Pace, an item costs 100 us>"),
         (Tenancy([1], ["front", "back"]), "<Tenancy of 1 mobsters of back, front>"),
-        (Ways(print), "<Ways: 0 registered types>"),
+        (Encoders(print), "<Encoders: 0 registered types>"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -214,7 +214,7 @@ def test_a_second_keeper_waits_until_the_first_has_ended(shelf: Shelf, path: Pat
 def test_a_file_that_a_program_for_databases_has_is_refused(
     shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mob.jobs.store.PATIENCE", 0.01)
+    monkeypatch.setattr("mob.jobs.store.BUSY_TIMEOUT", 0.01)
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -12,7 +12,7 @@ import pytest
 from mob.peer.serving.exports import Export
 from mob.peer.serving.selection import exports_of
 from mob.wire.codec import Codec
-from mob.wire.ways import as_function
+from mob.wire.encoders import as_function
 
 
 class Evaluated(BaseException):

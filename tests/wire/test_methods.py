@@ -156,4 +156,4 @@ def test_the_typed_decoder_reads_an_object_once() -> None:
 
 def test_the_walk_leaves_objects_as_they_are() -> None:
     codec, thing = codec_of(Objects()), Thing()
-    assert Walk(codec._ways).rewrite([thing, HUGE])[0] is thing
+    assert Walk(codec._encoders).rewrite([thing, HUGE])[0] is thing

@@ -28,7 +28,7 @@ from hypothesis import given, settings, strategies as st
 
 from mob.errors import ArgumentError, BadMessage
 from mob.peer.references.objects import ref
-from mob.wire import extensions, kinds, ways
+from mob.wire import encoders, extensions, kinds
 from mob.wire.annotations import SENT_AS
 from mob.wire.arguments import Parameters
 from mob.wire.binary import Given
@@ -268,7 +268,7 @@ def test_each_name_that_the_document_defines_is_in_the_table() -> None:
 
 def test_each_type_that_the_codec_knows_is_in_the_table() -> None:
     sent = {type(evaluated(row.sent)) for row in ROWS if not row.is_refused}
-    known = {*kinds.BUILT_IN, *kinds.LEAVES, *ways.WAYS} - {ways.Sealed, ArrowStream, Given}
+    known = {*kinds.BUILT_IN, *kinds.LEAVES, *encoders.ENCODERS} - {encoders.Sealed, ArrowStream, Given}
     assert {kind for kind in known if not any(issubclass(each, kind) for each in sent)} == set()
     assert {base for base, _ in SENT_AS if not any(kinds.is_a(each, base) for each in sent)} == set()
 
@@ -281,7 +281,7 @@ def test_each_type_that_the_codec_knows_is_in_the_table() -> None:
         extensions.SHARED,
         extensions.DESCRIPTOR,
         extensions.OBJECT,
-        *ways.MAKERS,
+        *encoders.MAKERS,
     ],
 )
 def test_each_extension_is_in_the_table(code: int) -> None:

@@ -18,7 +18,7 @@ from mob.core.probing import chosen, told
 from mob.peer.operating.steering import Steering
 from mob.wire import messages as m
 
-PATIENCE = 3.0
+ANSWER_TIMEOUT = 3.0
 """Seconds in which the Kingpin has to answer."""
 FRESH = 0.2
 """Seconds for which its answer is reused."""
@@ -64,7 +64,7 @@ class Probes:
 
     async def _ask(self) -> m.ReadinessIs | None:
         try:
-            return await asyncio.wait_for(self._steering.readiness(), PATIENCE)
+            return await asyncio.wait_for(self._steering.readiness(), ANSWER_TIMEOUT)
         except Exception:  # noqa: BLE001  whatever failed, there is no answer
             return None
         finally:
@@ -72,7 +72,9 @@ class Probes:
 
 
 def _kingpin(answer: m.ReadinessIs | None) -> Check:
-    return answer is not None, "kingpin: " + ("answers" if answer is not None else f"no answer within {PATIENCE:g} s")
+    return answer is not None, "kingpin: " + (
+        "answers" if answer is not None else f"no answer within {ANSWER_TIMEOUT:g} s"
+    )
 
 
 def _said(request: Request, name: str, checks: list[Check]) -> Response:

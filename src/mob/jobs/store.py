@@ -54,7 +54,7 @@ TOGETHER = 512
 """Maximum number of rows of one statement; a power of two."""
 RETRY = 1.0
 """Seconds until a failed write is repeated."""
-PATIENCE = 5.0
+BUSY_TIMEOUT = 5.0
 """Seconds that another program (such as the command `sqlite3`) may take to release the file."""
 JOBS = """CREATE TABLE jobs (id TEXT PRIMARY KEY, role TEXT, target TEXT, priority INT, due REAL, is_at INT, key TEXT,
 retries INT, backoff REAL, attempts INT, failures INT, deaths INT, made REAL, state TEXT, body BLOB, outcome BLOB)
@@ -224,7 +224,7 @@ class JobStore:
             raise QueueBroken(f"the file of the queue, {self.path}, is used by another process ({holder}).")
         if not self.path.exists():
             self.path.touch(0o600)
-        db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             is_new = self._check(db)  # nothing is written before that

@@ -21,7 +21,7 @@ from mob.stores.file import BUSY, StoredRow, StoreFile
 
 RETRY = 1.0
 """Seconds after which writing is retried."""
-PATIENCE = 1.0
+BUSY_TIMEOUT = 1.0
 """Seconds to wait for a program that keeps others from writing to the file; `BUSY_RETRY` between two attempts."""
 BUSY_RETRY = 0.02
 GROUPS = 1000
@@ -94,7 +94,7 @@ class StoreSaver:
 
     def _is_worth_waiting(self) -> bool:
         now = monotonic()
-        self._busy_until = self._busy_until or now + PATIENCE
+        self._busy_until = self._busy_until or now + BUSY_TIMEOUT
         return now < self._busy_until
 
     def _rows(self, keys: Iterable[str]) -> list[StoredRow]:

@@ -28,6 +28,7 @@ from msgspec import ValidationError
 from msgspec.msgpack import Decoder
 
 from mob.wire.binary import asks_for_views
+from mob.wire.encoders import Conversion, itself
 from mob.wire.foreign import converted, origin_of
 from mob.wire.kinds import LEAVES, is_a, is_opened, is_opened_by_msgspec
 from mob.wire.methods import ByReference
@@ -36,7 +37,6 @@ from mob.wire.models import is_base, is_model, validator
 from mob.wire.records import RecordMaker, fields_of, has_set_later, is_record
 from mob.wire.refusals import text_of
 from mob.wire.unions import Choice, members_of, unnamed
-from mob.wire.ways import Way, itself
 
 _CALLABLE: Any = typing.get_origin(Callable[[], None])
 _kind: Callable[[Any], type[Any]] = type
@@ -96,7 +96,7 @@ def _needs_help(annotation: Any, seen: set[Any]) -> bool:
     return any(_needs_help(part, seen | {annotation}) for part in _parts(annotation))
 
 
-def converter(annotation: Any) -> Way:
+def converter(annotation: Any) -> Conversion:
     """Return a function that converts a decoded value as annotated, or raises `msgspec.ValidationError`."""
     loose = loosen(annotation)
     if loose is Any:
@@ -123,7 +123,7 @@ def fit(kind: Any, value: Any) -> Any:
 
 
 @functools.lru_cache(1000)
-def _validator_of(kind: Any) -> Way | None:
+def _validator_of(kind: Any) -> Conversion | None:
     return validator(kind, converter)
 
 
@@ -201,13 +201,13 @@ def _is_ours(annotation: Any) -> bool:
 class _StandIn(type):
     """The class of stand-ins for annotations that msgspec cannot compile: `fit` is called instead of msgspec."""
 
-    fit: Way
+    fit: Conversion
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return True
 
 
-def _stand_in(fit: Way, name: str = "StandIn") -> type:
+def _stand_in(fit: Conversion, name: str = "StandIn") -> type:
     return _StandIn(name, (), {"fit": staticmethod(fit)})
 
 
@@ -215,7 +215,7 @@ def _fit_object(kind: type[Any], value: Any) -> Any:
     return value if isinstance(value, ByReference) else fit(kind, value)
 
 
-def _fit_items(kind: type[Any], convert_list: Way, convert_item: Way, value: Any) -> Any:
+def _fit_items(kind: type[Any], convert_list: Conversion, convert_item: Conversion, value: Any) -> Any:
     """Convert lists at once, and remote iterators item by item as they are read; only check other iterables."""
     if (converted_by := getattr(_kind(value), "converted_by", None)) is not None:
         value = converted_by(value, convert_item)

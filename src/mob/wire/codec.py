@@ -3,7 +3,7 @@
 Strategy. A plain value costs one C call into msgspec in each direction. Everything else is left to hooks and fallbacks,
 which run only when msgspec meets something that it does not know:
 
-* `encode` sends a type unknown to msgspec in its own way (ways.py). What msgspec refuses without calling a hook (ints
+* `encode` sends a type unknown to msgspec as `encoders.py` says. What msgspec refuses without calling a hook (ints
   beyond 64 bits, circles, invalid text) is handled after the failure by a slow walk over the value (walk.py), which
   rewrites what can be sent after all, and knows the path of what cannot.
 * `decoder(annotation)` compiles an annotation once (annotations.py). What does not fit the compiled decoder is decoded
@@ -34,6 +34,17 @@ from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
 from mob.wire.binary import Given, Unread, asks_for_views, holds_others, loses_type, made_of, may_hold_binary, settled
 from mob.wire.depth import TOO_DEEP
+from mob.wire.encoders import (
+    MAKERS,
+    Conversion,
+    Encoders,
+    as_function,
+    as_given,
+    as_object,
+    as_opened,
+    as_registered,
+    itself,
+)
 from mob.wire.extensions import (
     CALLBACK,
     DESCRIPTOR,
@@ -66,7 +77,6 @@ from mob.wire.refusals import UnsendableValue, complaint, text_of
 from mob.wire.sharing import LARGE, BufferLocation, BufferSharing, Find, Share, place_of
 from mob.wire.unions import Settle, Tagging, settling
 from mob.wire.walk import Walk
-from mob.wire.ways import MAKERS, Way, Ways, as_function, as_given, as_object, as_opened, as_registered, itself
 
 Raw = bytes | bytearray | memoryview | msgspec.Raw
 NESTED = "the message is nested too deeply to be decoded here."
@@ -110,19 +120,21 @@ class Codec:
         self._objects = objects
         self.references_read: int = 0
         """Number of references read so far, in all bodies together."""
-        self._makers: dict[str, Way] = {}
-        self._ways = Ways(self._check_opened)
-        self._decoders: dict[Any, Way] = {}
-        self._probing = _Packer(self._ways, _stop_at_reference, _stop_at_reference, _stop_at_reference, _stop_if_large)
-        self._dry = _Packer(self._ways, _skip_function, self._check_opened, _skip_function)
-        self._lending = _Packer(self._ways, self._encode_function, self._encode_opened, self._encode_object)
+        self._makers: dict[str, Conversion] = {}
+        self._encoders = Encoders(self._check_opened)
+        self._decoders: dict[Any, Conversion] = {}
+        self._probing = _Packer(
+            self._encoders, _stop_at_reference, _stop_at_reference, _stop_at_reference, _stop_if_large
+        )
+        self._dry = _Packer(self._encoders, _skip_function, self._check_opened, _skip_function)
+        self._lending = _Packer(self._encoders, self._encode_function, self._encode_opened, self._encode_object)
         self._walks_always = False
         self.pack = self._probing.pack
         self._unpack = Decoder(ext_hook=self._ext_hook).decode
         self._unpack_undecided = Decoder(ext_hook=self._ext_hook_undecided).decode
 
     def __repr__(self) -> str:
-        return f"<Codec: {len(self._ways.registered)} registered types, {len(self._decoders)} compiled annotations>"
+        return f"<Codec: {len(self._encoders.registered)} registered types, {len(self._decoders)} compiled annotations>"
 
     def encode(self, value: Any, root: str = "args") -> bytes:
         """Return the MessagePack of a value.
@@ -141,16 +153,16 @@ class Codec:
 
     def tagged(self, value: Any, root: str) -> WithTags:
         """Return the value with tags for unions, ready to be encoded; raise `BadMessage` as `encode` does."""
-        walk = Tagging(self._ways, root)
+        walk = Tagging(self._encoders, root)
         return WithTags(None, self._walked(walk, value))
 
     def encode_sharing(self, value: Any, share: Share, find: Find | None = None) -> bytes:
         """Return the MessagePack of a value without its large buffers. If this raises, `encode` says what is wrong."""
-        return self._lending.pack(BufferSharing(self._ways, share, find).rewrite(value))
+        return self._lending.pack(BufferSharing(self._encoders, share, find).rewrite(value))
 
     def encode_data(self, value: Any) -> bytes | None:
         """Return the MessagePack of a value without functions; None if it has some, or cannot be sent at all."""
-        for prepare in (itself, Walk(self._ways).rewrite):
+        for prepare in (itself, Walk(self._encoders).rewrite):
             try:
                 body = self.pack(prepare(value))
             except Exception:  # noqa: BLE001  whatever goes wrong, the answer is None
@@ -161,7 +173,7 @@ class Codec:
 
     def has_registered(self, kind: type[Any]) -> bool:
         """Return whether this process registered a class or one of its bases."""
-        return self._ways.registration(kind) is not None
+        return self._encoders.registration(kind) is not None
 
     def decode(self, raw: Raw, undecided: bool = False) -> Any:
         """Return the value as MessagePack gives it back: tuples and sets as lists, structured types as dicts.
@@ -215,7 +227,7 @@ class Codec:
         hook = self._ext_hook if leaves_open(annotation) else self._ext_hook_typed
         return Decoder(loosen(annotation), ext_hook=hook, dec_hook=fit).decode
 
-    def converter(self, annotation: Any) -> Way:
+    def converter(self, annotation: Any) -> Conversion:
         """Return a function that converts a result of `decode` as annotated, or raises `msgspec.ValidationError`."""
         return converter(annotation)
 
@@ -223,21 +235,21 @@ class Codec:
         """Return a function that settles the tags in a result of `decode`, for the converter of that annotation."""
         return settling(annotation, converter)
 
-    def register(self, kind: type[Any], encode: Way, decode: Way) -> None:
+    def register(self, kind: type[Any], encode: Conversion, decode: Conversion) -> None:
         """Add a type and its subclasses: `encode(obj)` returns sendable data, `decode(data)` makes an object of it.
 
         Both ends must register it. `encode` may run more than once for one message. A type that msgspec encodes by
         itself, such as a dataclass, can be registered too, at a price: from then on this process walks through every
         value before sending it.
         """
-        self._makers[self._ways.register(kind, encode)] = decode
+        self._makers[self._encoders.register(kind, encode)] = decode
         if is_opened_by_msgspec(kind):
             self._walks_always = True
             self.pack = self._pack_walked
 
     def serve(self, kind: type[Any]) -> None:
         """Send objects of a class by reference, unless msgspec encodes them by itself."""
-        self._ways.serve(kind)
+        self._encoders.serve(kind)
 
     # -- encoding ----------------------------------------------------------------------------------------------------
 
@@ -261,7 +273,7 @@ class Codec:
         return self._descriptors
 
     def _pack_walked(self, value: Any) -> bytes:
-        return self._probing.pack(Walk(self._ways).rewrite(value))
+        return self._probing.pack(Walk(self._encoders).rewrite(value))
 
     def encode_slowly(self, value: Any, root: str, failure: Exception) -> bytes:
         """Do the same as `encode`, after `pack` raised `failure`."""
@@ -284,7 +296,7 @@ class Codec:
         return not self._walks_always and not loses_type(value, body)
 
     def _rewritten(self, value: Any, root: str) -> Any:
-        return self._walked(Walk(self._ways, root), value)
+        return self._walked(Walk(self._encoders, root), value)
 
     def _walked(self, walk: Walk, value: Any) -> Any:
         try:
@@ -383,7 +395,7 @@ class Codec:
         except BaseException as failure:
             raise BadMessage(f"the decoder registered for {name} failed: {text_of(failure)}") from failure
 
-    def _compile(self, annotation: Any) -> Way:
+    def _compile(self, annotation: Any) -> Conversion:
         if annotation is Any:
             return self.decode
         fast, convert, as_views = self.fast_decoder(annotation), self.converter(annotation), asks_for_views(annotation)
@@ -400,8 +412,15 @@ class Codec:
 class _Packer:
     """msgspec's encoder with one function each for functions, opened files, objects, and buffers given away."""
 
-    def __init__(self, ways: Ways, function: Way, opened: Way, by_reference: Way, given: Way = as_given) -> None:
-        self.ways = ways
+    def __init__(
+        self,
+        encoders: Encoders,
+        function: Conversion,
+        opened: Conversion,
+        by_reference: Conversion,
+        given: Conversion = as_given,
+    ) -> None:
+        self.encoders = encoders
         self.function = function
         self.opened = opened
         self.by_reference = by_reference
@@ -409,20 +428,20 @@ class _Packer:
         self.pack = Encoder(enc_hook=self.hook).encode
 
     def hook(self, value: Any) -> Any:
-        way = self.ways.of(value)
-        if way is as_function:
+        encoder = self.encoders.of(value)
+        if encoder is as_function:
             return self.function(value)
-        if way is as_opened:
+        if encoder is as_opened:
             return self.opened(value)
-        if way is as_object:
+        if encoder is as_object:
             return self.by_reference(value)
-        if way is as_given:
+        if encoder is as_given:
             return self.given(value)
-        if way is not as_registered:
-            return way(value)
+        if encoder is not as_registered:
+            return encoder(value)
         if not isinstance(value, Named):
             kind = _kind(value)
-            name, encode = self.ways.registration(kind) or ("", itself)
+            name, encode = self.encoders.registration(kind) or ("", itself)
             value = Named(name, encode(value))
         return Ext(value.code, self.pack((value.name, value.data)))
 

@@ -1,6 +1,6 @@
 """mob's MessagePack extensions: their codes, and the classes whose objects are encoded as extensions with a name.
 
-Limits. How a value becomes an extension, or an extension a value, is the business of `ways.py` and `codec.py`.
+Limits. How a value becomes an extension, or an extension a value, is the business of `encoders.py` and `codec.py`.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def is_base(kind: Any) -> bool:
     return isinstance(kind, type) and "__pydantic_core_schema__" in vars(kind) and not is_model(kind)
 
 
-def way_of(kind: type[Any]) -> Convert | None:
+def encoder_of(kind: type[Any]) -> Convert | None:
     """Return a function that makes an instance of one of pydantic's types sendable; None if it is not such a type."""
     if hasattr(kind, "get_secret_value") and _is_of_pydantic(kind):
         return lambda secret: secret.get_secret_value()
@@ -63,11 +63,11 @@ def way_of(kind: type[Any]) -> Convert | None:
 def _flat_way(names: frozenset[str], dump: Convert) -> Convert:
     """Return a function that sends a flat model: its fields are its dump, unless something was added or left out."""
 
-    def way(model: Any) -> Any:
+    def encoder(model: Any) -> Any:
         fields = model.__dict__
         return fields if fields.keys() == names else dump(model)
 
-    return way
+    return encoder
 
 
 _FLAT = frozenset({int, float, bool, str, bytes, types.NoneType, dt.datetime, dt.date, dt.time, dt.timedelta})
@@ -337,12 +337,12 @@ def _restorer(kind: Any, restore: Callable[[Any], Convert]) -> Convert:
     """Return a function that converts the data of a strict model to what it is annotated as, as far as it fits."""
     if is_root(kind):
         return functools.partial(_tried, restore(kind.__pydantic_fields__["root"].annotation))
-    ways = {key: restore(field.annotation) for name, field in _fields(kind) for key in _keys(name, field)}
+    encoders = {key: restore(field.annotation) for name, field in _fields(kind) for key in _keys(name, field)}
 
     def restored(value: Any) -> Any:
         if _kind(value) is not dict:
             return value
-        return {key: _tried(ways[key], part) if key in ways else part for key, part in value.items()}
+        return {key: _tried(encoders[key], part) if key in encoders else part for key, part in value.items()}
 
     return restored
 
@@ -351,8 +351,8 @@ def _keys(name: str, field: Any) -> Sequence[str]:
     return [key for key in (name, field.alias, field.validation_alias) if isinstance(key, str)]
 
 
-def _tried(way: Convert, value: Any) -> Any:
+def _tried(encoder: Convert, value: Any) -> Any:
     try:
-        return way(value)
+        return encoder(value)
     except msgspec.ValidationError:
         return value  # pydantic says what is wrong

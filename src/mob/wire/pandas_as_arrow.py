@@ -103,7 +103,7 @@ def _array(part: Any) -> Any:
         return in_one(column_of(values, "a column arrived"))
     if kind == "period":
         raise TypeError(f"pyarrow has no {rest[0]}: import pandas in the receiving process")
-    return _WAYS[kind](values, *rest)
+    return _ENCODERS[kind](values, *rest)
 
 
 def _categories(codes: Any, values: Any, ordered: bool = False) -> Any:
@@ -178,7 +178,7 @@ def _interval(left: Any, right: Any, _closed: str) -> Any:
     return _pyarrow().StructArray.from_arrays([_array(left), _array(right)], ["left", "right"])
 
 
-_WAYS: Mapping[str, Callable[..., Any]] = {
+_ENCODERS: Mapping[str, Callable[..., Any]] = {
     "array": _numbers,
     "category": _category,
     "zoned": _zoned,

@@ -25,11 +25,11 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.wire.arrays import bytes_from, copy_array, head_of, memory_of, sendable
 from mob.wire.binary import BYTES, GIVEN, VIEW, Given, kind_of
+from mob.wire.encoders import Encoders, as_array, as_buffer, as_stream
 from mob.wire.extensions import ARRAY, NESTING, SHARED, VIEWED, WRITABLE, WithTags
 from mob.wire.kinds import LEAVES
 from mob.wire.tables import ArrowStream
 from mob.wire.walk import Walk
-from mob.wire.ways import Ways, as_array, as_buffer, as_stream
 
 LARGE = 64 * 1024
 """Minimum size in bytes of a buffer that is put into shared memory."""
@@ -180,8 +180,8 @@ def _find_nothing(memory: memoryview, value: Any) -> None:
 class BufferSharing(Walk):
     """A walk that rewrites a value with each large buffer in it replaced."""
 
-    def __init__(self, ways: Ways, share: Share, find: Find | None = None) -> None:
-        super().__init__(ways)
+    def __init__(self, encoders: Encoders, share: Share, find: Find | None = None) -> None:
+        super().__init__(encoders)
         self.share = share
         self.find: Find = find or _find_nothing
 
@@ -196,7 +196,7 @@ class BufferSharing(Walk):
             return self.place_bytes(value, kind_of(value))
         if kind in (list, tuple, set, frozenset) and _OTHERS.issuperset(map(type, value)):
             return value
-        if kind.__name__ == "ndarray" and self.ways.of(value) is as_array:
+        if kind.__name__ == "ndarray" and self.encoders.of(value) is as_array:
             return self.place_array(value)
         if kind is tuple:  # packing reports the path of an error, too
             return tuple(map(self.rewrite, value))
@@ -210,19 +210,19 @@ class BufferSharing(Walk):
             return self.place_bytes(value, VIEW)
         if kind is Given and value.nbytes >= LARGE:
             return self.place_bytes(value.memory, GIVEN)
-        way = None if kind in LEAVES else self.ways.of(value)
-        if way is as_array:
+        encoder = None if kind in LEAVES else self.encoders.of(value)
+        if encoder is as_array:
             return self.place_array(value)
-        if way is as_buffer:
+        if encoder is as_buffer:
             memory = as_buffer(value)
             return memory if memoryview(memory).nbytes < LARGE else self.place_bytes(memory, BYTES)
-        if way is as_stream:
+        if encoder is as_stream:
             return self.place_stream(value)
         return super().rewrite_other(value, kind)
 
     def key(self, key: Any) -> Any:
         """Return a key without replacing anything."""
-        return Walk(self.ways).key(key)  # a view cannot be a key
+        return Walk(self.encoders).key(key)  # a view cannot be a key
 
     def place_bytes(self, value: bytes | bytearray | memoryview, kind: int) -> Any:
         """Return what is sent for large binary data: a reference to its place, or the data if there is no room."""

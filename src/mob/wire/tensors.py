@@ -26,7 +26,7 @@ def parts_of(library: str, value: Any) -> tuple[Any, str | None]:
     try:
         device, _ = value.__dlpack_device__()
         if device in IN_MAIN_MEMORY:
-            return _WAYS.get(library, _by_dlpack)(value)
+            return _ENCODERS.get(library, _by_dlpack)(value)
     except Exception as failure:
         name = type(value).__name__
         raise UnsendableValue(f"NumPy cannot read this {name}, so it cannot be sent: {text_of(failure)}") from failure
@@ -55,7 +55,7 @@ def _of_jax(array: Any) -> tuple[Any, str | None]:
     return found.view(f"u{found.dtype.itemsize}"), found.dtype.name
 
 
-_WAYS = {"torch": _of_torch, "jax": _of_jax}
+_ENCODERS = {"torch": _of_torch, "jax": _of_jax}
 
 
 def made(library: str, array: Any, dtype: str | None = None) -> Any:

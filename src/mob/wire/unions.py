@@ -34,6 +34,7 @@ from msgspec import Raw, Struct, ValidationError
 from msgspec.msgpack import Ext
 
 from mob.wire import models, records
+from mob.wire.encoders import TEXTUAL, as_array
 from mob.wire.extensions import Foreign, Named, Tagged
 from mob.wire.foreign import origin_of
 from mob.wire.kinds import LEAVES, is_a
@@ -41,7 +42,6 @@ from mob.wire.misfits import Convert, Misfit, misfits_of
 from mob.wire.originals import Converter
 from mob.wire.sharing import LARGE_BUFFER, looked_at
 from mob.wire.walk import Walk
-from mob.wire.ways import TEXTUAL, as_array
 
 _kind: Callable[[Any], type[Any]] = type
 _CALLABLE: Any = typing.get_origin(Callable[[], None])
@@ -208,9 +208,9 @@ class Tagging(Walk):
         kind = _kind(value)
         if kind in _NATIVE:
             return super().rewrite(value)
-        if looked_at(value) == LARGE_BUFFER and (kind is memoryview or self.ways.of(value) is as_array):
+        if looked_at(value) == LARGE_BUFFER and (kind is memoryview or self.encoders.of(value) is as_array):
             return value  # it needs no tag, and stays whole, because it may go to, or be in, shared memory
-        if models.is_model(kind) and _has_choice(kind) and not self.ways.registration(kind):
+        if models.is_model(kind) and _has_choice(kind) and not self.encoders.registration(kind):
             result = self.rewrite(models.parts_of(value))
         else:
             result = super().rewrite(value)
@@ -220,7 +220,7 @@ class Tagging(Walk):
 
     def key(self, key: Any) -> Any:
         """Return a key without tags."""
-        return Walk(self.ways).key(key)  # a tagged value cannot be a key
+        return Walk(self.encoders).key(key)  # a tagged value cannot be a key
 
 
 # -- receiving ---------------------------------------------------------------------------------------------------------

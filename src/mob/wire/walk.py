@@ -1,7 +1,7 @@
 """The slow walk over a value that msgspec refused: it finds the culprit, and rewrites what can be sent after all.
 
 Strategy. The walk goes where msgspec goes, in the same order, and makes a copy that msgspec can encode: ints beyond 64
-bits become extensions, structures become tuples and dicts, and values that have a way are sent that way. It keeps the
+bits become extensions, structures become tuples and dicts, and values that have an encoder are encoded. It keeps the
 path to its current place, so that after an exception `where()` names the part that cannot be sent.
 
 Limits. It runs after a failure, or when a type that msgspec knows was registered; it may be slow, and may run a
@@ -18,12 +18,9 @@ from typing import Any
 from msgspec import UNSET, Struct
 from msgspec.msgpack import Encoder, Ext
 
-from mob.wire.extensions import BIG_INT, Named
-from mob.wire.kinds import INERT, LEAVES, MAX_INT, MIN_INT, field_names, is_record, named_tuple_fields
-from mob.wire.refusals import UnsendableValue, brief
-from mob.wire.ways import (
+from mob.wire.encoders import (
+    Encoders,
     Sealed,
-    Ways,
     as_buffer,
     as_function,
     as_object,
@@ -32,6 +29,9 @@ from mob.wire.ways import (
     as_writable,
     bytes_of_int,
 )
+from mob.wire.extensions import BIG_INT, Named
+from mob.wire.kinds import INERT, LEAVES, MAX_INT, MIN_INT, field_names, is_record, named_tuple_fields
+from mob.wire.refusals import UnsendableValue, brief
 
 _kind: Callable[[Any], type[Any]] = type
 _pack = Encoder().encode
@@ -43,8 +43,8 @@ class Walk:
     Functions, objects, sockets and files stay as they are. An exception leaves `path` at the place where it happened.
     """
 
-    def __init__(self, ways: Ways, root: str = "args") -> None:
-        self.ways = ways
+    def __init__(self, encoders: Encoders, root: str = "args") -> None:
+        self.encoders = encoders
         self.root = root
         self.path: list[tuple[str, Any]] = []
         self.open: set[int] = set()
@@ -84,7 +84,7 @@ class Walk:
         """Rewrite a value that may have parts."""
         if issubclass(kind, Named):
             return kind(value.name, self.rewrite(value.data))
-        if registration := self.ways.registration(kind):
+        if registration := self.encoders.registration(kind):
             name, encode = registration
             return Named(name, self.rewrite(encode(value)))
         if issubclass(kind, dict):
@@ -122,14 +122,14 @@ class Walk:
         if kind in LEAVES:
             _pack(value)  # raises if it cannot be sent
             return value
-        way = self.ways.of(value)
-        if way is as_function or way is as_object:
+        encoder = self.encoders.of(value)
+        if encoder is as_function or encoder is as_object:
             return value
-        if way is as_opened:
-            self.ways.check_opened(value)
+        if encoder is as_opened:
+            self.encoders.check_opened(value)
             return value
-        result = way(value)
-        return result if isinstance(result, Ext) or way is as_buffer else self.rewrite(result)
+        result = encoder(value)
+        return result if isinstance(result, Ext) or encoder is as_buffer else self.rewrite(result)
 
     def key(self, key: Any) -> Any:
         """Return a rewritten key of a dict, hashable."""

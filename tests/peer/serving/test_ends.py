@@ -196,11 +196,11 @@ def test_a_look_that_raises_is_not_the_last(made: Fixture) -> None:
 
 def test_a_place_that_was_kept_for_nobody_is_given_on(made: Fixture) -> None:
     given: list[Any] = []
-    gate = FakeGate()
-    export = SimpleNamespace(gate=gate)
+    limiter = FakeGate()
+    export = SimpleNamespace(limiter=limiter)
     made.serving.exports = {"foo": export}
     made.serving.let_next_in = lambda *args: given.append(args)
     made.ends.look_after()
     assert given == []
     made.ends.look_after()
-    assert given == [(export, gate)]
+    assert given == [(export, limiter)]

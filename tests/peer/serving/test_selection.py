@@ -16,7 +16,7 @@ import mob
 from mob.peer.serving.exports import Export
 from mob.peer.serving.selection import code_of, exports_of
 from mob.wire.codec import Codec
-from mob.wire.ways import as_function
+from mob.wire.encoders import as_function
 
 PROLOGUE = """
 import abc, asyncio, collections, dataclasses, enum, functools, http.server, logging, math, operator, threading, typing

@@ -71,8 +71,8 @@ class Encoder:
             references.give_back,
             references.objects,
         )
-        for kind, ways in _registered.items():
-            self.codec.register(kind, *ways)
+        for kind, encoders in _registered.items():
+            self.codec.register(kind, *encoders)
         _codecs.add(self.codec)
 
     def __repr__(self) -> str:

@@ -31,16 +31,16 @@ from mob.peer.results.call import DONE, Call
 from mob.peer.results.streams import Incoming, Receiver
 from mob.wire.arguments import result_of
 from mob.wire.binary import asks_for_views, settled
+from mob.wire.encoders import itself
 from mob.wire.extensions import WithTags
 from mob.wire.misfits import said_of
 from mob.wire.unions import Settle, has_choice, plain
-from mob.wire.ways import itself
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
     from mob.peer.results.maker import Maker
     from mob.wire.codec import Codec
-    from mob.wire.ways import Way
+    from mob.wire.encoders import Conversion
 
 NewCall = Callable[["Maker", str, str], Call[Any]]
 """Makes a call for a process, a label and the role whose workers may repeat it."""
@@ -56,9 +56,9 @@ class Declared(msgspec.Struct, frozen=True):
 
     name: str
     """Its name for people: `Back.rows`."""
-    convert: Way
+    convert: Conversion
     """Converts a result to its annotation."""
-    convert_item: Way
+    convert_item: Conversion
     """Converts an item that a generator yields."""
     decode: Callable[[Raw], Any]
     """Decodes a result that needs its annotation for that."""

@@ -19,8 +19,8 @@ from mob.wire import failures, messages as m
 if TYPE_CHECKING:
     from mob.core.invitations import Invitations
     from mob.peer.serving.inbox import Inbox
+    from mob.peer.serving.limiters import WaitingCalls
     from mob.peer.serving.serving import Serving
-    from mob.peer.serving.turns import Turns
     from mob.wire.references import Passage
 
 
@@ -45,7 +45,7 @@ class Answers:
         "served",
     )
 
-    def __init__(self, serving: Serving, inbox: Inbox, turns: Turns, invitations: Invitations) -> None:
+    def __init__(self, serving: Serving, inbox: Inbox, waiting_calls: WaitingCalls, invitations: Invitations) -> None:
         self._serving = serving
         self._contacts = serving.contacts
         self._hooks = serving.hooks
@@ -53,7 +53,7 @@ class Answers:
         self._encoder = serving.encoder
         self._encode = serving.encoder.encode
         self._inbox = inbox
-        self._lines = turns.lines
+        self._lines = waiting_calls.lines
         self._invitations = invitations
         self._exits: deque[BaseException] = deque(maxlen=EXITS)
         self.served: int = 0

@@ -1,10 +1,10 @@
 """Batches: calls of an export that takes lists are gathered and served together (`@mob.export(batch=..., within=...)`).
 
 A call arrives here with its arguments decoded and checked. It waits in a line of its export, where it can expire, be
-cancelled or be given back like any waiting call (`turns`). A batch begins when the line has enough calls for a full
-one, or when its first call has waited `within` seconds. Only then are its calls noted as begun, so a crash costs none
-of those that still wait. To `serving` a batch looks like a call that arrived on a link of its own, so the limits of the
-role, threads, tasks, timeouts and drains apply to it. Its result is distributed to the calls here.
+cancelled or be given back like any waiting call (`limiters.py`). A batch begins when the line has enough calls for a
+full one, or when its first call has waited `within` seconds. Only then are its calls noted as begun, so a crash costs
+none of those that still wait. To `serving` a batch looks like a call that arrived on a link of its own, so the limits
+of the role, threads, tasks, timeouts and drains apply to it. Its result is distributed to the calls here.
 
 A call that is cancelled, or whose caller dies, leaves its batch, and the others notice nothing. A running batch is
 cancelled when all of its calls are.
@@ -30,7 +30,7 @@ from msgspec import Raw, structs
 
 from mob.errors import BadMessage, CallError
 from mob.peer.serving import durable_calls, limits
-from mob.peer.serving.turns import CallKey, GateQueue, QueuedCall
+from mob.peer.serving.limiters import CallKey, CallLine, QueuedCall
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.arguments import result_of
@@ -68,7 +68,7 @@ class Batcher:
         codec = serving.encoder.codec
         self.tag: Callable[[Any], Any] | None = partial(codec.tagged, root="result") if has_tags else None
         """Tags a result, if the annotation of the export needs it."""
-        self.line: GateQueue = OrderedDict()
+        self.line: CallLine = OrderedDict()
         """The waiting calls, in order."""
         self._size = export.options.batch
         self._within = export.options.within
@@ -87,9 +87,9 @@ class Batcher:
 
     @property
     def _batches(self) -> list[CallBatch]:
-        """The running batches: each has a place at the gate, as a call on a link of its own."""
-        gate = self.export.gate
-        return [] if gate is None else [cast("CallBatch", link) for link, _ in gate.inside]
+        """The running batches: each has a place at the limiter, as a call on a link of its own."""
+        limiter = self.export.limiter
+        return [] if limiter is None else [cast("CallBatch", link) for link, _ in limiter.inside]
 
     @property
     def gathering(self) -> int:
@@ -97,8 +97,8 @@ class Batcher:
         return len(self.line) if self._has_room() else 0
 
     def _has_room(self) -> bool:
-        gate = self.export.gate
-        return gate is not None and gate.running < gate.limit
+        limiter = self.export.limiter
+        return limiter is not None and limiter.running < limiter.limit
 
     def look(self) -> None:
         """Begin a batch if one is due, or look again when one will be."""
@@ -143,7 +143,7 @@ class Batcher:
     def _begin_with(self, chosen: Sequence[QueuedCall]) -> None:
         batch = CallBatch(self, chosen)
         for each in chosen:
-            self.serving.turns.drop(each.link, each.call.id)
+            self.serving.waiting_calls.drop(each.link, each.call.id)
         batch.start()
         self.serving.inbox.publish()
 

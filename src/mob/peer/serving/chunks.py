@@ -80,7 +80,7 @@ class Chunk:
         self._began = 0.0
         self._refusal = ""
         self._is_given_up = False
-        self._is_direct = not export.is_async and export.gate is None and export.options.kill_after is None
+        self._is_direct = not export.is_async and export.limiter is None and export.options.kill_after is None
         self._as_link = cast(Link, self)
 
     def __repr__(self) -> str:

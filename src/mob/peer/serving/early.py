@@ -22,8 +22,8 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
+    from mob.peer.serving.limiters import CallLine
     from mob.peer.serving.serving import Serving
-    from mob.peer.serving.turns import GateQueue
 
 DEFINED_TIMEOUT = 1.0
 """Maximum number of seconds that a call waits for its function to be defined."""
@@ -39,7 +39,7 @@ class Early:
         self._role = role
         self._collect = collect  # adds to the exports what the module defines so far
         self._exports = serving.exports
-        self._line: GateQueue = OrderedDict()
+        self._line: CallLine = OrderedDict()
         self._missing: set[str | int] = set()  # the names for which calls wait
         self._is_looking = False
         self._is_over = False  # the module is imported: nothing more will be defined
@@ -60,7 +60,7 @@ class Early:
         if self._is_over:
             return False
         self._missing.add(m.export_of(call.target))
-        self._serving.turns.put(self._line, link, call, (contact, monotonic() + DEFINED_TIMEOUT), is_read=False)
+        self._serving.waiting_calls.put(self._line, link, call, (contact, monotonic() + DEFINED_TIMEOUT), is_read=False)
         self._look_soon()
         return True
 
@@ -93,7 +93,7 @@ class Early:
 
     def _decide(self, link: Link, contact: Contact, call: m.Invoke) -> None:
         serving = self._serving
-        serving.turns.drop(link, call.id)
+        serving.waiting_calls.drop(link, call.id)
         name = m.export_of(call.target)
         if name in self._exports:
             serving.start_call(link, contact, call, None)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.peer.serving.turns import CallKey, Gate
+from mob.peer.serving.limiters import CallKey, Limiter
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -46,7 +46,9 @@ class Ends:
         self._context = serving.context
         self._handover = handover
         self._serving = serving
-        self._handed: dict[Gate, int] = {}  # gates with a kept place at the last look, and how many they had passed on
+        self._handed: dict[
+            Limiter, int
+        ] = {}  # limiters with a kept place at the last look, and how many they had passed on
         self.is_watching: bool = False
         """True if `look_after` is scheduled."""
         self._finished: set[CallKey] = set()  # tasks and streams that were over at the last look
@@ -135,11 +137,11 @@ class Ends:
             chunk.look_after()
         for batcher in list(serving.batchers):
             batcher.look_after()
-        kept = {export.gate: export for export in serving.exports.values() if export.gate and export.gate.kept}
-        for gate, export in kept.items():
-            if self._handed.get(gate) == gate.handed:
-                serving.let_next_in(export, gate)
-        self._handed = {gate: gate.handed for gate in kept}
+        kept = {export.limiter: export for export in serving.exports.values() if export.limiter and export.limiter.kept}
+        for limiter, export in kept.items():
+            if self._handed.get(limiter) == limiter.handed:
+                serving.let_next_in(export, limiter)
+        self._handed = {limiter: limiter.handed for limiter in kept}
         serving.inbox.look_after()
         serving.inviting.look_after()
         self._handover.look_after()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.lanes import FREE, Lane
 from mob.peer.references.objects import made_by
+from mob.peer.serving.limiters import Limiter
 from mob.peer.serving.measure.tallies import ExportTally
 from mob.peer.serving.selection import ExportOptions, code_of, is_class, is_marked
 from mob.peer.serving.tags import with_tags
-from mob.peer.serving.turns import Gate
 from mob.rim.board import mark_of
 from mob.wire.arguments import Decode, Parameters
 from mob.wire.codec import Codec
@@ -36,11 +36,11 @@ class Export:
         "cost_mark",
         "decode",
         "function",
-        "gate",
         "in_threads",
         "is_async",
         "label",
         "lane",
+        "limiter",
         "mark",
         "methods",
         "name",
@@ -90,7 +90,7 @@ class Export:
         self.begins_later: bool = on_loop or (threads == 1 and inspect.isgeneratorfunction(code))
         """True if a call takes its first step in the loop's next turn (see `firsts`)."""
         limit = self.options.concurrency or (None if self.singles is None else 1)
-        self.gate: Gate | None = None if limit is None else Gate(limit)
+        self.limiter: Limiter | None = None if limit is None else Limiter(limit)
         streams = inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
         self.lane: Lane = self._lane(threads, concurrency, streams)
         """How a worker runs its calls: how many at once, and where."""
@@ -109,11 +109,11 @@ class Export:
 
     def _lane(self, threads: int, concurrency: int, streams: bool) -> Lane:
         width = concurrency if self.is_async else threads
-        if self.gate is not None and self.options.batch is not None:
-            batches = min(self.gate.limit, width)
+        if self.limiter is not None and self.options.batch is not None:
+            batches = min(self.limiter.limit, width)
             return Lane((batches + 1) * self.options.batch, True)  # one more batch gathers while they run
-        if self.gate is not None:
-            return Lane(min(self.gate.limit, width), True)
+        if self.limiter is not None:
+            return Lane(min(self.limiter.limit, width), True)
         if streams:
             return FREE
         return Lane(width, self.is_async)

@@ -299,7 +299,7 @@ class Inbox:
             if serving.threads is not None:
                 queued += serving.threads.behind
             beside = len(serving.tasks) + len(serving.streams) + len(serving.batched)
-            board.put(self._context.uid, queued, int(self._cost), len(serving.turns.lines), beside)
+            board.put(self._context.uid, queued, int(self._cost), len(serving.waiting_calls.lines), beside)
 
     def serve_callbacks(self) -> None:
         """Run the callbacks that are here, because the loop is about to block and other processes wait for them."""

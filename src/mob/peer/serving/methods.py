@@ -23,7 +23,7 @@ from mob.errors import UnknownExport
 from mob.peer.references.objects import HostedService, no_method
 from mob.peer.serving import limits
 from mob.peer.serving.exports import Export
-from mob.peer.serving.turns import Gate
+from mob.peer.serving.limiters import Limiter
 from mob.wire import messages as m
 from mob.wire.methods import methods_of
 
@@ -74,18 +74,18 @@ def start(serving: Serving, link: Link, contact: Contact, call: m.Invoke, servic
     if serving.reactor.driving:  # the loop waits for this
         serving.invoke(link, contact, as_callback, function, values, named)
         return
-    if export.gate is not None:
+    if export.limiter is not None:
         export = _gated(serving, export, service)
     serving.admit(export, (link, contact, call, function, values, named))
 
 
 def _gated(serving: Serving, export: Method, service: HostedService) -> Method:
-    """Return an export with a gate and a batcher of its own for one object."""
+    """Return an export with a limiter and a batcher of its own for one object."""
     own: Method | None = service.gated.get(export.name)
     if own is None:
-        assert export.gate is not None
+        assert export.limiter is not None
         own = service.gated[export.name] = copy.copy(export)
-        own.gate = Gate(export.gate.limit)
+        own.limiter = Limiter(export.limiter.limit)
         if export.singles is not None:
             function = getattr(service.__self__, export.name.rpartition(".")[2])
             own.batcher = serving.batcher_of(own, serving.limited_calls.limited(export, function))

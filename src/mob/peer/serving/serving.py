@@ -2,7 +2,7 @@
 
 `def` exports run on the loop, one at a time, or in the role's threads; `async def` exports are tasks of the loop, as
 many at once as the role allows; an iterator that an export returns becomes a stream. An export may limit itself
-(`concurrency`): calls beyond that wait in order in a line of its own (`turns`) and delay no other export.
+(`concurrency`): calls beyond that wait in order in a line of its own (`limiters.py`) and delay no other export.
 
 All of this runs on the loop's thread, except the code of `def` exports that run in threads.
 """
@@ -37,6 +37,7 @@ from mob.peer.serving.handlers import Handlers
 from mob.peer.serving.hooked import ErrorHooks
 from mob.peer.serving.inbox import Inbox
 from mob.peer.serving.inviting import Inviting
+from mob.peer.serving.limiters import CallKey, CallLine, Limiter, QueuedCall, WaitingCalls
 from mob.peer.serving.measure.running import RunningCalls
 from mob.peer.serving.measure.tallies import Tallies
 from mob.peer.serving.overruns import RunningLimited
@@ -44,7 +45,6 @@ from mob.peer.serving.producers import OutgoingAsync, OutgoingStream, OutgoingSy
 from mob.peer.serving.selection import is_class
 from mob.peer.serving.swallowing import Cancelling
 from mob.peer.serving.threads import Threads
-from mob.peer.serving.turns import CallKey, Gate, GateQueue, QueuedCall, Turns
 from mob.rim.begun import SLOTS, TAKEN_BACK
 from mob.rim.link import Link
 from mob.wire import messages as m
@@ -114,8 +114,8 @@ class Serving:
         self.invite: Callable[[], None] = self.inviting.invite
         self._queue_limit = queue
         self.inbox: Inbox = Inbox(self, queue)
-        self.turns: Turns = Turns(self.loop, self._handle_expired)
-        self.answers: Answers = Answers(self, self.inbox, self.turns, self.inviting.known)
+        self.waiting_calls: WaitingCalls = WaitingCalls(self.loop, self._handle_expired)
+        self.answers: Answers = Answers(self, self.inbox, self.waiting_calls, self.inviting.known)
         self.ends: Ends = Ends(self, handover)
         handover.watch = self.ends.watch
         self._reply, self._end = self.answers.reply, self.ends.end
@@ -128,8 +128,8 @@ class Serving:
         self.batched: dict[CallKey, CallBatch] = {}
         """The calls in batches that were not answered yet."""
         self.threads: Threads | None = Threads(threads) if threads > 1 else None
-        self._line: GateQueue = OrderedDict()  # of `async def` exports, beyond the role's concurrency
-        self._inside: dict[CallKey, Export] = {}  # calls of exports that limit themselves, from gate to end
+        self._line: CallLine = OrderedDict()  # of `async def` exports, beyond the role's concurrency
+        self._inside: dict[CallKey, Export] = {}  # calls of exports that limit themselves, from limiter to end
         self.timed_out: dict[CallKey, CallError] = {}
         """The errors of tasks that are cancelled because their time is over."""
         self.cancelling: Cancelling = Cancelling(self.loop, self.tell)
@@ -156,7 +156,7 @@ class Serving:
     @property
     def in_hand(self) -> int:
         """Number of calls and messages that were accepted and are not finished."""
-        waiting = len(self.inbox) + len(self.turns.lines)
+        waiting = len(self.inbox) + len(self.waiting_calls.lines)
         in_threads = 0 if self.threads is None else self.threads.calls
         running = len(self.tasks) + len(self.streams) + len(self.chunks)
         running += self.reactor.stand_in.runner.in_hand
@@ -167,7 +167,7 @@ class Serving:
         """Number of calls that another worker could begin now, if there were one."""
         behind = 0 if self.threads is None else max(0, self.threads.behind - 1)
         gathering = sum(each.gathering for each in self.batchers)
-        return self.inbox.backlog() + len(self.turns.lines) - gathering + behind
+        return self.inbox.backlog() + len(self.waiting_calls.lines) - gathering + behind
 
     def describe_exports(self) -> tuple[ExportInfo, ...]:
         """Return what other processes need to know about the exports."""
@@ -206,7 +206,7 @@ class Serving:
                         return
                     self.encoder.discard(call)
                     raise unknown_export(self.context.role or "a client", str(name), self.exports)
-                has_room = export.gate is None and not (
+                has_room = export.limiter is None and not (
                     export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
                 )
                 if not has_room:
@@ -265,39 +265,39 @@ class Serving:
         return wrapped
 
     def admit(self, export: Export, work: Started) -> None:
-        """Begin a call that may have to wait at the gate of its export or for the role."""
+        """Begin a call that may have to wait at the limiter of its export or for the role."""
         self.begun_beside += 1
         if export.batcher is not None:
             self.wait(export.batcher.line, export, work)
             export.batcher.look()
             return
-        if export.gate is not None:
+        if export.limiter is not None:
             key = work[0], work[2].id
             self._inside[key] = export
-            if not export.gate.enter(key):
+            if not export.limiter.enter(key):
                 del self._inside[key]
-                self.wait(export.gate.line, export, work)
+                self.wait(export.limiter.line, export, work)
                 return
         self._begin(export, work, self.inbox.arrived)
 
     def begin_batch(self, export: Export, work: Started, arrived: float) -> None:
-        """Run a batch, which is served as a call; its gate has room for it."""
-        assert export.gate is not None
+        """Run a batch, which is served as a call; its limiter has room for it."""
+        assert export.limiter is not None
         key = work[0], work[2].id
         self._inside[key] = export
-        export.gate.enter(key)
+        export.limiter.enter(key)
         self._begin(export, work, arrived)
 
-    def wait(self, line: GateQueue, export: Export, work: Started) -> None:
+    def wait(self, line: CallLine, export: Export, work: Started) -> None:
         """Put a call into a line, unless the line is full."""
         link, call = work[0], work[2]
         if len(line) >= self._queue_limit:
             self._end(link, call, limits.full(self.context.name, self._queue_limit, f"calls of {export.name}"))
         else:
-            self.turns.put(line, link, call, (export, work, self.inbox.arrived))
+            self.waiting_calls.put(line, link, call, (export, work, self.inbox.arrived))
 
     def _begin(self, export: Export, work: Started, arrived: float) -> None:
-        """Run a call that passed the gate of its export, if the role has room for it."""
+        """Run a call that passed the limiter of its export, if the role has room for it."""
         link, call = work[0], work[2]
         self.inbox.arrived = arrived
         threads = self.threads
@@ -329,7 +329,7 @@ class Serving:
         self._end(link, call, limits.unread(contact.name, self.context.name))
 
     def _handle_invoked(self, export: Export, key: CallKey, arrived: float, began: float) -> None:
-        """Clean up after a call that had a gate, or had waited, was run on the loop: perhaps to its end."""
+        """Clean up after a call that had a limiter, or had waited, was run on the loop: perhaps to its end."""
         if key not in self.tasks and key not in self.streams:
             _count(export, arrived, began, monotonic())
             self._leave(key)
@@ -337,30 +337,30 @@ class Serving:
     def _leave(self, key: CallKey) -> None:
         """Free the place of a call that ended, for the next call of its export if that limits itself."""
         export = self._inside.get(key)
-        if export is not None and export.gate is not None:
-            if export.gate.leave(key):  # not while the loop is blocked
-                self.context.reactor.loop.call_soon(self.let_next_in, export, export.gate)
+        if export is not None and export.limiter is not None:
+            if export.limiter.leave(key):  # not while the loop is blocked
+                self.context.reactor.loop.call_soon(self.let_next_in, export, export.limiter)
             self._inside.pop(key, None)
             if export.batcher is not None:
                 export.batcher.handle_end(key[0])
 
-    def let_next_in(self, export: Export, gate: Gate) -> None:
+    def let_next_in(self, export: Export, limiter: Limiter) -> None:
         """Give the place of a call that ended to the first call in the line."""
-        if not gate.kept:
+        if not limiter.kept:
             return
         waiting = None
         try:
-            waiting = next(iter(gate.line.values()), None)
+            waiting = next(iter(limiter.line.values()), None)
             key = None if waiting is None else (waiting.link, waiting.call.id)
             if key is not None:
                 self._inside[key] = export
-            gate.hand_over(key)
+            limiter.hand_over(key)
             if waiting is not None:  # else all were cancelled in the meantime
                 self._begin_waiting(waiting)
         except BaseException as error:
             if waiting is not None:
                 self._end(waiting.link, waiting.call, error)
-            self.context.reactor.loop.call_soon(self.let_next_in, export, gate)
+            self.context.reactor.loop.call_soon(self.let_next_in, export, limiter)
             raise
         finally:
             self.invite()
@@ -374,7 +374,7 @@ class Serving:
     def _begin_waiting(self, waiting: QueuedCall) -> None:
         """Begin the first call of a line."""
         try:
-            self.turns.drop(waiting.link, waiting.call.id)
+            self.waiting_calls.drop(waiting.link, waiting.call.id)
             self._begin(*waiting.work)
             self.inbox.publish()
         except BaseException as error:  # noqa: BLE001  becomes the answer
@@ -698,7 +698,7 @@ class Serving:
             stream.close()
         elif (batch := self.batched.get(key)) is not None:
             batch.give_up(key)
-        elif (waiting := self.turns.drop(link, number)) is not None:
+        elif (waiting := self.waiting_calls.drop(link, number)) is not None:
             self._leave(key)
             if not waiting.is_read:
                 self.encoder.discard(waiting.call)
@@ -714,7 +714,7 @@ class Serving:
         """
         if not has_left:
             self.inbox.forget_link(link)
-            for number in self.turns.of_link(link):
+            for number in self.waiting_calls.of_link(link):
                 self.cancel(link, number)
         for where, number in [*self.tasks, *self.streams, *self.chunks, *self.batched]:
             if where is link:
@@ -781,8 +781,8 @@ class Serving:
         lane = self._lane if export is None else export.lane
         if export is not None and export.batcher is not None:
             return WorkerLoad(name, lane, export.batcher.in_hand, cost, cost)
-        if export is not None and export.gate is not None:
-            return WorkerLoad(name, lane, export.gate.running + len(export.gate.line), cost, cost)
+        if export is not None and export.limiter is not None:
+            return WorkerLoad(name, lane, export.limiter.running + len(export.limiter.line), cost, cost)
         if lane.is_beside:
             in_hand = 0 if lane is FREE else len(self.tasks) + len(self._line)
             return WorkerLoad("tasks", lane, in_hand, cost, cost)
@@ -794,7 +794,7 @@ class Serving:
         self.inbox.refuse_all(why)
         for chunk in self.chunks.values():
             chunk.refuse(why)
-        for waiting in self.turns.take_all():
+        for waiting in self.waiting_calls.take_all():
             if not waiting.is_read:
                 self.encoder.discard(waiting.call)
             self._end(waiting.link, waiting.call, Unavailable(why))
@@ -802,7 +802,7 @@ class Serving:
     def forget_call(self, link: Link, call: m.Invoke) -> None:
         """Free everything that a call holds; it is answered before it ended by itself."""
         key = link, call.id
-        self.turns.drop(link, call.id)
+        self.waiting_calls.drop(link, call.id)
         task, stream, chunk = self.tasks.get(key), self.streams.get(key), self.chunks.get(key)
         if chunk is not None:
             chunk.give_up()

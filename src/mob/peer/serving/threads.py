@@ -7,7 +7,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
 
-from mob.peer.serving.turns import CallKey
+from mob.peer.serving.limiters import CallKey
 
 ThreadJob = Callable[[], None]
 

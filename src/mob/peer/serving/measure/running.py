@@ -11,7 +11,7 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from mob.peer.serving.turns import CallKey
+from mob.peer.serving.limiters import CallKey
 from mob.wire import messages as m
 
 if TYPE_CHECKING:

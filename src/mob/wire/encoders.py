@@ -1,14 +1,14 @@
-"""How each type crosses: the table of the ways to send types that msgspec does not know.
+"""How each type crosses: the table of the encoders of types that msgspec does not know.
 
-Strategy. `WAYS` gives, for a type and its subclasses, the function that makes a value sendable; `MAKERS` gives, for
-each of mob's MessagePack extensions, the function that makes a value of it again. `Ways` is the table of one process,
-with the types that it registered; it finds the way of a type once and remembers it. Four ways are only marks for the
-packer: functions and objects are lent, sockets and files are duplicated, and what a registered encoder returns is
-packed separately. Tables and tensors of other libraries are taken apart into named parts (foreign.py), which are also
-packed separately.
+Strategy. `ENCODERS` gives, for a type and its subclasses, the function that makes a value sendable; `MAKERS` gives, for
+each of mob's MessagePack extensions, the function that makes a value of it again. `Encoders` is the table of one
+process, with the types that it registered; it finds the encoder of a type once and remembers it. Four are only marks
+for the packer: functions and objects are lent, sockets and files are duplicated, and what a registered encoder returns
+is packed separately. Tables and tensors of other libraries are taken apart into named parts (foreign.py), which are
+also packed separately.
 
-Limits. A way returns something simpler, and never looks into what a value contains: that is the task of the walk. What
-msgspec encodes without calling a hook is not in here; docs/types.md shows all types.
+Limits. An encoder returns something simpler, and never looks into what a value contains: that is the task of the walk.
+What msgspec encodes without calling a hook is not in here; docs/types.md shows all types.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ from mob.wire.methods import ByReference
 from mob.wire.refusals import UnsendableValue, complaint
 from mob.wire.tables import ArrowStream
 
-Way = Callable[[Any], Any]
+Conversion = Callable[[Any], Any]
 _kind: Callable[[Any], type[Any]] = type
 
 
-class Ways:
-    """The ways of one process: the table, and the registered types.
+class Encoders:
+    """The encoders of one process: the table, and the registered types.
 
     `check_opened` raises `UnsendableValue` if a socket or a file cannot be handed over.
     """
 
     def __init__(self, check_opened: Callable[[Any], None]) -> None:
         self.check_opened = check_opened
-        self.registered: dict[type, tuple[str, Way]] = {}
+        self.registered: dict[type, tuple[str, Conversion]] = {}
         self.services: set[type] = set()
-        self._found: dict[type, Way] = {}
+        self._found: dict[type, Conversion] = {}
 
     def __repr__(self) -> str:
-        return f"<Ways: {len(self.registered)} registered types>"
+        return f"<Encoders: {len(self.registered)} registered types>"
 
-    def of(self, value: Any) -> Way:
+    def of(self, value: Any) -> Conversion:
         """Return how to send a value of a type that msgspec does not know; `UnsendableValue` if it cannot be sent."""
         return self._found.get(_kind(value)) or self._find(value)
 
-    def registration(self, kind: type[Any]) -> tuple[str, Way] | None:
+    def registration(self, kind: type[Any]) -> tuple[str, Conversion] | None:
         """Return the name and the encoder registered for a type or its nearest base."""
         bases = kind.__mro__ if self.registered else ()
         return next((self.registered[base] for base in bases if base in self.registered), None)
 
-    def register(self, kind: type[Any], encode: Way) -> str:
+    def register(self, kind: type[Any], encode: Conversion) -> str:
         """Add a type; return the name under which its values travel."""
         if kind in BUILT_IN or kind in LEAVES:
             raise TypeError(f"{kind.__qualname__} cannot be registered: it is sent as it is.")
@@ -77,19 +77,23 @@ class Ways:
         self.services.add(kind)
         self._found = {}
 
-    def _find(self, value: Any) -> Way:
+    def _find(self, value: Any) -> Conversion:
         kind = _kind(value)
         if len(self._found) > 2000:  # types created at run time must not pile up
             self._found = {}
-        way: Way | None = as_registered if self.registration(kind) or issubclass(kind, Named) else None
-        way = way or (as_object if self.services and not self.services.isdisjoint(kind.__mro__) else None)
-        way = way or next((WAYS[base] for base in kind.__mro__ if base in WAYS), None) or _odd_way(value, kind)
-        self._found[kind] = way
-        return way
+        encoder: Conversion | None = as_registered if self.registration(kind) or issubclass(kind, Named) else None
+        encoder = encoder or (as_object if self.services and not self.services.isdisjoint(kind.__mro__) else None)
+        encoder = (
+            encoder
+            or next((ENCODERS[base] for base in kind.__mro__ if base in ENCODERS), None)
+            or _odd_encoder(value, kind)
+        )
+        self._found[kind] = encoder
+        return encoder
 
 
 class Sealed:
-    """A rewritten key of a dict, kept hashable; its way opens it."""
+    """A rewritten key of a dict, kept hashable; its encoder opens it."""
 
     __slots__ = ("value",)
 
@@ -98,22 +102,22 @@ class Sealed:
 
 
 def as_function(value: Any) -> NoReturn:
-    """Mark the way of functions, which the packer lends."""
+    """Mark the encoder of functions, which the packer lends."""
     raise AssertionError("a mark, not called: the packer decides about functions")
 
 
 def as_object(value: Any) -> NoReturn:
-    """Mark the way of objects that cross by reference."""
+    """Mark the encoder of objects that cross by reference."""
     raise AssertionError("a mark, not called: the packer has objects lent")
 
 
 def as_opened(value: Any) -> NoReturn:
-    """Mark the way of sockets and open files, which the packer duplicates."""
+    """Mark the encoder of sockets and open files, which the packer duplicates."""
     raise AssertionError("a mark, not called: the packer decides about sockets and files")
 
 
 def as_registered(value: Any) -> NoReturn:
-    """Mark the way of registered types."""
+    """Mark the encoder of registered types."""
     raise AssertionError("a mark, not called: the packer packs what the registered encoder returns")
 
 
@@ -126,12 +130,12 @@ TEXTUAL = ("ipaddress._IPAddressBase",)
 """Classes of the standard library, by name, whose objects are sent as their text."""
 
 
-def _odd_way(value: Any, kind: type) -> Way:
-    """Return the way of a type that is not in the table, judging by what its values can do."""
+def _odd_encoder(value: Any, kind: type) -> Conversion:
+    """Return the encoder of a type that is not in the table, judging by what its values can do."""
     if is_a(kind, "numpy.generic"):
         return item_of
-    if (way := models.way_of(kind)) is not None:
-        return way
+    if (encoder := models.encoder_of(kind)) is not None:
+        return encoder
     if any(is_a(kind, base) for base in TEXTUAL):
         return str
     if hasattr(kind, "__array_interface__"):
@@ -222,7 +226,7 @@ def bytes_of_int(value: int) -> bytes:
 _EMPTY: dict[Any, Any] = {}
 _VIEWS: tuple[type[Any], ...] = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
 
-WAYS: Mapping[type, Way] = {
+ENCODERS: Mapping[type, Conversion] = {
     **dict.fromkeys((types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial), as_function),
     **dict.fromkeys(_VIEWS, list),
     ByReference: as_object,
@@ -243,7 +247,7 @@ WAYS: Mapping[type, Way] = {
     Sealed: lambda sealed: sealed.value,
     ArrowStream: as_stream,
 }
-"""The ways by type; they apply to subclasses too."""
+"""The encoders by type; they apply to subclasses too."""
 
 MAKERS: Mapping[int, Callable[[memoryview], Any]] = {
     BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),

@@ -1,8 +1,8 @@
-"""Turns: lines in which calls wait until they may run, and gates before exports that limit themselves.
+"""Limiters of exports that limit how many of their calls run at once, and the lines in which calls wait.
 
 A line keeps the order of arrival, yet a call that is cancelled can leave it at once from anywhere, and a call whose
-deadline passes leaves it at that moment. `Turns` knows the line of each waiting call of the process, so a call can be
-found by its link and number, and all of them can be counted without looking at a line.
+deadline passes leaves it at that moment. `WaitingCalls` knows the line of each waiting call of the process, so a call
+can be found by its link and number, and all of them can be counted without looking at a line.
 
 Nothing here runs a call or answers one. Everything runs on the loop's thread.
 """
@@ -33,16 +33,18 @@ class QueuedCall(NamedTuple):
     timer: TimerHandle | None
 
 
-GateQueue = OrderedDict[CallKey, QueuedCall]
+CallLine = OrderedDict[CallKey, QueuedCall]
 """Calls that wait for the same thing, in order."""
 
 
-class Gate:
+class Limiter:
     """A limit on the calls of one export that run at once; the others wait in its line.
 
-    >>> gate = Gate(1)
-    >>> gate.enter((link, 1)), gate.enter((link, 2)), gate.leave((link, 1)), gate.enter((link, 2))  # doctest: +SKIP
-    (True, False, False, True)
+    >>> limiter = Limiter(1)
+    >>> limiter.enter((link, 1)), limiter.enter((link, 2))    # doctest: +SKIP
+    (True, False)
+    >>> limiter.leave((link, 1)), limiter.enter((link, 2))    # doctest: +SKIP
+    (False, True)
     """
 
     __slots__ = ("_inside", "handed", "kept", "limit", "line")
@@ -54,10 +56,10 @@ class Gate:
         """Number of places that are reserved for calls in the line."""
         self.handed: int = 0
         """Number of reserved places that were passed on so far."""
-        self.line: GateQueue = OrderedDict()
+        self.line: CallLine = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Gate, {self.running} of {self.limit} run, {len(self.line)} wait>"
+        return f"<Limiter, {self.running} of {self.limit} run, {len(self.line)} wait>"
 
     @property
     def running(self) -> int:
@@ -96,19 +98,19 @@ class Gate:
         self.kept -= 1
 
 
-class Turns:
+class WaitingCalls:
     """The lines of all waiting calls of a process."""
 
     def __init__(self, loop: AbstractEventLoop, handle_expired: Callable[[QueuedCall], None]) -> None:
         self._loop = loop
         self._handle_expired = handle_expired
-        self.lines: dict[CallKey, GateQueue] = {}
+        self.lines: dict[CallKey, CallLine] = {}
         """The line of each waiting call; its length is the number of waiting calls."""
 
     def __repr__(self) -> str:
-        return f"<Turns, {len(self.lines)} calls wait>"
+        return f"<WaitingCalls, {len(self.lines)} calls wait>"
 
-    def put(self, line: GateQueue, link: Link, call: m.Invoke, work: Any, is_read: bool = True) -> None:
+    def put(self, line: CallLine, link: Link, call: m.Invoke, work: Any, is_read: bool = True) -> None:
         """Let a call wait in a line. `handle_expired` is called if its deadline passes before its turn."""
         key = link, call.id
         timer = None
