@@ -109,7 +109,7 @@ def main() -> int:
         for path, count in Counter(str(each.path.relative_to(ROOT)) for each in found).most_common():
             print(f"{count:5} {path}")
     else:
-        print(*sorted(map(str, found)), sep="\n")
+        print("".join(f"{each}\n" for each in sorted(map(str, found))) or "The language is clean.\n", end="")
     return bool(found)
 
 
