@@ -147,15 +147,18 @@ class Membership:
                 case Announce(m.MemberIs(member=member)) if not self._crew.is_remote(member.uid):
                     self._changed.add(member.uid)
                 case Announce(m.MemberGone(uid=uid, why=why, overran=overran)) if not self._crew.is_remote(uid):
-                    self._changed.discard(uid)
-                    self._gone[uid] = why
-                    if overran is not None:
-                        self._overran[uid] = overran
+                    self._note_gone(uid, why, overran)
                 case Announce(m.RoleIs(role=role)) if role.workers or self._places.get(role.name):
                     self._roles.add(role.name)  # a role that runs elsewhere only is announced by those that run it
                 case _:
                     pass
         return [WakeAt(now + GATHER)] if self._has_news and not had_news else []
+
+    def _note_gone(self, uid: int, why: str, overran: m.Overrun | None) -> None:
+        self._changed.discard(uid)
+        self._gone[uid] = why
+        if overran is not None:
+            self._overran[uid] = overran
 
     @property
     def _has_news(self) -> bool:
