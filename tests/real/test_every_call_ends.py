@@ -136,7 +136,7 @@ async def ahear(obj): heard.append(obj)
 def state():
     from mob.mobster import api
     peer = api.current("state")
-    gates = {e.name: e.gate.running for e in peer.serving.exports.values() if e.gate is not None}
+    gates = {e.name: e.limiter.running for e in peer.serving.exports.values() if e.limiter is not None}
     return {**peer.statistics(), "gates": sum(gates.values()), "driving": peer.context.reactor.driving}
 """
 TRACED = INJECTOR + ROLE + "".join(f"mob.export({name})\n" for name in ("record", "recorded", "arm", "disarm"))

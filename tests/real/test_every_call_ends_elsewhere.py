@@ -69,7 +69,7 @@ async def task(n): return n
 async def state():
     from mob.mobster import api
     peer = api.current("state")
-    gates = sum(e.gate.running for e in peer.serving.exports.values() if e.gate is not None)
+    gates = sum(e.limiter.running for e in peer.serving.exports.values() if e.limiter is not None)
     in_hand = peer.serving.in_hand - 1  # this one
     return {**peer.statistics(), "in_hand": in_hand, "gates": gates, "threads": peer.serving.threads.calls}
 """
