@@ -59,7 +59,10 @@ def source(package: str) -> Path:
         fetch = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(CACHE)]
         subprocess.run([sys.executable, "-m", "pip", *fetch, f"{package}=={version(package)}"], check=True)
         with tarfile.open(CACHE / f"{wanted}.tar.gz") as archive:
-            archive.extractall(CACHE, filter="data")
+            if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4
+                archive.extractall(CACHE, filter="data")
+            else:
+                archive.extractall(CACHE)
     return directory
 
 
