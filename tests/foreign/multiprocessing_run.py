@@ -7,6 +7,7 @@ its authkey, and those whose children inherit proxies by a fork, where mob passe
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import unittest
 from typing import Any
@@ -18,7 +19,9 @@ managed.replace()  # before the tests bind the names
 
 cpython: Any = importlib.import_module("test._test_multiprocessing")
 
-cpython.install_tests_in_module_dict(globals(), "fork", only_type="manager")
+install = cpython.install_tests_in_module_dict
+has_choice = "only_type" in inspect.signature(install).parameters  # Python 3.11.2 has none
+install(globals(), "fork", **{"only_type": "manager"} if has_choice else {})
 
 CASES = ("WithManagerTestContainers", "WithManagerTestMyManager")
 
