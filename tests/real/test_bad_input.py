@@ -196,6 +196,7 @@ def test_run_in_a_mobster(apps: Apps) -> None:
 def test_an_app_of_that_name_is_running(apps: Apps) -> None:
     app = apps.start(f'.role("back", "./back.py").dashboard({free_port()})', back=BACK)
     app.connect()
+    app.wait_for("dashboard: http://")
     assert app.lines[0].startswith("dashboard: http://")
     second = apps.run(app.name, [sys.executable, "main.py"])
     assert second.wait() == 1

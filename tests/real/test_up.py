@@ -231,6 +231,6 @@ with described(NAME).up() as client:
 """
     )
     assert script.wait() == 0, script.output
-    assert script.wait_for("error: Lost")
+    assert script.wait_for("error: (Lost|Unavailable)")  # the second if no worker had the call yet
     assert script.wait_for("error: .*the app 'bg-.*' has ended")
     scripts.wait_nothing_left()
