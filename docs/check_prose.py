@@ -21,7 +21,7 @@ from typing import NamedTuple
 from proselint.checks import __register__
 from proselint.registry import CheckRegistry
 from proselint.tools import LintFile
-from texts import ROOT, Text, of_module, of_page
+from texts import ROOT, Text, files_in, of_module, of_page
 
 WORDS = Path(__file__).with_name("plain_english.toml")
 DEFAULT = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "src/mob", "examples")
@@ -83,7 +83,7 @@ def proselint(text: Text) -> Iterator[Finding]:
 
 def texts(paths: list[Path]) -> Iterator[Text]:
     """Yield the texts of files, and of the files of directories."""
-    for path in sorted(each for one in paths for each in ([one] if one.is_file() else one.rglob("*"))):
+    for path in files_in(paths):
         if path.suffix == ".md":
             yield of_page(path)
         elif path.suffix == ".py":

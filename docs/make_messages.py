@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from texts import ROOT, Text, of_module
+from texts import ROOT, Text, files_in, of_module
 
 NO_MESSAGES = {"execute", "executemany", "executescript", "compile", "cast", "field", "Literal"}
 """What takes strings that no user sees: SQL, regular expressions, types."""
@@ -23,8 +23,8 @@ NO_MESSAGES = {"execute", "executemany", "executescript", "compile", "cast", "fi
 
 def messages(paths: list[Path]) -> Iterator[Text]:
     """Yield the messages of files, and of the files of directories; `__repr__` makes none."""
-    for path in sorted(each for one in paths for each in ([one] if one.is_file() else one.rglob("*.py"))):
-        for text in of_module(path):
+    for path in files_in(paths):
+        for text in of_module(path) if path.suffix == ".py" else ():
             if text.kind == "message" and text.user not in NO_MESSAGES and not text.text.startswith("<"):
                 yield text
 

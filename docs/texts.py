@@ -42,6 +42,11 @@ class Text(NamedTuple):
         return f"{self.path.relative_to(ROOT)}:{self.line}"
 
 
+def files_in(paths: list[Path]) -> list[Path]:
+    """Return these files, and the files in these directories, in order."""
+    return sorted(each for path in paths for each in ([path] if path.is_file() else path.rglob("*")))
+
+
 def of_page(path: Path) -> Text:
     """Return the prose of a page, with as many lines as the page has."""
     lines: list[str] = []

@@ -198,14 +198,17 @@ def test_a_running_app_is_looked_at(apps: Apps) -> None:
     assert (gone.verdict, gone.seen) == (FAIL, "is not running")
 
 
-def test_what_a_dead_app_has_left_is_told(apps: Apps) -> None:
+@pytest.mark.parametrize(
+    ("titles", "title"), [("", "{} - back (mobster)"), (".titles()", "{}: back.0")], ids=["usual", "plain"]
+)
+def test_what_a_dead_app_has_left_is_told(apps: Apps, titles: str, title: str) -> None:
     back = """
         import time
         def sleeps():
             print("begun")
             time.sleep(1000)
         """
-    app = apps.start('.role("back", "./back.py")', options="grace=20", back=back)
+    app = apps.start(f'{titles}.role("back", "./back.py")', options="grace=20", back=back)
     client = app.wait_ready()
     (busy,) = app.ready(client)
     call = client.require("back").sleeps()
@@ -213,7 +216,7 @@ def test_what_a_dead_app_has_left_is_told(apps: Apps) -> None:
     app.kill()
     left = next(each for each in running.apps(None) if each.check == "leftovers")
     assert left.verdict == WARN
-    assert f"{app.name} - back (mobster) (pid {busy.pid})" in left.seen
+    assert f"{title.format(app.name)} (pid {busy.pid})" in left.seen
     os.kill(busy.pid, signal.SIGKILL)
     assert isinstance(call.exception(patient(20)), mob.Lost)
 

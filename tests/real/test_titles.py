@@ -56,6 +56,8 @@ def test_plain_titles_last_through_deaths_and_an_upgrade(apps: Apps, said: str, 
     killed = client.require("back").pid().result()
     os.kill(killed, signal.SIGKILL)  # the spare takes its place, and its title
     wait_until(lambda: shown(app) == before and killed not in app.processes(), "the spare is titled as its place")
+    states = ["ready", "ready", "spare"]
+    wait_until(lambda: sorted(each.state for each in client.members() if each.role) == states, "all three have booted")
     app.signal(signal.SIGUSR2)
     app.wait_for("the new Kingpin took over 3 mobsters")
     wait_until(lambda: shown(app) == before, "the new Kingpin has the same title")

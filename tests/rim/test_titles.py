@@ -47,12 +47,12 @@ def test_the_environment_overrides_the_main_script(
 @pytest.mark.parametrize("kind", KINDS)
 def test_titles_are_recognized_in_every_style(style: str, kind: str) -> None:
     made = titles.title(style, kind, "my.shop-2", "back", "back.spare2")
-    assert titles.is_title_of_mob(made)
-    assert titles.is_title_of(titles.FORK_SERVER, "my.shop-2", made) == (kind == titles.FORK_SERVER)
+    assert titles.app_of(made, *KINDS) == "my.shop-2"
+    assert (titles.app_of(made, titles.FORK_SERVER) == "my.shop-2") == (kind == titles.FORK_SERVER)
 
 
 @pytest.mark.parametrize(
     "other", ["", "nginx: worker process", "python main.py", "postgres: checkpointer", "sshd: a@b"]
 )
 def test_the_titles_of_other_programs_are_not_mobs(other: str) -> None:
-    assert not titles.is_title_of_mob(other)
+    assert titles.app_of(other, *KINDS) == ""

@@ -50,28 +50,20 @@ def title(style: str, kind: str, app: str, role: str = "", label: str = "") -> s
     return TEMPLATES[style][kind].format(app=app, role=role, label=label)
 
 
-def is_title_of(kind: str, app: str, text: str) -> bool:
-    """Return whether a text is the title of a Kingpin or fork server of an app, in any style.
+def app_of(text: str, *kinds: str) -> str:
+    """Return the app of the process that has this title, in any style; "" if it is not a title of one of these kinds.
 
-    >>> is_title_of(FORK_SERVER, "shop", "shop: fork server"), is_title_of(FORK_SERVER, "shop", "shop (kingpin)")
-    (True, False)
+    >>> app_of("shop: back.0", MOBSTER), app_of("shop (kingpin)", KINGPIN), app_of("nginx: worker process", MOBSTER)
+    ('shop', 'shop', '')
     """
-    return any(text == title(style, kind, app) for style in TEMPLATES)
+    found = (re.fullmatch(_pattern(templates[kind]), text) for templates in TEMPLATES.values() for kind in kinds)
+    return next((each["app"] for each in found if each), "")
 
 
-def is_title_of_mob(text: str) -> bool:
-    """Return whether a text looks like the title of a Kingpin, fork server or mobster of any app.
-
-    >>> is_title_of_mob("shop: back.0"), is_title_of_mob("shop (kingpin)"), is_title_of_mob("nginx: worker process")
-    (True, True, False)
-    """
+def _pattern(template: str) -> str:
     name = r"[A-Za-z][\w.-]*"
-    patterns = (
-        re.escape(template).replace(r"\{app\}", name).replace(r"\{role\}", name).replace(r"\{label\}", rf"{name}\.\w+")
-        for kinds in TEMPLATES.values()
-        for template in kinds.values()
-    )
-    return any(re.fullmatch(pattern, text) for pattern in patterns)
+    fields = {"app": f"(?P<app>{name})", "role": name, "label": rf"{name}\.(?:\d+|spare\d*)"}
+    return "".join(fields.get(part, re.escape(part)) for part in re.split(r"\{(\w+)\}", template))
 
 
 def set_title(kind: str, app: str, style: str | None = None, role: str = "", label: str = "") -> None:

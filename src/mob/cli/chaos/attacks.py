@@ -103,7 +103,7 @@ class Attacks:
     def _kill_fork_server(self, fault: ChaosFault, chance: random.Random) -> None:
         children = psutil.Process(self._client.kingpin_pid).children()
         app = self._client.app.partition("@")[0]
-        servers = (each.pid for each in children if titles.is_title_of(titles.FORK_SERVER, app, _title(each)))
+        servers = (each.pid for each in children if titles.app_of(_title(each), titles.FORK_SERVER) == app)
         self._signal(next(servers, 0) or _no_process(), signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- resources

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 
 import psutil
@@ -17,10 +16,7 @@ from mob import client
 from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
 from mob.errors import MobError
 from mob.rim.addresses import desks, running_apps
-from mob.rim.titles import is_title_of_mob
-
-LEFT = re.compile(r"(?P<app>\S+) \(fork server\)|(?P<name>\S+) - \S+ \(mobster\)")
-"""Titles of mob's processes."""
+from mob.rim.titles import FORK_SERVER, KINGPIN, MOBSTER, app_of
 
 
 def apps(name: str | None) -> Iterator[Finding]:
@@ -117,7 +113,7 @@ def port(number: int) -> Finding:
     if holders is None:
         return Finding(label, OK, "free, for the dashboard")
     who = " and ".join(name_of(pid) for pid in sorted(holders))
-    if any(is_title_of_mob(_command_of(pid)) for pid in holders):
+    if any(app_of(_command_of(pid), KINGPIN, MOBSTER) for pid in holders):
         return Finding(label, OK, f"held by {who}: an app of mob")
     return Finding(
         label, WARN, f"held by {who}", "free", f"Use another port for the dashboard: dashboard(port={number + 1})."
@@ -153,10 +149,10 @@ def _left_behind(names: list[str]) -> Finding:
     """Report processes of apps that are no longer running."""
     left: list[str] = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, IndexError):
-            found = LEFT.fullmatch(process.cmdline()[0].strip()) if process.uids().real == os.getuid() else None
-            if found and (found["app"] or found["name"]) not in names:
-                left.append(f"{found[0]} (pid {process.pid})")
+        with contextlib.suppress(psutil.Error):
+            title = _command_of(process.pid) if process.uids().real == os.getuid() else ""
+            if (app := app_of(title, FORK_SERVER, MOBSTER)) and app not in names:
+                left.append(f"{title} (pid {process.pid})")
     if not left:
         return Finding("leftovers", OK, "none: no socket, shared memory or process of a dead app")
     advice = "They exit by themselves within the grace period of their app. If they do not, `kill` them."
